@@ -1,0 +1,37 @@
+"""What can go wrong with a proposal or with the files of a node.
+
+"It did not happen" (`Rejected`) is told from "it may have happened" (`OutcomeUnknown`); front ends map the first to a
+definite refusal and the second to a temporary one that says so.
+"""
+
+
+class LogError(Exception):
+    """Base of everything that the event log raises."""
+
+
+class Rejected(LogError):
+    """The proposal did not take effect and never will.
+
+    `reason` is one of: expired, guard, disk_full, too_large, busy, clock, stopping, bad_record, chunk_gone, no_leader.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class OutcomeUnknown(LogError):
+    """The proposal may have taken effect, or may yet: ask again under the same id, or look."""
+
+
+class DamagedDatabase(LogError):
+    """The LMDB file of this node can not be trusted; the node must not join its cell."""
+
+
+class FrameError(LogError):
+    """A peer sent bytes that are not a frame of ours, or one over the limit."""
+
+
+class FoldStalled(LogError):
+    """A record could not be folded; nothing after it is folded until it is quarantined."""

@@ -1,0 +1,199 @@
+"""The fold: committed entries in, tables out; the same on every node and in every refold.
+
+A record takes effect whole or not at all. It is refused, alike everywhere, when it has expired in log time, when its id
+was folded before, when a guard no longer holds, or when a chunk that it is made of is gone. Nothing here reads a clock:
+time is what the leader stamped.
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import msgpack
+
+from eventlog import uploads
+from eventlog.errors import FoldStalled
+from eventlog.journal import KIND_RECORD, Entry, LmdbJournal
+from eventlog.overlay import Overlay, OverlayView
+from eventlog.record import By, Event, Record, RecordError, Stamp, chain_hash, leaves
+from eventlog.store import CHAIN, IDS, META, POSITION, STREAMS, Store, read_fold_head
+from eventlog.views import View
+
+Evolve = Callable[[View, Event, Stamp], tuple[Any, Any]]  # gives the decoded fact and the result
+
+ROW_BUDGET = 20_000  # rows that one record may write; larger work goes in slices
+PURGE_EVERY_MS = 1000  # of log time, so that every node and every refold forgets the same ids at the same record
+
+_NOBODY = By("node", b"", "")
+_packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+
+
+class Outcome(IntEnum):
+    """What became of an entry. Kept beside the chain, one byte."""
+
+    COMMITTED = 0
+    EXPIRED = 1
+    GUARD = 2
+    DUPLICATE = 3
+    CHUNK_GONE = 4
+    BAD_RECORD = 5
+    NOTHING = 6  # a leader's no-op
+
+
+class Folded(NamedTuple):
+    """One folded entry: `facts` and `results` are parallel to the record's events, empty unless it took effect."""
+
+    stamp: Stamp
+    record: Record | None
+    outcome: Outcome
+    facts: tuple[Any, ...] = ()
+    results: tuple[Any, ...] = ()
+
+
+class Fold:
+    """Folds entries in order over one store. Not thread-safe: the consensus thread owns it."""
+
+    def __init__(self, store: Store, journal: LmdbJournal, evolve: Evolve) -> None:
+        self._store = store
+        self._journal = journal
+        self._evolve = evolve
+        self._overlay = Overlay(store)
+        self.reload()
+
+    def reload(self) -> None:
+        """Takes the head from disk again, dropping what was not flushed."""
+        self._overlay.forget()
+        self._ids: dict[bytes, bytes] = {}
+        self._streams: list[bytes] = []
+        self._chain_rows: list[tuple[bytes, bytes]] = []
+        with self._store.env.begin() as txn:
+            self.applied, self.at_ms, self.chain = read_fold_head(txn, self._store.db[META])
+
+    def apply(self, entry: Entry) -> Folded:
+        """Folds the next entry into the overlay. Raises FoldStalled, with nothing changed, if `evolve` raises."""
+        command, index, term = entry
+        if command.at_ms // PURGE_EVERY_MS != self.at_ms // PURGE_EVERY_MS:
+            self._purge_ids(command.at_ms)
+        parts: list[bytes] = []
+        if command.kind != KIND_RECORD:
+            folded = Folded(Stamp(index, command.at_ms, term, b"", _NOBODY, ""), None, Outcome.NOTHING)
+        else:
+            folded, parts = self._apply_record(entry)
+        self.chain = chain_hash(self.chain, index, term, command.kind, command.at_ms, parts)
+        self._chain_rows.append((POSITION.pack(index), self.chain + bytes((folded.outcome,))))
+        self.applied, self.at_ms = index, command.at_ms
+        return folded
+
+    def flush(self) -> None:
+        """Writes everything folded since the last flush into the tick's transaction."""
+        if not self._chain_rows:
+            return
+        txn, db = self._store.txn, self._store.db
+        self._overlay.flush()
+        for key, value in self._chain_rows:
+            txn.put(key, value, db=db[CHAIN], append=True)
+        for key in sorted(self._streams):
+            txn.put(key, b"", db=db[STREAMS])
+        for key in sorted(self._ids):
+            txn.put(key, self._ids[key], db=db[IDS])
+        txn.put(b"folded", _packb((self.applied, self.at_ms, self.chain)), db=db[META])
+        self._chain_rows.clear()
+        self._streams.clear()
+        self._ids.clear()
+
+    # -- one record ---------------------------------------------------------------------------------------------
+
+    def _apply_record(self, entry: Entry) -> tuple[Folded, list[bytes]]:
+        command, index, term = entry
+        try:
+            record, header = command.parsed()
+        except RecordError:
+            stamp = Stamp(index, command.at_ms, term, b"", _NOBODY, "")
+            return Folded(stamp, None, Outcome.BAD_RECORD), [_raw_leaf(command.data)]
+        stamp = Stamp(index, command.at_ms, term, record.id, record.by, record.cause)
+        outcome = self._admit(record, command.at_ms)
+        facts: list[Any] = []
+        results: list[Any] = []
+        if outcome is Outcome.COMMITTED:
+            try:
+                self._take_effect(record, stamp, facts, results)
+            except Exception as error:
+                self._overlay.drop_record()
+                raise FoldStalled(f"record {index}: {type(error).__name__}: {error}") from error
+            self._overlay.commit_record()
+            self._streams.extend({event.stream + POSITION.pack(index): None for event in record.events})
+        else:
+            self._journal.remove_composites(index, record)
+        if outcome not in (Outcome.EXPIRED, Outcome.DUPLICATE):
+            self._remember(record, index, outcome)
+        return Folded(stamp, record, outcome, tuple(facts), tuple(results)), leaves(record, header)
+
+    def _admit(self, record: Record, at_ms: int) -> Outcome:
+        if at_ms > record.expires_ms:
+            return Outcome.EXPIRED
+        key = POSITION.pack(record.expires_ms) + record.id
+        if key in self._ids or self._store.txn.get(key, db=self._store.db[IDS]) is not None:
+            return Outcome.DUPLICATE
+        for stream, row_key, version in record.guards:
+            row = self._overlay.get(stream + row_key)
+            if (0 if row is None else row[0] if row_key else row[1]) != version:
+                return Outcome.GUARD
+        for body in record.bodies:
+            if body.chunks and not uploads.all_there(self._uploads(0), body):
+                return Outcome.CHUNK_GONE
+        return Outcome.COMMITTED
+
+    def _take_effect(self, record: Record, stamp: Stamp, facts: list[Any], results: list[Any]) -> None:
+        position, overlay = stamp.position, self._overlay
+        for event in record.events:
+            head = overlay.get(event.stream)
+            overlay.put(event.stream, (position, 1 if head is None else head[1] + 1))
+            if event.type == uploads.CHUNKS_COLLECTED:
+                self._collect(event, position)
+                fact = result = None
+            else:
+                if event.type == uploads.CHUNK_STORED:
+                    for body in record.bodies:
+                        uploads.stored(self._uploads(position), body, stamp.at_ms)
+                fact, result = self._evolve(OverlayView(overlay, event.stream, position), event, stamp)
+            facts.append(fact)
+            results.append(result)
+        for body in record.bodies:
+            if body.chunks:
+                uploads.claim(self._uploads(position), body)
+        if overlay.rows_in_record > ROW_BUDGET:
+            raise RecordError(f"a record may write {ROW_BUDGET} rows, not {overlay.rows_in_record}")
+
+    def _collect(self, event: Event, position: int) -> None:
+        for tenant, digest in uploads.collect(self._uploads(position), event):
+            self._journal.drop_body(tenant, digest)
+
+    def _uploads(self, position: int) -> OverlayView:
+        return OverlayView(self._overlay, uploads.UPLOADS, position)
+
+    def _remember(self, record: Record, index: int, outcome: Outcome) -> None:
+        """Keeps the id until it expires: a second attempt under it must not take effect."""
+        self._ids[POSITION.pack(record.expires_ms) + record.id] = POSITION.pack(index) + bytes((outcome,))
+
+    def first_outcome(self, record: Record) -> tuple[Outcome, int]:
+        """What became of the first attempt under a duplicate's id, and its position."""
+        key = POSITION.pack(record.expires_ms) + record.id
+        value = self._ids.get(key) or self._store.txn.get(key, db=self._store.db[IDS])
+        assert value is not None, "a duplicate is known by its id"
+        return Outcome(value[8]), int(POSITION.unpack_from(value)[0])
+
+    def _purge_ids(self, at_ms: int) -> None:
+        """Forgets ids that have expired in log time: a retry under them is refused as expired from now on."""
+        end = POSITION.pack(at_ms)
+        for key in [key for key in self._ids if key < end]:
+            del self._ids[key]
+        with self._store.txn.cursor(db=self._store.db[IDS]) as cursor:
+            found = cursor.first()
+            while found and cursor.key() < end:
+                cursor.delete()
+                found = bool(cursor.key())
+
+
+def _raw_leaf(data: bytes) -> bytes:
+    """What stands in the chain for bytes that are not a record."""
+    return chain_hash(b"", 0, 0, 0, 0, [data])

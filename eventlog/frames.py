@@ -1,0 +1,59 @@
+"""Frames between nodes: four bytes of length, then MessagePack. Bytes in, messages out; no I/O.
+
+Peers are authenticated, and still a frame may be damaged or hostile: lengths are limited before anything is allocated,
+and nothing but MessagePack's plain types is ever built.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+
+from eventlog.errors import FrameError
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+LENGTH_BYTES = 4
+
+_packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+
+
+def encode_frame(message: dict[str, Any]) -> bytes:
+    """One message as bytes. Raises FrameError when it is over the limit."""
+    payload = _packb(message)
+    if len(payload) > MAX_FRAME_BYTES:
+        raise FrameError(f"a message of {len(payload)} bytes is over the limit of {MAX_FRAME_BYTES}")
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+class FrameReader:
+    """Takes bytes as they come and gives whole messages. Raises FrameError; the connection must then be closed."""
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._buffer = bytearray()
+        self._max = max_frame_bytes
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+        self._buffer += data
+        start = 0
+        try:
+            while len(self._buffer) - start >= LENGTH_BYTES:
+                length = int.from_bytes(self._buffer[start : start + LENGTH_BYTES], "big")
+                if length > self._max:
+                    raise FrameError(f"a frame of {length} bytes is over the limit of {self._max}")
+                end = start + LENGTH_BYTES + length
+                if len(self._buffer) < end:
+                    break
+                yield _decode(bytes(memoryview(self._buffer)[start + LENGTH_BYTES : end]))
+                start = end
+        finally:
+            del self._buffer[:start]
+
+
+def _decode(payload: bytes) -> dict[str, Any]:
+    try:
+        message = msgpack.unpackb(payload, use_list=False, max_str_len=MAX_FRAME_BYTES, max_bin_len=MAX_FRAME_BYTES)
+    except Exception as error:
+        raise FrameError(f"not MessagePack: {error}") from error
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise FrameError("a message is a map with a type")
+    return message

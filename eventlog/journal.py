@@ -1,0 +1,237 @@
+"""PySyncObj's journal over LMDB: the Raft log, term, vote and commit index in the tick's write transaction.
+
+Nothing here is durable until the tick commits (`eventlog.writer`), and nothing may leave the node before that. Entries
+are read lazily; the newest are kept in memory up to a byte limit, because they are what followers are sent.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgpack
+from pysyncobj.journal import Journal
+
+from eventlog.record import Body, Record, RecordError, decode_with_header
+from eventlog.store import BODIES, BODY_SLOT, LOG, LOG_HEAD, POSITION, SLICES, Store
+
+KIND_NOOP = 1  # pysyncobj's _COMMAND_TYPE.NO_OP
+KIND_RECORD = 0  # its REGULAR
+CACHE_BYTES = 64 * 1024 * 1024
+
+_packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+
+
+class Command:
+    """What an entry carries: a record's bytes, the bytes of its bodies (None: stored before, or dropped), its time."""
+
+    __slots__ = ("_parsed", "at_ms", "bodies", "data", "kind")
+
+    def __init__(self, kind: int, at_ms: int, data: bytes, bodies: Sequence[bytes | None] = ()) -> None:
+        self.kind = kind
+        self.at_ms = at_ms
+        self.data = data
+        self.bodies = bodies
+        self._parsed: tuple[Record, bytes] | None = None
+
+    def parsed(self) -> tuple[Record, bytes]:
+        """The record and its packed header. Raises RecordError."""
+        if self._parsed is None:
+            self._parsed = decode_with_header(self.data)
+        return self._parsed
+
+    def new_bodies(self) -> Iterator[tuple[int, Body, bytes | None]]:
+        """Ordinal, body and bytes of each body that the record names; nothing for a record that can not be read."""
+        if self.kind != KIND_RECORD:
+            return
+        try:
+            bodies = self.parsed()[0].bodies
+        except RecordError:
+            return
+        for ordinal, body in enumerate(bodies):
+            yield ordinal, body, self.bodies[ordinal] if ordinal < len(self.bodies) else None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data) + sum(len(b) for b in self.bodies if b is not None)
+
+
+Entry = tuple[Command, int, int]  # command, index, term: pysyncobj's own order
+
+
+class LmdbJournal(Journal):  # type: ignore[misc]
+    """The log of one node. Index 1 is the first entry, as in the paper; the log is never compacted away."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.reload()
+
+    def reload(self) -> None:
+        """Takes everything from disk again: at start, and after a tick that could not be written."""
+        self._cache: dict[int, Entry] = {}
+        self._cache_bytes = 0
+        self._term, self._vote = self._store.get_meta(b"term", (0, None))
+        self._commit = self._store.get_meta(b"commit", 0)
+        self.last_index, self.last_term, self.last_at_ms = 0, 0, 0
+        with self._store.env.begin() as txn, txn.cursor(db=self._store.db[LOG]) as cursor:
+            if cursor.last():
+                self.last_index = POSITION.unpack(cursor.key())[0]
+                self.last_term, _, self.last_at_ms = LOG_HEAD.unpack_from(cursor.value())
+
+    # -- what pysyncobj calls -----------------------------------------------------------------------------------
+
+    def add(self, command: Command | bytes, idx: int, term: int) -> None:
+        if isinstance(command, bytes):  # pysyncobj's own no-op
+            command = Command(command[0], self.last_at_ms, b"")
+        assert idx == self.last_index + 1, f"gap in the log: {idx} after {self.last_index}"
+        txn, db = self._store.txn, self._store.db
+        head = LOG_HEAD.pack(term, command.kind, command.at_ms)
+        txn.put(POSITION.pack(idx), head + command.data, db=db[LOG], append=True)
+        for ordinal, body, data in command.new_bodies():
+            self._add_body(idx, ordinal, body, data)
+        self.last_index, self.last_term, self.last_at_ms = idx, term, command.at_ms
+        self._remember((command, idx, term))
+
+    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - pysyncobj's names
+        """Removes entries from a list index on (index 1 of the log is list index 0)."""
+        first = entryFrom + 1
+        for index in range(self.last_index, first - 1, -1):
+            command = self._read(index)[0]
+            for _, body, _ in command.new_bodies():
+                self._remove_body(index, body)
+            self._store.txn.delete(POSITION.pack(index), db=self._store.db[LOG])
+            self._forget(index)
+        self.last_index = first - 1
+        _, _, self.last_term = self._read(self.last_index) if self.last_index else (None, 0, 0)
+        self.last_at_ms = self._read(self.last_index)[0].at_ms if self.last_index else 0
+
+    def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
+        raise NotImplementedError("the log is never compacted away")
+
+    def clear(self) -> None:
+        raise NotImplementedError("the log is never compacted away")
+
+    def __len__(self) -> int:
+        return self.last_index
+
+    def __getitem__(self, item: int | slice) -> Any:
+        if isinstance(item, slice):
+            start, stop, _ = item.indices(self.last_index)
+            return [self._read(i + 1) for i in range(start, stop)]
+        return self._read(self.last_index + 1 + item if item < 0 else item + 1)
+
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
+        self._commit = raftCommitIndex
+        self._store.put_meta(b"commit", raftCommitIndex)
+
+    def getRaftCommitIndex(self) -> int:  # noqa: N802
+        return int(self._commit)
+
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
+        self._term, self._vote = term, votedForNodeId
+        self._store.put_meta(b"term", (term, votedForNodeId))
+
+    def getCurrentTerm(self) -> int:  # noqa: N802
+        return int(self._term)
+
+    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+        vote: str | None = self._vote
+        return vote
+
+    def _destroy(self) -> None:
+        """Nothing is held open: the store belongs to the writer."""
+
+    # -- what the hardened engine reads -------------------------------------------------------------------------
+
+    def term_at(self, index: int) -> int | None:
+        """The term of the entry at `index`; 0 for index 0; None where there is no entry."""
+        if index == self.last_index:
+            return self.last_term
+        if index == 0:
+            return 0
+        if index > self.last_index:
+            return None
+        cached = self._cache.get(index)
+        if cached is not None:
+            return cached[2]
+        value = self._value(index)
+        return None if value is None else int(LOG_HEAD.unpack_from(value)[0])
+
+    def entries(self, first: int, max_bytes: int) -> list[Entry]:
+        """Entries from `first` on, at least one if there is one, until `max_bytes` are reached."""
+        found: list[Entry] = []
+        total = 0
+        for index in range(first, self.last_index + 1):
+            entry = self._read(index)
+            total += entry[0].size_bytes + 64
+            if found and total > max_bytes:
+                break
+            found.append(entry)
+        return found
+
+    def entry(self, index: int) -> Entry:
+        return self._read(index)
+
+    def drop_body(self, tenant: bytes, digest: bytes) -> None:
+        """Removes a body's bytes and row, whoever introduced it."""
+        row = self._store.txn.pop(tenant + digest, db=self._store.db[BODIES])
+        if row is not None:
+            position, ordinal, _, _ = msgpack.unpackb(row)
+            self._store.txn.delete(BODY_SLOT.pack(position, ordinal), db=self._store.db[SLICES])
+
+    def remove_composites(self, index: int, record: Record) -> None:
+        """Removes what a refused record said of its chunks; bytes stay, for the attempt that follows."""
+        for body in record.bodies:
+            if body.chunks:
+                self._remove_body(index, body)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _add_body(self, index: int, ordinal: int, body: Body, data: bytes | None) -> None:
+        if data is None and not body.chunks:
+            return
+        row = _packb((index, ordinal, body.size, body.chunks))
+        txn, db = self._store.txn, self._store.db
+        if txn.put(body.tenant + body.digest, row, db=db[BODIES], overwrite=False) and data is not None:
+            txn.put(BODY_SLOT.pack(index, ordinal), data, db=db[SLICES])
+
+    def _remove_body(self, index: int, body: Body) -> None:
+        row = self._store.txn.get(body.tenant + body.digest, db=self._store.db[BODIES])
+        if row is not None and msgpack.unpackb(row)[0] == index:
+            self.drop_body(body.tenant, body.digest)
+
+    def _read(self, index: int) -> Entry:
+        cached = self._cache.get(index)
+        if cached is not None:
+            return cached
+        value = self._value(index)
+        if value is None:
+            raise IndexError(f"no entry {index}: the log ends at {self.last_index}")
+        term, kind, at_ms = LOG_HEAD.unpack_from(value)
+        command = Command(kind, at_ms, value[LOG_HEAD.size :])
+        command.bodies = [self._body_bytes(index, ordinal, body) for ordinal, body, _ in command.new_bodies()]
+        return command, index, term
+
+    def _value(self, index: int) -> bytes | None:
+        key = POSITION.pack(index)
+        if self._store.dirty:
+            return self._store.txn.get(key, db=self._store.db[LOG])
+        with self._store.env.begin() as txn:
+            return txn.get(key, db=self._store.db[LOG])
+
+    def _body_bytes(self, index: int, ordinal: int, body: Body) -> bytes | None:
+        """The bytes that this entry introduced; None for one that came earlier or was dropped since."""
+        key = BODY_SLOT.pack(index, ordinal)
+        if self._store.dirty:
+            return self._store.txn.get(key, db=self._store.db[SLICES])
+        with self._store.env.begin() as txn:
+            return txn.get(key, db=self._store.db[SLICES])
+
+    def _remember(self, entry: Entry) -> None:
+        self._cache[entry[1]] = entry
+        self._cache_bytes += entry[0].size_bytes
+        while self._cache_bytes > CACHE_BYTES:
+            self._forget(next(iter(self._cache)))
+
+    def _forget(self, index: int) -> None:
+        entry = self._cache.pop(index, None)
+        if entry is not None:
+            self._cache_bytes -= entry[0].size_bytes

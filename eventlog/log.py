@@ -1,0 +1,325 @@
+"""The event log of one node as the rest of mailraft sees it: propose, read, follow.
+
+It ties the consensus thread, the connections to the peers and the callers on the event loop together. Everything here
+runs on the event loop; the only shared state is the writer's inbox and two dictionaries that the writer looks into.
+"""
+
+import asyncio
+import contextlib
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import structlog
+
+from eventlog.errors import LogError, OutcomeUnknown, Rejected
+from eventlog.fold import Evolve
+from eventlog.proposals import Committed, Proposals
+from eventlog.raft import Timing
+from eventlog.record import Record, encode
+from eventlog.store import Snapshot, Store, StoredRecord
+from eventlog.transport import PeerName, PeerTransport
+from eventlog.writer import Applied, State, Tick, Writer
+
+__all__ = ["Applied", "Committed", "EventLog", "LogConfig", "LogStatus", "Snapshot", "StoredRecord"]
+
+MAX_PROPOSAL_BYTES = 8 * 1024 * 1024
+REVIEW_S = 0.1
+FOLLOW_BATCH = 256
+
+_log = structlog.get_logger("mailraft.log")
+
+
+class LogConfig(NamedTuple):
+    """What a node's log needs to know. Sizes in bytes, times in seconds; addresses are `host:port`."""
+
+    name: str
+    data_dir: Path
+    peers: Mapping[str, str]  # every node of the cell by name, this one among them
+    listen: str
+    election_timeout_s: tuple[float, float] = (0.5, 1.0)
+    heartbeat_s: float = 0.1
+    map_size_bytes: int = 1 << 40
+    reserve_bytes: int = 64 * 1024 * 1024
+
+
+class LogStatus(NamedTuple):
+    """The log of this node now. `chain` is the chain hash at `applied`."""
+
+    name: str
+    role: str
+    leader: str | None
+    term: int
+    commit: int
+    applied: int
+    last_index: int
+    at_ms: int
+    chain: bytes
+    disk_free_bytes: int
+    accepting_mail: bool
+    stalled: str | None
+
+
+class EventLog:
+    """One node of a cell. Made by `open`; `start` joins the cell, `stop` leaves it cleanly."""
+
+    def __init__(
+        self,
+        config: LogConfig,
+        store: Store,
+        evolve: Evolve,
+        server_ssl: ssl.SSLContext | None,
+        client_ssl: ssl.SSLContext | None,
+        peer_name: PeerName,
+        on_fatal: Callable[[BaseException], None] | None,
+    ) -> None:
+        self.config = config
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._on_fatal = on_fatal
+        self._proposals = Proposals(config.name, self._submit, self._forward, lambda: self._state)
+        self._subscribers: dict[bytes | None, list[Callable[[list[Applied]], None]]] = {}
+        self._reads: dict[bytes, asyncio.Future[int | None]] = {}
+        self._progress = asyncio.Event()
+        self._writer = Writer(
+            config.name,
+            config.peers,
+            store,
+            evolve,
+            timing=Timing(*config.election_timeout_s, config.heartbeat_s),
+            reserve_bytes=config.reserve_bytes,
+            wanted=self._proposals.wanted,
+            subscribed=self._subscribers,
+            on_tick=self._tick_from_thread,
+            on_fatal=self._fatal_from_thread,
+        )
+        self._state: State = self._writer.state
+        self._transport: PeerTransport | None = None
+        if len(config.peers) > 1:
+            if server_ssl is None or client_ssl is None:
+                raise LogError("a cell of several nodes needs TLS contexts for its peers")
+            self._transport = PeerTransport(
+                config.name,
+                config.listen,
+                config.peers,
+                server_ssl=server_ssl,
+                client_ssl=client_ssl,
+                peer_name=peer_name,
+                on_message=self._message,
+                on_connected=lambda peer: self._writer.inbox.put(("connected", peer)),
+                on_disconnected=self._disconnected,
+            )
+        self._review: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @classmethod
+    def open(
+        cls,
+        config: LogConfig,
+        *,
+        evolve: Evolve,
+        server_ssl: ssl.SSLContext | None = None,
+        client_ssl: ssl.SSLContext | None = None,
+        peer_name: PeerName = lambda _: None,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> "EventLog":
+        """Opens the node's database; call it on the running event loop. Raises DamagedDatabase or lmdb.Error."""
+        store = Store(config.data_dir, config.map_size_bytes)
+        return cls(config, store, evolve, server_ssl, client_ssl, peer_name, on_fatal)
+
+    async def start(self) -> None:
+        """Joins the cell. Raises OSError if the address for peers can not be bound."""
+        if self._transport is not None:
+            await self._transport.start()
+        self._writer.start()
+        self._review = self._loop.create_task(self._keep_reviewing())
+
+    async def stop(self) -> None:
+        """Leaves the cell: proposals still waiting end as unknown, the last tick is on disk when this returns."""
+        self._stopping = True
+        if self._review is not None:
+            self._review.cancel()
+        self._proposals.stop()
+        self._fail_reads()
+        if self._transport is not None:
+            await self._transport.stop()
+        self._writer.stop()
+        await asyncio.to_thread(self._writer.join)
+        self._store.close()
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    async def propose(self, record: Record, bodies: Sequence[bytes] = (), timeout_s: float = 8.0) -> Committed:
+        """Has `record` committed by a majority and folded here; `bodies` are parallel to `record.bodies`.
+
+        Raises Rejected when it certainly did not and will not take effect, OutcomeUnknown otherwise.
+        """
+        data = encode(record)
+        if len(data) + sum(map(len, bodies)) > MAX_PROPOSAL_BYTES:
+            raise Rejected("too_large", f"a record with its bodies may have {MAX_PROPOSAL_BYTES} bytes")
+        if self._stopping:
+            raise Rejected("stopping")
+        return await self._proposals.propose(record.id, data, bodies, timeout_s)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """A consistent read of what is folded here. Never hold it across an await."""
+        return self._store.snapshot()
+
+    async def barrier(self, timeout_s: float = 8.0) -> int:
+        """Waits until snapshots show all that was acknowledged anywhere in the cell before the call.
+
+        Gives the position that was waited for. Raises OutcomeUnknown without a majority in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                index = await self._read_index()
+                await self.applied(index)
+                return index
+        except TimeoutError:
+            raise OutcomeUnknown("no majority answered in time, so this node can not tell what is new") from None
+
+    async def applied(self, position: int) -> None:
+        """Waits until this node has folded `position`."""
+        while self._state.applied < position:
+            self._progress.clear()
+            await self._progress.wait()
+
+    def subscribe(self, stream: bytes | None, callback: Callable[[list[Applied]], None]) -> Callable[[], None]:
+        """Calls `callback` with the events of a stream (None: all) as they are folded here, in the log's order.
+
+        What is folded already when this returns may or may not be told: compare positions with a snapshot taken after.
+        """
+        self._subscribers.setdefault(stream, []).append(callback)
+
+        def unsubscribe() -> None:
+            callbacks = self._subscribers.get(stream, [])
+            with contextlib.suppress(ValueError):
+                callbacks.remove(callback)
+            if not callbacks:
+                self._subscribers.pop(stream, None)
+
+        return unsubscribe
+
+    async def follow(self, first: int = 1) -> AsyncIterator[StoredRecord]:
+        """The folded entries from a position on, for ever: what a replica or an auditor reads."""
+        while True:
+            await self.applied(first)
+            with self.snapshot() as snapshot:
+                batch = list(snapshot.records(first, first + FOLLOW_BATCH - 1))
+            for stored in batch:
+                yield stored
+            first += len(batch)
+
+    def status(self) -> LogStatus:
+        state = self._state
+        return LogStatus(
+            self.config.name, state.role, state.leader, state.term, state.commit, state.applied, state.last_index,
+            state.at_ms, state.chain, state.free_bytes,
+            state.free_bytes >= self.config.reserve_bytes and state.stalled is None, state.stalled,
+        )  # fmt: skip
+
+    # -- between the threads --------------------------------------------------------------------------------------
+
+    def _submit(self, proposal: Any) -> None:
+        self._writer.inbox.put(("proposal", proposal))
+
+    def _forward(self, peer: str, message: dict[str, Any]) -> bool:
+        return self._transport is not None and self._transport.send(peer, message)
+
+    def _tick_from_thread(self, tick: Tick) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
+            self._loop.call_soon_threadsafe(self._take_tick, tick)
+
+    def _fatal_from_thread(self, error: BaseException) -> None:
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._fatal, error)
+
+    def _fatal(self, error: BaseException) -> None:
+        self._proposals.stop()
+        self._fail_reads()
+        if self._on_fatal is not None:
+            self._on_fatal(error)
+
+    def _take_tick(self, tick: Tick) -> None:
+        before, self._state = self._state, tick.state
+        for peer, message in tick.messages:
+            self._forward(peer, message)
+        leader_changed = (before.leader, before.term) != (tick.state.leader, tick.state.term)
+        if leader_changed and tick.state.leader != before.leader:
+            _log.info("leader", leader=tick.state.leader, term=tick.state.term, role=tick.state.role)
+        self._proposals.take(tick, leader_changed)
+        for token, index in tick.reads:
+            self._finish_read(token, index)
+        if tick.applied:
+            self._tell_subscribers(tick.applied)
+        if tick.state.applied != before.applied:
+            self._progress.set()
+
+    def _tell_subscribers(self, applied: list[Applied]) -> None:
+        by_stream: dict[bytes, list[Applied]] = {}
+        for item in applied:
+            by_stream.setdefault(item.event.stream, []).append(item)
+        for stream, items in by_stream.items():
+            for callback in tuple(self._subscribers.get(stream, ())):
+                callback(items)
+        for callback in tuple(self._subscribers.get(None, ())):
+            callback(applied)
+
+    def _message(self, peer: str, message: dict[str, Any]) -> None:
+        match message["type"]:
+            case "refused":
+                self._proposals.refused(message["id"], message["reason"])
+            case "read_done":
+                self._finish_read(message["token"], message["index"])
+            case _:
+                self._writer.inbox.put(("message", peer, message))
+
+    def _disconnected(self, peer: str) -> None:
+        self._writer.inbox.put(("disconnected", peer))
+        self._proposals.lost_connection(peer)
+
+    async def _keep_reviewing(self) -> None:
+        while True:
+            await asyncio.sleep(REVIEW_S)
+            self._proposals.review(time.monotonic())
+
+    # -- read barrier ---------------------------------------------------------------------------------------------
+
+    async def _read_index(self) -> int:
+        while True:
+            token = os.urandom(8)
+            answer = self._loop.create_future()
+            self._reads[token] = answer
+            try:
+                self._ask_read(token)
+                async with asyncio.timeout(1.0):
+                    index = await answer
+                    if index is not None:
+                        return int(index)
+            except TimeoutError:
+                continue
+            finally:
+                self._reads.pop(token, None)
+            await asyncio.sleep(0.05)
+
+    def _ask_read(self, token: bytes) -> None:
+        leader = self._state.leader
+        if leader == self.config.name:
+            self._writer.inbox.put(("read", token))
+        elif leader is None or not self._forward(leader, {"type": "read", "token": token}):
+            self._finish_read(token, None)
+
+    def _finish_read(self, token: bytes, index: int | None) -> None:
+        future = self._reads.get(token)
+        if future is not None and not future.done():
+            future.set_result(index)
+
+    def _fail_reads(self) -> None:
+        for future in self._reads.values():
+            if not future.done():
+                future.set_exception(OutcomeUnknown("this node is stopping"))

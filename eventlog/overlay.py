@@ -1,0 +1,127 @@
+"""Writes of the fold before they reach LMDB: one layer a record (thrown away if it fails), one a tick.
+
+A tick's rows are flushed together, sorted, in the tick's transaction; a row that a hundred records of the tick write
+(a folder's UIDNEXT) is packed and written once.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lmdb
+import msgpack
+
+from eventlog.store import POSITION, TABLES, Store, pack_row
+from eventlog.views import range_bounds
+
+Row = tuple[int, Any] | None  # position and value; None is a deletion
+_unpackb = msgpack.unpackb
+
+
+class Overlay:
+    """Table rows over LMDB. `commit_record` keeps what the record wrote, `drop_record` forgets it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._table = store.db[TABLES]
+        self._tick: dict[bytes, Row] = {}
+        self._record: dict[bytes, Row] = {}
+        self._read: dict[bytes, Row] = {}
+
+    def get(self, key: bytes) -> Row:
+        if key in self._record:
+            return self._record[key]
+        if key in self._tick:
+            return self._tick[key]
+        if key in self._read:
+            return self._read[key]
+        value = self._store.txn.get(key, db=self._table)
+        row = None if value is None else (POSITION.unpack_from(value)[0], _unpackb(value[8:], use_list=False))
+        self._read[key] = row
+        return row
+
+    def put(self, key: bytes, row: Row) -> None:
+        self._record[key] = row
+
+    def range(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Any]]:
+        found = dict(_scan(self._store.txn, self._table, first, end))
+        for layer in (self._tick, self._record):
+            for key, row in layer.items():
+                if key >= first and (end is None or key < end):
+                    found[key] = row
+        return iter(sorted((key, row[1]) for key, row in found.items() if row is not None))
+
+    @property
+    def rows_in_record(self) -> int:
+        return len(self._record)
+
+    def commit_record(self) -> None:
+        self._tick.update(self._record)
+        self._record.clear()
+
+    def drop_record(self) -> None:
+        self._record.clear()
+
+    def flush(self) -> None:
+        """Writes the tick's rows into the tick's transaction."""
+        txn, table = self._store.txn, self._table
+        for key, row in sorted(self._tick.items(), key=_by_key):
+            if row is None:
+                txn.delete(key, db=table)
+            else:
+                txn.put(key, pack_row(*row), db=table)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops everything not flushed: after a flush, or after a tick that could not be written."""
+        self._tick.clear()
+        self._record.clear()
+        self._read.clear()
+
+
+class OverlayView:
+    """One stream in the fold: what `evolve` reads and writes."""
+
+    __slots__ = ("_get", "_overlay", "_position", "_put", "stream")
+
+    def __init__(self, overlay: Overlay, stream: bytes, position: int) -> None:
+        self.stream = stream
+        self._overlay = overlay
+        self._get: Callable[[bytes], Row] = overlay.get
+        self._put: Callable[[bytes, Row], None] = overlay.put
+        self._position = position
+
+    def get(self, key: bytes) -> Any:
+        row = self._get(self.stream + key)
+        return None if row is None else row[1]
+
+    peek = get
+
+    def version(self, key: bytes) -> int:
+        row = self._get(self.stream + key)
+        if row is None:
+            return 0
+        return int(row[0] if key else row[1])
+
+    def range(self, prefix: bytes, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
+        skip = len(self.stream)
+        for key, value in self._overlay.range(*range_bounds(self.stream + prefix, start, stop)):
+            yield key[skip:], value
+
+    def put(self, key: bytes, value: Any) -> None:
+        self._put(self.stream + key, (self._position, value))
+
+    def delete(self, key: bytes) -> None:
+        self._put(self.stream + key, None)
+
+
+def _by_key(item: tuple[bytes, Row]) -> bytes:
+    return item[0]
+
+
+def _scan(txn: lmdb.Transaction, table: Any, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Row]]:
+    with txn.cursor(db=table) as cursor:
+        if cursor.set_range(first):
+            for key, value in cursor:
+                if end is not None and key >= end:
+                    return
+                yield key, (POSITION.unpack_from(value)[0], _unpackb(value[8:], use_list=False))

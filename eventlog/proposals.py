@@ -1,0 +1,177 @@
+"""Proposals of this node that wait for their outcome: sent to the leader, sent again when it changes, answered by id.
+
+A proposal ends as committed, rejected or unknown. It is answered from the fold, whoever led; a refusal ends it only
+when no earlier attempt may still be on its way, and losing the leader is unknown, never a refusal. Event loop only.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from eventlog.errors import OutcomeUnknown, Rejected
+from eventlog.fold import Outcome
+from eventlog.writer import Answer, Proposal, State, Tick
+
+RESEND_S = 1.0  # an attempt that says nothing for so long may have been lost with its leader
+FORWARD_BYTES = 1024 * 1024  # proposals that go to the leader in one message
+_REASONS = {Outcome.EXPIRED: "expired", Outcome.GUARD: "guard", Outcome.CHUNK_GONE: "chunk_gone",
+            Outcome.BAD_RECORD: "bad_record"}  # fmt: skip
+
+
+class Committed(NamedTuple):
+    """The record took effect: its position, the log's time in ms, and what `evolve` gave for each event."""
+
+    position: int
+    at_ms: int
+    results: tuple[Any, ...]
+
+
+class _Pending:
+    __slots__ = ("attempts", "bodies", "data", "deadline", "future", "id", "sent_at", "sent_to")
+
+    def __init__(self, id_: bytes, data: bytes, bodies: Sequence[bytes], deadline: float) -> None:
+        self.id = id_
+        self.data = data
+        self.bodies = bodies
+        self.deadline = deadline
+        self.future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self.attempts = 0  # sent and not refused: each may take effect
+        self.sent_to: tuple[int, str] | None = None  # term and leader
+        self.sent_at = 0.0
+
+
+class Proposals:
+    """The pending proposals of one node. `wanted` is shared with the consensus thread, which only asks what is in it."""
+
+    def __init__(
+        self,
+        name: str,
+        submit: Callable[[Proposal], None],
+        forward: Callable[[str, dict[str, Any]], bool],
+        state: Callable[[], State],
+    ) -> None:
+        self._name = name
+        self._submit = submit
+        self._forward = forward
+        self._state = state
+        self.wanted: dict[bytes, _Pending] = {}
+        self._to_forward: dict[str, list[_Pending]] = {}
+        self._flush_due = False
+
+    async def propose(self, id_: bytes, data: bytes, bodies: Sequence[bytes], timeout_s: float) -> Committed:
+        """Raises Rejected or OutcomeUnknown."""
+        pending = _Pending(id_, data, bodies, time.monotonic() + timeout_s)
+        self.wanted[id_] = pending
+        try:
+            self._send(pending)
+            return await pending.future
+        finally:
+            self.wanted.pop(id_, None)
+
+    def take(self, tick: Tick, leader_changed: bool) -> None:
+        """Answers from a tick of the consensus thread."""
+        for answer in tick.answers:
+            self._answer(answer)
+        for id_, reason in tick.refusals:
+            self.refused(id_, reason)
+        if leader_changed:
+            self.review(time.monotonic())
+
+    def refused(self, id_: bytes, reason: str) -> None:
+        """The leader, or one that was, did not append an attempt."""
+        pending = self.wanted.get(id_)
+        if pending is None or pending.future.done():
+            return
+        pending.attempts = max(0, pending.attempts - 1)
+        if reason == "not_leader":
+            pending.sent_to = None  # sent again as soon as there is a leader
+        elif pending.attempts == 0:
+            pending.future.set_exception(Rejected(reason))
+
+    def lost_connection(self, peer: str) -> None:
+        """What was on its way to a peer may be lost: it is sent again, under the same id."""
+        for pending in list(self.wanted.values()):
+            if pending.sent_to is not None and pending.sent_to[1] == peer:
+                pending.sent_to = None
+
+    def review(self, now: float) -> None:
+        """Sends again what a new leader has not got, and ends what has waited too long."""
+        for pending in list(self.wanted.values()):
+            if pending.future.done():
+                continue
+            if now >= pending.deadline:
+                self._give_up(pending)
+            elif self._needs_sending(pending, now):
+                self._send(pending)
+
+    def stop(self) -> None:
+        for pending in list(self.wanted.values()):
+            if not pending.future.done():
+                self._give_up(pending, "stopping")
+
+    def _answer(self, answer: Answer) -> None:
+        pending = self.wanted.get(answer.id)
+        if pending is None or pending.future.done():
+            return
+        if answer.outcome is Outcome.COMMITTED:
+            pending.future.set_result(Committed(answer.position, answer.at_ms, answer.results))
+        else:
+            pending.future.set_exception(Rejected(_REASONS[answer.outcome]))
+
+    def _give_up(self, pending: _Pending, reason: str = "no_leader") -> None:
+        if pending.attempts == 0:
+            pending.future.set_exception(Rejected(reason, "it was never handed to a leader"))
+        else:
+            pending.future.set_exception(OutcomeUnknown("no answer in time: it may have taken effect, or may yet"))
+
+    def _needs_sending(self, pending: _Pending, now: float) -> bool:
+        state = self._state()
+        if state.leader is None:
+            return False
+        return pending.sent_to != (state.term, state.leader) or now - pending.sent_at > RESEND_S
+
+    def _send(self, pending: _Pending) -> None:
+        state = self._state()
+        if state.leader is None:
+            return
+        pending.sent_to, pending.sent_at = (state.term, state.leader), time.monotonic()
+        if state.leader == self._name:
+            pending.attempts += 1
+            self._submit(Proposal(pending.id, pending.data, pending.bodies, _now_ms(), None))
+            return
+        self._to_forward.setdefault(state.leader, []).append(pending)
+        if not self._flush_due:
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Forwards what this turn of the event loop has brought, in few messages."""
+        self._flush_due = False
+        batches, self._to_forward = self._to_forward, {}
+        for leader, waiting in batches.items():
+            batch: list[_Pending] = []
+            size = 0
+            for pending in waiting:
+                batch.append(pending)
+                size += len(pending.data) + sum(map(len, pending.bodies))
+                if size >= FORWARD_BYTES:
+                    self._forward_batch(leader, batch)
+                    batch, size = [], 0
+            self._forward_batch(leader, batch)
+
+    def _forward_batch(self, leader: str, batch: list[_Pending]) -> None:
+        if not batch:
+            return
+        clock_ms = _now_ms()
+        rows = [(p.id, p.data, p.bodies, clock_ms) for p in batch]
+        if self._forward(leader, {"type": "propose", "proposals": rows}):
+            for pending in batch:
+                pending.attempts += 1
+        else:
+            for pending in batch:
+                pending.sent_to = None
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,199 @@
+"""Records: the atomic entries of the log, their encoding and their commitments.
+
+A record is MessagePack: `[format, header, events, bodies]`, where the header is packed by itself so that it can be
+hashed without packing it again. An event or body whose payload was erased keeps its commitment in place of the salt,
+so the chain over an erased record still verifies. Nothing here reads a clock except `new_id`, which runs before the log.
+"""
+
+import hashlib
+import os
+import struct
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgpack
+
+FORMAT = 1
+STREAM_ID_BYTES = 16
+DIGEST_BYTES = 32
+SALT_BYTES = 16
+ERASED_SALT_BYTES = DIGEST_BYTES  # a commitment stands where the salt stood: the lengths tell them apart
+NO_TENANT = bytes(16)
+
+_pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+_ENTRY_HEAD = struct.Struct(">QQBQ")
+
+
+class RecordError(ValueError):
+    """The bytes are not a record of a format that this version knows."""
+
+
+class By(NamedTuple):
+    """Who did it: kind is account, admin, node, plugin or client; origin says from where, as `imap 192.0.2.7:51234`."""
+
+    kind: str
+    id: bytes
+    origin: str
+
+
+class Guard(NamedTuple):
+    """A row and the version of it that the decision was made on.
+
+    Key b"" guards the stream's version (its number of events); any other key guards that row, whose version is the
+    position of its last write, 0 when it is absent.
+    """
+
+    stream: bytes
+    key: bytes
+    version: int
+
+
+class Event(NamedTuple):
+    """One fact on one stream. `data` is MessagePack; `salt` keeps a low-entropy payload from being guessed back."""
+
+    tenant: bytes
+    stream: bytes
+    type: str
+    version: int
+    data: bytes
+    salt: bytes
+
+
+class Body(NamedTuple):
+    """A body that the record refers to: keyed by tenant and SHA-256; `chunks` are digests of bodies stored before."""
+
+    tenant: bytes
+    digest: bytes
+    salt: bytes
+    size: int
+    chunks: tuple[bytes, ...] = ()
+
+
+class Record(NamedTuple):
+    """A batch of events over any number of streams, with what must hold for it to take effect."""
+
+    id: bytes
+    expires_ms: int
+    by: By
+    cause: str
+    guards: tuple[Guard, ...]
+    events: tuple[Event, ...]
+    bodies: tuple[Body, ...] = ()
+
+
+class Stamp(NamedTuple):
+    """What the fold tells `evolve` about the record that holds an event. Times are milliseconds since 1970, UTC."""
+
+    position: int
+    at_ms: int
+    term: int
+    record_id: bytes
+    by: By
+    cause: str
+
+
+def new_id(now_ms: int | None = None) -> bytes:
+    """16 opaque bytes that sort by the time they were made in (48 bits of milliseconds, 80 random bits)."""
+    ms = int(time.time() * 1000) if now_ms is None else now_ms
+    return (ms & 0xFFFFFFFFFFFF).to_bytes(6, "big") + os.urandom(10)
+
+
+def new_salt() -> bytes:
+    return os.urandom(SALT_BYTES)
+
+
+def stream_id(kind: str, name: str) -> bytes:
+    """The id of a stream that is found by a name: a claim on an address, the queue of a domain."""
+    return hashlib.sha256(f"mailraft/{kind}/{name}".encode()).digest()[:STREAM_ID_BYTES]
+
+
+def digest_of(data: bytes) -> bytes:
+    """SHA-256 of a body."""
+    return hashlib.sha256(data).digest()
+
+
+def encode(record: Record) -> bytes:
+    """A record as the bytes that are proposed, replicated and hashed."""
+    header = _pack((record.id, record.expires_ms, record.by, record.cause, record.guards))
+    return bytes(_pack((FORMAT, header, record.events, record.bodies)))
+
+
+def decode(data: bytes) -> Record:
+    """The record in `data`. Raises RecordError for anything that this version can not have written."""
+    return decode_with_header(data)[0]
+
+
+def decode_with_header(data: bytes) -> tuple[Record, bytes]:
+    """The record and the packed header that the chain hashes."""
+    try:
+        version, header, events, bodies = msgpack.unpackb(data, use_list=False)
+        if version != FORMAT:
+            raise RecordError(f"record format {version} is not known to this version (it knows {FORMAT})")
+        id_, expires_ms, by, cause, guards = msgpack.unpackb(header, use_list=False)
+        record = Record(
+            id_,
+            expires_ms,
+            By._make(by),
+            cause,
+            tuple(map(Guard._make, guards)),
+            tuple(map(Event._make, events)),
+            tuple(map(Body._make, bodies)),
+        )
+    except RecordError:
+        raise
+    except Exception as error:
+        raise RecordError(f"not a record: {error}") from error
+    return record, header
+
+
+def record_id(data: bytes) -> bytes:
+    """The id in an encoded record, without decoding its events."""
+    return decode(data).id
+
+
+def check(record: Record) -> None:
+    """Raises RecordError unless every field has the type and length that the format demands."""
+    if len(record.id) != 16 or not isinstance(record.expires_ms, int):
+        raise RecordError("id must be 16 bytes and expires an integer")
+    for guard in record.guards:
+        if len(guard.stream) != STREAM_ID_BYTES or not isinstance(guard.key, bytes):
+            raise RecordError("a guard names a stream of 16 bytes and a key")
+    for event in record.events:
+        if len(event.stream) != STREAM_ID_BYTES or len(event.tenant) != 16 or len(event.salt) != SALT_BYTES:
+            raise RecordError(f"event {event.type}: tenant, stream and salt are 16 bytes each")
+    for body in record.bodies:
+        if len(body.digest) != DIGEST_BYTES or len(body.tenant) != 16 or len(body.salt) != SALT_BYTES:
+            raise RecordError("a body has a tenant and a salt of 16 bytes and a digest of 32")
+
+
+def event_commitment(event: Event) -> bytes:
+    """SHA-256 over salt, place and payload; of an erased event, the commitment that was kept."""
+    if len(event.salt) == ERASED_SALT_BYTES:
+        return event.salt
+    place = b"%b%b%b%c%b\0" % (event.salt, event.tenant, event.stream, event.version, event.type.encode())
+    return hashlib.sha256(b"E" + place + event.data).digest()
+
+
+def body_commitment(body: Body) -> bytes:
+    """SHA-256 over salt, tenant, digest, size and chunks; of an erased body, the commitment that was kept."""
+    if len(body.salt) == ERASED_SALT_BYTES:
+        return body.salt
+    size = body.size.to_bytes(8, "big")
+    return hashlib.sha256(b"B" + body.salt + body.tenant + body.digest + size + b"".join(body.chunks)).digest()
+
+
+def chain_hash(previous: bytes, index: int, term: int, kind: int, at_ms: int, leaves: Sequence[bytes]) -> bytes:
+    """The chain at `index`: SHA-256 over the chain before it, the entry's place and one leaf per part.
+
+    The leaves of a record are the SHA-256 of its header, then one commitment per event and per body.
+    """
+    return hashlib.sha256(previous + _ENTRY_HEAD.pack(index, term, kind, at_ms) + b"".join(leaves)).digest()
+
+
+def leaves(record: Record, header: bytes) -> list[bytes]:
+    """What the chain hashes of a record."""
+    parts = [hashlib.sha256(header).digest()]
+    parts.extend(map(event_commitment, record.events))
+    parts.extend(map(body_commitment, record.bodies))
+    return parts

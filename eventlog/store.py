@@ -1,0 +1,272 @@
+"""The LMDB environment of one node: its tables, the one write transaction of a tick, and read snapshots.
+
+Log, bodies, Raft's own state and everything folded live in one file, so that one commit (one fsync) makes all of a
+tick durable or none of it. Only the consensus thread opens write transactions. No read transaction may be held across
+an await.
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import lmdb
+import msgpack
+
+from eventlog.errors import DamagedDatabase
+from eventlog.record import Record, RecordError, decode
+from eventlog.views import range_bounds
+
+FORMAT_VERSION = 1
+LOG_HEAD = struct.Struct(">QBQ")  # term, kind, at_ms; the record follows
+POSITION = struct.Struct(">Q")
+BODY_SLOT = struct.Struct(">QH")  # the position that introduced a body, and which of its bodies it was
+CHAIN_BYTES = 32
+GENESIS = bytes(CHAIN_BYTES)
+
+LOG: Final = b"log"
+META: Final = b"meta"
+BODIES: Final = b"bodies"
+SLICES: Final = b"slices"
+CHAIN: Final = b"chain"
+IDS: Final = b"ids"
+STREAMS: Final = b"streams"
+TABLES: Final = b"tables"
+NAMES: Final = (LOG, META, BODIES, SLICES, CHAIN, IDS, STREAMS, TABLES)
+FOLDED: Final = (CHAIN, IDS, STREAMS, TABLES)  # what a fold from zero makes again
+
+_unpackb = msgpack.unpackb
+_packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+
+
+def unpack_row(value: bytes) -> Any:
+    """The value of a table row, without the position in front."""
+    return _unpackb(value[8:], use_list=False)
+
+
+def pack_row(position: int, value: Any) -> bytes:
+    return POSITION.pack(position) + _packb(value)
+
+
+class Store:
+    """One LMDB environment. Raises lmdb.Error; the caller decides what a failure means."""
+
+    def __init__(self, path: Path, map_size_bytes: int, *, durable: bool = True, readonly: bool = False) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.map_size_bytes = map_size_bytes
+        self.env = lmdb.open(
+            str(path),
+            map_size=map_size_bytes,
+            max_dbs=len(NAMES) + 4,
+            max_readers=512,
+            sync=durable,
+            metasync=durable,
+            readahead=False,
+            readonly=readonly,
+            max_spare_txns=4,
+        )
+        self.db = {name: self.env.open_db(name, create=not readonly) for name in NAMES}
+        self._txn: lmdb.Transaction | None = None
+        self._check_format(readonly)
+
+    def _check_format(self, readonly: bool) -> None:
+        with self.env.begin(write=not readonly) as txn:
+            found = txn.get(b"format", db=self.db[META])
+            if found is None and not readonly:
+                txn.put(b"format", _packb(FORMAT_VERSION), db=self.db[META])
+            elif found is None or _unpackb(found) != FORMAT_VERSION:
+                raise DamagedDatabase(f"{self.path}: not a database of format {FORMAT_VERSION}")
+
+    # -- the write transaction of a tick ------------------------------------------------------------------------
+
+    @property
+    def txn(self) -> lmdb.Transaction:
+        """The tick's write transaction, begun when it is first needed."""
+        if self._txn is None:
+            self._txn = self.env.begin(write=True)
+        return self._txn
+
+    @property
+    def dirty(self) -> bool:
+        return self._txn is not None
+
+    def commit(self) -> None:
+        """Makes the tick durable: returns after the fsync. On failure the whole tick is undone and the error raised."""
+        txn, self._txn = self._txn, None
+        if txn is not None:
+            try:
+                txn.commit()
+            except lmdb.Error:
+                txn.abort()
+                raise
+
+    def abort(self) -> None:
+        txn, self._txn = self._txn, None
+        if txn is not None:
+            txn.abort()
+
+    def close(self) -> None:
+        self.abort()
+        self.env.close()
+
+    # -- small facts --------------------------------------------------------------------------------------------
+
+    def get_meta(self, key: bytes, default: Any = None) -> Any:
+        with self.env.begin() as txn:
+            value = txn.get(key, db=self.db[META])
+        return default if value is None else _unpackb(value, use_list=False)
+
+    def put_meta(self, key: bytes, value: Any) -> None:
+        self.txn.put(key, _packb(value), db=self.db[META])
+
+    def free_bytes(self) -> int:
+        """Room for new data: the least of what the disk and the map have left, counting pages that LMDB can reuse."""
+        info, page = self.env.info(), self.env.stat()["psize"]
+        in_map = self.map_size_bytes - (info["last_pgno"] + 1) * page
+        disk = os.statvfs(self.path)
+        return max(0, min(disk.f_bavail * disk.f_frsize, in_map))
+
+    def snapshot(self) -> "Snapshot":
+        return Snapshot(self)
+
+
+class StoredRecord:
+    """An entry of the log as it is on disk, with what the fold said of it."""
+
+    __slots__ = ("at_ms", "chain", "data", "kind", "outcome", "position", "term")
+
+    def __init__(self, position: int, value: bytes, folded: bytes | None) -> None:
+        self.position = position
+        self.term, self.kind, self.at_ms = LOG_HEAD.unpack_from(value)
+        self.data = value[LOG_HEAD.size :]
+        self.chain: bytes | None = folded[:CHAIN_BYTES] if folded else None
+        self.outcome: int | None = folded[CHAIN_BYTES] if folded else None
+
+    @property
+    def record(self) -> Record | None:
+        """The record, or None for an entry without one (a leader's no-op) or one that can not be read."""
+        try:
+            return decode(self.data) if self.data else None
+        except RecordError:
+            return None
+
+
+class TableView:
+    """A read-only view of one stream in a snapshot."""
+
+    def __init__(self, txn: lmdb.Transaction, table: Any, stream: bytes) -> None:
+        self.stream = stream
+        self._txn = txn
+        self._table = table
+
+    def get(self, key: bytes) -> Any:
+        value = self._txn.get(self.stream + key, db=self._table)
+        return None if value is None else _unpackb(value[8:], use_list=False)
+
+    peek = get
+
+    def version(self, key: bytes) -> int:
+        value = self._txn.get(self.stream + key, db=self._table)
+        if value is None:
+            return 0
+        return int(_unpackb(value[8:])) if not key else int(POSITION.unpack_from(value)[0])
+
+    def range(self, prefix: bytes, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
+        first, end = range_bounds(self.stream + prefix, start, stop)
+        skip = len(self.stream)
+        with self._txn.cursor(db=self._table) as cursor:
+            if cursor.set_range(first):
+                for key, value in cursor:
+                    if end is not None and key >= end:
+                        return
+                    yield key[skip:], _unpackb(value[8:], use_list=False)
+
+    def put(self, key: bytes, value: Any) -> None:
+        raise TypeError("a snapshot is read-only")
+
+    def delete(self, key: bytes) -> None:
+        raise TypeError("a snapshot is read-only")
+
+
+class Snapshot:
+    """A consistent read of everything, without locks. Use `with store.snapshot() as s:` and never across an await."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._db = store.db
+        self._txn = store.env.begin()
+        self.position, self.at_ms, self.chain = read_fold_head(self._txn, self._db[META])
+
+    def __enter__(self) -> "Snapshot":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._txn.abort()
+
+    close = __exit__
+
+    def view(self, stream: bytes) -> TableView:
+        """The rows of one stream as of this snapshot."""
+        return TableView(self._txn, self._db[TABLES], stream)
+
+    def record(self, position: int) -> StoredRecord | None:
+        """The entry at a position of the log, or None where there is none."""
+        key = POSITION.pack(position)
+        value = self._txn.get(key, db=self._db[LOG])
+        return None if value is None else StoredRecord(position, value, self._txn.get(key, db=self._db[CHAIN]))
+
+    def records(self, first: int = 1, last: int | None = None) -> Iterator[StoredRecord]:
+        """The folded entries from `first` to `last` (to the end where None), in order."""
+        with self._txn.cursor(db=self._db[LOG]) as cursor:
+            if cursor.set_range(POSITION.pack(max(1, first))):
+                for key, value in cursor:
+                    position = POSITION.unpack(key)[0]
+                    if position > self.position or (last is not None and position > last):
+                        return
+                    yield StoredRecord(position, value, self._txn.get(key, db=self._db[CHAIN]))
+
+    def stream_positions(self, stream: bytes, last: int | None = None) -> Iterator[int]:
+        """The positions whose records took effect on a stream, in order."""
+        with self._txn.cursor(db=self._db[STREAMS]) as cursor:
+            if cursor.set_range(stream):
+                for key in cursor.iternext(keys=True, values=False):
+                    if not key.startswith(stream):
+                        return
+                    position = POSITION.unpack_from(key, len(stream))[0]
+                    if last is not None and position > last:
+                        return
+                    yield position
+
+    def has_body(self, tenant: bytes, digest: bytes) -> bool:
+        return self._txn.get(tenant + digest, db=self._db[BODIES]) is not None
+
+    def body(self, tenant: bytes, digest: bytes) -> bytes | None:
+        """The bytes of a body, or None if they are not kept (never stored, or dropped)."""
+        return read_body(self._txn, self._db, tenant, digest)
+
+    def raw(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every row of one LMDB table as stored, for digests and checks."""
+        with self._txn.cursor(db=self._db[name]) as cursor:
+            yield from cursor
+
+
+def read_fold_head(txn: lmdb.Transaction, meta: Any) -> tuple[int, int, bytes]:
+    """What has been folded: position, log time in ms, chain hash."""
+    head = txn.get(b"folded", db=meta)
+    if head is None:
+        return 0, 0, GENESIS
+    position, at_ms, chain = _unpackb(head, use_list=False)
+    return position, at_ms, chain
+
+
+def read_body(txn: lmdb.Transaction, db: dict[bytes, Any], tenant: bytes, digest: bytes) -> bytes | None:
+    row = txn.get(tenant + digest, db=db[BODIES])
+    if row is None:
+        return None
+    position, ordinal, _size, chunks = _unpackb(row, use_list=False)
+    if not chunks:
+        return txn.get(BODY_SLOT.pack(position, ordinal), db=db[SLICES])
+    pieces = [read_body(txn, db, tenant, chunk) for chunk in chunks]
+    return None if any(piece is None for piece in pieces) else b"".join(p for p in pieces if p is not None)

@@ -1,0 +1,174 @@
+"""Messages between the nodes of a cell: one outgoing connection to each peer, over mutual TLS, on the event loop.
+
+A peer is who its certificate says it is. What a connection loses, Raft sends again; nothing here retries. Messages are
+written only when they are handed over, which the tick does after its fsync.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import structlog
+
+from eventlog.errors import FrameError
+from eventlog.frames import FrameReader, encode_frame
+
+PeerName = Callable[[Any], str | None]  # the TLS object of a connection -> the node's name, if it is one of this cell
+RECONNECT_S = (0.05, 1.0)
+CONNECT_TIMEOUT_S = 3.0
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
+
+_log = structlog.get_logger("mailraft.transport")
+
+
+class _Incoming(asyncio.Protocol):
+    """A peer's connection to us: messages come in, nothing goes out."""
+
+    def __init__(self, owner: "PeerTransport") -> None:
+        self._owner = owner
+        self._reader = FrameReader()
+        self._peer: str | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not a subclass of asyncio's
+        self._peer = self._owner.identify(transport)
+        if self._peer is None:
+            _log.warning("peer refused", reason="its certificate names no node of this cell")
+            self._transport.abort()
+            return
+        self._owner.incoming.add(self._transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._peer is None or self._transport is None:
+            return
+        try:
+            for message in self._reader.feed(data):
+                self._owner.on_message(self._peer, message)
+        except FrameError as error:
+            _log.warning("peer disconnected", peer=self._peer, reason=str(error))
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.incoming.discard(self._transport)
+
+
+class _Outgoing(asyncio.Protocol):
+    """Our connection to a peer: messages go out, nothing comes in."""
+
+    def __init__(self) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        """A peer answers on a connection of its own."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+
+class PeerTransport:
+    """Keeps one connection to every peer. Callbacks run on the event loop."""
+
+    def __init__(
+        self,
+        name: str,
+        listen: str,
+        peers: Mapping[str, str],
+        *,
+        server_ssl: ssl.SSLContext,
+        client_ssl: ssl.SSLContext,
+        peer_name: PeerName,
+        on_message: Callable[[str, dict[str, Any]], None],
+        on_connected: Callable[[str], None],
+        on_disconnected: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self._listen = listen
+        self._peers = {peer: address for peer, address in peers.items() if peer != name}
+        self._server_ssl = server_ssl
+        self._client_ssl = client_ssl
+        self._peer_name = peer_name
+        self.on_message = on_message
+        self._on_connected = on_connected
+        self._on_disconnected = on_disconnected
+        self._links: dict[str, asyncio.Transport] = {}
+        self.incoming: set[asyncio.Transport | None] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listens and begins to connect. Raises OSError if the address can not be bound."""
+        loop = asyncio.get_running_loop()
+        host, port = split_address(self._listen)
+        self._server = await loop.create_server(lambda: _Incoming(self), host, port, ssl=self._server_ssl)
+        self._tasks = [loop.create_task(self._keep_connected(peer)) for peer in sorted(self._peers)]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for transport in [*self._links.values(), *self.incoming]:
+            if transport is not None:
+                transport.abort()
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+
+    def is_connected(self, peer: str) -> bool:
+        return peer in self._links
+
+    def send(self, peer: str, message: dict[str, Any]) -> bool:
+        """Hands a message over; False if there is no connection. A peer that does not read is disconnected."""
+        transport = self._links.get(peer)
+        if transport is None:
+            return False
+        if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            _log.warning("peer disconnected", peer=peer, reason="it does not read")
+            transport.abort()
+            return False
+        transport.write(encode_frame(message))
+        return True
+
+    def identify(self, transport: asyncio.BaseTransport) -> str | None:
+        """The name in the peer's certificate, if it is that of another node of this cell."""
+        name = self._peer_name(transport.get_extra_info("ssl_object"))
+        return name if name in self._peers else None
+
+    async def _keep_connected(self, peer: str) -> None:
+        delay_s = RECONNECT_S[0]
+        while True:
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                if await self._connect(peer):
+                    delay_s = RECONNECT_S[0]
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, RECONNECT_S[1])
+
+    async def _connect(self, peer: str) -> bool:
+        """One connection from its beginning to its end; False if the other side is not who it should be."""
+        host, port = split_address(self._peers[peer])
+        connecting = asyncio.get_running_loop().create_connection(
+            _Outgoing, host, port, ssl=self._client_ssl, server_hostname=host
+        )
+        transport, protocol = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+        if self.identify(transport) != peer:
+            _log.warning("peer refused", peer=peer, reason="its certificate is for another name")
+            transport.abort()
+            return False
+        self._links[peer] = transport
+        self._on_connected(peer)
+        try:
+            await protocol.lost
+        finally:
+            self._links.pop(peer, None)
+            transport.abort()
+            self._on_disconnected(peer)
+        return True
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`; an IPv6 host stands in brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

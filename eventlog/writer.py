@@ -1,0 +1,344 @@
+"""The consensus thread: the only writer of a node, and its tick.
+
+A tick takes what is waiting, appends, folds what has committed, makes all of it durable in one LMDB commit, and only
+then lets messages and answers go: nothing leaves a node before it is on disk. If the commit fails, the tick never
+happened: state is taken from disk again, a leader resigns, and proposals of the tick are refused.
+"""
+
+import errno
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
+
+import lmdb
+import structlog
+
+from eventlog import uploads
+from eventlog.errors import FoldStalled
+from eventlog.fold import Evolve, Fold, Folded, Outcome
+from eventlog.journal import KIND_RECORD, Command, LmdbJournal
+from eventlog.raft import Message, Raft, Timing
+from eventlog.record import Event, Stamp
+from eventlog.store import Store
+
+FOLD_BUDGET_S = 0.05  # a heartbeat must not wait for a long fold
+MAX_BATCH = 2048
+MAX_UNCOMMITTED = 20_000
+PROPOSER_CLOCK_MS = 5000
+SMALL_RECORD_BYTES = 16 * 1024  # what may still be written from the reserve: votes, expunges, redactions
+SPACE_CHECK_S = 0.25
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_log = structlog.get_logger("mailraft.writer")
+
+
+class Proposal(NamedTuple):
+    """A record on its way into the log; `origin` is the peer that forwarded it, None for this node's own."""
+
+    id: bytes
+    data: bytes
+    bodies: Sequence[bytes]
+    clock_ms: int
+    origin: str | None
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data) + sum(map(len, self.bodies))
+
+
+class Applied(NamedTuple):
+    """One event that took effect, as subscribers get it."""
+
+    stamp: Stamp
+    event: Event
+    fact: Any
+    result: Any
+
+
+class Answer(NamedTuple):
+    """What became of a proposal that this node waits for."""
+
+    id: bytes
+    outcome: Outcome
+    position: int
+    at_ms: int
+    results: tuple[Any, ...]
+
+
+class State(NamedTuple):
+    """What the rest of the node may know of the writer after a tick."""
+
+    role: str
+    leader: str | None
+    term: int
+    commit: int
+    applied: int
+    last_index: int
+    at_ms: int
+    chain: bytes
+    free_bytes: int
+    stalled: str | None
+
+
+class Tick(NamedTuple):
+    """Everything that a durable tick lets go."""
+
+    state: State
+    messages: list[tuple[str, Message]]
+    answers: list[Answer]
+    refusals: list[tuple[bytes, str]]  # id and reason, of this node's own proposals
+    applied: list[Applied]
+    reads: list[tuple[bytes, int | None]]  # token and index, None if the read must be asked again
+
+
+class Writer(threading.Thread):
+    """Owns the store's write transactions, the journal, the engine and the fold."""
+
+    def __init__(
+        self,
+        name: str,
+        peers: Collection[str],
+        store: Store,
+        evolve: Evolve,
+        *,
+        timing: Timing,
+        reserve_bytes: int,
+        wanted: Collection[bytes],
+        subscribed: Collection[bytes | None],
+        on_tick: Callable[[Tick], None],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(name=f"consensus-{name}", daemon=True)
+        self.inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._store = store
+        self._reserve_bytes = reserve_bytes
+        self._wanted = wanted
+        self._subscribed = subscribed
+        self._on_tick = on_tick
+        self._on_fatal = on_fatal
+        self._journal = LmdbJournal(store)
+        self._fold = Fold(store, self._journal, evolve)
+        self._raft = Raft(name, sorted(peers), self._journal, timing, random.Random(), time.monotonic())
+        self._connected: set[str] = set()
+        self._stopping = False
+        self._stalled: str | None = None
+        self._free_bytes = store.free_bytes()
+        self._space_check_due = 0.0
+        self._collect_due = time.monotonic() + 60
+        self._begin_tick()
+        self._state = self._describe()
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    def stop(self) -> None:
+        """Asks the thread to end after its tick; join it afterwards."""
+        self.inbox.put(("stop",))
+
+    def run(self) -> None:
+        try:
+            while not self._stopping:
+                self._run_tick(self._wait())
+            self._store.abort()
+        except BaseException as error:
+            _log.critical("the consensus thread has ended", error=repr(error), exc_info=True)
+            self._on_fatal(error)
+
+    # -- a tick -------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> list[tuple[Any, ...]]:
+        timeout = 0.0 if self._behind() else max(0.0, self._raft.next_deadline() - time.monotonic())
+        items: list[tuple[Any, ...]] = []
+        try:
+            items.append(self.inbox.get(timeout=min(timeout, 1.0)) if timeout > 0 else self.inbox.get_nowait())
+            while len(items) < MAX_BATCH:
+                items.append(self.inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return items
+
+    def _begin_tick(self) -> None:
+        self._messages: list[tuple[str, Message]] = []
+        self._answers: list[Answer] = []
+        self._refusals: list[tuple[bytes, str]] = []
+        self._applied: list[Applied] = []
+        self._proposals: list[Proposal] = []
+
+    def _run_tick(self, items: list[tuple[Any, ...]]) -> None:
+        self._begin_tick()
+        now, now_ms = time.monotonic(), int(time.time() * 1000)
+        try:
+            self._check_space(now)
+            for item in items:
+                self._take(item, now, now_ms)
+            self._raft.tick(now, now_ms)
+            self._collect_chunks(now, now_ms)
+            self._fold_committed()
+            self._raft.send_appends()
+            self._fold.flush()
+            self._store.commit()
+        except lmdb.Error as error:
+            self._undo(error, now)
+        self._publish()
+
+    def _take(self, item: tuple[Any, ...], now: float, now_ms: int) -> None:
+        match item[0]:
+            case "message":
+                self._take_message(item[1], item[2], now, now_ms)
+            case "proposal":
+                self._propose(item[1], now_ms)
+            case "read":
+                self._raft.read("", item[1])
+            case "connected":
+                self._connected.add(item[1])
+                self._raft.connected(item[1], now)
+            case "disconnected":
+                self._connected.discard(item[1])
+                self._raft.disconnected(item[1])
+            case "stop":
+                self._stopping = True
+
+    def _take_message(self, peer: str, message: Message, now: float, now_ms: int) -> None:
+        try:
+            match message["type"]:
+                case "propose":
+                    for id_, data, bodies, clock_ms in message["proposals"]:
+                        self._propose(Proposal(id_, data, bodies, clock_ms, peer), now_ms)
+                case "read":
+                    self._raft.read(peer, message["token"])
+                case _:
+                    self._raft.receive(peer, message, now)
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("message ignored", peer=peer, type=message.get("type"), error=repr(error))
+
+    def _propose(self, proposal: Proposal, now_ms: int) -> None:
+        reason = self._why_not(proposal, now_ms)
+        if reason is not None:
+            self._refuse(proposal, reason)
+            return
+        self._proposals.append(proposal)
+        at_ms = max(now_ms, self._journal.last_at_ms)
+        self._raft.propose(Command(KIND_RECORD, at_ms, proposal.data, proposal.bodies))
+
+    def _why_not(self, proposal: Proposal, now_ms: int) -> str | None:
+        if not self._raft.is_leader:
+            return "not_leader"
+        if abs(proposal.clock_ms - now_ms) > PROPOSER_CLOCK_MS:
+            return "clock"
+        if self._journal.last_index - self._raft.commit_index > MAX_UNCOMMITTED or self._stalled:
+            return "busy"
+        small = not proposal.bodies and len(proposal.data) <= SMALL_RECORD_BYTES
+        if self._free_bytes < (self._reserve_bytes // 8 if small else self._reserve_bytes):
+            return "disk_full"
+        return None
+
+    def _refuse(self, proposal: Proposal, reason: str) -> None:
+        if proposal.origin is None:
+            self._refusals.append((proposal.id, reason))
+        else:
+            self._messages.append((proposal.origin, {"type": "refused", "id": proposal.id, "reason": reason}))
+
+    # -- the fold -----------------------------------------------------------------------------------------------
+
+    def _behind(self) -> bool:
+        return self._stalled is None and self._fold.applied < self._raft.commit_index
+
+    def _fold_committed(self) -> None:
+        """Folds what is committed, for as long as the budget lasts; the next tick goes on."""
+        deadline = time.monotonic() + FOLD_BUDGET_S
+        count = 0
+        while self._behind():
+            try:
+                self._note(self._fold.apply(self._journal.entry(self._fold.applied + 1)))
+            except FoldStalled as error:
+                self._stalled = str(error)
+                _log.error("the fold is stalled", position=self._fold.applied + 1, error=str(error), exc_info=True)
+                return
+            count += 1
+            if count % 32 == 0 and time.monotonic() > deadline:
+                return
+
+    def _note(self, folded: Folded) -> None:
+        """Keeps what callers and subscribers of this node want to know of a folded entry."""
+        record = folded.record
+        if record is None:
+            return
+        stamp = folded.stamp
+        if record.id in self._wanted:
+            outcome, position = folded.outcome, stamp.position
+            if outcome is Outcome.DUPLICATE:
+                outcome, position = self._fold.first_outcome(record)
+            self._answers.append(Answer(record.id, outcome, position, stamp.at_ms, folded.results))
+        if folded.outcome is Outcome.COMMITTED and self._subscribed:
+            everything = None in self._subscribed
+            for event, fact, result in zip(record.events, folded.facts, folded.results, strict=True):
+                if everything or event.stream in self._subscribed:
+                    self._applied.append(Applied(stamp, event, fact, result))
+
+    def _collect_chunks(self, now: float, now_ms: int) -> None:
+        """The leader proposes, now and then, to drop chunks of large bodies that nothing claimed."""
+        if now < self._collect_due or not self._raft.is_leader or self._stalled:
+            return
+        self._collect_due = now + 60
+        before_ms = self._journal.last_at_ms - uploads.CLAIM_MS
+        with self._store.snapshot() as snapshot:
+            chunks = uploads.unclaimed(snapshot.view(uploads.UPLOADS), before_ms)
+        if chunks:
+            id_, data = uploads.collection(chunks, before_ms, now_ms, self._raft.name)
+            self._propose(Proposal(id_, data, (), now_ms, None), now_ms)
+
+    # -- the end of a tick ----------------------------------------------------------------------------------------
+
+    def _publish(self) -> None:
+        reads = self._finish_reads()
+        self._state = self._describe()
+        messages = self._raft.take_outbox() + self._messages
+        self._on_tick(Tick(self._state, messages, self._answers, self._refusals, self._applied, reads))
+
+    def _finish_reads(self) -> list[tuple[bytes, int | None]]:
+        done = [(read, index) for read, index in self._raft.reads_done]
+        done += [(read, None) for read in self._raft.reads_failed]
+        self._raft.reads_done, self._raft.reads_failed = [], []
+        own: list[tuple[bytes, int | None]] = []
+        for read, index in done:
+            if read.peer:
+                self._messages.append((read.peer, {"type": "read_done", "token": read.token, "index": index}))
+            else:
+                own.append((read.token, index))
+        return own
+
+    def _undo(self, error: lmdb.Error, now: float) -> None:
+        """The tick could not be written. Out of space: as if it had never begun. Anything else ends the process."""
+        self._store.abort()
+        code = getattr(error, "code", 0)
+        if not isinstance(error, lmdb.MapFullError) and code not in _NO_SPACE:
+            raise error
+        _log.error("the tick could not be written", error=str(error), leader=self._raft.is_leader)
+        self._free_bytes = 0
+        self._space_check_due = now + 1.0
+        proposals = self._proposals
+        self._begin_tick()
+        self._journal.reload()
+        self._fold.reload()
+        self._raft.restart(now)
+        self._raft.resign()
+        for peer in self._connected:
+            self._raft.connected(peer, now)
+        for proposal in proposals:
+            self._refuse(proposal, "disk_full")
+
+    def _check_space(self, now: float) -> None:
+        if now >= self._space_check_due:
+            self._space_check_due = now + SPACE_CHECK_S
+            self._free_bytes = self._store.free_bytes()
+
+    def _describe(self) -> State:
+        raft, fold = self._raft, self._fold
+        return State(
+            raft.role, raft.leader, raft.term, raft.commit_index, fold.applied, self._journal.last_index,
+            fold.at_ms, fold.chain, self._free_bytes, self._stalled,
+        )  # fmt: skip
