@@ -7,15 +7,15 @@ time is what the leader stamped.
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgpack
 
 from eventlog import uploads
 from eventlog.errors import FoldStalled
-from eventlog.journal import KIND_RECORD, Entry, LmdbJournal
+from eventlog.journal import KIND_RECORD, Entry
 from eventlog.overlay import Overlay, OverlayView
-from eventlog.record import By, Event, Record, RecordError, Stamp, chain_hash, leaves
+from eventlog.record import By, Event, Record, RecordError, Stamp, chain_hash, leaves, raw_leaf
 from eventlog.store import CHAIN, IDS, META, POSITION, STREAMS, Store, read_fold_head
 from eventlog.views import View
 
@@ -50,12 +50,20 @@ class Folded(NamedTuple):
     results: tuple[Any, ...] = ()
 
 
+class BodyKeeper(Protocol):
+    """What the fold may do to bodies: the journal of a node does it, a refold does not."""
+
+    def drop_body(self, tenant: bytes, digest: bytes) -> None: ...
+
+    def remove_composites(self, index: int, record: Record) -> None: ...
+
+
 class Fold:
     """Folds entries in order over one store. Not thread-safe: the consensus thread owns it."""
 
-    def __init__(self, store: Store, journal: LmdbJournal, evolve: Evolve) -> None:
+    def __init__(self, store: Store, bodies: BodyKeeper, evolve: Evolve) -> None:
         self._store = store
-        self._journal = journal
+        self._bodies = bodies
         self._evolve = evolve
         self._overlay = Overlay(store)
         self.reload()
@@ -109,7 +117,7 @@ class Fold:
             record, header = command.parsed()
         except RecordError:
             stamp = Stamp(index, command.at_ms, term, b"", _NOBODY, "")
-            return Folded(stamp, None, Outcome.BAD_RECORD), [_raw_leaf(command.data)]
+            return Folded(stamp, None, Outcome.BAD_RECORD), [raw_leaf(command.data)]
         stamp = Stamp(index, command.at_ms, term, record.id, record.by, record.cause)
         outcome = self._admit(record, command.at_ms)
         facts: list[Any] = []
@@ -123,7 +131,7 @@ class Fold:
             self._overlay.commit_record()
             self._streams.extend({event.stream + POSITION.pack(index): None for event in record.events})
         else:
-            self._journal.remove_composites(index, record)
+            self._bodies.remove_composites(index, record)
         if outcome not in (Outcome.EXPIRED, Outcome.DUPLICATE):
             self._remember(record, index, outcome)
         return Folded(stamp, record, outcome, tuple(facts), tuple(results)), leaves(record, header)
@@ -166,7 +174,7 @@ class Fold:
 
     def _collect(self, event: Event, position: int) -> None:
         for tenant, digest in uploads.collect(self._uploads(position), event):
-            self._journal.drop_body(tenant, digest)
+            self._bodies.drop_body(tenant, digest)
 
     def _uploads(self, position: int) -> OverlayView:
         return OverlayView(self._overlay, uploads.UPLOADS, position)
@@ -192,8 +200,3 @@ class Fold:
             while found and cursor.key() < end:
                 cursor.delete()
                 found = bool(cursor.key())
-
-
-def _raw_leaf(data: bytes) -> bytes:
-    """What stands in the chain for bytes that are not a record."""
-    return chain_hash(b"", 0, 0, 0, 0, [data])

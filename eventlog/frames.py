@@ -19,7 +19,7 @@ _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 def encode_frame(message: dict[str, Any]) -> bytes:
     """One message as bytes. Raises FrameError when it is over the limit."""
-    payload = _packb(message)
+    payload = bytes(_packb(message))
     if len(payload) > MAX_FRAME_BYTES:
         raise FrameError(f"a message of {len(payload)} bytes is over the limit of {MAX_FRAME_BYTES}")
     return len(payload).to_bytes(LENGTH_BYTES, "big") + payload

@@ -90,7 +90,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         self.last_index, self.last_term, self.last_at_ms = idx, term, command.at_ms
         self._remember((command, idx, term))
 
-    def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803 - pysyncobj's names
+    def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Removes entries from a list index on (index 1 of the log is list index 0)."""
         first = entryFrom + 1
         for index in range(self.last_index, first - 1, -1):
@@ -103,7 +103,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         _, _, self.last_term = self._read(self.last_index) if self.last_index else (None, 0, 0)
         self.last_at_ms = self._read(self.last_index)[0].at_ms if self.last_index else 0
 
-    def deleteEntriesTo(self, entryTo: int) -> None:  # noqa: N802, N803
+    def deleteEntriesTo(self, entryTo: int) -> None:
         raise NotImplementedError("the log is never compacted away")
 
     def clear(self) -> None:
@@ -118,21 +118,21 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             return [self._read(i + 1) for i in range(start, stop)]
         return self._read(self.last_index + 1 + item if item < 0 else item + 1)
 
-    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:  # noqa: N802, N803
+    def setRaftCommitIndex(self, raftCommitIndex: int) -> None:
         self._commit = raftCommitIndex
         self._store.put_meta(b"commit", raftCommitIndex)
 
-    def getRaftCommitIndex(self) -> int:  # noqa: N802
+    def getRaftCommitIndex(self) -> int:
         return int(self._commit)
 
-    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:  # noqa: N802, N803
+    def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
         self._term, self._vote = term, votedForNodeId
         self._store.put_meta(b"term", (term, votedForNodeId))
 
-    def getCurrentTerm(self) -> int:  # noqa: N802
+    def getCurrentTerm(self) -> int:
         return int(self._term)
 
-    def getVotedForNodeId(self) -> str | None:  # noqa: N802
+    def getVotedForNodeId(self) -> str | None:
         vote: str | None = self._vote
         return vote
 

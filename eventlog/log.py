@@ -77,7 +77,7 @@ class EventLog:
         on_fatal: Callable[[BaseException], None] | None,
     ) -> None:
         self.config = config
-        self._store = store
+        self.store = store
         self._loop = asyncio.get_running_loop()
         self._on_fatal = on_fatal
         self._proposals = Proposals(config.name, self._submit, self._forward, lambda: self._state)
@@ -148,7 +148,7 @@ class EventLog:
             await self._transport.stop()
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
-        self._store.close()
+        self.store.close()
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class EventLog:
 
     def snapshot(self) -> Snapshot:
         """A consistent read of what is folded here. Never hold it across an await."""
-        return self._store.snapshot()
+        return self.store.snapshot()
 
     async def barrier(self, timeout_s: float = 8.0) -> int:
         """Waits until snapshots show all that was acknowledged anywhere in the cell before the call.

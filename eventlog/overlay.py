@@ -4,14 +4,18 @@ A tick's rows are flushed together, sorted, in the tick's transaction; a row tha
 (a folder's UIDNEXT) is packed and written once.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from __future__ import annotations
 
-import lmdb
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
 import msgpack
 
 from eventlog.store import POSITION, TABLES, Store, pack_row
 from eventlog.views import range_bounds
+
+if TYPE_CHECKING:
+    from eventlog.store import Transaction
 
 Row = tuple[int, Any] | None  # position and value; None is a deletion
 _unpackb = msgpack.unpackb
@@ -118,7 +122,7 @@ def _by_key(item: tuple[bytes, Row]) -> bytes:
     return item[0]
 
 
-def _scan(txn: lmdb.Transaction, table: Any, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Row]]:
+def _scan(txn: Transaction, table: Any, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Row]]:
     with txn.cursor(db=table) as cursor:
         if cursor.set_range(first):
             for key, value in cursor:

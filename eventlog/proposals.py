@@ -42,7 +42,7 @@ class _Pending:
 
 
 class Proposals:
-    """The pending proposals of one node. `wanted` is shared with the consensus thread, which only asks what is in it."""
+    """The pending proposals of one node. The consensus thread looks into `wanted` too, and only asks what is in it."""
 
     def __init__(
         self,

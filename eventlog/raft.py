@@ -8,8 +8,8 @@ time in, makes the tick durable, and only then sends what `take_outbox` gives (s
 
 import random
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.node import Node
@@ -54,7 +54,7 @@ class Outbox(Transport):  # type: ignore[misc]
 
     ready = True
 
-    def setOnUtilityMessageCallback(self, message: str, callback: Any) -> None:  # noqa: N802 - pysyncobj's name
+    def setOnUtilityMessageCallback(self, message: str, callback: Any) -> None:
         """Takes no utility callbacks: a peer can not add, remove or transfer anything by message."""
 
     def send(self, node: Node, message: Message) -> bool:
@@ -186,7 +186,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         if handler is not None and node in self._progress:
             handler(self, node, message)
 
-    def _SyncObj__onMessageReceived(self, node: Node, message: Message) -> None:  # noqa: N802
+    def _SyncObj__onMessageReceived(self, node: Node, message: Message) -> None:
         self.receive(node.id, message, self._now)
 
     def propose(self, command: Command) -> int:
@@ -238,10 +238,10 @@ class Raft(SyncObj):  # type: ignore[misc]
             return self._heartbeat_due
         return float(self._SyncObj__raftElectionDeadline)
 
-    def addNodeToCluster(self, node: Any, callback: Any = None) -> None:  # noqa: N802
+    def addNodeToCluster(self, node: Any, callback: Any = None) -> None:
         raise LogError("this version does not change the members of a running cell")
 
-    removeNodeFromCluster = addNodeToCluster  # noqa: N815
+    removeNodeFromCluster = addNodeToCluster
 
     # -- elections (sections 5.2, 5.4; pre-vote and stickiness: Ongaro's thesis 9.6, 4.2.3) ------------------------
 
@@ -319,22 +319,22 @@ class Raft(SyncObj):  # type: ignore[misc]
     def _hears_leader(self) -> bool:
         if self.is_leader:
             return True
-        return self._SyncObj__raftLeader is not None and self._now - self._heard_leader < self._timing.election_min_s
+        return self.leader is not None and self._now - self._heard_leader < self._timing.election_min_s
 
-    def _SyncObj__onBecomeLeader(self) -> None:  # noqa: N802
+    def _SyncObj__onBecomeLeader(self) -> None:
         self._progress = {node: Progress() for node in self._peers}
         self._heartbeat_due = self._now
         super()._SyncObj__onBecomeLeader()  # next and match indices, and the no-op of the new term
         for node in self._peers:
             self._SyncObj__lastResponseTime[node] = self._now
 
-    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
+    def _SyncObj__sendAppendEntries(self) -> None:
         """Called by the library when a leader is made; the tick sends once, at its end."""
 
-    def _SyncObj__getCurrentLogIndex(self) -> int:  # noqa: N802
+    def _SyncObj__getCurrentLogIndex(self) -> int:
         return int(self._journal.last_index)
 
-    def _SyncObj__getCurrentLogTerm(self) -> int:  # noqa: N802
+    def _SyncObj__getCurrentLogTerm(self) -> int:
         return int(self._journal.last_term)
 
     def _step_down(self, term: int) -> None:
@@ -462,7 +462,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             return  # late: the peer has said since that it holds more, or it was asked again lower
         progress.probe()
         index = min(hint, rejected - 1)
-        while index > match and log.term_at(index) > hint_term:
+        while index > match and (log.term_at(index) or 0) > hint_term:
             index -= 1  # nothing of a term that the peer does not have at all can match
         self._SyncObj__raftNextIndex[node] = index + 1
 
@@ -515,7 +515,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         if previous > log.last_index:
             return int(log.last_index)
         index = previous
-        while index > self.commit_index and log.term_at(index) >= term:
+        while index > self.commit_index and (log.term_at(index) or 0) > term:
             index -= 1
         return int(min(index, previous - 1))
 
@@ -556,7 +556,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             _, index, read = self._reads_sent.popleft()
             self.reads_done.append((read, index))
 
-    _HANDLERS = {
+    _HANDLERS: ClassVar[dict[str, Callable[[Any, Node, Message], None]]] = {
         "append_entries": _on_append_entries,
         "next_node_idx": _on_next_node_idx,
         "request_vote": _on_request_vote,

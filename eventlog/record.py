@@ -2,7 +2,8 @@
 
 A record is MessagePack: `[format, header, events, bodies]`, where the header is packed by itself so that it can be
 hashed without packing it again. An event or body whose payload was erased keeps its commitment in place of the salt,
-so the chain over an erased record still verifies. Nothing here reads a clock except `new_id`, which runs before the log.
+so the chain over an erased record still verifies. Only `new_id`, which runs before the
+log, reads a clock.
 """
 
 import hashlib
@@ -197,3 +198,8 @@ def leaves(record: Record, header: bytes) -> list[bytes]:
     parts.extend(map(event_commitment, record.events))
     parts.extend(map(body_commitment, record.bodies))
     return parts
+
+
+def raw_leaf(data: bytes) -> bytes:
+    """What the chain hashes of bytes that are not a record."""
+    return hashlib.sha256(data).digest()

@@ -5,11 +5,13 @@ tick durable or none of it. Only the consensus thread opens write transactions. 
 an await.
 """
 
+from __future__ import annotations
+
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import lmdb
 import msgpack
@@ -17,6 +19,9 @@ import msgpack
 from eventlog.errors import DamagedDatabase
 from eventlog.record import Record, RecordError, decode
 from eventlog.views import range_bounds
+
+if TYPE_CHECKING:
+    Transaction = lmdb.Transaction[bytes]
 
 FORMAT_VERSION = 1
 LOG_HEAD = struct.Struct(">QBQ")  # term, kind, at_ms; the record follows
@@ -46,7 +51,7 @@ def unpack_row(value: bytes) -> Any:
 
 
 def pack_row(position: int, value: Any) -> bytes:
-    return POSITION.pack(position) + _packb(value)
+    return POSITION.pack(position) + bytes(_packb(value))
 
 
 class Store:
@@ -68,7 +73,7 @@ class Store:
             max_spare_txns=4,
         )
         self.db = {name: self.env.open_db(name, create=not readonly) for name in NAMES}
-        self._txn: lmdb.Transaction | None = None
+        self._txn: Transaction | None = None
         self._check_format(readonly)
 
     def _check_format(self, readonly: bool) -> None:
@@ -82,7 +87,7 @@ class Store:
     # -- the write transaction of a tick ------------------------------------------------------------------------
 
     @property
-    def txn(self) -> lmdb.Transaction:
+    def txn(self) -> Transaction:
         """The tick's write transaction, begun when it is first needed."""
         if self._txn is None:
             self._txn = self.env.begin(write=True)
@@ -128,7 +133,7 @@ class Store:
         disk = os.statvfs(self.path)
         return max(0, min(disk.f_bavail * disk.f_frsize, in_map))
 
-    def snapshot(self) -> "Snapshot":
+    def snapshot(self) -> Snapshot:
         return Snapshot(self)
 
 
@@ -156,7 +161,7 @@ class StoredRecord:
 class TableView:
     """A read-only view of one stream in a snapshot."""
 
-    def __init__(self, txn: lmdb.Transaction, table: Any, stream: bytes) -> None:
+    def __init__(self, txn: Transaction, table: Any, stream: bytes) -> None:
         self.stream = stream
         self._txn = txn
         self._table = table
@@ -199,7 +204,7 @@ class Snapshot:
         self._txn = store.env.begin()
         self.position, self.at_ms, self.chain = read_fold_head(self._txn, self._db[META])
 
-    def __enter__(self) -> "Snapshot":
+    def __enter__(self) -> Snapshot:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -246,13 +251,17 @@ class Snapshot:
         """The bytes of a body, or None if they are not kept (never stored, or dropped)."""
         return read_body(self._txn, self._db, tenant, digest)
 
+    def introduced(self, position: int, ordinal: int) -> bytes | None:
+        """The bytes that a record brought with it as its body of that ordinal, if they are kept."""
+        return self._txn.get(BODY_SLOT.pack(position, ordinal), db=self._db[SLICES])
+
     def raw(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Every row of one LMDB table as stored, for digests and checks."""
         with self._txn.cursor(db=self._db[name]) as cursor:
             yield from cursor
 
 
-def read_fold_head(txn: lmdb.Transaction, meta: Any) -> tuple[int, int, bytes]:
+def read_fold_head(txn: Transaction, meta: Any) -> tuple[int, int, bytes]:
     """What has been folded: position, log time in ms, chain hash."""
     head = txn.get(b"folded", db=meta)
     if head is None:
@@ -261,7 +270,7 @@ def read_fold_head(txn: lmdb.Transaction, meta: Any) -> tuple[int, int, bytes]:
     return position, at_ms, chain
 
 
-def read_body(txn: lmdb.Transaction, db: dict[bytes, Any], tenant: bytes, digest: bytes) -> bytes | None:
+def read_body(txn: Transaction, db: dict[bytes, Any], tenant: bytes, digest: bytes) -> bytes | None:
     row = txn.get(tenant + digest, db=db[BODIES])
     if row is None:
         return None

@@ -20,7 +20,7 @@ from eventlog import uploads
 from eventlog.errors import FoldStalled
 from eventlog.fold import Evolve, Fold, Folded, Outcome
 from eventlog.journal import KIND_RECORD, Command, LmdbJournal
-from eventlog.raft import Message, Raft, Timing
+from eventlog.raft import Message, Raft, Read, Timing
 from eventlog.record import Event, Stamp
 from eventlog.store import Store
 
@@ -300,7 +300,7 @@ class Writer(threading.Thread):
         self._on_tick(Tick(self._state, messages, self._answers, self._refusals, self._applied, reads))
 
     def _finish_reads(self) -> list[tuple[bytes, int | None]]:
-        done = [(read, index) for read, index in self._raft.reads_done]
+        done: list[tuple[Read, int | None]] = list(self._raft.reads_done)
         done += [(read, None) for read in self._raft.reads_failed]
         self._raft.reads_done, self._raft.reads_failed = [], []
         own: list[tuple[bytes, int | None]] = []

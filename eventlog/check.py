@@ -1,0 +1,63 @@
+"""Is this node's database file sound? Asked before the node joins its cell, in a child process.
+
+A damaged page can abort a process inside LMDB, so the file's structure is first walked without LMDB, and everything
+happens in a process whose death is itself an answer. A node that fails this must not join: what it acknowledged may be
+lost, and it comes back under a new name.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb.verify
+
+from eventlog.errors import DamagedDatabase
+from eventlog.store import Store
+from eventlog.verify import verify_store
+
+CHECK_TIMEOUT_S = 600.0
+TAIL_RECORDS = 2000  # whose chain is checked at every start; `log verify` checks all
+
+
+def check_database(path: Path) -> str | None:
+    """The reason why the database in this folder can not be trusted, or None. An absent database is sound."""
+    if not (path / "data.mdb").exists():
+        return None
+    command = [sys.executable, "-m", "eventlog.check", str(path)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return f"the check did not end within {CHECK_TIMEOUT_S:.0f} s"
+    if done.returncode == 0:
+        return None
+    said = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    return said[-1] if said else f"the check ended with code {done.returncode}"
+
+
+def find_damage(path: Path) -> str | None:
+    """The check itself: the file's structure, then the newest part of the chain. May die on a damaged file."""
+    try:
+        problems: list[str] = lmdb.verify.verify(str(path))  # type: ignore[no-untyped-call]
+    except lmdb.verify.VerifyError as error:
+        return f"{path}: {error}"
+    if problems:
+        return f"{path}: {problems[0]} ({len(problems)} problems in the file's structure)"
+    size = (path / "data.mdb").stat().st_size
+    try:
+        store = Store(path, max(size * 2, 1 << 20), readonly=True)
+    except (lmdb.Error, DamagedDatabase) as error:
+        return f"{path}: {error}"
+    try:
+        with store.snapshot() as snapshot:
+            first = max(1, snapshot.position - TAIL_RECORDS)
+        report = verify_store(store, first=first)
+        return None if report.ok else f"{path}: {report.problems[0]}"
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    damage = find_damage(Path(sys.argv[1]))
+    if damage is not None:
+        print(damage)
+        sys.exit(1)
