@@ -1,7 +1,7 @@
 """The fold: committed entries in, tables out; the same on every node and in every refold.
 
 A record takes effect whole or not at all. It is refused, alike everywhere, when it has expired in log time, when its id
-was folded before, when a guard no longer holds, or when a chunk that it is made of is gone. Nothing here reads a clock:
+was folded before, when a guard no longer holds, when a chunk that it is made of is gone, or when it writes too much. Nothing here reads a clock:
 time is what the leader stamped.
 """
 
@@ -38,6 +38,7 @@ class Outcome(IntEnum):
     CHUNK_GONE = 4
     BAD_RECORD = 5
     NOTHING = 6  # a leader's no-op
+    TOO_LARGE = 7  # it would write more rows than one record may
 
 
 class Folded(NamedTuple):
@@ -48,6 +49,10 @@ class Folded(NamedTuple):
     outcome: Outcome
     facts: tuple[Any, ...] = ()
     results: tuple[Any, ...] = ()
+
+
+class _OverBudget(Exception):
+    """The record writes too many rows: refused, alike on every node."""
 
 
 class BodyKeeper(Protocol):
@@ -125,12 +130,17 @@ class Fold:
         if outcome is Outcome.COMMITTED:
             try:
                 self._take_effect(record, stamp, facts, results)
+            except _OverBudget:
+                outcome = Outcome.TOO_LARGE
             except Exception as error:
                 self._overlay.drop_record()
                 raise FoldStalled(f"record {index}: {type(error).__name__}: {error}") from error
+        if outcome is Outcome.COMMITTED:
             self._overlay.commit_record()
             self._streams.extend({event.stream + POSITION.pack(index): None for event in record.events})
         else:
+            facts, results = [], []
+            self._overlay.drop_record()
             self._bodies.remove_composites(index, record)
         if outcome not in (Outcome.EXPIRED, Outcome.DUPLICATE):
             self._remember(record, index, outcome)
@@ -170,7 +180,7 @@ class Fold:
             if body.chunks:
                 uploads.claim(self._uploads(position), body)
         if overlay.rows_in_record > ROW_BUDGET:
-            raise RecordError(f"a record may write {ROW_BUDGET} rows, not {overlay.rows_in_record}")
+            raise _OverBudget
 
     def _collect(self, event: Event, position: int) -> None:
         for tenant, digest in uploads.collect(self._uploads(position), event):

@@ -16,7 +16,7 @@ from eventlog.writer import Answer, Proposal, State, Tick
 RESEND_S = 1.0  # an attempt that says nothing for so long may have been lost with its leader
 FORWARD_BYTES = 1024 * 1024  # proposals that go to the leader in one message
 _REASONS = {Outcome.EXPIRED: "expired", Outcome.GUARD: "guard", Outcome.CHUNK_GONE: "chunk_gone",
-            Outcome.BAD_RECORD: "bad_record"}  # fmt: skip
+            Outcome.BAD_RECORD: "bad_record", Outcome.TOO_LARGE: "too_large"}  # fmt: skip
 
 
 class Committed(NamedTuple):
