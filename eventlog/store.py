@@ -7,6 +7,7 @@ an await.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Iterator
@@ -104,7 +105,8 @@ class Store:
             try:
                 txn.commit()
             except lmdb.Error:
-                txn.abort()
+                with contextlib.suppress(lmdb.Error):
+                    txn.abort()
                 raise
 
     def abort(self) -> None:

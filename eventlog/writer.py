@@ -199,6 +199,9 @@ class Writer(threading.Thread):
             case "disconnected":
                 self._connected.discard(item[1])
                 self._raft.disconnected(item[1])
+            case "transfer":
+                if self._raft.is_leader:
+                    self._raft.transferLeadership()
             case "stop":
                 self._stopping = True
 
