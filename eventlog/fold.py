@@ -1,8 +1,8 @@
 """The fold: committed entries in, tables out; the same on every node and in every refold.
 
 A record takes effect whole or not at all. It is refused, alike everywhere, when it has expired in log time, when its id
-was folded before, when a guard no longer holds, when a chunk that it is made of is gone, or when it writes too much. Nothing here reads a clock:
-time is what the leader stamped.
+was folded before, when a guard no longer holds, when a chunk that it is made of is gone, or when it writes too much.
+Nothing here reads a clock: time is what the leader stamped.
 """
 
 from collections.abc import Callable
@@ -58,9 +58,9 @@ class _OverBudget(Exception):
 class BodyKeeper(Protocol):
     """What the fold may do to bodies: the journal of a node does it, a refold does not."""
 
-    def drop_body(self, tenant: bytes, digest: bytes) -> None: ...
+    def drop_body(self, key: bytes) -> None: ...
 
-    def remove_composites(self, index: int, record: Record) -> None: ...
+    def add_composites(self, index: int, record: Record) -> None: ...
 
 
 class Fold:
@@ -85,16 +85,17 @@ class Fold:
     def apply(self, entry: Entry) -> Folded:
         """Folds the next entry into the overlay. Raises FoldStalled, with nothing changed, if `evolve` raises."""
         command, index, term = entry
-        if command.at_ms // PURGE_EVERY_MS != self.at_ms // PURGE_EVERY_MS:
-            self._purge_ids(command.at_ms)
         parts: list[bytes] = []
         if command.kind != KIND_RECORD:
             folded = Folded(Stamp(index, command.at_ms, term, b"", _NOBODY, ""), None, Outcome.NOTHING)
         else:
             folded, parts = self._apply_record(entry)
-        self.chain = chain_hash(self.chain, index, term, command.kind, command.at_ms, parts)
+        before_ms = self.at_ms
+        self.chain = chain_hash(self.chain, index, term, command.kind, command.at_ms, folded.outcome, parts)
         self._chain_rows.append((POSITION.pack(index), self.chain + bytes((folded.outcome,))))
         self.applied, self.at_ms = index, command.at_ms
+        if before_ms // PURGE_EVERY_MS != self.at_ms // PURGE_EVERY_MS:
+            self._purge_ids(self.at_ms)
         return folded
 
     def flush(self) -> None:
@@ -137,11 +138,11 @@ class Fold:
                 raise FoldStalled(f"record {index}: {type(error).__name__}: {error}") from error
         if outcome is Outcome.COMMITTED:
             self._overlay.commit_record()
+            self._bodies.add_composites(index, record)
             self._streams.extend({event.stream + POSITION.pack(index): None for event in record.events})
         else:
             facts, results = [], []
             self._overlay.drop_record()
-            self._bodies.remove_composites(index, record)
         if outcome not in (Outcome.EXPIRED, Outcome.DUPLICATE):
             self._remember(record, index, outcome)
         return Folded(stamp, record, outcome, tuple(facts), tuple(results)), leaves(record, header)
@@ -183,8 +184,8 @@ class Fold:
             raise _OverBudget
 
     def _collect(self, event: Event, position: int) -> None:
-        for tenant, digest in uploads.collect(self._uploads(position), event):
-            self._bodies.drop_body(tenant, digest)
+        for key in uploads.collect(self._uploads(position), event):
+            self._bodies.drop_body(key)
 
     def _uploads(self, position: int) -> OverlayView:
         return OverlayView(self._overlay, uploads.UPLOADS, position)

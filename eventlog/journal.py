@@ -170,33 +170,34 @@ class LmdbJournal(Journal):  # type: ignore[misc]
     def entry(self, index: int) -> Entry:
         return self._read(index)
 
-    def drop_body(self, tenant: bytes, digest: bytes) -> None:
-        """Removes a body's bytes and row, whoever introduced it."""
-        row = self._store.txn.pop(tenant + digest, db=self._store.db[BODIES])
+    def drop_body(self, key: bytes) -> None:
+        """Removes a body's bytes and row, whoever introduced it. The key is tenant (or upload) and digest."""
+        row = self._store.txn.pop(key, db=self._store.db[BODIES])
         if row is not None:
             position, ordinal, _, _ = msgpack.unpackb(row)
             self._store.txn.delete(BODY_SLOT.pack(position, ordinal), db=self._store.db[SLICES])
 
-    def remove_composites(self, index: int, record: Record) -> None:
-        """Removes what a refused record said of its chunks; bytes stay, for the attempt that follows."""
-        for body in record.bodies:
+    def add_composites(self, index: int, record: Record) -> None:
+        """Says of what chunks a body is made, once its record took effect: a refused attempt leaves nothing."""
+        for ordinal, body in enumerate(record.bodies):
             if body.chunks:
-                self._remove_body(index, body)
+                row = _packb((index, ordinal, body.size, body.chunks))
+                self._store.txn.put(body.tenant + body.digest, row, db=self._store.db[BODIES], overwrite=False)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _add_body(self, index: int, ordinal: int, body: Body, data: bytes | None) -> None:
-        if data is None and not body.chunks:
+        if data is None or body.chunks:
             return
-        row = _packb((index, ordinal, body.size, body.chunks))
+        row = _packb((index, ordinal, body.size, ()))
         txn, db = self._store.txn, self._store.db
-        if txn.put(body.tenant + body.digest, row, db=db[BODIES], overwrite=False) and data is not None:
+        if txn.put(body.tenant + body.digest, row, db=db[BODIES], overwrite=False):
             txn.put(BODY_SLOT.pack(index, ordinal), data, db=db[SLICES])
 
     def _remove_body(self, index: int, body: Body) -> None:
         row = self._store.txn.get(body.tenant + body.digest, db=self._store.db[BODIES])
-        if row is not None and msgpack.unpackb(row)[0] == index:
-            self.drop_body(body.tenant, body.digest)
+        if row is not None and not body.chunks and msgpack.unpackb(row)[0] == index:
+            self.drop_body(body.tenant + body.digest)
 
     def _read(self, index: int) -> Entry:
         cached = self._cache.get(index)

@@ -1,7 +1,7 @@
 """The event log of one node as the rest of mailraft sees it: propose, read, follow.
 
 It ties the consensus thread, the connections to the peers and the callers on the event loop together. Everything here
-runs on the event loop; the only shared state is the writer's inbox and two dictionaries that the writer looks into.
+runs on the event loop; all that is shared with the thread is two dictionaries, which the writer only looks into.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from eventlog.errors import LogError, OutcomeUnknown, Rejected
 from eventlog.fold import Evolve
 from eventlog.proposals import Committed, Proposals
 from eventlog.raft import Timing
-from eventlog.record import Record, encode
+from eventlog.record import Record, RecordError, check, encode
 from eventlog.store import Snapshot, Store, StoredRecord
 from eventlog.transport import PeerName, PeerTransport
-from eventlog.writer import Applied, State, Tick, Writer
+from eventlog.writer import Applied, Item, State, Tick, Writer
 
 __all__ = ["Applied", "Committed", "EventLog", "LogConfig", "LogStatus", "Snapshot", "StoredRecord"]
 
@@ -110,9 +110,13 @@ class EventLog:
                 client_ssl=client_ssl,
                 peer_name=peer_name,
                 on_message=self._message,
-                on_connected=lambda peer: self._writer.inbox.put(("connected", peer)),
+                on_connected=lambda peer: self._put(("connected", peer)),
                 on_disconnected=self._disconnected,
             )
+        self._inbox: list[Item] = []
+        self._ticking = False  # a tick is on its way: computed, not yet durable
+        self._pump_due = False
+        self._timer: asyncio.TimerHandle | None = None
         self._review: asyncio.Task[None] | None = None
         self._stopping = False
 
@@ -137,6 +141,7 @@ class EventLog:
             await self._transport.start()
         self._writer.start()
         self._review = self._loop.create_task(self._keep_reviewing())
+        self._pump()
 
     async def stop(self) -> None:
         """Leaves the cell: proposals still waiting end as unknown, the last tick is on disk when this returns."""
@@ -148,16 +153,26 @@ class EventLog:
         self._fail_reads()
         if self._transport is not None:
             await self._transport.stop()
-        self._writer.stop()
-        await asyncio.to_thread(self._writer.join)
+        await self._end_writer()
         self.store.close()
 
     async def _hand_over(self) -> None:
         """A leader that stops passes leadership on first, so that the cell does not wait for an election."""
         deadline = time.monotonic() + HAND_OVER_S
         while self._transport is not None and self._state.leader == self.config.name and time.monotonic() < deadline:
-            self._writer.inbox.put(("transfer",))
+            self._put(("transfer",))
             await asyncio.sleep(0.02)
+
+    async def _end_writer(self) -> None:
+        """Waits for the tick under way, then for the last one."""
+        while self._ticking and self._writer.is_alive():
+            await asyncio.sleep(0.001)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writer.is_alive():
+            self._ticking = True
+            self._writer.tick([("stop",)])
+            await asyncio.to_thread(self._writer.join)
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -166,6 +181,10 @@ class EventLog:
 
         Raises Rejected when it certainly did not and will not take effect, OutcomeUnknown otherwise.
         """
+        try:
+            check(record)
+        except (RecordError, TypeError) as error:
+            raise Rejected("bad_record", str(error)) from error
         data = encode(record)
         if len(data) + sum(map(len, bodies)) > MAX_PROPOSAL_BYTES:
             raise Rejected("too_large", f"a record with its bodies may have {MAX_PROPOSAL_BYTES} bytes")
@@ -234,8 +253,30 @@ class EventLog:
 
     # -- between the threads --------------------------------------------------------------------------------------
 
+    def _put(self, item: Item) -> None:
+        """Hands something to the consensus thread: with all else that this turn of the loop brings, in one tick."""
+        self._inbox.append(item)
+        self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        if not self._pump_due and not self._ticking:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Begins a tick, unless one is under way; its end begins the next if something waits."""
+        self._pump_due = False
+        if self._ticking or not self._writer.is_alive():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._ticking = True
+        items, self._inbox = self._inbox, []
+        self._writer.tick(items)
+
     def _submit(self, proposal: Any) -> None:
-        self._writer.inbox.put(("proposal", proposal))
+        self._put(("proposal", proposal))
 
     def _forward(self, peer: str, message: dict[str, Any]) -> bool:
         return self._transport is not None and self._transport.send(peer, message)
@@ -268,6 +309,12 @@ class EventLog:
             self._tell_subscribers(tick.applied)
         if tick.state.applied != before.applied:
             self._progress.set()
+        self._ticking = False
+        if self._inbox or tick.state.behind:
+            self._pump_soon()
+        elif not self._stopping or self._writer.is_alive():
+            delay_s = max(0.0, tick.state.deadline - time.monotonic())
+            self._timer = self._loop.call_later(delay_s, self._pump)
 
     def _tell_subscribers(self, applied: list[Applied]) -> None:
         by_stream: dict[bytes, list[Applied]] = {}
@@ -286,10 +333,10 @@ class EventLog:
             case "read_done":
                 self._finish_read(message["token"], message["index"])
             case _:
-                self._writer.inbox.put(("message", peer, message))
+                self._put(("message", peer, message))
 
     def _disconnected(self, peer: str) -> None:
-        self._writer.inbox.put(("disconnected", peer))
+        self._put(("disconnected", peer))
         self._proposals.lost_connection(peer)
 
     async def _keep_reviewing(self) -> None:
@@ -319,7 +366,7 @@ class EventLog:
     def _ask_read(self, token: bytes) -> None:
         leader = self._state.leader
         if leader == self.config.name:
-            self._writer.inbox.put(("read", token))
+            self._put(("read", token))
         elif leader is None or not self._forward(leader, {"type": "read", "token": token}):
             self._finish_read(token, None)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from eventlog.record import MAX_KEY_BYTES, STREAM_ID_BYTES
 from eventlog.store import POSITION, TABLES, Store, pack_row
 from eventlog.views import range_bounds
 
@@ -44,6 +45,8 @@ class Overlay:
         return row
 
     def put(self, key: bytes, row: Row) -> None:
+        if len(key) > STREAM_ID_BYTES + MAX_KEY_BYTES:
+            raise ValueError(f"a row's key has at most {MAX_KEY_BYTES} bytes, not {len(key) - STREAM_ID_BYTES}")
         self._record[key] = row
 
     def range(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Any]]:
@@ -109,7 +112,8 @@ class OverlayView:
     def range(self, prefix: bytes, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         skip = len(self.stream)
         for key, value in self._overlay.range(*range_bounds(self.stream + prefix, start, stop)):
-            yield key[skip:], value
+            if len(key) > skip:
+                yield key[skip:], value
 
     def put(self, key: bytes, value: Any) -> None:
         self._put(self.stream + key, (self._position, value))

@@ -14,6 +14,7 @@ from eventlog.fold import Outcome
 from eventlog.writer import Answer, Proposal, State, Tick
 
 RESEND_S = 1.0  # an attempt that says nothing for so long may have been lost with its leader
+MAX_UNKNOWN = 10_000
 FORWARD_BYTES = 1024 * 1024  # proposals that go to the leader in one message
 _REASONS = {Outcome.EXPIRED: "expired", Outcome.GUARD: "guard", Outcome.CHUNK_GONE: "chunk_gone",
             Outcome.BAD_RECORD: "bad_record", Outcome.TOO_LARGE: "too_large"}  # fmt: skip
@@ -56,18 +57,31 @@ class Proposals:
         self._forward = forward
         self._state = state
         self.wanted: dict[bytes, _Pending] = {}
+        self._unknown: dict[bytes, int] = {}  # ids whose outcome was not learnt: how many attempts may take effect
         self._to_forward: dict[str, list[_Pending]] = {}
         self._flush_due = False
 
     async def propose(self, id_: bytes, data: bytes, bodies: Sequence[bytes], timeout_s: float) -> Committed:
-        """Raises Rejected or OutcomeUnknown."""
+        """Raises Rejected or OutcomeUnknown. A second call under an id that waits gets the first one's outcome."""
+        waiting = self.wanted.get(id_)
+        if waiting is not None:
+            return await asyncio.shield(waiting.future)
         pending = _Pending(id_, data, bodies, time.monotonic() + timeout_s)
+        pending.attempts = self._unknown.pop(id_, 0)
         self.wanted[id_] = pending
         try:
             self._send(pending)
             return await pending.future
         finally:
             self.wanted.pop(id_, None)
+            if pending.attempts and (pending.future.cancelled() or _is_unknown(pending.future)):
+                self._remember_unknown(pending)
+
+    def _remember_unknown(self, pending: _Pending) -> None:
+        """A refusal of a later call under this id must not hide that an earlier attempt may take effect."""
+        self._unknown[pending.id] = pending.attempts
+        if len(self._unknown) > MAX_UNKNOWN:
+            self._unknown.pop(next(iter(self._unknown)))
 
     def take(self, tick: Tick, leader_changed: bool) -> None:
         """Answers from a tick of the consensus thread."""
@@ -171,6 +185,10 @@ class Proposals:
         else:
             for pending in batch:
                 pending.sent_to = None
+
+
+def _is_unknown(future: asyncio.Future[Committed]) -> bool:
+    return future.done() and isinstance(future.exception(), OutcomeUnknown)
 
 
 def _now_ms() -> int:

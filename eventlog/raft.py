@@ -107,12 +107,13 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._now_ms = 0
         self._rng = rng
         self._journal = journal
+        self._peers = tuple(Node(p) for p in sorted(peers) if p != name)
+        self._quorum = (len(self._peers) + 1) // 2 + 1
+        self._progress: dict[Node, Progress] = {}
         self._timing = timing
         conf = SyncObjConf(autoTick=False, pollerType="poll", dynamicMembershipChange=False)
         super().__init__(Node(name), [Node(p) for p in sorted(peers)], conf, transport=self._outbox)
         self.name = name
-        self._peers = tuple(Node(p) for p in sorted(peers) if p != name)
-        self._quorum = (len(self._peers) + 1) // 2 + 1
         self._SyncObj__raftLog = journal  # in place of the one in memory that the library makes
         self.restart(now)
 
@@ -136,6 +137,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         self.reads_done: list[tuple[Read, int]] = []
         self.reads_failed: list[Read] = []
         self._heartbeat_due = 0.0
+        self._transfer_due = 0.0
         self._put_off_election()
         if not self._peers:
             self._SyncObj__raftElectionDeadline = now  # nobody to wait for
@@ -365,10 +367,16 @@ class Raft(SyncObj):  # type: ignore[misc]
         if answered + 1 < self._quorum:
             self._step_down(self.term)
 
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether the clocks of a majority differ from this leader's: then it is this one that is wrong."""
+        far = sum(abs(p.clock_off_ms or 0) > CLOCK_OFF_MS for p in self._progress.values())
+        return far >= self._quorum
+
     def _hand_over_if_clock_is_off(self) -> None:
-        """A leader stamps the log's time, so one whose clock differs from most of its peers' passes leadership on."""
-        offsets = sorted(abs(p.clock_off_ms) for p in self._progress.values() if p.clock_off_ms is not None)
-        if len(offsets) + 1 >= self._quorum > 1 and offsets[-(self._quorum - 1)] > CLOCK_OFF_MS:
+        """A leader stamps the log's time, so one whose clock is wrong takes no proposals and passes leadership on."""
+        if self.clock_is_off and self._now >= self._transfer_due:
+            self._transfer_due = self._now + self._timing.heartbeat_s
             self.transferLeadership()
 
     def _on_timeout_now(self, node: Node, message: Message) -> None:

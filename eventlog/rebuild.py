@@ -36,10 +36,10 @@ class RebuildReport(NamedTuple):
 class _KeepBodies:
     """A refold reads no bodies and must drop none."""
 
-    def drop_body(self, tenant: bytes, digest: bytes) -> None:
+    def drop_body(self, key: bytes) -> None:
         """The live node did, when it folded this."""
 
-    def remove_composites(self, index: int, record: Record) -> None:
+    def add_composites(self, index: int, record: Record) -> None:
         """Likewise."""
 
 

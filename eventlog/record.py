@@ -19,11 +19,15 @@ FORMAT = 1
 STREAM_ID_BYTES = 16
 DIGEST_BYTES = 32
 SALT_BYTES = 16
+MAX_KEY_BYTES = 480  # of a row, below LMDB's 511 with the stream in front
+MAX_TIME_MS = MAX_SIZE_BYTES = 1 << 62
+CHUNK_KEY_BYTES = STREAM_ID_BYTES + DIGEST_BYTES
 ERASED_SALT_BYTES = DIGEST_BYTES  # a commitment stands where the salt stood: the lengths tell them apart
+SALT_LENGTHS = (SALT_BYTES, ERASED_SALT_BYTES)
 NO_TENANT = bytes(16)
 
 _pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
-_ENTRY_HEAD = struct.Struct(">QQBQ")
+_ENTRY_HEAD = struct.Struct(">QQBQB")
 
 
 class RecordError(ValueError):
@@ -62,7 +66,11 @@ class Event(NamedTuple):
 
 
 class Body(NamedTuple):
-    """A body that the record refers to: keyed by tenant and SHA-256; `chunks` are digests of bodies stored before."""
+    """A body that the record refers to: keyed by tenant and SHA-256.
+
+    A chunk of a large one is keyed by its upload's stream instead of the tenant, so that it is shared with nothing;
+    `chunks` of the whole are upload and digest of each.
+    """
 
     tenant: bytes
     digest: bytes
@@ -141,6 +149,7 @@ def decode_with_header(data: bytes) -> tuple[Record, bytes]:
             tuple(map(Event._make, events)),
             tuple(map(Body._make, bodies)),
         )
+        check(record)
     except RecordError:
         raise
     except Exception as error:
@@ -154,18 +163,66 @@ def record_id(data: bytes) -> bytes:
 
 
 def check(record: Record) -> None:
-    """Raises RecordError unless every field has the type and length that the format demands."""
-    if len(record.id) != 16 or not isinstance(record.expires_ms, int):
-        raise RecordError("id must be 16 bytes and expires an integer")
+    """Raises RecordError unless every field has the type and size that the format demands.
+
+    Whatever passes can be hashed, guarded and folded: a record that is hostile or damaged must not stop a node.
+    """
+    if not _header_is_sound(record):
+        raise RecordError("its id, expiry, author or cause has the wrong type or size")
     for guard in record.guards:
-        if len(guard.stream) != STREAM_ID_BYTES or not isinstance(guard.key, bytes):
-            raise RecordError("a guard names a stream of 16 bytes and a key")
+        if not (_is_id(guard.stream) and type(guard.key) is bytes and len(guard.key) <= MAX_KEY_BYTES):
+            raise RecordError("a guard names a stream and a key of at most 480 bytes")
+        if type(guard.version) is not int:
+            raise RecordError("a guard's version is a number")
     for event in record.events:
-        if len(event.stream) != STREAM_ID_BYTES or len(event.tenant) != 16 or len(event.salt) != SALT_BYTES:
-            raise RecordError(f"event {event.type}: tenant, stream and salt are 16 bytes each")
+        if not _event_is_sound(event):
+            raise RecordError(f"event {event.type!r}: a field has the wrong type or size")
     for body in record.bodies:
-        if len(body.digest) != DIGEST_BYTES or len(body.tenant) != 16 or len(body.salt) != SALT_BYTES:
-            raise RecordError("a body has a tenant and a salt of 16 bytes and a digest of 32")
+        if not _body_is_sound(body):
+            raise RecordError("a body's tenant, digest, salt, size or chunks have the wrong type or size")
+
+
+def _header_is_sound(record: Record) -> bool:
+    by = record.by
+    return (
+        _is_id(record.id)
+        and type(record.expires_ms) is int
+        and 0 <= record.expires_ms < MAX_TIME_MS
+        and type(by.kind) is type(by.origin) is type(record.cause) is str
+        and type(by.id) is bytes
+    )
+
+
+def _event_is_sound(event: Event) -> bool:
+    tenant, stream, type_, version, data, salt = event
+    return (
+        type(tenant) is type(stream) is type(salt) is bytes
+        and len(tenant) == len(stream) == STREAM_ID_BYTES
+        and len(salt) in SALT_LENGTHS
+        and type(type_) is str
+        and "\0" not in type_
+        and type(version) is int
+        and 0 < version < 256
+        and (type(data) is bytes or len(salt) == ERASED_SALT_BYTES)
+    )
+
+
+def _body_is_sound(body: Body) -> bool:
+    tenant, digest, salt, size, chunks = body
+    return (
+        type(tenant) is type(digest) is type(salt) is bytes
+        and len(tenant) == STREAM_ID_BYTES
+        and len(digest) == DIGEST_BYTES
+        and len(salt) in SALT_LENGTHS
+        and type(size) is int
+        and 0 <= size < MAX_SIZE_BYTES
+        and type(chunks) is tuple
+        and all(type(chunk) is bytes and len(chunk) == CHUNK_KEY_BYTES for chunk in chunks)
+    )
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is bytes and len(value) == STREAM_ID_BYTES
 
 
 def event_commitment(event: Event) -> bytes:
@@ -184,12 +241,14 @@ def body_commitment(body: Body) -> bytes:
     return hashlib.sha256(b"B" + body.salt + body.tenant + body.digest + size + b"".join(body.chunks)).digest()
 
 
-def chain_hash(previous: bytes, index: int, term: int, kind: int, at_ms: int, leaves: Sequence[bytes]) -> bytes:
-    """The chain at `index`: SHA-256 over the chain before it, the entry's place and one leaf per part.
+def chain_hash(
+    previous: bytes, index: int, term: int, kind: int, at_ms: int, outcome: int, leaves: Sequence[bytes]
+) -> bytes:
+    """The chain at `index`: SHA-256 over the chain before it, the entry's place, its outcome and one leaf per part.
 
     The leaves of a record are the SHA-256 of its header, then one commitment per event and per body.
     """
-    return hashlib.sha256(previous + _ENTRY_HEAD.pack(index, term, kind, at_ms) + b"".join(leaves)).digest()
+    return hashlib.sha256(previous + _ENTRY_HEAD.pack(index, term, kind, at_ms, outcome) + b"".join(leaves)).digest()
 
 
 def leaves(record: Record, header: bytes) -> list[bytes]:

@@ -188,7 +188,8 @@ class TableView:
                 for key, value in cursor:
                     if end is not None and key >= end:
                         return
-                    yield key[skip:], _unpackb(value[8:], use_list=False)
+                    if len(key) > skip:
+                        yield key[skip:], _unpackb(value[8:], use_list=False)
 
     def put(self, key: bytes, value: Any) -> None:
         raise TypeError("a snapshot is read-only")
@@ -251,7 +252,7 @@ class Snapshot:
 
     def body(self, tenant: bytes, digest: bytes) -> bytes | None:
         """The bytes of a body, or None if they are not kept (never stored, or dropped)."""
-        return read_body(self._txn, self._db, tenant, digest)
+        return read_body(self._txn, self._db, tenant + digest)
 
     def introduced(self, position: int, ordinal: int) -> bytes | None:
         """The bytes that a record brought with it as its body of that ordinal, if they are kept."""
@@ -272,12 +273,13 @@ def read_fold_head(txn: Transaction, meta: Any) -> tuple[int, int, bytes]:
     return position, at_ms, chain
 
 
-def read_body(txn: Transaction, db: dict[bytes, Any], tenant: bytes, digest: bytes) -> bytes | None:
-    row = txn.get(tenant + digest, db=db[BODIES])
+def read_body(txn: Transaction, db: dict[bytes, Any], key: bytes) -> bytes | None:
+    """The bytes of the body, or of the chunk, under a key; None if they, or a piece of them, are not kept."""
+    row = txn.get(key, db=db[BODIES])
     if row is None:
         return None
     position, ordinal, _size, chunks = _unpackb(row, use_list=False)
     if not chunks:
         return txn.get(BODY_SLOT.pack(position, ordinal), db=db[SLICES])
-    pieces = [read_body(txn, db, tenant, chunk) for chunk in chunks]
+    pieces = [read_body(txn, db, chunk) for chunk in chunks]
     return None if any(piece is None for piece in pieces) else b"".join(p for p in pieces if p is not None)

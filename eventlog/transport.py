@@ -6,7 +6,9 @@ written only when they are handed over, which the tick does after its fsync.
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -18,6 +20,8 @@ from eventlog.frames import FrameReader, encode_frame
 PeerName = Callable[[Any], str | None]  # the TLS object of a connection -> the node's name, if it is one of this cell
 RECONNECT_S = (0.05, 1.0)
 CONNECT_TIMEOUT_S = 3.0
+STEADY_S = 1.0  # a connection that lived so long was a good one
+SILENCE_MS = 5000
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 
 _log = structlog.get_logger("mailraft.transport")
@@ -140,14 +144,16 @@ class PeerTransport:
     async def _keep_connected(self, peer: str) -> None:
         delay_s = RECONNECT_S[0]
         while True:
+            began_s = time.monotonic()
             with contextlib.suppress(OSError, asyncio.TimeoutError):
-                if await self._connect(peer):
-                    delay_s = RECONNECT_S[0]
+                await self._connect(peer)
+            if time.monotonic() - began_s > STEADY_S:
+                delay_s = RECONNECT_S[0]
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RECONNECT_S[1])
 
-    async def _connect(self, peer: str) -> bool:
-        """One connection from its beginning to its end; False if the other side is not who it should be."""
+    async def _connect(self, peer: str) -> None:
+        """One connection from its beginning to its end."""
         host, port = split_address(self._peers[peer])
         connecting = asyncio.get_running_loop().create_connection(
             _Outgoing, host, port, ssl=self._client_ssl, server_hostname=host
@@ -156,7 +162,8 @@ class PeerTransport:
         if self.identify(transport) != peer:
             _log.warning("peer refused", peer=peer, reason="its certificate is for another name")
             transport.abort()
-            return False
+            return
+        _limit_silence(transport)
         self._links[peer] = transport
         self._on_connected(peer)
         try:
@@ -165,7 +172,13 @@ class PeerTransport:
             self._links.pop(peer, None)
             transport.abort()
             self._on_disconnected(peer)
-        return True
+
+
+def _limit_silence(transport: asyncio.BaseTransport) -> None:
+    """A peer that acknowledges nothing for so long is gone, whatever TCP hopes for."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_MS)
 
 
 def split_address(address: str) -> tuple[str, int]:

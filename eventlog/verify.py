@@ -88,7 +88,9 @@ class _Walk:
             self._bad(stored.position, "its term or time is before that of the record in front of it")
         self._term, self._at_ms = stored.term, stored.at_ms
         bodies, parts = _read(stored)
-        expected = chain_hash(self.chain, stored.position, stored.term, stored.kind, stored.at_ms, parts)
+        expected = chain_hash(
+            self.chain, stored.position, stored.term, stored.kind, stored.at_ms, stored.outcome or 0, parts
+        )
         if stored.chain != expected:
             self._bad(stored.position, "it does not fit the chain: the record, or the chain's own entry, was altered")
         self.chain = stored.chain or expected

@@ -9,7 +9,9 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from eventlog.record import Guard
+import msgpack
+
+from eventlog.record import MAX_KEY_BYTES, Guard
 
 
 class View(Protocol):
@@ -160,6 +162,11 @@ class ScratchView:
         yield from sorted((k, v) for k, v in merged.items() if v is not None)
 
     def put(self, key: bytes, value: Any) -> None:
+        """Raises TypeError or ValueError for what the fold could not store, or would read back as something else."""
+        if not 0 < len(key) <= MAX_KEY_BYTES:
+            raise ValueError(f"a row's key has 1 to {MAX_KEY_BYTES} bytes, not {len(key)}")
+        if value is None or msgpack.unpackb(msgpack.packb(value), use_list=False) != value:
+            raise TypeError(f"a row's value is made of MessagePack's types and tuples, not {value!r}")
         self._rows[key] = value
 
     def delete(self, key: bytes) -> None:

@@ -3,10 +3,13 @@
 A tick takes what is waiting, appends, folds what has committed, makes all of it durable in one LMDB commit, and only
 then lets messages and answers go: nothing leaves a node before it is on disk. If the commit fails, the tick never
 happened: state is taken from disk again, a leader resigns, and proposals of the tick are refused.
+
+The event loop begins each tick and waits while the thread computes; it goes on while the thread waits for the disk.
+Only one of the two wants the interpreter at a time, because LMDB's binding gives it up at every call and two busy
+threads would spend their time handing it to and fro (docs/ADR/0002).
 """
 
 import errno
-import queue
 import random
 import threading
 import time
@@ -25,11 +28,12 @@ from eventlog.record import Event, Stamp
 from eventlog.store import Store
 
 FOLD_BUDGET_S = 0.05  # a heartbeat must not wait for a long fold
-MAX_BATCH = 2048
 MAX_UNCOMMITTED = 20_000
 PROPOSER_CLOCK_MS = 5000
 SMALL_RECORD_BYTES = 16 * 1024  # what may still be written from the reserve: votes, expunges, redactions
 SPACE_CHECK_S = 0.25
+
+Item = tuple[Any, ...]  # what the event loop hands over: its kind, then what belongs to it
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _log = structlog.get_logger("mailraft.writer")
@@ -81,6 +85,8 @@ class State(NamedTuple):
     chain: bytes
     free_bytes: int
     stalled: str | None
+    behind: bool  # committed entries wait for the fold
+    deadline: float  # of the monotonic clock: when the next tick is due even if nothing arrives
 
 
 class Tick(NamedTuple):
@@ -112,7 +118,9 @@ class Writer(threading.Thread):
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         super().__init__(name=f"consensus-{name}", daemon=True)
-        self.inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._begun = threading.Semaphore(0)
+        self._computed = threading.Semaphore(0)
+        self._items: list[Item] = []
         self._store = store
         self._reserve_bytes = reserve_bytes
         self._wanted = wanted
@@ -135,31 +143,25 @@ class Writer(threading.Thread):
     def state(self) -> State:
         return self._state
 
-    def stop(self) -> None:
-        """Asks the thread to end after its tick; join it afterwards."""
-        self.inbox.put(("stop",))
+    def tick(self, items: list[Item]) -> None:
+        """Begins a tick and returns when it is computed; `on_tick` tells when it is durable. One at a time."""
+        self._items = items
+        self._begun.release()
+        self._computed.acquire()
 
     def run(self) -> None:
         try:
             while not self._stopping:
-                self._run_tick(self._wait())
-            self._store.abort()
+                self._begun.acquire()
+                self._run_tick(self._items)
         except BaseException as error:
             _log.critical("the consensus thread has ended", error=repr(error), exc_info=True)
             self._on_fatal(error)
+        finally:
+            self._store.abort()
+            self._computed.release()
 
     # -- a tick -------------------------------------------------------------------------------------------------
-
-    def _wait(self) -> list[tuple[Any, ...]]:
-        timeout = 0.0 if self._behind() else max(0.0, self._raft.next_deadline() - time.monotonic())
-        items: list[tuple[Any, ...]] = []
-        try:
-            items.append(self.inbox.get(timeout=min(timeout, 1.0)) if timeout > 0 else self.inbox.get_nowait())
-            while len(items) < MAX_BATCH:
-                items.append(self.inbox.get_nowait())
-        except queue.Empty:
-            pass
-        return items
 
     def _begin_tick(self) -> None:
         self._messages: list[tuple[str, Message]] = []
@@ -167,25 +169,35 @@ class Writer(threading.Thread):
         self._refusals: list[tuple[bytes, str]] = []
         self._applied: list[Applied] = []
         self._proposals: list[Proposal] = []
+        self._untaken: list[Item] = []
 
-    def _run_tick(self, items: list[tuple[Any, ...]]) -> None:
+    def _run_tick(self, items: list[Item]) -> None:
         self._begin_tick()
         now, now_ms = time.monotonic(), int(time.time() * 1000)
+        handed_back = False
         try:
-            self._check_space(now)
-            for item in items:
-                self._take(item, now, now_ms)
-            self._raft.tick(now, now_ms)
-            self._collect_chunks(now, now_ms)
-            self._fold_committed()
-            self._raft.send_appends()
-            self._fold.flush()
+            self._compute(items, now, now_ms)
+            self._computed.release()
+            handed_back = True
             self._store.commit()
         except lmdb.Error as error:
             self._undo(error, now)
+        if not handed_back:
+            self._computed.release()
         self._publish()
 
-    def _take(self, item: tuple[Any, ...], now: float, now_ms: int) -> None:
+    def _compute(self, items: list[Item], now: float, now_ms: int) -> None:
+        self._check_space(now)
+        self._untaken = items[::-1]
+        while self._untaken:
+            self._take(self._untaken.pop(), now, now_ms)
+        self._raft.tick(now, now_ms)
+        self._collect_chunks(now, now_ms)
+        self._fold_committed()
+        self._raft.send_appends()
+        self._fold.flush()
+
+    def _take(self, item: Item, now: float, now_ms: int) -> None:
         match item[0]:
             case "message":
                 self._take_message(item[1], item[2], now, now_ms)
@@ -230,7 +242,7 @@ class Writer(threading.Thread):
     def _why_not(self, proposal: Proposal, now_ms: int) -> str | None:
         if not self._raft.is_leader:
             return "not_leader"
-        if abs(proposal.clock_ms - now_ms) > PROPOSER_CLOCK_MS:
+        if abs(proposal.clock_ms - now_ms) > PROPOSER_CLOCK_MS or self._raft.clock_is_off:
             return "clock"
         if self._journal.last_index - self._raft.commit_index > MAX_UNCOMMITTED or self._stalled:
             return "busy"
@@ -323,7 +335,7 @@ class Writer(threading.Thread):
         _log.error("the tick could not be written", error=str(error), leader=self._raft.is_leader)
         self._free_bytes = 0
         self._space_check_due = now + 1.0
-        proposals = self._proposals
+        proposals, untaken = self._proposals, self._untaken
         self._begin_tick()
         self._journal.reload()
         self._fold.reload()
@@ -333,6 +345,9 @@ class Writer(threading.Thread):
             self._raft.connected(peer, now)
         for proposal in proposals:
             self._refuse(proposal, "disk_full")
+        for item in reversed(untaken):
+            if item[0] != "message":  # one from a peer may be lost; it is sent again
+                self._take(item, now, 0)
 
     def _check_space(self, now: float) -> None:
         if now >= self._space_check_due:
@@ -343,5 +358,5 @@ class Writer(threading.Thread):
         raft, fold = self._raft, self._fold
         return State(
             raft.role, raft.leader, raft.term, raft.commit_index, fold.applied, self._journal.last_index,
-            fold.at_ms, fold.chain, self._free_bytes, self._stalled,
+            fold.at_ms, fold.chain, self._free_bytes, self._stalled, self._behind(), raft.next_deadline(),
         )  # fmt: skip
