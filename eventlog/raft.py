@@ -208,6 +208,7 @@ class Raft(SyncObj):  # type: ignore[misc]
     def tick(self, now: float, now_ms: int) -> None:
         """Elections, stepping down, commit index: everything that time and what was received make due."""
         self._now, self._now_ms = now, now_ms
+        self._journal.now_ms = now_ms
         if self.is_leader:
             self._check_quorum()
         elif self._SyncObj__raftElectionDeadline <= now:
