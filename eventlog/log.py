@@ -183,6 +183,7 @@ class EventLog:
         """
         try:
             check(record)
+            _check_bodies(record, bodies)
         except (RecordError, TypeError) as error:
             raise Rejected("bad_record", str(error)) from error
         data = encode(record)
@@ -379,3 +380,12 @@ class EventLog:
         for future in self._reads.values():
             if not future.done():
                 future.set_exception(OutcomeUnknown("this node is stopping"))
+
+
+def _check_bodies(record: Record, bodies: Sequence[bytes]) -> None:
+    """Each body comes with its bytes, but for one that is made of chunks. That the digest is theirs is on the caller."""
+    if len(bodies) != len(record.bodies):
+        raise RecordError(f"{len(record.bodies)} bodies are named and {len(bodies)} given")
+    for body, data in zip(record.bodies, bodies, strict=True):
+        if not body.chunks and len(data) != body.size:
+            raise RecordError(f"a body of {len(data)} bytes is named with {body.size}")

@@ -31,6 +31,7 @@ FOLD_BUDGET_S = 0.05  # a heartbeat must not wait for a long fold
 MAX_UNCOMMITTED = 20_000
 PROPOSER_CLOCK_MS = 5000
 SMALL_RECORD_BYTES = 16 * 1024  # what may still be written from the reserve: votes, expunges, redactions
+FULL_BELOW_BYTES = 4 * 1024 * 1024  # LMDB calls a write cut short by a full disk an I/O error
 SPACE_CHECK_S = 0.25
 
 Item = tuple[Any, ...]  # what the event loop hands over: its kind, then what belongs to it
@@ -330,7 +331,8 @@ class Writer(threading.Thread):
         """The tick could not be written. Out of space: as if it had never begun. Anything else ends the process."""
         self._store.abort()
         code = getattr(error, "code", 0)
-        if not isinstance(error, lmdb.MapFullError) and code not in _NO_SPACE:
+        full = isinstance(error, lmdb.MapFullError) or code in _NO_SPACE
+        if not full and not (code == errno.EIO and self._store.free_bytes() < FULL_BELOW_BYTES):
             raise error
         _log.error("the tick could not be written", error=str(error), leader=self._raft.is_leader)
         self._free_bytes = 0
