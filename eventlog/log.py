@@ -383,7 +383,7 @@ class EventLog:
 
 
 def _check_bodies(record: Record, bodies: Sequence[bytes]) -> None:
-    """Each body comes with its bytes, but for one that is made of chunks. That the digest is theirs is on the caller."""
+    """Each body comes with its bytes, but for one made of chunks. That the digest is theirs is on the caller."""
     if len(bodies) != len(record.bodies):
         raise RecordError(f"{len(record.bodies)} bodies are named and {len(bodies)} given")
     for body, data in zip(record.bodies, bodies, strict=True):
