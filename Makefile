@@ -1,0 +1,59 @@
+# Each target does its own set-up: a virtual environment in .venv, made again when pyproject.toml or the lock changes.
+#   make run     three nodes on loopback with an account to try; Ctrl-C stops them
+#   make test    every test (installs the mail clients that the tests use, through apt-get, where they are missing)
+#   make check   ruff, mypy --strict, import direction
+#   make bench   the log and SMTP benchmarks; results/*.json
+#   make soak    the leader-kill scenario with ten seeds
+PYTHON ?= python3
+SEEDS ?= 1 2 3 4 5 6 7 8 9 10
+RUN_DIR ?= run
+BASE_PORT ?= 20000
+TEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+
+.PHONY: help setup run test check bench soak clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "mailraft needs Python 3.11 or later; say which with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || \
+		{ echo "no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@
+
+setup: $(STAMP)
+
+run: $(STAMP)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/run-cluster "$(RUN_DIR)" "$(BASE_PORT)"
+
+test: $(STAMP)
+	scripts/debian-packages
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python scripts/check_imports.py
+
+bench: $(STAMP)
+	scripts/debian-packages
+	@mkdir -p results
+	$(BIN)/mailraft bench log --json > results/log.json
+	$(BIN)/mailraft bench smtp --peer postfix --json > results/smtp.json
+	@echo "results/log.json and results/smtp.json; against an earlier run: mailraft bench compare OLD NEW"
+
+soak: $(STAMP)
+	@for seed in $(SEEDS); do \
+		$(BIN)/mailraft chaos run leader-kill --seed $$seed --report results/soak-$$seed || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,365 @@
+"""The directory: which address is whose, who may log in, and the administration that spans several streams.
+
+Reads take a snapshot and stand alone; the `Directory` object adds what needs the runtime (an account is a name claim,
+a tenant's row and a mailbox, in one record) and what needs the cluster key. Addresses are normalised here, on the
+way in. Passwords are checked off the event loop, and asking about nobody costs as much as a wrong password.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from actors import tenant as tenants_kind
+from actors.errors import (
+    InvalidName,
+    NoSuchAccount,
+    NoSuchAlias,
+    NoSuchDomain,
+    NoSuchTenant,
+    NotAllowed,
+    NotLocal,
+    TooLarge,
+)
+from actors.kind import Command
+from actors.mailbox import DEFAULT_FOLDERS, CloseMailbox, OpenMailbox, SetQuota
+from actors.names import (
+    ClaimName,
+    NameHolder,
+    ReleaseName,
+    address_name,
+    domain_name,
+    holder,
+    name_stream,
+    normalise_address,
+    normalise_domain,
+    normalise_tenant_name,
+)
+from actors.passwords import Passwords, read_verifiers
+from actors.region import REGION, RegisterTenant
+from actors.runtime import Context, Runtime
+from actors.sealing import KEY_BYTES, SealBroken, seal, unseal
+from actors.tenant import POSTMASTER
+from eventlog.log import EventLog
+from eventlog.record import new_id
+from eventlog.store import Snapshot
+
+MAX_ALIAS_DEPTH = 10
+MAX_TARGETS = 100
+CACHE_S = 30.0
+CACHE_ENTRIES = 10_000
+
+_log = logging.getLogger("mailraft.directory")
+
+
+class Target(NamedTuple):
+    """An account that an address leads to, or that somebody logged in as; `address` is the account's own."""
+
+    tenant: bytes
+    account: bytes
+    address: str
+
+
+# Reads
+
+
+def is_local_domain(snapshot: Snapshot, domain: str) -> bool:
+    """Whether mail for the domain is ours to keep; False too for what is no domain."""
+    try:
+        return domain_tenant(snapshot, normalise_domain(domain)) is not None
+    except InvalidName:
+        return False
+
+
+def domain_tenant(snapshot: Snapshot, domain: str) -> bytes | None:
+    """The tenant that a normalised domain belongs to."""
+    held = holder(snapshot.view(name_stream(domain_name(domain))))
+    return held.tenant if held else None
+
+
+def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None) -> list[Target] | None:
+    """The accounts that mail for `address` goes to, following aliases; None: nobody has it, in a domain of ours.
+
+    "postmaster" needs no domain (RFC 5321 4.5.1); any other bare name is taken in `default_domain`. Aliases are
+    followed 10 deep to at most 100 accounts, each once. Raises NotLocal, InvalidName; TooLarge beyond those limits,
+    because leaving some recipients out would lose mail that is answered for.
+    """
+    address = normalise_address(_with_domain(snapshot, address, default_domain))
+    if domain_tenant(snapshot, address.rpartition("@")[2]) is None:
+        raise NotLocal("not one of our domains")
+    found: list[Target] = []
+    seen = {address}
+    level = [address]
+    for _ in range(MAX_ALIAS_DEPTH):
+        following: list[str] = []
+        for one in level:
+            held = _address_holder(snapshot, one)
+            if held is None:
+                continue
+            if held.purpose == "account":
+                found.append(Target(held.tenant, held.owner, one))
+            else:
+                following += _alias_targets(snapshot, held)
+        level = [one for one in dict.fromkeys(following) if one not in seen]
+        seen.update(level)
+        if not level or len(found) > MAX_TARGETS:
+            break
+    if level or len(found) > MAX_TARGETS:
+        raise TooLarge(f"aliases lead further than {MAX_ALIAS_DEPTH} levels or {MAX_TARGETS} accounts")
+    return found or None
+
+
+def account_of(snapshot: Snapshot, address: str) -> Target:
+    """The account of exactly this address, no alias. Raises NoSuchAccount, InvalidName."""
+    address = normalise_address(address)
+    held = _address_holder(snapshot, address)
+    if held is None or held.purpose != "account":
+        raise NoSuchAccount(f"there is no account {address}")
+    return Target(held.tenant, held.owner, address)
+
+
+def tenant_named(snapshot: Snapshot, name: str) -> bytes:
+    """The id of the tenant of that name. Raises NoSuchTenant, InvalidName."""
+    held = holder(snapshot.view(name_stream("tenant:" + normalise_tenant_name(name))))
+    if held is None:
+        raise NoSuchTenant(f"there is no tenant {name}")
+    return held.owner
+
+
+def _with_domain(snapshot: Snapshot, address: str, default_domain: str | None) -> str:
+    if "@" in address:
+        return address
+    if default_domain is None and address.lower() == POSTMASTER:
+        default_domain = next(_all_domains(snapshot), None)
+    if default_domain is None:
+        raise InvalidName("an address has the form name@domain")
+    return f"{address}@{default_domain}"
+
+
+def _all_domains(snapshot: Snapshot) -> Iterator[str]:
+    for entry in tenants_kind.tenants(snapshot):
+        for domain in tenants_kind.domains(snapshot.view(entry.id)):
+            yield domain.name
+
+
+def _address_holder(snapshot: Snapshot, address: str) -> NameHolder | None:
+    return holder(snapshot.view(name_stream(address_name(address))))
+
+
+def _alias_targets(snapshot: Snapshot, held: NameHolder) -> tuple[str, ...]:
+    alias = tenants_kind.alias(snapshot.view(held.tenant), held.owner)
+    return alias.targets if alias else ()
+
+
+# Logins and administration
+
+
+class Directory:
+    """Logins and administration. cluster_key: the 32 bytes that seal secrets on the log."""
+
+    def __init__(self, log: EventLog, runtime: Runtime, cluster_key: bytes) -> None:
+        if len(cluster_key) != KEY_BYTES:
+            raise ValueError(f"a cluster key has {KEY_BYTES} bytes")
+        self._event_log = log
+        self._runtime = runtime
+        self._key = cluster_key
+        self._passwords = Passwords()
+        self._cache_key = os.urandom(32)
+        self._cache: OrderedDict[bytes, float] = OrderedDict()
+
+    async def stop(self) -> None:
+        """End the thread that checks passwords."""
+        await self._passwords.stop()
+
+    async def authenticate(self, login: str, password: str) -> Target | None:
+        """The account whose full address (in any case) and password these are, or None.
+
+        None takes as long for an unknown address as for a wrong password. A success is remembered for 30 s under a
+        key that changes with the password. Raises Overloaded when too many logins wait.
+        """
+        found = self._credentials(login)
+        if found is None:
+            await self._passwords.check(password, None)
+            return None
+        target, sealed = found
+        tag = self._tag(target, password, sealed)
+        if self._cache.get(tag, 0.0) > time.monotonic():
+            return target
+        if not await self._passwords.check(password, self._argon2id(target, sealed)):
+            return None
+        self._remember(tag)
+        return target
+
+    async def add_tenant(self, name: str, domains: Sequence[str], context: Context) -> bytes:
+        """A tenant with its domains, each with a postmaster account (RFC 5321 4.5.1); gives the tenant's id.
+
+        Raises NameTaken, InvalidName.
+        """
+        name = normalise_tenant_name(name)
+        tenant = new_id()
+        steps: list[tuple[bytes, Command]] = [
+            (name_stream("tenant:" + name), ClaimName("tenant:" + name, tenant, tenant, "tenant")),
+            (REGION, RegisterTenant(tenant, name)),
+            (tenant, tenants_kind.CreateTenant(tenant, name)),
+        ]
+        for domain in dict.fromkeys(map(normalise_domain, domains)):
+            steps += _domain_steps(tenant, domain)
+        await self._runtime.transact(steps, context._replace(tenant=tenant))
+        return tenant
+
+    async def add_domain(self, tenant_name: str, domain: str, context: Context) -> None:
+        """One more domain, with its postmaster. Raises NoSuchTenant, NameTaken, InvalidName."""
+        with self._event_log.snapshot() as snapshot:
+            tenant = tenant_named(snapshot, tenant_name)
+        steps = _domain_steps(tenant, normalise_domain(domain))
+        await self._runtime.transact(steps, context._replace(tenant=tenant))
+
+    async def add_account(self, address: str, password: str | None, quota_bytes: int | None, context: Context) -> bytes:
+        """An account with its mailbox; gives its id. Without a password nobody can log in to it.
+
+        Raises NoSuchDomain, NameTaken, InvalidName, NotAllowed (the password), Overloaded.
+        """
+        address = normalise_address(address)
+        tenant = self._tenant_for(address)
+        account = new_id()
+        steps = _account_steps(tenant, account, address, quota_bytes)
+        if password is not None:
+            sealed = await self._sealed(tenant, account, password)
+            steps.append((tenant, tenants_kind.SetPassword(account, sealed)))
+        await self._runtime.transact(steps, context._replace(tenant=tenant))
+        return account
+
+    async def set_password(self, address: str, password: str, context: Context) -> None:
+        """Raises NoSuchAccount, NotAllowed (the password), Overloaded."""
+        target = self._account(address)
+        sealed = await self._sealed(target.tenant, target.account, password)
+        command = tenants_kind.SetPassword(target.account, sealed)
+        await self._runtime.ask(target.tenant, command, context._replace(tenant=target.tenant))
+
+    async def set_quota(self, address: str, quota_bytes: int | None, context: Context) -> None:
+        """None: no limit. Raises NoSuchAccount."""
+        target = self._account(address)
+        steps: list[tuple[bytes, Command]] = [
+            (target.tenant, tenants_kind.SetQuota(target.account, quota_bytes)),
+            (target.account, SetQuota(quota_bytes)),
+        ]
+        await self._runtime.transact(steps, context._replace(tenant=target.tenant))
+
+    async def delete_account(self, address: str, context: Context) -> None:
+        """Close the mailbox, then give up account and address; a repeated call goes on where one was interrupted.
+
+        Raises NoSuchAccount, NotAllowed for a postmaster.
+        """
+        target = self._account(address)
+        context = context._replace(tenant=target.tenant)
+        delete = tenants_kind.DeleteAccount(target.account)
+        refusal = self._runtime.check(target.tenant, delete)
+        if refusal is not None:
+            raise refusal
+        if self._runtime.check(target.account, CloseMailbox()) is None:
+            await self._runtime.ask(target.account, CloseMailbox(), context)
+        name = address_name(target.address)
+        release = ReleaseName(name, target.account)
+        await self._runtime.transact([(name_stream(name), release), (target.tenant, delete)], context)
+
+    async def add_alias(self, address: str, targets: Sequence[str], context: Context) -> bytes:
+        """An address that leads to others of this cell; gives its id.
+
+        Raises NoSuchDomain, NameTaken, InvalidName, NotAllowed for a target outside, which is not forwarded to yet.
+        """
+        address = normalise_address(address)
+        tenant = self._tenant_for(address)
+        wanted = tuple(dict.fromkeys(map(normalise_address, targets)))
+        with self._event_log.snapshot() as snapshot:
+            for target in wanted:
+                if domain_tenant(snapshot, target.rpartition("@")[2]) is None:
+                    raise NotAllowed(f"{target} is not an address in one of our domains")
+        alias = new_id()
+        name = address_name(address)
+        steps: list[tuple[bytes, Command]] = [
+            (name_stream(name), ClaimName(name, tenant, alias, "alias")),
+            (tenant, tenants_kind.AddAlias(alias, address, wanted)),
+        ]
+        await self._runtime.transact(steps, context._replace(tenant=tenant))
+        return alias
+
+    async def delete_alias(self, address: str, context: Context) -> None:
+        """Raises NoSuchAlias."""
+        address = normalise_address(address)
+        with self._event_log.snapshot() as snapshot:
+            held = _address_holder(snapshot, address)
+        if held is None or held.purpose != "alias":
+            raise NoSuchAlias(f"there is no alias {address}")
+        name = address_name(address)
+        steps: list[tuple[bytes, Command]] = [
+            (name_stream(name), ReleaseName(name, held.owner)),
+            (held.tenant, tenants_kind.DeleteAlias(held.owner)),
+        ]
+        await self._runtime.transact(steps, context._replace(tenant=held.tenant))
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _account(self, address: str) -> Target:
+        with self._event_log.snapshot() as snapshot:
+            return account_of(snapshot, address)
+
+    def _tenant_for(self, address: str) -> bytes:
+        domain = address.rpartition("@")[2]
+        with self._event_log.snapshot() as snapshot:
+            tenant = domain_tenant(snapshot, domain)
+        if tenant is None:
+            raise NoSuchDomain(f"{domain} is not one of our domains")
+        return tenant
+
+    def _credentials(self, login: str) -> tuple[Target, bytes] | None:
+        try:
+            with self._event_log.snapshot() as snapshot:
+                target = account_of(snapshot, login)
+                sealed = tenants_kind.credentials(snapshot.view(target.tenant), target.account)
+        except (NoSuchAccount, InvalidName):
+            return None
+        return (target, sealed) if sealed else None
+
+    async def _sealed(self, tenant: bytes, account: bytes, password: str) -> bytes:
+        return seal(self._key, await self._passwords.make(password), tenant + account)
+
+    def _argon2id(self, target: Target, sealed: bytes) -> str | None:
+        try:
+            return read_verifiers(unseal(self._key, sealed, target.tenant + target.account)).argon2id
+        except SealBroken:
+            _log.error("the password of %s was sealed with another cluster key: no login is possible", target.address)
+            return None
+
+    def _tag(self, target: Target, password: str, sealed: bytes) -> bytes:
+        secret = password.encode("utf-8", "surrogatepass")
+        return hmac.digest(self._cache_key, target.account + len(secret).to_bytes(4, "big") + secret + sealed, "sha256")
+
+    def _remember(self, tag: bytes) -> None:
+        self._cache[tag] = time.monotonic() + CACHE_S
+        self._cache.move_to_end(tag)
+        while len(self._cache) > CACHE_ENTRIES:
+            self._cache.popitem(last=False)
+
+
+def _domain_steps(tenant: bytes, domain: str) -> list[tuple[bytes, Command]]:
+    name = domain_name(domain)
+    return [
+        (name_stream(name), ClaimName(name, tenant, tenant, "domain")),
+        (tenant, tenants_kind.AddDomain(domain)),
+        *_account_steps(tenant, new_id(), f"{POSTMASTER}@{domain}", None),
+    ]
+
+
+def _account_steps(tenant: bytes, account: bytes, address: str, quota_bytes: int | None) -> list[tuple[bytes, Command]]:
+    name = address_name(address)
+    folder_ids = tuple(new_id() for _ in DEFAULT_FOLDERS)
+    return [
+        (name_stream(name), ClaimName(name, tenant, account, "account")),
+        (tenant, tenants_kind.AddAccount(account, address, quota_bytes)),
+        (account, OpenMailbox(tenant, address, folder_ids, quota_bytes)),
+    ]

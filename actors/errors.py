@@ -1,0 +1,67 @@
+"""Why a command was refused.
+
+A refusal is decided before anything is proposed: nothing happened and nothing will. Each class says what the asker
+can do about it, so that a front end can choose its wire reply by class; the text is for people and carries no secret.
+"""
+
+from __future__ import annotations
+
+
+class CommandRefused(Exception):
+    """The command can not be carried out in the present state; nothing was proposed."""
+
+
+class NoSuchAccount(CommandRefused):
+    """The account does not exist, or is closed."""
+
+
+class NoSuchTenant(CommandRefused):
+    """The tenant does not exist."""
+
+
+class NoSuchDomain(CommandRefused):
+    """The domain is not one of the tenant's."""
+
+
+class NoSuchAlias(CommandRefused):
+    """The alias does not exist."""
+
+
+class NoSuchFolder(CommandRefused):
+    """The folder does not exist (IMAP: `[NONEXISTENT]`, or `[TRYCREATE]` when it was the target)."""
+
+
+class FolderExists(CommandRefused):
+    """A folder of that name exists (IMAP: `[ALREADYEXISTS]`)."""
+
+
+class NoSuchMessage(CommandRefused):
+    """None of the messages exists any more."""
+
+
+class NoSuchItem(CommandRefused):
+    """The queue holds no such item."""
+
+
+class InvalidName(CommandRefused):
+    """A name, address or domain is not well formed (IMAP: `[CANNOT]`, SMTP: 501 or 553)."""
+
+
+class NameTaken(CommandRefused):
+    """A tenant name, domain or address is held by another."""
+
+
+class NotLocal(CommandRefused):
+    """The address belongs to a domain that is not ours."""
+
+
+class NotAllowed(CommandRefused):
+    """The state forbids it: INBOX can not be deleted, a live lease is not taken over (IMAP: `[CANNOT]`)."""
+
+
+class OverQuota(CommandRefused):
+    """The mailbox is full (IMAP: `[OVERQUOTA]`, SMTP: 452 4.2.2)."""
+
+
+class TooLarge(CommandRefused):
+    """The request is beyond a fixed limit: too many flags, recipients, folders."""

@@ -1,0 +1,249 @@
+"""The mailbox's tables: row keys, typed readers, and the rules for folder names and flags.
+
+Rows of one account's stream, by first byte of the key:
+  A identity [tenant, address, opened_ms]           L limits [limit_bytes]
+  Q usage [bytes, messages, modseq, uidvalidity]    (changes with each message: peek, never a guard)
+  f + folder id: identity [name, uidvalidity, special_use, created_ms]
+  n + hash of name: folder id                       b + hash of name: a subscribed name
+  s + folder id: counters [uidnext, highestmodseq, messages, unseen, size_bytes]    (peek, never a guard)
+  m + folder id + UID: message [id, digest, size, internaldate_ms, flags, modseq, trace]
+Readers take any view and never write. A closed mailbox has no A row and no folders.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from hashlib import sha256
+from typing import NamedTuple
+
+from actors.errors import InvalidName, OverQuota, TooLarge
+from eventlog.views import View
+
+DELIMITER = "/"
+INBOX = "INBOX"
+MAX_UID = 2**32 - 1
+MAX_NAME_BYTES = 1000
+MAX_DEPTH = 30
+MAX_FLAGS = 64
+MAX_FLAG_BYTES = 128
+MAX_MESSAGES_PER_RECORD = 1000
+
+IDENTITY_KEY = b"A"
+LIMITS_KEY = b"L"
+USAGE_KEY = b"Q"
+
+SEEN = "\\Seen"
+DELETED = "\\Deleted"
+SYSTEM_FLAGS = {flag.lower(): flag for flag in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft")}
+
+IdentityRow = tuple[bytes, str, int]
+FolderRow = tuple[str, int, str | None, int]
+CountersRow = tuple[int, int, int, int, int]
+UsageRow = tuple[int, int, int, int]
+MessageRow = tuple[bytes, bytes, int, int, tuple[str, ...], int, bytes]
+
+_FLAG = re.compile(r"\\?[!#$&'+-\[^-z|}~]+")  # RFC 3501 9: flag, atom
+
+EMPTY_USAGE: UsageRow = (0, 0, 1, 0)
+
+
+class Folder(NamedTuple):
+    id: bytes
+    name: str
+    uidvalidity: int
+    special_use: str | None
+    subscribed: bool
+
+
+class Counters(NamedTuple):
+    uidnext: int
+    highestmodseq: int
+    messages: int
+    unseen: int
+    size_bytes: int
+
+
+class Message(NamedTuple):
+    uid: int
+    id: bytes
+    digest: bytes
+    size: int
+    internaldate_ms: int
+    flags: tuple[str, ...]
+    modseq: int
+    trace: bytes
+
+
+class Usage(NamedTuple):
+    bytes: int
+    messages: int
+    limit_bytes: int | None
+
+
+# Keys
+
+
+def folder_key(folder_id: bytes) -> bytes:
+    return b"f" + folder_id
+
+
+@lru_cache(4096)
+def name_key(name: str) -> bytes:
+    return b"n" + sha256(name.encode()).digest()[:16]
+
+
+def subscription_key(name: str) -> bytes:
+    return b"b" + sha256(name.encode()).digest()[:16]
+
+
+def counters_key(folder_id: bytes) -> bytes:
+    return b"s" + folder_id
+
+
+def message_key(folder_id: bytes, uid: int) -> bytes:
+    return b"m" + folder_id + uid.to_bytes(4, "big")
+
+
+# Names and flags
+
+
+@lru_cache(4096)
+def normalise_folder_name(name: str) -> str:
+    """The name as it is stored: NFC, INBOX (alone or as the first level) in upper case.
+
+    Raises InvalidName for an empty level, a control character, a LIST wildcard, or a name that is too long or deep.
+    """
+    name = unicodedata.normalize("NFC", name)
+    first, delimiter, rest = name.partition(DELIMITER)
+    if first.upper() == INBOX:
+        name = INBOX + delimiter + rest
+    levels = name.split(DELIMITER)
+    if "" in levels or len(levels) > MAX_DEPTH or any(map(_is_forbidden, name)):
+        raise InvalidName("a folder name has no empty level, no control character and neither * nor %")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise InvalidName(f"a folder name is at most {MAX_NAME_BYTES} octets long")
+    return name
+
+
+def superior_names(name: str) -> tuple[str, ...]:
+    """The names above `name`, outermost first: a/b/c gives a, a/b."""
+    levels = name.split(DELIMITER)
+    return tuple(DELIMITER.join(levels[:depth]) for depth in range(1, len(levels)))
+
+
+def is_inferior(name: str, superior: str) -> bool:
+    """Whether `name` stands below `superior` in the hierarchy."""
+    return name.startswith(superior + DELIMITER)
+
+
+def normalise_flags(flags: Iterable[str]) -> tuple[str, ...]:
+    """System flags in their canonical case, each flag once whatever its case, without \\Recent.
+
+    Raises TooLarge beyond 64 flags or 128 octets in one, InvalidName for what is no atom. That they are ASCII matters:
+    the fold compares them without case, and must do so alike in every version of Unicode.
+    """
+    unique = {flag.lower(): SYSTEM_FLAGS.get(flag.lower(), flag) for flag in flags}
+    unique.pop("\\recent", None)
+    if len(unique) > MAX_FLAGS or any(len(flag) > MAX_FLAG_BYTES for flag in unique):
+        raise TooLarge(f"at most {MAX_FLAGS} flags of {MAX_FLAG_BYTES} octets")
+    if not all(map(_FLAG.fullmatch, unique.values())):
+        raise InvalidName("a flag is an atom")
+    return tuple(unique.values())
+
+
+def _is_forbidden(character: str) -> bool:
+    return character in "*%" or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+# Readers
+
+
+def is_open(view: View) -> bool:
+    return view.peek(IDENTITY_KEY) is not None
+
+
+def tenant_of(view: View) -> bytes:
+    """The tenant that the mailbox belongs to; empty when it is closed or was never opened."""
+    row: IdentityRow | None = view.peek(IDENTITY_KEY)
+    return row[0] if row else b""
+
+
+def address_of(view: View) -> str:
+    """The address that the mailbox was opened for; empty when it is closed or was never opened."""
+    row: IdentityRow | None = view.peek(IDENTITY_KEY)
+    return row[1] if row else ""
+
+
+def folders(view: View) -> list[Folder]:
+    """All folders, INBOX first, then by name."""
+    found = [_folder(view, key[1:], row) for key, row in view.range(b"f")]
+    return sorted(found, key=lambda folder: (folder.name != INBOX, folder.name))
+
+
+def folder(view: View, folder_id: bytes) -> Folder | None:
+    row: FolderRow | None = view.peek(folder_key(folder_id))
+    return _folder(view, folder_id, row) if row else None
+
+
+def folder_by_name(view: View, name: str) -> Folder | None:
+    """The folder of that name (INBOX in any case), or None; also None for a name that none can have."""
+    try:
+        folder_id = view.peek(name_key(normalise_folder_name(name)))
+    except InvalidName:
+        return None
+    return folder(view, folder_id) if folder_id else None
+
+
+def counters(view: View, folder_id: bytes) -> Counters:
+    """The folder's counters; those of an empty folder when there is none."""
+    row: CountersRow | None = view.peek(counters_key(folder_id))
+    return Counters._make(row) if row else Counters(1, 1, 0, 0, 0)
+
+
+def messages(view: View, folder_id: bytes, first: int = 1, last: int = MAX_UID) -> Iterator[Message]:
+    """The folder's messages with first <= UID <= last, by UID."""
+    stop = (last + 1).to_bytes(4, "big") if last < MAX_UID else None
+    for key, row in view.range(b"m" + folder_id, max(first, 0).to_bytes(4, "big"), stop):
+        yield Message(int.from_bytes(key[-4:], "big"), *row)
+
+
+def message(view: View, folder_id: bytes, uid: int) -> Message | None:
+    if not 0 < uid <= MAX_UID:
+        return None
+    row: MessageRow | None = view.peek(message_key(folder_id, uid))
+    return Message(uid, *row) if row else None
+
+
+def usage(view: View) -> Usage:
+    size_bytes, count, _, _ = view.peek(USAGE_KEY) or EMPTY_USAGE
+    return Usage(size_bytes, count, limit_bytes(view))
+
+
+def limit_bytes(view: View) -> int | None:
+    """The mailbox's quota in octets; None: no limit."""
+    row: tuple[int | None] | None = view.peek(LIMITS_KEY)
+    return row[0] if row else None
+
+
+def require_room(view: View, size: int) -> None:
+    """Raises OverQuota when so many octets more would not fit."""
+    limit = limit_bytes(view)
+    if limit is not None and usage(view).bytes + size > limit:
+        raise OverQuota("the mailbox is full")
+
+
+def uids_in(view: View, folder_id: bytes) -> tuple[int, ...]:
+    return tuple(int.from_bytes(key[-4:], "big") for key, _ in view.range(b"m" + folder_id))
+
+
+def subscriptions(view: View) -> list[str]:
+    """Subscribed names, whether or not a folder of that name exists (RFC 3501 6.3.6)."""
+    return sorted(name for _, name in view.range(b"b"))
+
+
+def _folder(view: View, folder_id: bytes, row: FolderRow) -> Folder:
+    name, uidvalidity, special_use, _ = row
+    return Folder(folder_id, name, uidvalidity, special_use, view.peek(subscription_key(name)) is not None)

@@ -1,0 +1,314 @@
+"""The mailbox's vocabulary: its commands and its events.
+
+Names and addresses are normalised, ids drawn and messages parsed before a command is built; nothing here reads a
+clock or a table. Events keep what `decide` knew; what only the order of the log can tell (UID, MODSEQ, usage) is
+assigned by `evolve` and stands in no event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+from actors.kind import Command, Fact
+
+Mode = Literal["add", "remove", "replace"]
+Parents = tuple[tuple[bytes, str], ...]
+
+
+class DefaultFolder(NamedTuple):
+    name: str
+    special_use: str | None  # RFC 6154
+
+
+DEFAULT_FOLDERS = (
+    DefaultFolder("INBOX", None),
+    DefaultFolder("Drafts", "\\Drafts"),
+    DefaultFolder("Sent", "\\Sent"),
+    DefaultFolder("Junk", "\\Junk"),
+    DefaultFolder("Trash", "\\Trash"),
+    DefaultFolder("Archive", "\\Archive"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message about to enter a mailbox; its body travels beside the record, keyed by `digest`."""
+
+    id: bytes  # new_id()
+    digest: bytes  # SHA-256 of the client's bytes, without `trace`
+    size: int  # octets of `trace` and body together
+    internaldate_ms: int
+    trace: bytes = b""  # Return-Path and Received lines, CRLF, put in front when read
+    message_id: str | None = None
+    references: tuple[str, ...] = ()
+    sent_ms: int | None = None
+
+
+# Commands
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMailbox(Command):
+    tenant: bytes
+    address: str
+    folder_ids: tuple[bytes, ...]  # one new_id() for each of DEFAULT_FOLDERS
+    quota_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CloseMailbox(Command):
+    SLICED: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver(Command):
+    """A message from SMTP or LMTP; `folder` is a name, and INBOX stands in when there is none of that name."""
+
+    message: NewMessage
+    folder: str = "INBOX"
+    flags: tuple[str, ...] = ()
+    envelope_from: str = ""
+    envelope_to: str = ""
+    protocol: str = "smtp"
+    PIPELINES: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Append(Command):
+    """IMAP APPEND (RFC 3501 6.3.11)."""
+
+    folder_id: bytes
+    message: NewMessage
+    flags: tuple[str, ...] = ()
+    PIPELINES: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeFlags(Command):
+    """IMAP STORE; with `unchanged_since`, messages changed after that MODSEQ are left alone (RFC 7162 3.1.3)."""
+
+    folder_id: bytes
+    uids: tuple[int, ...]
+    mode: Mode
+    flags: tuple[str, ...]
+    unchanged_since: int | None = None
+    SLICED: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class CopyMessages(Command):
+    folder_id: bytes
+    uids: tuple[int, ...]
+    target_id: bytes
+    SLICED: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class MoveMessages(Command):
+    """RFC 6851."""
+
+    folder_id: bytes
+    uids: tuple[int, ...]
+    target_id: bytes
+    SLICED: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Expunge(Command):
+    """Remove those of `uids` that carry \\Deleted; with `force`, all of them (POP3 QUIT)."""
+
+    folder_id: bytes
+    uids: tuple[int, ...]
+    force: bool = False
+    SLICED: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class CreateFolder(Command):
+    """`parents`: an id and a name for each superior name, used for those that are missing (RFC 3501 6.3.3)."""
+
+    folder_id: bytes
+    name: str
+    special_use: str | None = None
+    parents: Parents = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RenameFolder(Command):
+    """Inferior names move along. INBOX stays and its messages move to a new folder `inbox_id` (RFC 3501 6.3.5)."""
+
+    folder_id: bytes
+    name: str
+    inbox_id: bytes | None = None
+    parents: Parents = ()
+    SLICED: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFolder(Command):
+    folder_id: bytes
+    SLICED: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe(Command):
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe(Command):
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuota(Command):
+    limit_bytes: int | None
+
+
+MailboxCommand = (
+    OpenMailbox
+    | CloseMailbox
+    | Deliver
+    | Append
+    | ChangeFlags
+    | CopyMessages
+    | MoveMessages
+    | Expunge
+    | CreateFolder
+    | RenameFolder
+    | DeleteFolder
+    | Subscribe
+    | Unsubscribe
+    | SetQuota
+)
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxOpened(Fact):
+    tenant: bytes
+    address: str
+    folders: tuple[tuple[bytes, str, str | None], ...]  # id, name, special use
+    limit_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxClosed(Fact):
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageDelivered(Fact):
+    folder_id: bytes
+    message_id: bytes
+    digest: bytes
+    size: int
+    internaldate_ms: int
+    flags: tuple[str, ...]
+    trace: bytes
+    header_message_id: str | None
+    references: tuple[str, ...]
+    sent_ms: int | None
+    envelope_from: str
+    envelope_to: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAppended(Fact):
+    folder_id: bytes
+    message_id: bytes
+    digest: bytes
+    size: int
+    internaldate_ms: int
+    flags: tuple[str, ...]
+    trace: bytes
+    header_message_id: str | None
+    references: tuple[str, ...]
+    sent_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlagsChanged(Fact):
+    folder_id: bytes
+    uids: tuple[int, ...]
+    mode: Mode
+    flags: tuple[str, ...]
+    unchanged_since: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesCopied(Fact):
+    folder_id: bytes
+    uids: tuple[int, ...]
+    target_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesMoved(Fact):
+    folder_id: bytes
+    uids: tuple[int, ...]
+    target_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesExpunged(Fact):
+    folder_id: bytes
+    uids: tuple[int, ...]
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FolderCreated(Fact):
+    folder_id: bytes
+    name: str
+    special_use: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderRenamed(Fact):
+    folder_id: bytes
+    old_name: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FolderDeleted(Fact):
+    folder_id: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSubscribed(Fact):
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FolderUnsubscribed(Fact):
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaSet(Fact):
+    limit_bytes: int | None
+
+
+MailboxFact = (
+    MailboxOpened
+    | MailboxClosed
+    | MessageDelivered
+    | MessageAppended
+    | FlagsChanged
+    | MessagesCopied
+    | MessagesMoved
+    | MessagesExpunged
+    | FolderCreated
+    | FolderRenamed
+    | FolderDeleted
+    | FolderSubscribed
+    | FolderUnsubscribed
+    | QuotaSet
+)

@@ -1,0 +1,122 @@
+"""Every kind of actor in the program, and the two doors to them: by command (decide) and by event (fold).
+
+The fold calls `fold_event` for every event of the log, so this table is looked up once per event and nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, get_args
+
+from actors import mailbox, names, queue, region, tenant, upload
+from actors.kind import Command, Fact, UnknownEventType, decode
+from eventlog.record import NO_TENANT, Event, Stamp
+from eventlog.views import View
+
+
+class Kind(NamedTuple):
+    name: str
+    commands: tuple[type[Command], ...]
+    facts: tuple[type[Fact], ...]
+    decide: Callable[[View, Any], tuple[Fact, ...]]
+    evolve: Callable[[View, Any, Stamp], Any]
+    tenant_of: Callable[[View, Any], bytes]  # whose event it is, of a view and a command
+    slices: Callable[[View, Command], tuple[Command, ...]] | None = None
+
+
+def _nobodys(view: View, command: Command) -> bytes:
+    return NO_TENANT
+
+
+def _mailbox_tenant(view: View, command: mailbox.MailboxCommand) -> bytes:
+    return command.tenant if isinstance(command, mailbox.OpenMailbox) else mailbox.tenant_of(view)
+
+
+def _own_stream(view: View, command: Command) -> bytes:
+    return view.stream
+
+
+def _queued_tenant(view: View, command: queue.QueueCommand) -> bytes:
+    if isinstance(command, queue.Enqueue):
+        return command.tenant
+    found = queue.item(view, command.item_id)
+    return found.tenant if found else NO_TENANT
+
+
+def _claim_tenant(view: View, command: names.NameCommand) -> bytes:
+    if isinstance(command, names.ClaimName):
+        return command.tenant
+    found = names.holder(view)
+    return found.tenant if found else NO_TENANT
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "mailbox",
+            get_args(mailbox.MailboxCommand),
+            get_args(mailbox.MailboxFact),
+            mailbox.decide,
+            mailbox.evolve,
+            _mailbox_tenant,
+            mailbox.slices,
+        ),
+        Kind(
+            "tenant",
+            get_args(tenant.TenantCommand),
+            get_args(tenant.TenantFact),
+            tenant.decide,
+            tenant.evolve,
+            _own_stream,
+        ),
+        Kind(
+            "queue",
+            get_args(queue.QueueCommand),
+            get_args(queue.QueueFact),
+            queue.decide,
+            queue.evolve,
+            _queued_tenant,
+        ),
+        Kind(
+            "region",
+            get_args(region.RegionCommand),
+            get_args(region.RegionFact),
+            region.decide,
+            region.evolve,
+            _nobodys,
+        ),
+        Kind(
+            "name",
+            get_args(names.NameCommand),
+            get_args(names.NameFact),
+            names.decide,
+            names.evolve,
+            _claim_tenant,
+        ),
+        Kind("upload", (), (upload.BodyChunkStored,), upload.decide, upload.evolve, _nobodys),
+    )
+}
+
+_BY_COMMAND = {command: kind for kind in KINDS.values() for command in kind.commands}
+_EVOLVE = {fact.TYPE: kind.evolve for kind in KINDS.values() for fact in kind.facts}
+
+
+def kind_of(command: Command) -> Kind:
+    """The kind that decides this command. Raises TypeError for a command of no kind."""
+    try:
+        return _BY_COMMAND[type(command)]
+    except KeyError:
+        raise TypeError(f"{type(command).__name__} is the command of no actor kind") from None
+
+
+def fold_event(view: View, event: Event, stamp: Stamp) -> tuple[Fact, Any]:
+    """Decode an event and fold it into its stream's tables; gives the fact and what its kind's `evolve` returned.
+
+    Raises UnknownEventType for an event of a later program.
+    """
+    evolve = _EVOLVE.get(event.type)
+    if evolve is None:
+        raise UnknownEventType(event.type)
+    fact = decode(event.type, event.version, event.data)
+    return fact, evolve(view, fact, stamp)

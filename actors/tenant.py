@@ -1,0 +1,301 @@
+"""A tenant: its domains, accounts, aliases and sealed credentials.
+
+That a domain or address is unique in the cell is settled by the name claims that stand in the same record; a tenant
+decides only about its own. Addresses arrive normalised and secrets sealed. Rows: T tenant, d domain, a account,
+c credentials, l alias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, assert_never
+
+from actors.errors import NameTaken, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchTenant, NotAllowed, TooLarge
+from actors.kind import Command, Fact
+from actors.region import REGION, tenant_ids
+from eventlog.record import Stamp
+from eventlog.store import Snapshot
+from eventlog.views import View
+
+MAX_ALIAS_TARGETS = 100
+POSTMASTER = "postmaster"
+TENANT_KEY = b"T"
+
+Status = Literal["active"]
+
+
+class TenantEntry(NamedTuple):
+    id: bytes
+    name: str
+
+
+class Domain(NamedTuple):
+    name: str
+    added_ms: int
+
+
+class Account(NamedTuple):
+    id: bytes
+    address: str
+    status: Status
+    quota_bytes: int | None
+    created_ms: int
+
+
+class Alias(NamedTuple):
+    id: bytes
+    address: str
+    targets: tuple[str, ...]
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTenant(Command):
+    tenant: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddDomain(Command):
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddAccount(Command):
+    account: bytes
+    address: str
+    quota_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetPassword(Command):
+    account: bytes
+    sealed: bytes  # see actors.sealing
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuota(Command):
+    account: bytes
+    quota_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAccount(Command):
+    account: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AddAlias(Command):
+    alias_id: bytes
+    address: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAlias(Command):
+    alias_id: bytes
+
+
+TenantCommand = CreateTenant | AddDomain | AddAccount | SetPassword | SetQuota | DeleteAccount | AddAlias | DeleteAlias
+
+
+@dataclass(frozen=True, slots=True)
+class TenantCreated(Fact):
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainAdded(Fact):
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountAdded(Fact):
+    account: bytes
+    address: str
+    quota_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordSet(Fact):
+    account: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AccountQuotaSet(Fact):
+    account: bytes
+    quota_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDeleted(Fact):
+    account: bytes
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class AliasAdded(Fact):
+    alias_id: bytes
+    address: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AliasDeleted(Fact):
+    alias_id: bytes
+    address: str
+
+
+TenantFact = (
+    TenantCreated
+    | DomainAdded
+    | AccountAdded
+    | PasswordSet
+    | AccountQuotaSet
+    | AccountDeleted
+    | AliasAdded
+    | AliasDeleted
+)
+
+
+def decide(view: View, command: TenantCommand) -> tuple[TenantFact, ...]:
+    """Raises CommandRefused: the tenant, domain, account or alias is missing, or there already."""
+    exists = view.get(TENANT_KEY) is not None
+    if isinstance(command, CreateTenant):
+        if exists:
+            raise NameTaken("the tenant exists")
+        return (TenantCreated(command.name),)
+    if not exists:
+        raise NoSuchTenant("no such tenant")
+    return (_decide(view, command),)
+
+
+def _decide(
+    view: View,
+    command: AddDomain | AddAccount | SetPassword | SetQuota | DeleteAccount | AddAlias | DeleteAlias,
+) -> TenantFact:
+    match command:
+        case AddDomain(domain):
+            if view.get(b"d" + domain.encode()) is not None:
+                raise NameTaken(f"{domain} is there already")
+            return DomainAdded(domain)
+        case AddAccount(account, address, quota_bytes):
+            _require_domain(view, address)
+            if view.get(b"a" + account) is not None:
+                raise NameTaken("the account exists")
+            return AccountAdded(account, address, quota_bytes)
+        case SetPassword(account, sealed):
+            _require_account(view, account)
+            return PasswordSet(account, sealed)
+        case SetQuota(account, quota_bytes):
+            _require_account(view, account)
+            return AccountQuotaSet(account, quota_bytes)
+        case DeleteAccount(account):
+            return AccountDeleted(account, _deletable(view, account))
+        case AddAlias(alias_id, address, targets):
+            return _add_alias(view, alias_id, address, targets)
+        case DeleteAlias(alias_id):
+            row = view.get(b"l" + alias_id)
+            if row is None:
+                raise NoSuchAlias("no such alias")
+            return AliasDeleted(alias_id, row[0])
+        case _:
+            assert_never(command)
+
+
+def _add_alias(view: View, alias_id: bytes, address: str, targets: tuple[str, ...]) -> AliasAdded:
+    _require_domain(view, address)
+    if not targets:
+        raise NotAllowed("an alias needs a target")
+    if len(targets) > MAX_ALIAS_TARGETS:
+        raise TooLarge(f"an alias has at most {MAX_ALIAS_TARGETS} targets")
+    if view.get(b"l" + alias_id) is not None:
+        raise NameTaken("the alias exists")
+    return AliasAdded(alias_id, address, targets)
+
+
+def _require_domain(view: View, address: str) -> None:
+    domain = address.rpartition("@")[2]
+    if view.get(b"d" + domain.encode()) is None:
+        raise NoSuchDomain(f"{domain} is not a domain of this tenant")
+
+
+def _require_account(view: View, account: bytes) -> str:
+    row = view.get(b"a" + account)
+    if row is None:
+        raise NoSuchAccount("no such account")
+    address: str = row[0]
+    return address
+
+
+def _deletable(view: View, account: bytes) -> str:
+    address = _require_account(view, account)
+    if address.partition("@")[0] == POSTMASTER:
+        raise NotAllowed("every domain keeps its postmaster")  # RFC 5321 4.5.1
+    return address
+
+
+def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
+    """Total: what is there already, or no longer, is left as it is."""
+    match fact:
+        case TenantCreated():
+            view.put(TENANT_KEY, (fact.name, stamp.at_ms))
+        case DomainAdded():
+            view.put(b"d" + fact.domain.encode(), stamp.at_ms)
+        case AccountAdded():
+            view.put(b"a" + fact.account, (fact.address, "active", fact.quota_bytes, stamp.at_ms))
+        case PasswordSet():
+            if view.get(b"a" + fact.account) is not None:
+                view.put(b"c" + fact.account, fact.sealed)
+        case AccountQuotaSet():
+            row = view.get(b"a" + fact.account)
+            if row is not None:
+                view.put(b"a" + fact.account, (row[0], row[1], fact.quota_bytes, row[3]))
+        case AccountDeleted():
+            view.delete(b"a" + fact.account)
+            view.delete(b"c" + fact.account)
+        case AliasAdded():
+            view.put(b"l" + fact.alias_id, (fact.address, fact.targets, stamp.at_ms))
+        case AliasDeleted():
+            view.delete(b"l" + fact.alias_id)
+        case _:
+            assert_never(fact)
+
+
+def tenants(snapshot: Snapshot) -> list[TenantEntry]:
+    """All tenants of the region, oldest first."""
+    return [TenantEntry(id_, name) for id_, name in tenant_ids(snapshot.view(REGION))]
+
+
+def accounts(view: View) -> list[Account]:
+    """The tenant's accounts, by address."""
+    found = [Account(key[1:], *row) for key, row in view.range(b"a")]
+    return sorted(found, key=lambda account: account.address)
+
+
+def account(view: View, account_id: bytes) -> Account | None:
+    row = view.peek(b"a" + account_id)
+    return Account(account_id, *row) if row else None
+
+
+def aliases(view: View) -> list[Alias]:
+    """The tenant's aliases, by address."""
+    found = [Alias(key[1:], *row) for key, row in view.range(b"l")]
+    return sorted(found, key=lambda alias: alias.address)
+
+
+def alias(view: View, alias_id: bytes) -> Alias | None:
+    row = view.peek(b"l" + alias_id)
+    return Alias(alias_id, *row) if row else None
+
+
+def domains(view: View) -> list[Domain]:
+    """The tenant's domains, by name."""
+    return [Domain(key[1:].decode(), added_ms) for key, added_ms in view.range(b"d")]
+
+
+def credentials(view: View, account_id: bytes) -> bytes | None:
+    """The account's sealed verifiers; None when it has no password and nobody can log in."""
+    sealed: bytes | None = view.peek(b"c" + account_id)
+    return sealed

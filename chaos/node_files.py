@@ -1,0 +1,14 @@
+"""What a stopped node's files say: does its log verify, and do its tables equal a fold from zero."""
+
+from pathlib import Path
+
+from actors.registry import fold_event
+from chaos.checkers.log import NodeLog
+from eventlog.rebuild import rebuild
+from eventlog.verify import verify
+
+
+def examine(node: str, data_dir: Path) -> NodeLog:
+    """Walks the log and folds it again. Blocking; raises what the database raises when it can not be opened."""
+    proof = verify(data_dir)
+    return NodeLog(node, proof.ok, proof.first_bad, proof.head.hex(), rebuild(data_dir, fold_event).equal)

@@ -1,0 +1,1 @@
+"""The `mailraft` command, one file per command group; each is imported only when it is used."""

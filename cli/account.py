@@ -1,0 +1,76 @@
+"""`mailraft account`: add, list and delete accounts; set passwords."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from cli.options import cluster_option, json_option, open_client, password_option, read_password
+from cli.output import iso_time, print_json, print_table, say
+
+
+@click.group()
+def account() -> None:
+    """Add, list and delete accounts; set passwords."""
+
+
+@account.command()
+@click.argument("address")
+@password_option
+@click.option("--quota", "quota_bytes", type=click.IntRange(1), metavar="BYTES", help="Most that the mailbox may hold.")
+@cluster_option
+@json_option
+def add(address: str, password_stdin: bool, quota_bytes: int | None, cluster_dir: Path, as_json: bool) -> None:
+    """Add the account ADDRESS with a password and a mailbox."""
+    client = open_client(cluster_dir)
+    body = {"address": address, "password": read_password(password_stdin), "quota_bytes": quota_bytes}
+    made = client.change("POST", "/v1/accounts", body)
+    if as_json:
+        print_json(made)
+    say(f"account {made['address']}")
+
+
+@account.command("list")
+@click.option("--tenant", metavar="NAME", help="Of this tenant only.")
+@cluster_option
+@json_option
+def list_accounts(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
+    """List accounts."""
+    path = "/v1/accounts" + (f"?tenant={quote(tenant, safe='')}" if tenant else "")
+    accounts = open_client(cluster_dir).get(path)["accounts"]
+    if as_json:
+        print_json({"accounts": accounts})
+        return
+    rows = (
+        (a["address"], a["tenant"], a["messages"], a["bytes"], a["quota_bytes"], iso_time(a["created_ms"]))
+        for a in accounts
+    )
+    columns = ("address", "tenant", ">messages", ">bytes", ">quota", "created")
+    print_table(columns, rows, "no accounts yet: mailraft account add ADDRESS")
+
+
+@account.command()
+@click.argument("address")
+@password_option
+@cluster_option
+def passwd(address: str, password_stdin: bool, cluster_dir: Path) -> None:
+    """Set the password of ADDRESS."""
+    client = open_client(cluster_dir)
+    body = {"password": read_password(password_stdin)}
+    client.change("PUT", f"/v1/accounts/{quote(address, safe='')}/password", body)
+    say(f"password of {address} set")
+
+
+@account.command()
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@cluster_option
+def delete(address: str, yes: bool, cluster_dir: Path) -> None:
+    """Delete the account ADDRESS; its mail is reachable no more."""
+    client = open_client(cluster_dir)
+    if not yes:
+        click.confirm(f"Delete {address} and its mailbox?", abort=True)
+    client.change("DELETE", f"/v1/accounts/{quote(address, safe='')}")
+    say(f"account {address} deleted")

@@ -1,0 +1,108 @@
+"""`mailraft bench`: measure speed, and compare with earlier runs. Results are rows with a name, a value and a unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options import json_option
+from cli.output import CommandError, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cli.bench.results import Row
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed and compare with earlier runs."""
+
+
+@bench.command()
+@click.option("--records", type=click.IntRange(100), default=20_000, show_default=True, help="Records in each rate.")
+@click.option(
+    "--history",
+    type=click.IntRange(1000),
+    default=100_000,
+    show_default=True,
+    help="Events in the mailbox that is shown as it was.",
+)
+@json_option
+def log(records: int, history: int, as_json: bool) -> None:
+    """The event log on three nodes: commits a second, latency, fold, time travel."""
+    from chaos.cluster import ClusterError
+    from cli.bench.log_rates import bench_log
+    from cli.bench.members import MemberError
+
+    try:
+        rows = bench_log(records, history, say)
+    except (MemberError, ClusterError, OSError) as error:
+        raise CommandError(f"the benchmark could not be finished: {error}") from error
+    _show("log", rows, as_json)
+
+
+@bench.command()
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--messages", type=click.IntRange(1), default=4500, show_default=True, help="Messages a round.")
+@click.option("--sessions", type=click.IntRange(1), default=64, show_default=True, help="Connections to each node.")
+@click.option("--bytes", "size_bytes", type=click.IntRange(1), default=4096, show_default=True, help="Bytes a message.")
+@click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True)
+@click.option("--peer", type=click.Choice(["postfix"]), help="Measure this server too, by turns (needs root).")
+@json_option
+def smtp(
+    rounds: int, messages: int, sessions: int, size_bytes: int, nodes: str, peer: str | None, as_json: bool
+) -> None:
+    """SMTP into all nodes of a fresh cluster, loaded by Postfix's smtp-source."""
+    from chaos.cluster import ClusterError
+    from cli.bench.postfix_peer import PeerError
+    from cli.bench.smtp_rates import BenchError, Load, bench_smtp
+
+    try:
+        rows = bench_smtp(Load(messages, sessions, size_bytes), rounds, int(nodes), peer == "postfix")
+    except (BenchError, PeerError, ClusterError, OSError) as error:
+        raise CommandError(f"the benchmark could not be finished: {error}") from error
+    _show("smtp", rows, as_json)
+
+
+@bench.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--tolerance", type=click.FloatRange(0, 1), default=0.15, show_default=True, help="Loss that is still noise."
+)
+@json_option
+def compare(old: Path, new: Path, tolerance: float, as_json: bool) -> None:
+    """Compare two results written with --json; exits 1 if a row of OLD became worse or is missing in NEW."""
+    from cli.bench import comparison
+
+    try:
+        before, after = comparison.load(old), comparison.load(new)
+        rows, missing = comparison.compare(before, after)
+    except comparison.CompareError as error:
+        raise CommandError(str(error)) from None
+    worse = [row.name for row in rows if row.is_worse(tolerance)]
+    same = comparison.same_machine(before, after)
+    if as_json:
+        print_json({"rows": [r._asdict() for r in rows], "worse": worse, "missing": missing, "same_machine": same})
+    else:
+        cells = [(r.name, f"{r.old:,.2f}", f"{r.new:,.2f}", r.unit, f"{r.gain:.2f}") for r in rows]
+        print_table(("row", ">old", ">new", "unit", ">gain"), cells, "the results have no row in common")
+    if not same:
+        say("the two were measured on different machines: ratios say little")
+    if worse or missing:
+        raise CommandError(
+            "; ".join([f"{name} became worse" for name in worse] + [f"{name} is gone" for name in missing])
+        )
+
+
+def _show(name: str, rows: Sequence[Row], as_json: bool) -> None:
+    from cli.bench.results import as_text, result
+
+    document: dict[str, Any] = result(name, rows)
+    if as_json:
+        print_json(document)
+    else:
+        click.echo(as_text(document))

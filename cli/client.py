@@ -1,0 +1,179 @@
+"""The command line's side of the admin API: asks one node after the other until one answers.
+
+What was certainly not done is tried elsewhere; what may have been done is never tried again but
+reported as unknown (exit code 3).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from cli.layout import Cluster, Node
+from cli.output import UNKNOWN, CommandError, say
+from nodes.config import split_address
+from nodes.tls import admin_client_context, peer_node_name
+
+CONNECT_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 30.0
+# the node is certain that nothing was done; another node may be able to
+_ELSEWHERE = {"rejected", "not_ready", "quarantined"}
+
+
+class Unreachable(Exception):
+    """Nothing was asked of this node: it did not answer, or it is not the one it should be."""
+
+
+class Refused(NamedTuple):
+    """The `error` object of an answer."""
+
+    category: str
+    message: str
+    hint: str
+
+
+class AdminClient:
+    """Talks to the nodes of one cluster with the administrator's certificate."""
+
+    def __init__(self, cluster: Cluster, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self._cluster = cluster
+        self._timeout_s = timeout_s
+        admin = cluster.folder / "admin"
+        try:
+            self._tls = admin_client_context(cluster.folder / "ca" / "ca.pem", admin / "admin.pem", admin / "admin.key")
+        except (OSError, ssl.SSLError) as error:
+            raise CommandError(f"the administrator's certificate in {admin} can not be used: {error}") from None
+
+    def get(self, path: str, node: str | None = None) -> Any:
+        """Reads from any node, or from the one that is named."""
+        answer = self._first("GET", path, None, node)
+        if isinstance(answer, dict) and answer.get("stale"):
+            say("note: no majority of the nodes answers; this is what one node knows, and may be old")
+        return answer
+
+    def change(self, method: str, path: str, body: Any = None) -> Any:
+        """Changes something through any node. Raises CommandError (exit code 3: unknown) if it is not certain."""
+        return self._first(method, path, body, None)
+
+    def stream(self, path: str, node: str | None = None) -> Iterator[Any]:
+        """Starts a long task; yields its JSON lines as they come."""
+        response = self._first_response("POST", path, None, node)
+        try:
+            while line := response.readline():
+                yield json.loads(line)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise CommandError(f"the node went away before it was done ({error})", "the command again") from None
+
+    def status(self, node: Node, timeout_s: float = 2.0) -> dict[str, Any]:
+        """What one node says of itself. Raises Unreachable."""
+        try:
+            response = self._exchange(self._connect(node, timeout_s), "GET", "/v1/status", None, timeout_s)
+            answer: dict[str, Any] = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Unreachable(_reason(error)) from None
+        return answer
+
+    def _first(self, method: str, path: str, body: Any, node: str | None) -> Any:
+        response = self._first_response(method, path, body, node)
+        try:
+            return json.loads(response.read() or b"null")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise _lost(method, _reason(error)) from None
+
+    def _first_response(self, method: str, path: str, body: Any, node: str | None) -> http.client.HTTPResponse:
+        nodes = self._cluster.nodes if node is None else (self._cluster.node(node),)
+        failures = []
+        for candidate in nodes:
+            try:
+                response = self._ask(candidate, method, path, body)
+            except Unreachable as failure:
+                failures.append(f"{candidate.name}: {failure}")
+                continue
+            if response.status < 400:
+                return response
+            refused = _refusal(response)
+            if refused.category not in _ELSEWHERE:
+                raise _error(refused)
+            failures.append(f"{candidate.name}: {refused.message}")
+        text = "\n  ".join(["no node could do it:", *failures])
+        raise CommandError(text, f"mailraft cluster status {self._cluster.folder}")
+
+    def _ask(self, node: Node, method: str, path: str, body: Any) -> http.client.HTTPResponse:
+        try:
+            connection = self._connect(node, CONNECT_TIMEOUT_S)
+            if method != "GET":
+                # with TLS 1.3 a server that refuses us says so after the handshake: ask something harmless first,
+                # so that a connection that is lost afterwards is known to have been lost with the request
+                self._exchange(connection, "GET", "/v1/status", None, CONNECT_TIMEOUT_S).read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unreachable(_reason(error)) from None
+        try:
+            return self._exchange(connection, method, path, body, self._timeout_s)
+        except (OSError, http.client.HTTPException) as error:
+            if method == "GET":
+                raise Unreachable(_reason(error)) from None
+            raise _lost(method, f"{node.name}: {_reason(error)}") from None
+
+    def _connect(self, node: Node, timeout_s: float) -> http.client.HTTPConnection:
+        plain = socket.create_connection(split_address(node.addresses["admin"]), timeout=timeout_s)
+        try:
+            secure = self._tls.wrap_socket(plain)
+        except BaseException:
+            plain.close()
+            raise
+        found = peer_node_name(secure, self._cluster.id)
+        if found != node.name:
+            secure.close()
+            raise ConnectionRefusedError(f"another node answered there ({found or 'of another cell'})")
+        connection = http.client.HTTPConnection(node.name)
+        connection.sock = secure
+        connection.auto_open = 0  # never a second connection behind our back, and never one in clear
+        return connection
+
+    def _exchange(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: Any, timeout_s: float
+    ) -> http.client.HTTPResponse:
+        connection.sock.settimeout(timeout_s)
+        data = None if body is None else json.dumps(body).encode()
+        connection.request(method, path, data, {"Content-Type": "application/json"})
+        return connection.getresponse()
+
+
+def _refusal(response: http.client.HTTPResponse) -> Refused:
+    try:
+        error = json.loads(response.read())["error"]
+        return Refused(str(error["category"]), str(error["message"]), str(error["hint"]))
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return Refused("error", f"the node answered {response.status} {response.reason}", "")
+
+
+def _error(refused: Refused) -> CommandError:
+    return CommandError(refused.message, refused.hint, UNKNOWN if refused.category == "unknown" else 1)
+
+
+def _lost(method: str, reason: str) -> CommandError:
+    if method == "GET":
+        return CommandError(f"the answer was lost ({reason})", "the command again")
+    return CommandError(
+        f"the outcome is unknown: it may have been done, or may yet be ({reason})",
+        "look with the list command before you do it again",
+        UNKNOWN,
+    )
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return "its certificate is not of this cluster's CA"
+        case ssl.SSLError():
+            return f"TLS failed ({error.reason or error})"
+        case TimeoutError():
+            return "no answer in time"
+        case ConnectionRefusedError() if error.errno is not None:
+            return "nothing listens there"
+        case _:
+            return str(error) or type(error).__name__

@@ -1,0 +1,266 @@
+"""`mailraft cluster`: make a cluster on this machine, start it, watch it, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from cli import layout
+from cli.client import AdminClient
+from cli.layout import Cluster, Node
+from cli.options import cluster_argument, json_option
+from cli.output import CommandError, console, print_json, print_table, say
+from cli.supervisor import STOP_TIMEOUT_S, Supervisor, environment, program
+from cli.watch import Seen, leader_of, look, problems, running_pid, status_json, wait_ready
+from nodes.config import split_address
+from nodes.files import Locked, lock
+
+READY_TIMEOUT_S = 60.0
+
+
+@click.group()
+def cluster() -> None:
+    """Make, start, watch and stop a cluster on this machine."""
+
+
+@cluster.command()
+@click.argument("cluster_dir", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True, help="How many nodes.")
+@click.option(
+    "--base-port",
+    type=click.IntRange(1024, 65535 - 5 * layout.PORTS_PER_NODE),
+    default=20000,
+    show_default=True,
+    help=f"First port; each node takes {layout.PORTS_PER_NODE} from there.",
+)
+def init(cluster_dir: Path, nodes: str, base_port: int) -> None:
+    """Write configuration, CA and certificates for a new cluster into DIR."""
+    made = layout.create(cluster_dir, int(nodes), base_port)
+    say(f"{cluster_dir}: {nodes} node{'s' if nodes != '1' else ''} of the cell {made.id}, ports from {base_port}")
+    say(f"next: mailraft cluster up {cluster_dir}")
+
+
+@cluster.command()
+@cluster_argument
+@click.option("--detach", is_flag=True, help="Return when there is a leader and every node is ready.")
+def up(cluster_dir: Path, detach: bool) -> None:
+    """Start every node in DIR and keep it running; Ctrl-C stops all of them."""
+    found = layout.load(cluster_dir)
+    if detach:
+        _start_detached(found)
+    else:
+        _supervise(found)
+
+
+@cluster.command()
+@cluster_argument
+def renew(cluster_dir: Path) -> None:
+    """Write new certificates of the cluster's CA; nodes that run take them over without a restart."""
+    found = layout.load(cluster_dir)
+    layout.renew(found)
+    for node in found.nodes:
+        _signal(node, signal.SIGHUP)
+    say(f"new certificates for {', '.join(node.name for node in found.nodes)} and the administrator")
+
+
+@cluster.command()
+@cluster_argument
+@json_option
+def status(cluster_dir: Path, as_json: bool) -> None:
+    """Show every node: its process, its role, how far it is."""
+    found = layout.load(cluster_dir)
+    seen = look(found, AdminClient(found))
+    if as_json:
+        print_json(status_json(seen))
+        return
+    columns = ("node", ">pid", "role", ">term", ">commit", ">applied", "chain", "ready", "smtp", "imap", "http")
+    print_table(columns, (_row(one) for one in seen), "no nodes")
+    leader = leader_of(seen)
+    say(f"leader: {leader}" if leader else "no leader: writes wait until a majority of the nodes is up")
+
+
+@cluster.command()
+@cluster_argument
+def down(cluster_dir: Path) -> None:
+    """Stop every node in DIR, also those that a killed supervisor left behind."""
+    found = layout.load(cluster_dir)
+    supervised = _stop_supervisor(found)
+    left = [node for node in found.nodes if running_pid(node) is not None]
+    for node in left:
+        _signal(node, signal.SIGTERM, signal.SIGCONT)
+    _wait_until(lambda: all(running_pid(node) is None for node in left), STOP_TIMEOUT_S)
+    for node in left:
+        _signal(node, signal.SIGKILL)
+    if not _wait_until(lambda: all(running_pid(node) is None for node in left), 5.0):
+        names = ", ".join(f"{node.name} (pid {running_pid(node)})" for node in left if running_pid(node))
+        raise CommandError(f"could not be stopped: {names}", "as the user who started them")
+    say("stopped" if supervised or left else "nothing was running")
+
+
+def _row(one: Seen) -> tuple[object, ...]:
+    answer = one.answer or {}
+    chain = answer.get("chain")
+    addresses = one.node.addresses
+    return (
+        one.node.name,
+        one.pid,
+        answer.get("role"),
+        answer.get("term"),
+        answer.get("commit"),
+        answer.get("applied"),
+        chain[:12] if chain else None,
+        "yes" if one.ready else one.why,
+        addresses["smtp"],
+        addresses["imap"],
+        addresses["http"],
+    )
+
+
+def _supervise(found: Cluster) -> None:
+    """Runs the nodes in the foreground until a signal ends it."""
+    with _supervisor_lock(found):
+        _check_ports(found)
+        finished = threading.Event()
+        watcher = threading.Thread(target=_report_readiness, args=(found, finished), daemon=True)
+        watcher.start()
+        try:
+            asyncio.run(Supervisor(found, say).run())
+        finally:
+            finished.set()
+            watcher.join(timeout=5.0)
+    say("stopped")
+
+
+def _report_readiness(found: Cluster, finished: threading.Event) -> None:
+    client = AdminClient(found)
+    seen = _watched(found, client, lambda: not finished.is_set())
+    if seen is not None:
+        say(f"ready: leader {leader_of(seen)}; Ctrl-C stops it, mailraft cluster status {found.folder} shows it")
+    elif not finished.is_set():
+        say("not ready yet:\n  " + "\n  ".join(problems(look(found, client))))
+
+
+def _start_detached(found: Cluster) -> None:
+    with _supervisor_lock(found):
+        _check_ports(found)
+    with found.supervisor_log.open("ab") as log:
+        process = subprocess.Popen(
+            program("cluster", "up", str(found.folder)),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment(),
+            start_new_session=True,
+        )
+    client = AdminClient(found)
+    seen = _watched(found, client, lambda: process.poll() is None)
+    if seen is None:
+        if process.poll() is not None:
+            raise CommandError(f"the supervisor ended with status {process.returncode}", f"read {found.supervisor_log}")
+        text = "\n  ".join(["not every node is ready:", *problems(look(found, client))])
+        raise CommandError(text, f"read node.log in the node's folder; mailraft cluster down {found.folder} stops all")
+    say(f"ready: leader {leader_of(seen)}, supervisor pid {process.pid}; mailraft cluster down {found.folder} stops it")
+
+
+def _watched(found: Cluster, client: AdminClient, alive: Callable[[], bool]) -> list[Seen] | None:
+    with console().status("starting") as line:
+
+        def progress(seen: list[Seen]) -> None:
+            states = (f"{one.node.name} {'ready' if one.ready else one.why}" for one in seen)
+            line.update("   ".join(states))
+
+        return wait_ready(found, client, READY_TIMEOUT_S, alive=alive, progress=progress)
+
+
+@contextlib.contextmanager
+def _supervisor_lock(found: Cluster) -> Iterator[None]:
+    try:
+        held = lock(found.lock_file)
+    except Locked as holder:
+        raise CommandError(
+            f"{found.folder} is running already (supervisor pid {holder})", f"mailraft cluster status {found.folder}"
+        ) from None
+    with held:
+        running = [f"{node.name} (pid {running_pid(node)})" for node in found.nodes if running_pid(node)]
+        if running:
+            raise CommandError(
+                f"running already without a supervisor: {', '.join(running)}", f"mailraft cluster down {found.folder}"
+            )
+        yield
+
+
+def _check_ports(found: Cluster) -> None:
+    taken = [
+        f"{node.name}: {use} {address}"
+        for node in found.nodes
+        for use, address in node.addresses.items()
+        if _is_taken(address)
+    ]
+    if taken:
+        text = "\n  ".join(["these addresses are in use by another program:", *taken])
+        raise CommandError(text, "stop that program, or make the cluster with another --base-port")
+
+
+def _is_taken(address: str) -> bool:
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def _stop_supervisor(found: Cluster) -> bool:
+    """Ends the supervisor, which ends its nodes. False if none was running."""
+    pid = _supervisor_pid(found)
+    if pid is None:
+        return False
+    for number, patience_s in ((signal.SIGTERM, STOP_TIMEOUT_S + 5.0), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)
+        if _wait_until(lambda: _supervisor_pid(found) is None, patience_s):
+            return True
+    raise CommandError(f"the supervisor (pid {pid}) could not be stopped", "as the user who started it")
+
+
+def _supervisor_pid(found: Cluster) -> int | None:
+    if not found.lock_file.exists():
+        return None
+    try:
+        lock(found.lock_file).close()
+    except Locked as holder:
+        return int(str(holder))
+    return None
+
+
+def _signal(node: Node, *numbers: signal.Signals) -> None:
+    pid = running_pid(node)
+    if pid is None:
+        return
+    for number in numbers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _wait_until(done: Callable[[], bool], patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

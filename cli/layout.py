@@ -1,0 +1,190 @@
+"""The folder of a cluster on this machine: what stands where, and how it is made.
+
+DIR/cluster.toml names the nodes and their addresses; DIR/ca, DIR/admin and DIR/n1 ... hold keys, so
+they are open to their owner only. Reading a folder never changes it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tomli_w
+
+from cli.output import CommandError
+from nodes.files import write_atomically
+
+FORMAT = 1
+CLUSTER_FILE = "cluster.toml"
+PORTS = ("raft", "smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s", "http", "admin")
+ENDPOINTS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s", "http")
+PORTS_PER_NODE = 20
+LOOPBACK = "127.0.0.1"
+
+
+class Node(NamedTuple):
+    """One member: its folder and host:port by use (PORTS)."""
+
+    name: str
+    folder: Path
+    addresses: dict[str, str]
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "mailraft.toml"
+
+    @property
+    def pid_file(self) -> Path:
+        return self.folder / "node.pid"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "node.log"
+
+
+class Cluster(NamedTuple):
+    """A cluster's folder, read."""
+
+    folder: Path
+    id: str
+    nodes: tuple[Node, ...]
+
+    @property
+    def lock_file(self) -> Path:
+        return self.folder / "supervisor.lock"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.folder / "supervisor.log"
+
+    def node(self, name: str) -> Node:
+        """The node with this name. Raises CommandError."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise CommandError(f"{self.folder} has no node {name}", f"one of {', '.join(n.name for n in self.nodes)}")
+
+
+def load(folder: Path) -> Cluster:
+    """Reads DIR/cluster.toml. Raises CommandError."""
+    file = folder / CLUSTER_FILE
+    try:
+        document = tomllib.loads(file.read_text())
+        return _cluster(folder.resolve(), document)
+    except FileNotFoundError:
+        raise CommandError(
+            f"{folder} is not a cluster: it has no {CLUSTER_FILE}", f"mailraft cluster init {folder}"
+        ) from None
+    except OSError as error:
+        raise CommandError(f"{file}: can not be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file}: not valid TOML: {error}") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CommandError(f"{file}: not as `mailraft cluster init` wrote it ({error})") from None
+
+
+def _cluster(folder: Path, document: dict[str, Any]) -> Cluster:
+    if document["format"] != FORMAT:
+        raise ValueError(f"format {document['format']}; this version reads {FORMAT}")
+    nodes = tuple(
+        Node(name, folder / entry["folder"], {use: str(entry[use]) for use in PORTS})
+        for name, entry in document["nodes"].items()
+    )
+    return Cluster(folder, str(document["id"]), nodes)
+
+
+def create(folder: Path, count: int, base_port: int) -> Cluster:
+    """Makes the folder of a new cluster: configuration, CA, certificates, keys. Raises CommandError."""
+    from nodes import tls
+
+    _refuse_occupied(folder)
+    cluster = _plan(folder.resolve(), count, base_port)
+    key = secrets.token_hex(32).encode() + b"\n"
+    for private in (folder, folder / "ca", folder / "admin", *(node.folder for node in cluster.nodes)):
+        private.mkdir(mode=0o700, parents=private == folder, exist_ok=True)
+    authority = tls.create_authority(folder / "ca", cluster.id)
+    tls.issue_admin(authority, folder / "admin", cluster.id)
+    for node in cluster.nodes:
+        tls.issue_node(authority, node.folder, cluster.id, node.name, certificate_hosts(node))
+        write_atomically(node.folder / "cluster.key", key, 0o600)
+        (node.folder / "data").mkdir(mode=0o700)
+        write_atomically(node.config, _node_toml(cluster, node))
+    # last: a folder is a cluster only when all of it is there
+    write_atomically(folder / CLUSTER_FILE, _cluster_toml(cluster))
+    return cluster
+
+
+def renew(cluster: Cluster) -> None:
+    """New keys and certificates for every node and the administrator, of the same CA. Raises CommandError."""
+    from nodes import tls
+
+    try:
+        authority = tls.load_authority(cluster.folder / "ca")
+        tls.issue_admin(authority, cluster.folder / "admin", cluster.id)
+        for node in cluster.nodes:
+            tls.issue_node(authority, node.folder, cluster.id, node.name, certificate_hosts(node))
+    except (OSError, ValueError) as error:
+        raise CommandError(f"the CA in {cluster.folder / 'ca'} can not be used: {error}") from None
+
+
+def certificate_hosts(node: Node) -> tuple[str, ...]:
+    """The names under which a node's certificate is valid for mail clients."""
+    return ("localhost", _hostname(node.name), LOOPBACK, "::1")
+
+
+def _hostname(name: str) -> str:
+    return f"{name}.localhost"  # a name under .localhost is this machine (RFC 6761 6.3)
+
+
+def _refuse_occupied(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{folder} is a file", "another name for the cluster's folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        if (folder / CLUSTER_FILE).exists():
+            raise CommandError(f"{folder} is a cluster already", f"mailraft cluster up {folder}")
+        raise CommandError(f"{folder} is not empty", "an empty folder, or one that does not exist yet")
+    parent = next(part for part in (folder, *folder.resolve().parents) if part.is_dir())
+    if not os.access(parent, os.W_OK):
+        raise CommandError(f"{parent} can not be written to", "a folder of your own")
+
+
+def _plan(folder: Path, count: int, base_port: int) -> Cluster:
+    nodes = []
+    for index in range(count):
+        first = base_port + index * PORTS_PER_NODE
+        addresses = {use: f"{LOOPBACK}:{first + offset}" for offset, use in enumerate(PORTS)}
+        nodes.append(Node(f"n{index + 1}", folder / f"n{index + 1}", addresses))
+    return Cluster(folder, f"cell-{secrets.token_hex(6)}", tuple(nodes))
+
+
+def _cluster_toml(cluster: Cluster) -> bytes:
+    nodes = {node.name: {"folder": node.name, **node.addresses} for node in cluster.nodes}
+    return tomli_w.dumps({"format": FORMAT, "id": cluster.id, "nodes": nodes}).encode()
+
+
+def _node_toml(cluster: Cluster, node: Node) -> bytes:
+    listen = {use: address for use, address in node.addresses.items() if use != "raft"}
+    document = {
+        "node": {
+            "name": node.name,
+            "cluster_id": cluster.id,
+            "hostname": _hostname(node.name),
+            "data_dir": "data",
+            "pid_file": node.pid_file.name,
+        },
+        "raft": {
+            "listen": node.addresses["raft"],
+            "peers": {member.name: member.addresses["raft"] for member in cluster.nodes},
+        },
+        "listen": listen,
+        "tls": {"ca": "ca.pem", "certificate": "node.pem", "key": "node.key"},
+        "secrets": {"cluster_key_file": "cluster.key"},
+        # the whole cluster is on this machine: its clients all have one address, and no network is between
+        "limits": {"connections_per_address": 2000},
+        "auth": {"plaintext_without_tls": "loopback"},
+    }
+    head = "# Written by `mailraft cluster init`; every key is explained in docs/reference/configuration.md\n"
+    return (head + tomli_w.dumps(document)).encode()

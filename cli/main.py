@@ -1,0 +1,84 @@
+"""Entry point of the `mailraft` command: finds the command's module and leaves the rest to it.
+
+Nothing heavy is imported here, so that `mailraft --help` and shell completion are quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import Any, NamedTuple
+
+import click
+
+
+class Lazy(NamedTuple):
+    """A command whose module is imported when it is called."""
+
+    module: str
+    attribute: str
+    summary: str
+    hidden: bool = False
+
+
+COMMANDS = {
+    "account": Lazy("cli.account", "account", "Add, list and delete accounts; set passwords."),
+    "alias": Lazy("cli.alias", "alias", "Addresses that lead to other addresses."),
+    "bench": Lazy("cli.bench", "bench", "Measure speed and compare with earlier runs."),
+    "chaos": Lazy("cli.chaos", "chaos", "Break a cluster on purpose and check what it kept."),
+    "cluster": Lazy("cli.cluster", "cluster", "Make, start, watch and stop a cluster on this machine."),
+    "completion": Lazy("cli.completion", "completion", "Print the completion script of a shell."),
+    "docs": Lazy("cli.reference", "docs", "Write the reference pages from the program.", hidden=True),
+    "log": Lazy("cli.log", "log", "Look into the event log, prove it, fold it again."),
+    "mailbox": Lazy("cli.mailbox", "mailbox", "Look into a mailbox, now or as it was."),
+    "node": Lazy("cli.node", "node", "Run one node."),
+    "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
+    "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        lazy = COMMANDS.get(cmd_name)
+        if lazy is None:
+            return None
+        command: click.Command = getattr(importlib.import_module(lazy.module), lazy.attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.summary) for name, lazy in COMMANDS.items() if not lazy.hidden])
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"mailraft {version()}")
+        ctx.exit()
+
+
+def version() -> str:
+    """The installed version; "unknown" when run from a folder without being installed."""
+    try:
+        return importlib.metadata.version("mailraft")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def main(**_options: Any) -> None:
+    """A mail platform whose whole state is one replicated event log.
+
+    Exit codes: 0 it did what it says, 1 it did not, 2 it was called wrongly, 3 the outcome is unknown.
+    """
+
+
+if __name__ == "__main__":
+    main(prog_name="mailraft")

@@ -1,0 +1,44 @@
+"""`mailraft tenant`: customers of the platform and their domains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.options import cluster_option, json_option, open_client
+from cli.output import iso_time, print_json, print_table, say
+
+
+@click.group()
+def tenant() -> None:
+    """Customers of the platform and their domains."""
+
+
+@tenant.command()
+@click.argument("name")
+@click.option("--domain", "domains", multiple=True, required=True, help="A domain of the tenant; may be repeated.")
+@cluster_option
+@json_option
+def add(name: str, domains: tuple[str, ...], cluster_dir: Path, as_json: bool) -> None:
+    """Add the tenant NAME with its domains; each gets a postmaster account (RFC 5321 4.5.1)."""
+    made = open_client(cluster_dir).change("POST", "/v1/tenants", {"name": name, "domains": list(domains)})
+    if as_json:
+        print_json(made)
+    say(f"tenant {made['name']} with {', '.join(made['domains'])}")
+    say(f"next: mailraft account add someone@{made['domains'][0]} --cluster {cluster_dir}")
+
+
+@tenant.command("list")
+@cluster_option
+@json_option
+def list_tenants(cluster_dir: Path, as_json: bool) -> None:
+    """List tenants and their domains."""
+    tenants = open_client(cluster_dir).get("/v1/tenants")["tenants"]
+    if as_json:
+        print_json({"tenants": tenants})
+        return
+    rows = ((t["name"], ", ".join(t["domains"]), t["accounts"], iso_time(t["created_ms"])) for t in tenants)
+    print_table(
+        ("tenant", "domains", ">accounts", "created"), rows, "no tenants yet: mailraft tenant add NAME --domain DOMAIN"
+    )

@@ -1,0 +1,295 @@
+"""The typed configuration of one node: what may be set, its defaults, its limits.
+
+The model is the only source: the reference page is generated from it. It opens no file and reads
+no environment (nodes/config_sources.py does that) and never holds a secret itself, only the paths
+of the files that do.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+ListenerKind = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
+LISTENERS: tuple[ListenerKind, ...] = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
+
+_SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
+_SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port` as a pair; raises ValueError that says what is wrong."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not host:
+        raise ValueError("must be host:port, as in 127.0.0.1:20000")
+    if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError("the port must be a number from 0 to 65535")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError("an IPv6 address stands in brackets, as in [::1]:20000")
+    return host.strip("[]"), int(port)
+
+
+def _check_address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+def _check_listen(value: str) -> str:
+    return _check_address(value) if value else value
+
+
+def _check_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be 1 to 32 lower-case letters, digits and dashes, beginning with a letter")
+    return value
+
+
+def _parse_size(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None or match[2].lower() not in _SIZE_UNITS:
+        raise ValueError('must be a number of bytes, or a number with a unit, as in "50 MiB"')
+    return int(match[1]) * _SIZE_UNITS[match[2].lower()]
+
+
+def _parse_peers(value: Any) -> Any:
+    """Text (environment, --set) is `n1=127.0.0.1:20000,n2=...`; a TOML table passes unchanged."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if any(not equals for _, equals, _ in pairs):
+        raise ValueError("must be name=host:port, several of them separated by commas")
+    return {name.strip(): address.strip() for name, _, address in pairs}
+
+
+def _parse_list(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _check_range(value: tuple[int, int]) -> tuple[int, int]:
+    if not 0 < value[0] < value[1]:
+        raise ValueError("must be two numbers of milliseconds, the first above 0 and below the second")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Address = Annotated[str, AfterValidator(_check_address)]
+Listen = Annotated[str, AfterValidator(_check_listen)]
+Size = Annotated[int, BeforeValidator(_parse_size)]
+# a bound stands in one place only: pydantic takes one of two bounds of a kind, and not always the narrower
+Seconds = Annotated[float, Field(ge=0, le=7 * 86400, allow_inf_nan=False)]
+Patience = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class NodeSection(Section):
+    """Which node this is, and where it keeps its data."""
+
+    name: Name = Field(description="The node's name inside its cell; its certificate carries it.")
+    cluster_id: str = Field(
+        min_length=1, max_length=64, description="The cell's identity; certificates of another one are refused."
+    )
+    pid_file: Path | None = Field(
+        default=None, description="Where the running node writes its process id; none if not given."
+    )
+    data_dir: Path = Field(
+        default=Path("data"), description="Folder of the database. Relative paths start at the file's folder."
+    )
+    hostname: str = Field(
+        default="localhost",
+        min_length=1,
+        max_length=253,
+        description="Name given in greetings and trace headers (RFC 5321 4.3.1).",
+    )
+    stop_grace_s: Seconds = Field(
+        default=5.0, description="How long sessions may go on once the node was told to stop."
+    )
+    switch_interval_ms: float = Field(
+        default=1.0,
+        gt=0,
+        le=1000,
+        description="How often Python's threads take turns: the log's thread against the front ends.",
+    )
+
+
+class RaftSection(Section):
+    """The cell: who its members are, and how fast a lost leader is noticed."""
+
+    listen: Address = Field(description="Where this node takes its peers' connections (mutual TLS).")
+    peers: Annotated[dict[Name, Address], BeforeValidator(_parse_peers)] = Field(
+        description="Every member of the cell by name, this node too: 1, 3 or 5 of them."
+    )
+    election_timeout_ms: Annotated[tuple[int, int], BeforeValidator(_parse_list), AfterValidator(_check_range)] = Field(
+        default=(500, 1000),
+        description="A follower that hears no leader for a random time in this range asks for votes.",
+    )
+    heartbeat_ms: int = Field(
+        default=100, ge=10, le=10_000, description="How often a leader tells its followers that it lives."
+    )
+    propose_timeout_s: float = Field(
+        default=8.0,
+        gt=0,
+        le=60,
+        description="How long a write may wait for a majority before its outcome is called unknown.",
+    )
+
+
+class ListenSection(Section):
+    """Where the front ends listen: host:port each, or "" to switch one off."""
+
+    smtp: Listen = Field(default="", description="SMTP for mail from other servers (RFC 5321), with STARTTLS.")
+    submission: Listen = Field(default="", description="Submission with STARTTLS (RFC 6409).")
+    submissions: Listen = Field(default="", description="Submission over TLS (RFC 8314).")
+    lmtp: Listen = Field(default="", description="LMTP (RFC 2033) for a mail server in front of this one.")
+    imap: Listen = Field(default="", description="IMAP with STARTTLS (RFC 3501).")
+    imaps: Listen = Field(default="", description="IMAP over TLS (RFC 8314).")
+    pop3: Listen = Field(default="", description="POP3 with STLS (RFC 1939, RFC 2595).")
+    pop3s: Listen = Field(default="", description="POP3 over TLS (RFC 8314).")
+    http: Listen = Field(default="", description="/healthz, /readyz and /metrics, in clear: keep it inside.")
+    admin: Listen = Field(default="", description="The admin API: HTTPS, an administrator's certificate required.")
+
+
+class TlsSection(Section):
+    """Certificates, all from the cell's own CA unless told otherwise."""
+
+    ca: Path = Field(description="The cell's CA certificate: peers and administrators are checked against it.")
+    certificate: Path = Field(description="This node's certificate (PEM).")
+    key: Path = Field(description="This node's private key (PEM, mode 0600).")
+    server_certificate: Path | None = Field(
+        default=None, description="Another certificate (chain, PEM) to show to mail clients, as from a public CA."
+    )
+    server_key: Path | None = Field(default=None, description="The key of server_certificate.")
+
+
+class StorageSection(Section):
+    """The database."""
+
+    map_size_bytes: Size = Field(
+        default=TIB, ge=16 * MIB, description="Size of the address range that is mapped once; set far above the disk."
+    )
+    reserve_bytes: Size = Field(
+        default=64 * MIB,
+        ge=0,
+        description="Disk space kept for votes, expunges and redactions: below it mail is refused with 4xx.",
+    )
+
+
+class LimitsSection(Section):
+    """What a client may ask for before it is refused."""
+
+    message_bytes: Size = Field(default=50 * MIB, ge=64 * KIB, description="Largest message (RFC 1870 SIZE; APPEND).")
+    line_bytes: Size = Field(
+        default=64 * KIB, ge=1024, description="Longest command line of IMAP and POP3, without literals."
+    )
+    smtp_line_bytes: Size = Field(
+        default=12_288,
+        ge=1000,
+        description="Longest command line of SMTP and LMTP (RFC 4954 4 asks for 12,288 in AUTH).",
+    )
+    literal_bytes: Size = Field(default=64 * KIB, ge=1024, description="Largest IMAP literal outside APPEND.")
+    recipients: int = Field(
+        default=100, ge=100, le=1_000_000, description="Recipients of one message (RFC 5321 4.5.3.1.8: at least 100)."
+    )
+    connections: Count = Field(default=2000, description="Client connections of this node, all protocols together.")
+    connections_per_address: Count = Field(default=200, description="Client connections from one network address.")
+    errors: Count = Field(default=20, description="Bad commands in one session before it is closed.")
+    login_s: Patience = Field(
+        default=60.0, description="An IMAP or POP3 client that has not logged in by then is closed."
+    )
+    smtp_idle_s: Patience = Field(default=300.0, description="A silent SMTP client is closed (RFC 5321 4.5.3.2.7).")
+    imap_idle_s: Patience = Field(
+        default=1800.0, description="A silent IMAP client is closed (RFC 3501 5.4: not below 1800)."
+    )
+    pop3_idle_s: Patience = Field(
+        default=600.0, description="A silent POP3 client is closed (RFC 1939 3: not below 600)."
+    )
+    auth_failures: Count = Field(default=5, description="Wrong passwords after which a connection is closed.")
+    auth_delay_s: Seconds = Field(
+        default=0.5, description="Delay of the next attempt after a wrong password; it doubles with each."
+    )
+    auth_delay_max_s: Seconds = Field(default=15.0, description="The delay grows no further than this.")
+    auth_block_after: Count = Field(
+        default=50,
+        description="Wrong passwords for one login from one address after which further attempts are refused.",
+    )
+    auth_window_s: Patience = Field(default=900.0, description="How long wrong passwords are remembered.")
+
+
+class LogSection(Section):
+    """The node's own log lines (not the event log)."""
+
+    format: Literal["text", "json"] = Field(
+        default="text", description="One line for people, or one JSON object a line."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least level that is written."
+    )
+
+
+class SecretsSection(Section):
+    """Files that hold secrets; the values themselves are never in this file."""
+
+    cluster_key_file: Path = Field(
+        default=Path("cluster.key"),
+        description="32 bytes in hexadecimal that seal password verifiers; the same on every node.",
+    )
+
+
+class AuthSection(Section):
+    """How clients may log in."""
+
+    plaintext_without_tls: Literal["never", "loopback"] = Field(
+        default="never", description="Whether a password may come without TLS: never, or only from this machine itself."
+    )
+
+
+class NodeConfig(Section):
+    """Everything that one node is told."""
+
+    node: NodeSection
+    raft: RaftSection
+    listen: ListenSection = ListenSection.model_construct()
+    tls: TlsSection
+    storage: StorageSection = StorageSection.model_construct()
+    limits: LimitsSection = LimitsSection.model_construct()
+    log: LogSection = LogSection.model_construct()
+    secrets: SecretsSection = SecretsSection.model_construct()
+    auth: AuthSection = AuthSection.model_construct()
+
+    @model_validator(mode="after")
+    def _node_is_a_member(self) -> NodeConfig:
+        if self.node.name not in self.raft.peers:
+            raise ValueError(f"raft.peers: must name this node too ({self.node.name})")
+        if len(self.raft.peers) not in (1, 3, 5):
+            raise ValueError(f"raft.peers: has {len(self.raft.peers)} members; a cell has 1, 3 or 5")
+        if self.raft.heartbeat_ms * 2 > self.raft.election_timeout_ms[0]:
+            raise ValueError("raft.heartbeat_ms: must be at most half of the shortest raft.election_timeout_ms")
+        if (self.tls.server_certificate is None) != (self.tls.server_key is None):
+            raise ValueError("tls.server_key: is needed together with tls.server_certificate")
+        return self
+
+    def with_paths_from(self, folder: Path) -> NodeConfig:
+        """The same, each relative path starting at `folder` (the one that holds the file)."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        return self.model_copy(update={name: _with_paths(section, folder) for name, section in sections.items()})
+
+
+def _with_paths(section: Section, folder: Path) -> Section:
+    paths = {key: folder / value for key, value in section if isinstance(value, Path)}
+    return section.model_copy(update=paths)

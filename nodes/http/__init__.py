@@ -1,0 +1,1 @@
+"""The node's HTTP side: health and metrics in clear, the admin API over mutual TLS."""

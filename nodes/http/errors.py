@@ -1,0 +1,118 @@
+"""What the admin API answers when it did not do what it was asked: {"error": {"category", "message", "hint"}}.
+
+The categories are a contract with the command line: "rejected", "not_ready" and "quarantined" mean that
+nothing was done and another node may do it; "unknown" means that it may have been done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from actors import errors as actor_errors
+from actors.errors import CommandRefused
+from eventlog.errors import OutcomeUnknown, Rejected
+from nodes.services import Logger
+
+LOGGER = web.AppKey("logger", object)
+
+_NOT_FOUND = (
+    actor_errors.NoSuchAccount,
+    actor_errors.NoSuchAlias,
+    actor_errors.NoSuchDomain,
+    actor_errors.NoSuchFolder,
+    actor_errors.NoSuchMessage,
+    actor_errors.NoSuchTenant,
+    actor_errors.NotLocal,
+)
+_CONFLICT = (actor_errors.NameTaken, actor_errors.FolderExists)
+_HINTS: dict[type[CommandRefused], str] = {
+    actor_errors.NoSuchTenant: "mailraft tenant list",
+    actor_errors.NoSuchDomain: "add the domain with its tenant first: mailraft tenant add NAME --domain DOMAIN",
+    actor_errors.NotLocal: "add the domain with its tenant first: mailraft tenant add NAME --domain DOMAIN",
+    actor_errors.NoSuchAccount: "mailraft account list",
+    actor_errors.NoSuchAlias: "mailraft alias list",
+    actor_errors.NameTaken: "another name, or look who has it with the list command",
+    actor_errors.InvalidName: "an address is local-part@domain, as in alice@example.test",
+}
+_REJECTED_HINTS = {
+    "disk_full": "make room on the node's disk",
+    "too_large": "less at once",
+    "clock": "set the node's clock (NTP)",
+    "busy": "the command again in a moment",
+    "guard": "the command again: something else changed the same thing",
+}
+
+
+class ApiError(Exception):
+    """Becomes one error answer."""
+
+    def __init__(self, status: int, category: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.category = category
+        self.hint = hint
+
+    def response(self) -> web.Response:
+        body = {"error": {"category": self.category, "message": str(self), "hint": self.hint}}
+        return web.json_response(body, status=self.status)
+
+
+def bad_request(message: str, hint: str = "") -> ApiError:
+    """The request itself is wrong."""
+    return ApiError(400, "bad_request", message, hint)
+
+
+def of_exception(error: Exception) -> ApiError | None:
+    """The answer that an exception of the lower layers becomes; None for a fault of our own."""
+    match error:
+        case ApiError():
+            return error
+        case CommandRefused():
+            return _refused(error)
+        case Rejected():
+            hint = _REJECTED_HINTS.get(error.reason, "")
+            return ApiError(503, "rejected", f"the log refused it: {error}", hint)
+        case OutcomeUnknown():
+            return ApiError(
+                504,
+                "unknown",
+                "no majority answered in time: it may have been done, or may yet be",
+                "look with the list command before you do it again",
+            )
+        case _:
+            return None
+
+
+def _refused(error: CommandRefused) -> ApiError:
+    hint = next((text for kind, text in _HINTS.items() if isinstance(error, kind)), "")
+    if isinstance(error, _NOT_FOUND):
+        return ApiError(404, "not_found", str(error), hint)
+    if isinstance(error, _CONFLICT):
+        return ApiError(409, "conflict", str(error), hint)
+    return ApiError(422, "refused", str(error) or type(error).__name__, hint)
+
+
+@web.middleware
+async def answer_errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Turns every exception into an error answer; a fault of our own is logged and not shown."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return ApiError(error.status, "bad_request", f"{request.method} {request.path}: {error.reason}").response()
+    except Exception as error:
+        known = of_exception(error)
+        if known is not None:
+            return known.response()
+        _logger(request).exception("admin request failed", method=request.method, path=request.path)
+        return ApiError(500, "internal", "the node failed to do it", "read the node's log").response()
+
+
+def _logger(request: web.Request) -> Logger:
+    found: Logger = request.app[LOGGER]  # type: ignore[assignment]
+    return found

@@ -1,0 +1,40 @@
+"""One aiohttp application on one address."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from aiohttp import web
+
+from nodes.config import split_address
+
+
+class HttpListener:
+    """Made by start()."""
+
+    def __init__(self, runner: web.AppRunner, address: str) -> None:
+        self._runner = runner
+        self.address = address
+
+    async def stop(self, grace_s: float) -> None:
+        """Accepts no more; requests under way have `grace_s` seconds to be answered."""
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._runner.cleanup()
+        except TimeoutError:
+            pass
+
+
+async def start(app: web.Application, address: str, tls: ssl.SSLContext | None = None) -> HttpListener:
+    """Listens on host:port. Raises OSError when the address can not be bound."""
+    host, port = split_address(address)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    bound = runner.addresses[0]
+    return HttpListener(runner, f"{host}:{bound[1]}")

@@ -1,0 +1,88 @@
+"""The event log over the admin API: records by position, following the end, proof and refold.
+
+A password's sealed verifiers are never shown. Proof and refold run in a process of their own
+(nodes/jobs.py), so that a node that is asked for them goes on serving.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from eventlog.log import EventLog
+from nodes import jobs
+from nodes.http.admin import catch_up, number_query, services
+from nodes.http.errors import ApiError
+from nodes.record_json import record_json
+
+ROUTES = web.RouteTableDef()
+MOST_RECORDS = 1000
+MOST_WAIT_S = 20
+
+
+@ROUTES.get("/v1/log")
+async def read(request: web.Request) -> web.Response:
+    """?last=N: the last N records. ?after=POSITION&wait_s=S: those after it, waiting for the first if there is none."""
+    log = services(request).log
+    last = number_query(request, "last", 20, MOST_RECORDS)
+    wait_s = number_query(request, "wait_s", 0, MOST_WAIT_S)
+    assert last is not None
+    assert wait_s is not None
+    after = number_query(request, "after", None)
+    if after is None:
+        after = max(0, _position(log) - last)
+    elif wait_s:
+        await _wait_beyond(log, after, wait_s)
+    with log.snapshot() as snapshot:
+        end = min(snapshot.position, after + MOST_RECORDS)
+        found = [record_json(snapshot.record(position), position) for position in range(after + 1, end + 1)]
+    return web.json_response({"records": found, "position": end})
+
+
+@ROUTES.get("/v1/log/{position:\\d{1,18}}")
+async def show(request: web.Request) -> web.Response:
+    log = services(request).log
+    position = int(request.match_info["position"])
+    await catch_up(request)
+    with log.snapshot() as snapshot:
+        stored = snapshot.record(position) if position <= snapshot.position else None
+        if stored is None:
+            hint = f"the log goes from 1 to {snapshot.position}"
+            raise ApiError(404, "not_found", f"the log has no position {position}", hint)
+        return web.json_response(record_json(stored, position))
+
+
+@ROUTES.post("/v1/log/{job:verify|rebuild}")
+async def run_job(request: web.Request) -> web.StreamResponse:
+    """Lines of JSON: {"progress": [done, total]} any number of times, then {"result": ...} or {"error": ...}."""
+    path = services(request).config.node.data_dir
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    async for line in jobs.run(request.match_info["job"], path):
+        await response.write(line)
+    await response.write_eof()
+    return response
+
+
+def _position(log: EventLog) -> int:
+    with log.snapshot() as snapshot:
+        return snapshot.position
+
+
+async def _wait_beyond(log: EventLog, position: int, wait_s: float) -> None:
+    grown = asyncio.Event()
+
+    def on_applied(_applied: Any) -> None:
+        grown.set()
+
+    forget = log.subscribe(None, on_applied)
+    try:
+        if _position(log) <= position:
+            async with asyncio.timeout(wait_s):
+                await grown.wait()
+    except TimeoutError:
+        pass
+    finally:
+        forget()

@@ -1,0 +1,28 @@
+"""What the CAPABILITY response lists (RFC 3501 7.2.1): only what is done, and what holds in the present state."""
+
+_ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "IDLE", "NAMESPACE")
+_AUTHENTICATED = (
+    "UNSELECT",
+    "UIDPLUS",
+    "MOVE",
+    "CHILDREN",
+    "SPECIAL-USE",
+    "CREATE-SPECIAL-USE",
+    "LIST-EXTENDED",
+    "LIST-STATUS",
+    "STATUS=SIZE",
+)
+
+
+def before_login(*, start_tls: bool, password: bool) -> bytes:
+    """`start_tls`: STARTTLS is possible; `password`: a password may come over this connection as it is."""
+    names = [*_ALWAYS]
+    if start_tls:
+        names.append("STARTTLS")
+    names += ["AUTH=PLAIN", "AUTH=LOGIN"] if password else ["LOGINDISABLED"]
+    return " ".join(names).encode("ascii")
+
+
+def after_login(*, append_limit_bytes: int) -> bytes:
+    """With RFC 7889's limit for APPEND."""
+    return " ".join((*_ALWAYS, *_AUTHENTICATED, f"APPENDLIMIT={append_limit_bytes}")).encode("ascii")

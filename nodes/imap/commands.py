@@ -1,0 +1,215 @@
+"""What a client may ask: one frozen dataclass per IMAP command, made by grammar.py, carried out by the session.
+
+Mailbox names are text with INBOX in its one spelling; nothing here knows of bytes on the wire, except the parts of a
+FETCH whose spelling the response repeats.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from nodes.imap.search import Key
+from nodes.imap.sequence import SequenceSet
+
+
+class Capability(NamedTuple):
+    """CAPABILITY (RFC 3501 6.1.1)"""
+
+
+class Noop(NamedTuple):
+    """NOOP (6.1.2)"""
+
+
+class Logout(NamedTuple):
+    """LOGOUT (6.1.3)"""
+
+
+class StartTls(NamedTuple):
+    """STARTTLS (6.2.1)"""
+
+
+class Check(NamedTuple):
+    """CHECK (6.4.1)"""
+
+
+class Close(NamedTuple):
+    """CLOSE (6.4.2)"""
+
+
+class Unselect(NamedTuple):
+    """UNSELECT (RFC 3691)"""
+
+
+class Idle(NamedTuple):
+    """IDLE (RFC 2177)"""
+
+
+class Namespace(NamedTuple):
+    """NAMESPACE (RFC 2342)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Id:
+    """ID (RFC 2971); what the client says of itself."""
+
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """AUTHENTICATE (6.2.2) with the initial response of SASL-IR (RFC 4959), still in base64."""
+
+    mechanism: str
+    initial: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """LOGIN (6.2.3)"""
+
+    login: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login(login={self.login!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """SELECT and EXAMINE (6.3.1, 6.3.2)"""
+
+    name: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """CREATE (6.3.3), with the USE of RFC 6154 3."""
+
+    name: str
+    special_use: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """DELETE (6.3.4)"""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """RENAME (6.3.5)"""
+
+    name: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """SUBSCRIBE and UNSUBSCRIBE (6.3.6, 6.3.7)"""
+
+    name: str
+    subscribed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """LIST (6.3.8) with the options of RFC 5258, RFC 6154 and RFC 5819, and LSUB (6.3.9)."""
+
+    reference: str
+    patterns: tuple[str, ...]
+    lsub: bool = False
+    selection: frozenset[str] = frozenset()
+    returned: frozenset[str] = frozenset()
+    status: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """STATUS (6.3.10)"""
+
+    name: str
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """APPEND (6.3.11); `internaldate_ms` None means now."""
+
+    name: str
+    flags: tuple[str, ...]
+    internaldate_ms: int | None
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Expunge:
+    """EXPUNGE (6.4.3), or UID EXPUNGE (RFC 4315 2.1) where a set is given."""
+
+    uids: SequenceSet | None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """SEARCH (6.4.4)"""
+
+    program: Key
+    by_uid: bool
+
+
+SectionKind = Literal["", "HEADER", "HEADER.FIELDS", "HEADER.FIELDS.NOT", "TEXT", "MIME"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One BODY[...] (6.4.5): `label` as the response repeats it, without the origin of a partial fetch."""
+
+    label: bytes
+    numbers: tuple[int, ...]
+    kind: SectionKind
+    fields: frozenset[bytes]
+    partial: tuple[int, int] | None
+    peek: bool
+
+
+Attribute = Literal["UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """FETCH and UID FETCH (6.4.5)"""
+
+    messages: SequenceSet
+    items: tuple[Attribute | Section, ...]
+    by_uid: bool
+
+
+Mode = Literal["add", "remove", "replace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """STORE and UID STORE (6.4.6)"""
+
+    messages: SequenceSet
+    mode: Mode
+    flags: tuple[str, ...]
+    silent: bool
+    by_uid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """COPY (6.4.7), and MOVE (RFC 6851)"""
+
+    messages: SequenceSet
+    name: str
+    move: bool
+    by_uid: bool
+
+
+AnyState = Capability | Noop | Logout | Id
+NotAuthenticated = StartTls | Authenticate | Login
+Authenticated = Select | Create | Delete | Rename | Subscribe | List | Status | Append | Idle | Namespace
+Selected = Check | Close | Unselect | Expunge | Search | Fetch | Store | Copy
+Command = AnyState | NotAuthenticated | Authenticated | Selected

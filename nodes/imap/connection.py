@@ -1,0 +1,180 @@
+"""One client's socket: bytes that arrived, bytes to send, and nothing of IMAP.
+
+Bounded in both directions: reading pauses when what arrived is not taken, and `drain` waits for a client that does not
+read, for so long and no longer. All of it lives on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+INPUT_HIGH_BYTES = 256 * 1024
+OUTPUT_HIGH_BYTES = 1024 * 1024
+GATHERED_BYTES = 64 * 1024
+CLOSE_S = 10.0
+
+
+class ConnectionLost(Exception):
+    """The client has gone, or did not read for too long."""
+
+
+class Connection(asyncio.Protocol):
+    """`opened` is called with the connection once it is there; over TLS, once the handshake is done."""
+
+    def __init__(self, opened: Callable[[Connection], None], secure: bool) -> None:
+        self._opened = opened
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._arrived = bytearray()
+        self._gathered: list[bytes] = []
+        self._gathered_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._cut_off: asyncio.TimerHandle | None = None
+        self.secure = secure
+        self.ended = False  # the client will send no more
+        self.lost = False
+        self.peer = ""  # the address without port
+        self.peer_port = 0
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one without inheriting from it
+        self._transport = transport
+        transport.set_write_buffer_limits(high=OUTPUT_HIGH_BYTES)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple):
+            self.peer, self.peer_port = str(name[0]), int(name[1])
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._arrived += data
+        if len(self._arrived) > INPUT_HIGH_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+        self.wake()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        self.wake()
+        return not self.secure  # a client that only stopped sending still gets its answers
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = self.lost = True
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+        self.resume_writing()
+        self.wake()
+
+    def pause_writing(self) -> None:
+        if self._writable is None:
+            self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        waiting, self._writable = self._writable, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    # -- reading
+
+    def wake(self) -> None:
+        """Ends the present or the next `wait`."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Until bytes arrive, the client ends, or `wake` is called; False when none of it happens in time."""
+        if self._arrived or self.ended:
+            return True
+        self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(timeout_s, self._expire, self._waiter)
+        try:
+            await self._waiter
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    @staticmethod
+    def _expire(waiter: asyncio.Future[None]) -> None:
+        if not waiter.done():
+            waiter.set_exception(TimeoutError())
+
+    @property
+    def has_input(self) -> bool:
+        return bool(self._arrived)
+
+    def take(self) -> bytes:
+        """What arrived since the last call."""
+        data = bytes(self._arrived)
+        self._arrived.clear()
+        if self._transport is not None and not self.lost:
+            self._transport.resume_reading()
+        return data
+
+    # -- writing
+
+    def write(self, data: bytes) -> None:
+        """Gathers small pieces; they leave with `drain`, or when there are enough of them."""
+        self._gathered.append(data)
+        self._gathered_bytes += len(data)
+        if self._gathered_bytes >= GATHERED_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._gathered and self._transport is not None and not self.lost:
+            self._transport.write(b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0])
+        self._gathered = []
+        self._gathered_bytes = 0
+
+    async def drain(self, timeout_s: float) -> None:
+        """Sends what was gathered and waits until the client has taken most of it. Raises ConnectionLost."""
+        self.flush()
+        if self._writable is not None:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await asyncio.shield(self._writable)
+            except TimeoutError:
+                self.abort()
+                raise ConnectionLost("the client does not read") from None
+        if self.lost:
+            raise ConnectionLost("the client has gone")
+
+    # -- the rest of its life
+
+    async def start_tls(self, context: ssl.SSLContext, timeout_s: float) -> None:
+        """The handshake of STARTTLS. Call it in the same step that wrote the OK. Raises ConnectionLost."""
+        self.flush()
+        assert self._transport is not None
+        try:
+            transport = await self._loop.start_tls(
+                self._transport, self, context, server_side=True, ssl_handshake_timeout=timeout_s
+            )
+        except (OSError, ssl.SSLError) as error:
+            self.abort()
+            raise ConnectionLost(f"TLS handshake failed: {error}") from None
+        if transport is None:
+            raise ConnectionLost("the client has gone")
+        self._transport = transport
+        self._transport.set_write_buffer_limits(high=OUTPUT_HIGH_BYTES)
+        self.secure = True
+
+    def close(self) -> None:
+        """Sends what is left, then closes; a client that does not take it in time is cut off."""
+        self.flush()
+        if self._transport is not None and not self.lost:
+            self._transport.close()
+            self._cut_off = self._loop.call_later(CLOSE_S, self.abort)
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,166 @@
+"""Rendering FETCH responses (RFC 3501 7.4.2): a plan made once per command, then applied to each message.
+
+A message's bytes are its trace headers followed by the body as it came; every section is cut from them by offset. The
+structure of a message never changes, so ENVELOPE and BODYSTRUCTURE are kept, rendered, under the body's digest.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, assert_never
+
+from actors.mailbox import Message
+from nodes.imap import render, structure_text
+from nodes.imap.commands import Attribute, Section
+from nodes.mime import header, structure
+from nodes.mime.structure import Part
+
+STRUCTURE_CACHE_BYTES = 16 * 1024 * 1024
+STRUCTURE_CACHE_ENTRY_BYTES = 64 * 1024
+
+_STRUCTURES: Final = ("ENVELOPE", "BODYSTRUCTURE", "BODY")
+
+
+class StructureCache:
+    """Rendered structures by (attribute, tenant, digest), least recently used out first."""
+
+    def __init__(self, limit_bytes: int = STRUCTURE_CACHE_BYTES) -> None:
+        self._limit_bytes = limit_bytes
+        self._used_bytes = 0
+        self._kept: OrderedDict[tuple[str, bytes, bytes], bytes] = OrderedDict()
+
+    def get(self, attribute: str, tenant: bytes, digest: bytes) -> bytes | None:
+        key = (attribute, tenant, digest)
+        text = self._kept.get(key)
+        if text is not None:
+            self._kept.move_to_end(key)
+        return text
+
+    def put(self, attribute: str, tenant: bytes, digest: bytes, text: bytes) -> None:
+        key = (attribute, tenant, digest)
+        if len(text) > STRUCTURE_CACHE_ENTRY_BYTES or key in self._kept:
+            return
+        self._kept[key] = text
+        self._used_bytes += len(text) + 200
+        while self._used_bytes > self._limit_bytes:
+            _, dropped = self._kept.popitem(last=False)
+            self._used_bytes -= len(dropped) + 200
+
+
+class MessageText:
+    """One message's bytes, with its structure found when first asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._root: Part | None = None
+
+    @property
+    def root(self) -> Part:
+        if self._root is None:
+            self._root = structure.parse(self.data)
+        return self._root
+
+    def section(self, wanted: Section) -> bytes | None:
+        """The bytes of BODY[...], cut to the partial; None (NIL) where there is no such part."""
+        found = self._range(wanted)
+        if found is None:
+            return None
+        start, end = found
+        if wanted.kind.startswith("HEADER.FIELDS"):
+            keep = wanted.kind == "HEADER.FIELDS"
+            text = header.selected_lines(self.data, start, end, wanted.fields, keep) + b"\r\n"
+            return text if wanted.partial is None else text[wanted.partial[0] :][: wanted.partial[1]]
+        if wanted.partial is not None:
+            start = min(end, start + wanted.partial[0])
+            end = min(end, start + wanted.partial[1])
+        return self.data[start:end]
+
+    def _range(self, wanted: Section) -> tuple[int, int] | None:
+        """First and last offset; for HEADER.FIELDS that of the header."""
+        data = self.data
+        if not wanted.numbers:
+            if wanted.kind == "":
+                return 0, len(data)
+            body = header.header_end(data, 0, len(data))
+            return (body, len(data)) if wanted.kind == "TEXT" else (0, body)
+        part = structure.descend(self.root, wanted.numbers)
+        if part is None:
+            return None
+        if wanted.kind == "":
+            return part.body, part.end
+        if wanted.kind == "MIME":
+            return part.start, part.body
+        inner = part.message  # RFC 3501 6.4.5: HEADER and TEXT are those of a message/rfc822
+        if inner is None:
+            return None
+        return (inner.body, inner.end) if wanted.kind == "TEXT" else (inner.start, inner.body)
+
+    def structure(self, attribute: Attribute) -> bytes:
+        if attribute == "ENVELOPE":
+            return structure_text.envelope(self.data, self.root)
+        return structure_text.body_structure(self.data, self.root, extended=attribute == "BODYSTRUCTURE")
+
+
+Piece = Callable[[Message, MessageText | None, bool], bytes]
+
+
+class Plan:
+    """What one FETCH asks for, ready to be applied to message after message."""
+
+    def __init__(self, items: tuple[Attribute | Section, ...], tenant: bytes, cache: StructureCache) -> None:
+        self._tenant = tenant
+        self._cache = cache
+        self._structures = [item for item in _STRUCTURES if item in items]
+        self._sections = [item for item in items if isinstance(item, Section)]
+        self._pieces = [self._piece(item) for item in items]
+        self.sets_seen = any(not section.peek for section in self._sections)
+        self.is_partial = any(section.partial is not None for section in self._sections)
+
+    @property
+    def may_need_body(self) -> bool:
+        return bool(self._sections or self._structures)
+
+    def needs_body(self, row: Message) -> bool:
+        """Whether the message's bytes must be read, rather than only its row and what is cached."""
+        if self._sections:
+            return True
+        return any(self._cache.get(item, self._tenant, row.digest) is None for item in self._structures)
+
+    def render(self, number: int, row: Message, text: MessageText | None, recent: bool) -> bytes:
+        """One `* n FETCH (...)` line. `text` is given where needs_body said so."""
+        return b"* %d FETCH (%b)\r\n" % (number, b" ".join([piece(row, text, recent) for piece in self._pieces]))
+
+    def _piece(self, item: Attribute | Section) -> Piece:
+        if isinstance(item, Section):
+            return _section_piece(item)
+        match item:
+            case "UID":
+                return lambda row, _text, _recent: b"UID %d" % row.uid
+            case "FLAGS":
+                return lambda row, _text, recent: b"FLAGS " + render.flags(row.flags, recent)
+            case "INTERNALDATE":
+                return lambda row, _text, _recent: b"INTERNALDATE " + render.date_time(row.internaldate_ms)
+            case "RFC822.SIZE":
+                return lambda row, _text, _recent: b"RFC822.SIZE %d" % row.size
+            case "ENVELOPE" | "BODYSTRUCTURE" | "BODY":
+                return lambda row, text, _recent: self._structure(item, row, text)
+            case _:
+                assert_never(item)
+
+    def _structure(self, attribute: Attribute, row: Message, text: MessageText | None) -> bytes:
+        rendered = self._cache.get(attribute, self._tenant, row.digest)
+        if rendered is None:
+            assert text is not None
+            rendered = text.structure(attribute)
+            self._cache.put(attribute, self._tenant, row.digest, rendered)
+        return attribute.encode("ascii") + b" " + rendered
+
+
+def _section_piece(section: Section) -> Piece:
+    label = section.label if section.partial is None else section.label + b"<%d>" % section.partial[0]
+
+    def piece(_row: Message, text: MessageText | None, _recent: bool) -> bytes:
+        assert text is not None
+        found = text.section(section)
+        return label + b" NIL" if found is None else b"%b {%d}\r\n%b" % (label, len(found), found)
+
+    return piece

@@ -1,0 +1,187 @@
+"""Commands on mailboxes: SELECT, EXAMINE, CREATE, DELETE, RENAME, SUBSCRIBE, APPEND, IDLE, NAMESPACE.
+
+Names are resolved on a snapshot and changes asked for by folder id, so a mailbox that is renamed meanwhile is still
+the one that was meant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from actors import mailbox as actor
+from actors.facts import message_facts
+from actors.mailbox import Change, Folder, counters, folder, folder_by_name, messages, superior_names
+from actors.runtime import NewBody
+from eventlog.record import digest_of, new_id
+from nodes.imap import commands, render
+from nodes.imap.errors import BadCommand, Refusal
+from nodes.imap.selected import PERMANENT_FLAGS, Selected
+from nodes.imap.session import Handler, Session
+from nodes.imap.states import State
+
+SCAN_MESSAGES = 5000  # rows read in one snapshot when a mailbox is selected
+THREAD_BYTES = 1024 * 1024  # a message this large is hashed in a thread
+
+
+def find(session: Session, name: str) -> Folder:
+    """The mailbox of that name. Raises Refusal."""
+    with session.services.log.snapshot() as snapshot:
+        found = folder_by_name(snapshot.view(session.target.account), name)
+    if found is None:
+        raise Refusal("no such mailbox", "NONEXISTENT")
+    return found
+
+
+# -- SELECT
+
+
+async def select(session: Session, command: commands.Select) -> str:
+    """RFC 3501 6.3.1: whatever was selected before is not any more, even if this fails."""
+    session.deselect()
+    selected = Selected(find(session, command.name), command.read_only, session.cause, session.shared.marks)
+    session.select(selected)
+    await _scan(session, selected)
+    with session.services.log.snapshot() as snapshot:
+        view = snapshot.view(session.target.account)
+        present = folder(view, selected.folder.id)
+        uidnext = counters(view, selected.folder.id).uidnext
+    if present is None:
+        session.deselect()
+        raise Refusal("the mailbox was deleted just now", "NONEXISTENT")
+    session.state = State.SELECTED
+    _describe(session, selected, uidnext)
+    return "[READ-ONLY] EXAMINE completed" if command.read_only else "[READ-WRITE] SELECT completed"
+
+
+async def _scan(session: Session, selected: Selected) -> None:
+    """Slice by slice, so that a mailbox of a million messages does not hold up the other sessions."""
+    first = 1
+    while True:
+        with session.services.log.snapshot() as snapshot:
+            view = snapshot.view(session.target.account)
+            rows = list(islice(messages(view, selected.folder.id, first), SCAN_MESSAGES))
+            selected.take_rows(rows)
+        if len(rows) < SCAN_MESSAGES:
+            break
+        first = rows[-1].uid + 1
+        await asyncio.sleep(0)
+    selected.settle()
+
+
+def _describe(session: Session, selected: Selected, uidnext: int) -> None:
+    permanent = b"()" if selected.read_only else render.flags(PERMANENT_FLAGS)
+    highest = selected.uids[-1] if selected.uids else 0
+    lines = [
+        selected.flags_line(),
+        b"* OK [PERMANENTFLAGS " + permanent + b"] flags that are kept\r\n",
+        b"* %d EXISTS\r\n" % len(selected.uids),
+        b"* %d RECENT\r\n" % selected.recent_count,
+        b"* OK [UIDVALIDITY %d] UIDs valid\r\n" % selected.folder.uidvalidity,
+        b"* OK [UIDNEXT %d] predicted next UID\r\n" % max(uidnext, highest + 1),
+    ]
+    if selected.first_unseen:
+        lines.insert(4, b"* OK [UNSEEN %d] first unseen message\r\n" % selected.first_unseen)
+    session.write(b"".join(lines))
+
+
+# -- CREATE, DELETE, RENAME, SUBSCRIBE
+
+
+def _superiors(name: str) -> tuple[tuple[bytes, str], ...]:
+    """RFC 3501 6.3.3: missing superior names are created too."""
+    return tuple((new_id(), superior) for superior in superior_names(name))
+
+
+async def create(session: Session, command: commands.Create) -> str:
+    folder_id = new_id()
+    await session.ask(actor.CreateFolder(folder_id, command.name, command.special_use, _superiors(command.name)))
+    return "CREATE completed"
+
+
+async def delete(session: Session, command: commands.Delete) -> str:
+    """Inferior names stay (RFC 3501 6.3.4). One's own selected mailbox is closed first, not under one's feet."""
+    found = find(session, command.name)
+    if session.selected is not None and session.selected.folder.id == found.id:
+        session.deselect()
+    await session.ask(actor.DeleteFolder(found.id))
+    return "DELETE completed"
+
+
+async def rename(session: Session, command: commands.Rename) -> str:
+    found = find(session, command.name)
+    inbox_id = new_id() if found.name == actor.INBOX else None
+    await session.ask(actor.RenameFolder(found.id, command.new_name, inbox_id, _superiors(command.new_name)))
+    return "RENAME completed"
+
+
+async def subscribe(session: Session, command: commands.Subscribe) -> str:
+    """A name need not exist, so that a subscription outlives a mailbox that comes and goes (RFC 3501 6.3.6)."""
+    if command.subscribed:
+        await session.ask(actor.Subscribe(command.name))
+        return "SUBSCRIBE completed"
+    await session.ask(actor.Unsubscribe(command.name))
+    return "UNSUBSCRIBE completed"
+
+
+# -- APPEND
+
+
+async def append(session: Session, command: commands.Append) -> str:
+    try:
+        target = find(session, command.name)
+    except Refusal:
+        raise Refusal("no such mailbox", "TRYCREATE") from None  # RFC 3501 6.3.11
+    data = command.message
+    if not data:
+        raise Refusal("an empty message is none", "CANNOT")
+    digest = await asyncio.to_thread(digest_of, data) if len(data) > THREAD_BYTES else digest_of(data)
+    internaldate_ms = time.time_ns() // 1_000_000 if command.internaldate_ms is None else command.internaldate_ms
+    facts = message_facts(data)
+    message = actor.NewMessage(
+        new_id(), digest, len(data), internaldate_ms, b"", facts.message_id, facts.references, facts.sent_ms
+    )
+    body = NewBody(session.target.tenant, data)
+    done = await session.ask(actor.Append(target.id, message, command.flags), (body,))
+    return _append_uid(session, done.results) + "APPEND completed"
+
+
+def _append_uid(session: Session, results: Sequence[Any]) -> str:
+    """APPENDUID (RFC 4315 3) with a blank behind it, of the mailbox that the message went to."""
+    for result in results:
+        for change in result:
+            if isinstance(change, Change) and change.kind == "added":
+                with session.services.log.snapshot() as snapshot:
+                    where = folder(snapshot.view(session.target.account), change.folder)
+                return f"[APPENDUID {where.uidvalidity} {change.uid}] " if where else ""
+    return ""
+
+
+# -- IDLE, NAMESPACE
+
+
+async def idle(session: Session, _: commands.Idle) -> str:
+    session.write(b"+ idling\r\n")
+    if (await session.idle()).strip().upper() != b"DONE":
+        raise BadCommand("expected DONE")
+    return "IDLE completed"
+
+
+async def namespace(session: Session, _: commands.Namespace) -> str:
+    session.write(b'* NAMESPACE (("" "/")) NIL NIL\r\n')
+    return "NAMESPACE completed"
+
+
+HANDLERS: dict[type, Handler] = {
+    commands.Select: select,
+    commands.Create: create,
+    commands.Delete: delete,
+    commands.Rename: rename,
+    commands.Subscribe: subscribe,
+    commands.Append: append,
+    commands.Idle: idle,
+    commands.Namespace: namespace,
+}

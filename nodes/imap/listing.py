@@ -1,0 +1,209 @@
+"""LIST, LSUB and STATUS (RFC 3501 6.3.8 to 6.3.10; RFC 5258, 5819, 6154, 8438).
+
+What a client sees as the tree of mailboxes is made from the folders and subscriptions of one snapshot: names above a
+mailbox that are none themselves are shown as such. Pure, but for the handlers at the end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from actors.mailbox import (
+    DELIMITER,
+    INBOX,
+    Folder,
+    counters,
+    folder_by_name,
+    folders,
+    messages,
+    subscriptions,
+    superior_names,
+)
+from eventlog.views import View
+from nodes.imap import commands, render
+from nodes.imap.errors import Refusal
+from nodes.imap.session import Handler, Session
+
+
+class Entry(NamedTuple):
+    """One line of a LIST or LSUB response."""
+
+    name: str
+    attributes: tuple[str, ...]
+    child_info: bool  # RFC 5258 3.5: mailboxes below match the selection
+    folder: Folder | None
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a mailbox pattern (`*` anything, `%` anything but the delimiter) takes a name.
+
+    Goes through the pattern once, keeping the set of prefixes of the name that are taken so far, so that its cost is
+    the product of the two lengths at most.
+    """
+    reached = {0}
+    for wanted in pattern:
+        if wanted == "*":
+            reached = set(range(min(reached), len(name) + 1))
+        elif wanted == "%":
+            reached = _without_delimiter(reached, name)
+        else:
+            reached = {at + 1 for at in reached if at < len(name) and name[at] == wanted}
+        if not reached:
+            return False
+    return len(name) in reached
+
+
+def _without_delimiter(reached: set[int], name: str) -> set[int]:
+    further: set[int] = set()
+    for start in sorted(reached):
+        at = start
+        while at not in further:
+            further.add(at)
+            if at == len(name) or name[at] == DELIMITER:
+                break
+            at += 1
+    return further
+
+
+class Tree:
+    """All names of one account: its folders, its subscriptions and the names above them."""
+
+    def __init__(self, present: Iterable[Folder], subscribed: Iterable[str]) -> None:
+        self.folders = {found.name: found for found in present}
+        self.subscribed = frozenset(subscribed)
+        self._sorted = sorted(self.folders)
+
+    def has_children(self, name: str) -> bool:
+        return _has_below(self._sorted, name)
+
+    def entries(self, command: commands.List) -> list[Entry]:
+        patterns = [command.reference + pattern for pattern in command.patterns]
+        if command.lsub:
+            return self._lsub(patterns)
+        return self._list(patterns, command)
+
+    def _list(self, patterns: Sequence[str], command: commands.List) -> list[Entry]:
+        selection = command.selection - {"REMOTE"}
+        recursive = "RECURSIVEMATCH" in selection
+        selected = sorted(name for name in self._names(selection) if self._is_selected(name, selection))
+        listed = set(selected)
+        if not selection or recursive:
+            listed.update(above for name in selected for above in superior_names(name))
+        show_subscribed = "SUBSCRIBED" in command.returned or "SUBSCRIBED" in selection
+        noselect = "\\NonExistent" if selection or command.returned else "\\Noselect"
+        return [
+            Entry(
+                name,
+                self._attributes(name, noselect, show_subscribed),
+                recursive and _has_below(selected, name),
+                self.folders.get(name),
+            )
+            for name in _in_order(listed)
+            if _is_listed(patterns, name)
+        ]
+
+    def _names(self, selection: frozenset[str]) -> Iterable[str]:
+        return self.subscribed if "SUBSCRIBED" in selection else self.folders
+
+    def _is_selected(self, name: str, selection: frozenset[str]) -> bool:
+        if "SPECIAL-USE" not in selection:
+            return True
+        found = self.folders.get(name)
+        return found is not None and found.special_use is not None
+
+    def _attributes(self, name: str, absent: str, show_subscribed: bool) -> tuple[str, ...]:
+        found = self.folders.get(name)
+        attributes = [] if found else [absent]
+        if show_subscribed and name in self.subscribed:
+            attributes.append("\\Subscribed")
+        attributes.append("\\HasChildren" if self.has_children(name) else "\\HasNoChildren")
+        if found and found.special_use:
+            attributes.append(found.special_use)
+        return tuple(attributes)
+
+    def _lsub(self, patterns: Sequence[str]) -> list[Entry]:
+        """RFC 3501 6.3.9: with `%`, a name whose inferiors are subscribed and which is not comes as \\Noselect."""
+        names = set(self.subscribed)
+        if any("%" in pattern for pattern in patterns):
+            names.update(above for name in self.subscribed for above in superior_names(name))
+        return [
+            Entry(name, () if name in self.subscribed else ("\\Noselect",), False, None)
+            for name in _in_order(names)
+            if _is_listed(patterns, name)
+        ]
+
+
+def _is_listed(patterns: Sequence[str], name: str) -> bool:
+    return any(matches(pattern, name) or (name == INBOX and matches(pattern.upper(), name)) for pattern in patterns)
+
+
+def _in_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (name != INBOX, name))
+
+
+def _has_below(names: Sequence[str], name: str) -> bool:
+    """Whether sorted `names` hold one below `name`."""
+    at = bisect_left(names, name + DELIMITER)
+    return at < len(names) and names[at].startswith(name + DELIMITER)
+
+
+def render_entry(entry: Entry, response: bytes) -> bytes:
+    line = b"* %b %b %b %b" % (response, render.flags(entry.attributes), b'"/"', render.mailbox(entry.name))
+    return line + (b' ("CHILDINFO" ("SUBSCRIBED"))\r\n' if entry.child_info else b"\r\n")
+
+
+def render_status(view: View, found: Folder, items: Iterable[str], recent_mark: int, append_limit_bytes: int) -> bytes:
+    counted = counters(view, found.id)
+    values = {
+        "MESSAGES": counted.messages,
+        "UIDNEXT": counted.uidnext,
+        "UIDVALIDITY": found.uidvalidity,
+        "UNSEEN": counted.unseen,
+        "SIZE": counted.size_bytes,
+        "APPENDLIMIT": append_limit_bytes,
+    }
+    if "RECENT" in items:
+        # Nothing was shown to anybody here yet: all are recent, without looking at each.
+        recent = counted.messages if recent_mark == 0 else sum(1 for _ in messages(view, found.id, recent_mark + 1))
+        values["RECENT"] = recent
+    pairs = " ".join(f"{item} {values[item]}" for item in items)
+    return b"* STATUS " + render.mailbox(found.name) + b" (" + pairs.encode("ascii") + b")\r\n"
+
+
+# -- handlers
+
+
+async def list_mailboxes(session: Session, command: commands.List) -> str:
+    response = b"LSUB" if command.lsub else b"LIST"
+    if command.patterns == ("",) and not command.selection:
+        # RFC 3501 6.3.8: asks for the delimiter and the root of the reference.
+        session.write(b'* %b (\\Noselect) "/" ""\r\n' % response)
+        return f"{response.decode('ascii')} completed"
+    with session.services.log.snapshot() as snapshot:
+        view = snapshot.view(session.target.account)
+        tree = Tree(folders(view), subscriptions(view))
+        for entry in tree.entries(command):
+            session.write(render_entry(entry, response))
+            if command.status and entry.folder is not None:
+                session.write(_status(session, view, entry.folder, command.status))
+    return f"{response.decode('ascii')} completed"
+
+
+async def status(session: Session, command: commands.Status) -> str:
+    with session.services.log.snapshot() as snapshot:
+        view = snapshot.view(session.target.account)
+        found = folder_by_name(view, command.name)
+        if found is None:
+            raise Refusal("no such mailbox", "NONEXISTENT")
+        session.write(_status(session, view, found, command.items))
+    return "STATUS completed"
+
+
+def _status(session: Session, view: View, found: Folder, items: tuple[str, ...]) -> bytes:
+    mark = session.shared.marks.mark(found.id)
+    return render_status(view, found, items, mark, session.limits.message_bytes)
+
+
+HANDLERS: dict[type, Handler] = {commands.List: list_mailboxes, commands.Status: status}

@@ -1,0 +1,145 @@
+"""Commands of any state and of log-in: CAPABILITY, NOOP, ID, LOGOUT, STARTTLS, AUTHENTICATE, LOGIN.
+
+A password lives in a local variable only; no reply and no log line tells whether an account exists.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from actors.passwords import Overloaded
+from nodes.imap import commands
+from nodes.imap.errors import BadCommand, Farewell, Refusal
+from nodes.imap.render import string
+from nodes.imap.session import TLS_HANDSHAKE_S, Handler, Session
+from nodes.imap.states import State
+from nodes.security import TooManyFailures
+from nodes.smtp import sasl
+
+
+async def capability(session: Session, _: commands.Capability) -> str:
+    session.write(b"* CAPABILITY " + session.capabilities() + b"\r\n")
+    return "CAPABILITY completed"
+
+
+async def noop(_: Session, command: commands.Noop | commands.Check) -> str:
+    return f"{type(command).__name__.upper()} completed"
+
+
+async def identify(session: Session, command: commands.Id) -> str:
+    """RFC 2971; what the client says of itself is worth a log line."""
+    session.logger.debug("client", **{"client_" + str(i): f"{k}={v}"[:200] for i, (k, v) in enumerate(command.facts)})
+    session.write(b"* ID (" + string(b"name") + b" " + string(b"mailraft") + b")\r\n")
+    return "ID completed"
+
+
+async def logout(session: Session, _: commands.Logout) -> str:
+    session.deselect()
+    session.write(b"* BYE see you\r\n")
+    session.state = State.LOGOUT
+    return "LOGOUT completed"
+
+
+async def start_tls(session: Session, _: commands.StartTls) -> str:
+    """RFC 3501 6.2.1. What was sent behind the command in clear is refused, not taken for what came over TLS."""
+    context = session.services.tls
+    if context is None or session.connection.secure:
+        raise BadCommand("TLS is not available now")
+    if session.framer.buffered or session.connection.has_input:
+        raise Farewell("nothing may follow STARTTLS before the handshake")
+
+    async def handshake() -> None:
+        await session.connection.start_tls(context, TLS_HANDSHAKE_S)
+
+    session.after_reply = handshake
+    return "begin TLS now"
+
+
+async def log_in(session: Session, command: commands.Login) -> str:
+    _demand_privacy(session)
+    return await _check(session, sasl.Credentials(command.login, command.password))
+
+
+async def authenticate(session: Session, command: commands.Authenticate) -> str:
+    mechanism = _MECHANISMS.get(command.mechanism)
+    if mechanism is None:
+        raise Refusal("this mechanism is not supported", "CANNOT")
+    _demand_privacy(session)
+    try:
+        credentials = await mechanism(session, command.initial)
+    except sasl.Malformed as error:
+        raise BadCommand(str(error)) from None
+    return await _check(session, credentials)
+
+
+async def _plain(session: Session, initial: bytes | None) -> sasl.Credentials:
+    return sasl.plain(await _response(session, b"") if initial is None else sasl.decode_response(initial))
+
+
+async def _login(session: Session, initial: bytes | None) -> sasl.Credentials:
+    login = await _response(session, sasl.USERNAME_PROMPT) if initial is None else sasl.decode_response(initial)
+    password = await _response(session, sasl.PASSWORD_PROMPT)
+    return sasl.Credentials(sasl.text(login), sasl.text(password))
+
+
+_MECHANISMS = {"PLAIN": _plain, "LOGIN": _login}
+
+
+async def _response(session: Session, prompt: bytes) -> bytes:
+    session.write(b"+ " + base64.b64encode(prompt) + b"\r\n")
+    line = await session.line()
+    if line == b"*":
+        raise BadCommand("authentication cancelled")
+    return sasl.decode_response(line)
+
+
+def _demand_privacy(session: Session) -> None:
+    if not session.password_may_come:
+        raise Refusal("no password without TLS: use STARTTLS", "PRIVACYREQUIRED")  # RFC 5530 3
+
+
+async def _check(session: Session, credentials: sasl.Credentials) -> str:
+    services, peer = session.services, session.connection.peer
+    try:
+        await services.login_guard.attempt(peer, credentials.login)
+        allowed = sasl.may_act_as(credentials)
+        account = await services.directory.authenticate(credentials.login, credentials.password) if allowed else None
+    except TooManyFailures:
+        raise Refusal("too many wrong passwords; try again later", "UNAVAILABLE") from None
+    except Overloaded:
+        raise Refusal("too many log-ins at once; try again", "UNAVAILABLE") from None
+    if account is None:
+        raise _refusal(session, services.login_guard.failed(peer, credentials.login))
+    services.login_guard.succeeded(peer, credentials.login)
+    session.account = account
+    session.state = State.AUTHENTICATED
+    session.framer.appends = True
+    session.logger = session.logger.bind(account=session.target.address)
+    session.logger.info("logged in", tls=session.connection.secure)
+    return f"[CAPABILITY {session.capabilities().decode('ascii')}] logged in"
+
+
+def _refusal(session: Session, close: bool) -> Refusal:
+    """Guesses are counted by connection too, whatever login each of them names."""
+    session.services.metrics.auth_failure(session.shared.kind)
+    session.failed_logins += 1
+    session.logger.info("log-in refused")
+    if close or session.failed_logins >= session.limits.auth_failures:
+
+        async def hang_up() -> None:
+            raise Farewell("too many wrong passwords")
+
+        session.after_reply = hang_up
+    return Refusal("wrong address or password", "AUTHENTICATIONFAILED")
+
+
+HANDLERS: dict[type, Handler] = {
+    commands.Capability: capability,
+    commands.Noop: noop,
+    commands.Check: noop,
+    commands.Id: identify,
+    commands.Logout: logout,
+    commands.StartTls: start_tls,
+    commands.Login: log_in,
+    commands.Authenticate: authenticate,
+}

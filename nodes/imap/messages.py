@@ -1,0 +1,273 @@
+"""Commands on the messages of the selected mailbox: FETCH, STORE, SEARCH, COPY, MOVE, EXPUNGE, CLOSE.
+
+Reads go in batches, each in one snapshot that is closed before anything is awaited. UIDs, not numbers, go to the
+tables, so what others do meanwhile can not make a number mean another message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from actors import mailbox as actor
+from actors.mailbox import Change, Folder, Message, Mode, folder_by_name
+from eventlog.log import Snapshot
+from nodes.imap import commands
+from nodes.imap.errors import BadCommand, Refusal
+from nodes.imap.fetch import MessageText, Plan
+from nodes.imap.search_match import Candidate, Predicate, compile_key
+from nodes.imap.selected import Selected, rows_of
+from nodes.imap.sequence import SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids
+from nodes.imap.session import Handler, Session
+
+BATCH_MESSAGES = 1000  # rows read in one snapshot
+BATCH_BYTES = 1024 * 1024  # bodies read in one snapshot, the last one in full
+KEPT_TEXT_BYTES = 128 * 1024  # a message this large is kept while a client fetches it in pieces
+MARK_SEEN_S = 2.0  # reading goes on without a majority; waiting long for \\Seen would not help the reader
+
+
+def _chosen(selected: Selected, wanted: SequenceSet, by_uid: bool) -> list[int]:
+    """The UIDs that a command names. Raises BadCommand for a number that is no message's."""
+    if by_uid:
+        return uids_of_uids(wanted, selected.uids)
+    found = uids_of_sequence_numbers(wanted, selected.uids)
+    if found is None:
+        raise BadCommand(f"no such message: there are {len(selected.uids)}")
+    return found
+
+
+def _body(session: Session, snapshot: Snapshot, row: Message) -> bytes | None:
+    """The message as it is served: trace headers, then the client's bytes. None where they are not kept."""
+    data = snapshot.body(session.target.tenant, row.digest)
+    return None if data is None else row.trace + data
+
+
+# -- FETCH
+
+
+async def fetch(session: Session, command: commands.Fetch) -> str:
+    selected = session.mailbox
+    uids = _chosen(selected, command.messages, command.by_uid)
+    plan = Plan(command.items, session.target.tenant, session.shared.structures)
+    unseen: list[int] = []
+    missing: list[int] = []
+    found = at = 0
+    while at < len(uids):
+        rows, at = _fetch_batch(session, selected, plan, uids, at, missing)
+        found += len(rows)
+        if plan.sets_seen:
+            unseen += [row.uid for row in rows if actor.SEEN not in row.flags]
+        await session.drain()
+        await asyncio.sleep(0)
+    if unseen and not selected.read_only:
+        await _mark_seen(session, selected, unseen)
+    if missing:
+        session.logger.error("messages have no body in the log", uids=missing[:20], count=len(missing))
+        raise Refusal("the text of some of the messages is missing on this server", "SERVERBUG")
+    if found < len(uids) and not command.by_uid:
+        raise Refusal("some of the messages were expunged", "EXPUNGEISSUED")  # RFC 2180 4.1.2
+    return "FETCH completed"
+
+
+def _fetch_batch(
+    session: Session, selected: Selected, plan: Plan, uids: Sequence[int], at: int, missing: list[int]
+) -> tuple[list[Message], int]:
+    """Writes the responses for some messages from `at` on; gives their rows and where to go on.
+
+    A message whose bytes are not here goes to `missing`: a client must not keep it as an empty one.
+    """
+    batch = list(uids[at : at + BATCH_MESSAGES])
+    rows: list[Message] = []
+    read_bytes = 0
+    with session.services.log.snapshot() as snapshot:
+        for row in rows_of(snapshot.view(session.target.account), selected.folder.id, batch):
+            rows.append(row)
+            text = None
+            if plan.may_need_body and plan.needs_body(row):
+                text = _text(session, snapshot, plan, row)
+                if text is None:
+                    missing.append(row.uid)
+                    continue
+                read_bytes += len(text.data)
+            session.write(plan.render(selected.number(row.uid), row, text, selected.is_recent(row.uid)))
+            if read_bytes >= BATCH_BYTES:
+                return rows, at + batch.index(row.uid) + 1
+    return rows, at + len(batch)
+
+
+def _text(session: Session, snapshot: Snapshot, plan: Plan, row: Message) -> MessageText | None:
+    if session.last_text is not None and session.last_text[0] == row.id:
+        return session.last_text[1]
+    data = _body(session, snapshot, row)
+    if data is None:
+        return None
+    text = MessageText(data)
+    if plan.is_partial and len(text.data) >= KEPT_TEXT_BYTES:
+        session.last_text = (row.id, text)
+    return text
+
+
+async def _mark_seen(session: Session, selected: Selected, uids: list[int]) -> None:
+    """RFC 3501 6.4.5: BODY[...] sets \\Seen. What was read stays read if that can not be recorded now."""
+    try:
+        change = actor.ChangeFlags(selected.folder.id, tuple(uids), "add", (actor.SEEN,))
+        await session.ask(change, timeout_s=MARK_SEEN_S)
+    except Refusal as refusal:
+        session.logger.warning("messages were fetched but could not be marked as seen", reason=refusal.text)
+
+
+# -- STORE
+
+
+async def store(session: Session, command: commands.Store) -> str:
+    selected = session.writable_mailbox
+    uids = _chosen(selected, command.messages, command.by_uid)
+    if not uids:
+        return "STORE completed"
+    mode: Mode = command.mode
+    selected.silence_own_flags(command.silent)
+    try:
+        await session.ask(actor.ChangeFlags(selected.folder.id, tuple(uids), mode, command.flags))
+    finally:
+        selected.silence_own_flags(False)
+    return "STORE completed"
+
+
+# -- SEARCH
+
+
+async def search_messages(session: Session, command: commands.Search) -> str:
+    selected = session.mailbox
+    matches = compile_key(command.program, selected.uids)
+    hits: list[int] = []
+    at = 0
+    while at < len(selected.uids):
+        at = _search_batch(session, selected, matches, at, hits, command.by_uid)
+        await asyncio.sleep(0)
+    session.write(b"* SEARCH" + b"".join([b" %d" % hit for hit in hits]) + b"\r\n")
+    return "SEARCH completed"
+
+
+def _search_batch(
+    session: Session, selected: Selected, matches: Predicate, at: int, hits: list[int], by_uid: bool
+) -> int:
+    """Looks at some messages from `at` on; gives where to go on."""
+    batch = selected.uids[at : at + BATCH_MESSAGES]
+    read_bytes = 0
+    with session.services.log.snapshot() as snapshot:
+
+        def load(row: Message) -> bytes:
+            nonlocal read_bytes
+            data = _body(session, snapshot, row) or b""
+            read_bytes += len(data)
+            return data
+
+        number = at
+        for row in rows_of(snapshot.view(session.target.account), selected.folder.id, batch):
+            while selected.uids[number] != row.uid:
+                number += 1
+            number += 1
+            if matches(Candidate(number, row, selected.is_recent(row.uid), load)):
+                hits.append(row.uid if by_uid else number)
+            if read_bytes >= BATCH_BYTES:
+                return number
+    return at + len(batch)
+
+
+# -- COPY, MOVE
+
+
+async def copy(session: Session, command: commands.Copy) -> str:
+    selected = session.writable_mailbox if command.move else session.mailbox
+    name = "MOVE" if command.move else "COPY"
+    uids = tuple(_chosen(selected, command.messages, command.by_uid))
+    target = _target(session, command.name)
+    if not uids:
+        return f"{name} completed: no such messages"
+    transfer = actor.MoveMessages if command.move else actor.CopyMessages
+    done = await session.ask(transfer(selected.folder.id, uids, target.id))
+    code = _copy_uid(target, done.results)
+    if not command.move:
+        return f"{code}COPY completed"
+    # RFC 6851 4.3: COPYUID stands in front of the EXPUNGE responses, which MOVE may have even by number.
+    if code:
+        session.write(b"* OK " + code.encode("ascii") + b"moved\r\n")
+    return "MOVE completed"
+
+
+def _target(session: Session, name: str) -> Folder:
+    with session.services.log.snapshot() as snapshot:
+        found = folder_by_name(snapshot.view(session.target.account), name)
+    if found is None:
+        raise Refusal("no such mailbox", "TRYCREATE")  # RFC 3501 6.4.7
+    return found
+
+
+def _copy_uid(target: Folder, results: Sequence[Any]) -> str:
+    """COPYUID (RFC 4315 3) with a blank behind it; empty where nothing was copied."""
+    pairs = sorted(
+        (change.source_uid, change.uid)
+        for result in results
+        for change in result
+        if isinstance(change, Change) and change.kind == "added" and change.folder == target.id and change.source_uid
+    )
+    if not pairs:
+        return ""
+    sources, copies = compact(pair[0] for pair in pairs), compact(pair[1] for pair in pairs)
+    return f"[COPYUID {target.uidvalidity} {sources.decode('ascii')} {copies.decode('ascii')}] "
+
+
+# -- EXPUNGE, CLOSE
+
+
+async def expunge(session: Session, command: commands.Expunge) -> str:
+    """EXPUNGE, and UID EXPUNGE (RFC 4315 2.1), which leaves other \\Deleted messages alone."""
+    selected = session.writable_mailbox
+    await _expunge(session, selected, command.uids)
+    return "EXPUNGE completed"
+
+
+async def _expunge(session: Session, selected: Selected, only: SequenceSet | None) -> None:
+    deleted = await _deleted(session, selected)
+    if only is not None:
+        named = set(uids_of_uids(only, selected.uids))
+        deleted = [uid for uid in deleted if uid in named]
+    if deleted:
+        await session.ask(actor.Expunge(selected.folder.id, tuple(deleted)))
+
+
+async def _deleted(session: Session, selected: Selected) -> list[int]:
+    """The UIDs of the messages that carry \\Deleted now, of those that the client knows."""
+    found: list[int] = []
+    for at in range(0, len(selected.uids), BATCH_MESSAGES):
+        with session.services.log.snapshot() as snapshot:
+            view = snapshot.view(session.target.account)
+            rows = rows_of(view, selected.folder.id, selected.uids[at : at + BATCH_MESSAGES])
+            found += [row.uid for row in rows if actor.DELETED in row.flags]
+        await asyncio.sleep(0)
+    return found
+
+
+async def close(session: Session, _: commands.Close) -> str:
+    """RFC 3501 6.4.2: expunges without a word, not after EXAMINE."""
+    if not session.mailbox.read_only:
+        await _expunge(session, session.mailbox, None)
+    session.deselect()
+    return "CLOSE completed"
+
+
+async def unselect(session: Session, _: commands.Unselect) -> str:
+    session.deselect()
+    return "UNSELECT completed"
+
+
+HANDLERS: dict[type, Handler] = {
+    commands.Fetch: fetch,
+    commands.Store: store,
+    commands.Search: search_messages,
+    commands.Copy: copy,
+    commands.Expunge: expunge,
+    commands.Close: close,
+    commands.Unselect: unselect,
+}

@@ -1,0 +1,280 @@
+"""The mailbox that a session has selected: which messages it knows by which number, and what it has yet to be told.
+
+Changes arrive from the log at any time and only wait here; numbers move solely in `announce`, which a session calls
+where RFC 3501 7.4.1 allows it. So a sequence number always means what the client was last told. Everything is keyed
+by UID, which is never used twice, and told at most once, so it does not matter where between two slices of the first
+scan a change fell.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from actors.mailbox import Change, Folder, Message, message, messages
+from nodes.imap import render
+
+if TYPE_CHECKING:
+    from eventlog.log import Applied, EventLog
+    from eventlog.views import View
+
+RECENT_MARKS = 100_000
+FLAG_TEXTS = 1000
+
+Callback = Callable[[list["Applied"]], None]
+
+
+class Watchers:
+    """Hands the log's changes to the sessions that look at the mailbox.
+
+    One subscription to everything, from before the first session on: a change that is being folded while a session
+    begins to watch is then either in the snapshot that the session takes next, or still comes here.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self._by_stream: dict[bytes, list[Callback]] = {}
+        self.close = log.subscribe(None, self._applied)
+
+    def watch(self, stream: bytes, callback: Callback) -> Callable[[], None]:
+        """Gives the function that ends it."""
+        callbacks = self._by_stream.setdefault(stream, [])
+        callbacks.append(callback)
+
+        def unwatch() -> None:
+            if callback in callbacks:
+                callbacks.remove(callback)
+            if not callbacks and self._by_stream.get(stream) is callbacks:
+                del self._by_stream[stream]
+
+        return unwatch
+
+    def _applied(self, items: list[Applied]) -> None:
+        if not self._by_stream:
+            return
+        for item in items:
+            for callback in tuple(self._by_stream.get(item.event.stream, ())):
+                callback([item])
+
+
+class RecentMarks:
+    """\\Recent, as far as one node can know: the first session on this node that is told of a message has it.
+
+    RFC 3501 2.3.2: where it can not be determined whether a session is the first (another node may have shown the
+    message, or this node has restarted), the message counts as recent.
+    """
+
+    def __init__(self) -> None:
+        self._marks: OrderedDict[bytes, int] = OrderedDict()
+
+    def mark(self, folder_id: bytes) -> int:
+        """The highest UID that a session was told of."""
+        return self._marks.get(folder_id, 0)
+
+    def claim(self, folder_id: bytes, uid: int) -> None:
+        """All up to `uid` have been told to a session that may have them as recent."""
+        self._marks[folder_id] = max(uid, self._marks.pop(folder_id, 0))
+        while len(self._marks) > RECENT_MARKS:
+            self._marks.popitem(last=False)
+
+
+class Selected:
+    """One selected mailbox of one session. `cause` tells the session's own changes from others'."""
+
+    def __init__(self, folder: Folder, read_only: bool, cause: str, marks: RecentMarks) -> None:
+        self.folder = folder
+        self.read_only = read_only
+        self.uids: array[int] = array("I")
+        self.first_unseen = 0  # sequence number, 0 for none
+        self.keywords: set[str] = set()
+        self.folder_changed = False  # the folder came under another name, or went: look before the next answer
+        self._cause = cause
+        self._marks = marks
+        self._recent: list[tuple[int, int]] = []  # UIDs above the first and up to the second, ascending
+        self._added: set[int] = set()
+        self._expunged: set[int] = set()
+        self._flags: dict[int, tuple[str, ...]] = {}
+        self._own_silent = False
+
+    # -- first scan
+
+    def take_rows(self, rows: Iterable[Message]) -> None:
+        """Messages of the first scan, in ascending order of UID; called slice by slice."""
+        flag_sets: set[tuple[str, ...]] = set()
+        for row in rows:
+            self.uids.append(row.uid)
+            if not self.first_unseen and "\\Seen" not in row.flags:
+                self.first_unseen = len(self.uids)
+            flag_sets.add(row.flags)
+        for flags in flag_sets:
+            self._learn(flags)
+
+    def settle(self) -> None:
+        """After the first scan: what changed meanwhile is part of it, and recent messages are this session's now."""
+        known = set(self._added).difference(self.uids)
+        if known or self._expunged:
+            self.uids = array("I", sorted(known.union(self.uids).difference(self._expunged)))
+        self._added.clear()
+        self._expunged.clear()
+        self._flags.clear()
+        self._take_recent()
+
+    def _take_recent(self) -> None:
+        """Messages that no session here was told of before are recent, and after SELECT this session's alone."""
+        mark = self._marks.mark(self.folder.id)
+        highest = self.uids[-1] if self.uids else 0
+        if highest <= mark:
+            return
+        if self._recent and self._recent[-1][1] >= mark:
+            self._recent[-1] = (self._recent[-1][0], highest)
+        else:
+            self._recent.append((mark, highest))
+        if not self.read_only:
+            self._marks.claim(self.folder.id, highest)
+
+    # -- what the log says
+
+    def applied(self, items: list[Applied]) -> bool:
+        """Notes changes; True when there is something to tell."""
+        told = False
+        for item in items:
+            if isinstance(item.result, list):
+                own = item.stamp.cause == self._cause
+                for change in item.result:
+                    if isinstance(change, Change) and change.folder == self.folder.id:
+                        self._note(change, own)
+                        told = True
+        return told
+
+    def _note(self, change: Change, own: bool) -> None:
+        match change.kind:
+            case "added":
+                self._added.add(change.uid)
+            case "expunged":
+                self._expunged.add(change.uid)
+            case "flags":
+                # A silent STORE is silent about what it did itself, not about what others did before it.
+                if not (own and self._own_silent and change.uid not in self._flags):
+                    self._flags[change.uid] = change.flags
+            case "folder":
+                self.folder_changed = True
+
+    def silence_own_flags(self, silent: bool) -> None:
+        """While `silent`, this session's own flag changes are not to be told (STORE FLAGS.SILENT)."""
+        self._own_silent = silent
+
+    # -- what the client is told
+
+    @property
+    def has_news(self) -> bool:
+        return bool(self._expunged or self._added or self._flags or self.folder_changed)
+
+    def announce(self, expunges: bool, with_uid: bool) -> list[bytes]:
+        """Untagged responses for what is waiting, EXPUNGE only where `expunges` allows it. Numbers move here."""
+        lines: list[bytes] = []
+        if expunges and self._expunged:
+            lines += self._announce_expunged()
+        if self._added:
+            lines += self._announce_added()
+        if self._flags:
+            lines += self._announce_flags(with_uid)
+        return lines
+
+    def _announce_expunged(self) -> list[bytes]:
+        """From the highest number down, so that no number moves before it was told."""
+        gone = self._expunged
+        self._added -= gone
+        numbers = [at + 1 for uid in gone if (at := self._index(uid)) is not None]
+        if numbers:
+            self.uids = array("I", (uid for uid in self.uids if uid not in gone))
+        for uid in gone:
+            self._flags.pop(uid, None)
+        self._expunged = set()
+        return [b"* %d EXPUNGE\r\n" % number for number in sorted(numbers, reverse=True)]
+
+    def _announce_added(self) -> list[bytes]:
+        """A message that came and went before it was told of is never told of."""
+        highest = self.uids[-1] if self.uids else 0
+        arrived = sorted(uid for uid in self._added - self._expunged if uid > highest)
+        self._expunged -= self._added.difference(self.uids)
+        self._added = set()
+        if not arrived:
+            return []
+        self.uids.extend(arrived)
+        self._take_recent()
+        return [b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(self.uids), self.recent_count)]
+
+    def _announce_flags(self, with_uid: bool) -> list[bytes]:
+        lines: list[bytes] = []
+        waiting, self._flags = self._flags, {}
+        for uid in sorted(waiting):
+            at = self._index(uid)
+            if at is None or uid in self._expunged:
+                continue
+            flags = waiting[uid]
+            if self._learn(flags):
+                lines.append(self.flags_line())
+            shown = render.flags(flags, self.is_recent(uid))
+            if with_uid:
+                lines.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (at + 1, uid, shown))
+            else:
+                lines.append(b"* %d FETCH (FLAGS %b)\r\n" % (at + 1, shown))
+        return lines
+
+    def flags_line(self) -> bytes:
+        """FLAGS (RFC 3501 7.2.6): the system flags and the keywords that were seen here."""
+        return b"* FLAGS " + render.flags((*_SYSTEM_FLAGS, *sorted(self.keywords))) + b"\r\n"
+
+    def _learn(self, flags: tuple[str, ...]) -> bool:
+        """Whether a keyword among them is new here."""
+        fresh = [flag for flag in flags if flag[:1] != "\\" and flag not in self.keywords]
+        if len(self.keywords) < FLAG_TEXTS:
+            self.keywords.update(fresh)
+            return bool(fresh)
+        return False
+
+    # -- questions
+
+    def _index(self, uid: int) -> int | None:
+        at = bisect_left(self.uids, uid)
+        return at if at < len(self.uids) and self.uids[at] == uid else None
+
+    def number(self, uid: int) -> int:
+        """The sequence number of a UID that the session knows."""
+        return bisect_left(self.uids, uid) + 1
+
+    def is_recent(self, uid: int) -> bool:
+        at = bisect_left(self._recent, uid, key=_above)
+        return at > 0 and uid <= self._recent[at - 1][1]
+
+    @property
+    def recent_count(self) -> int:
+        return sum(bisect_right(self.uids, last) - bisect_right(self.uids, above) for above, last in self._recent)
+
+
+def _above(span: tuple[int, int]) -> int:
+    return span[0]
+
+
+_SYSTEM_FLAGS = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
+PERMANENT_FLAGS = (*_SYSTEM_FLAGS, "\\*")
+
+
+def rows_of(view: View, folder_id: bytes, uids: array[int] | list[int]) -> Iterator[Message]:
+    """The rows of these UIDs (ascending) that are still there: in one sweep where they lie close, else one by one."""
+    if not uids:
+        return
+    if uids[-1] - uids[0] < 4 * len(uids):
+        at = 0
+        for row in messages(view, folder_id, uids[0], uids[-1]):
+            while uids[at] < row.uid:
+                at += 1
+            if uids[at] == row.uid:
+                yield row
+        return
+    for uid in uids:
+        found = message(view, folder_id, uid)
+        if found is not None:
+            yield found

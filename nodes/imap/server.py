@@ -1,0 +1,106 @@
+"""The IMAP listeners of a node: sockets, limits, and the tasks of the sessions.
+
+`imaps` speaks TLS from the first byte, `imap` offers STARTTLS. Opens no other socket than the one it is told to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from eventlog.log import EventLog
+from eventlog.record import new_id
+from nodes.config import ListenerKind, split_address
+from nodes.imap import folders, listing, login, messages
+from nodes.imap.connection import Connection
+from nodes.imap.errors import Farewell
+from nodes.imap.fetch import StructureCache
+from nodes.imap.selected import RecentMarks, Watchers
+from nodes.imap.session import TLS_HANDSHAKE_S, Held, Session, Shared
+
+if TYPE_CHECKING:
+    from nodes.services import Services
+
+_BACKLOG = 512
+_FAREWELL_S = 0.2
+
+# What the `imap` and the `imaps` listener of one node have in common.
+_NODE_WIDE: WeakKeyDictionary[EventLog, tuple[RecentMarks, StructureCache]] = WeakKeyDictionary()
+
+HANDLERS = {**login.HANDLERS, **folders.HANDLERS, **listing.HANDLERS, **messages.HANDLERS}
+
+
+class ImapListener:
+    """One listening socket and the sessions that came through it."""
+
+    def __init__(self, services: Services, kind: ListenerKind) -> None:
+        self._services = services
+        self._kind = kind
+        marks, structures = _NODE_WIDE.setdefault(services.log, (RecentMarks(), StructureCache()))
+        self._shared = Shared(services, kind, Watchers(services.log), marks, structures, HANDLERS, Held())
+        self._sessions: dict[asyncio.Task[None], Session] = {}
+        self._server: asyncio.Server | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port` as bound."""
+        assert self._server is not None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def open(self, address: str) -> None:
+        """Raises OSError when the address can not be bound."""
+        host, port = split_address(address)
+        tls = self._services.tls if self._kind == "imaps" else None
+        loop = asyncio.get_running_loop()
+        secure = tls is not None
+        handshake_s = TLS_HANDSHAKE_S if secure else None
+        self._server = await loop.create_server(
+            lambda: Connection(self._opened, secure),
+            host,
+            port,
+            ssl=tls,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=handshake_s,
+        )
+
+    async def stop(self, grace_s: float) -> None:
+        """Accepts no more; each session says BYE, after the command it is at if that ends within `grace_s`."""
+        if self._server is not None:
+            self._server.close()
+        for session in self._sessions.values():
+            session.stop()
+        tasks = list(self._sessions)
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(grace_s, _FAREWELL_S))
+        for task, session in list(self._sessions.items()):
+            session.connection.abort()
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        self._shared.watchers.close()
+
+    def _opened(self, connection: Connection) -> None:
+        if not self._services.connections.admit(connection.peer):
+            self._services.metrics.connection_refused(self._kind)
+            connection.write(Farewell("too many connections", "UNAVAILABLE").reply())
+            connection.close()
+            return
+        self._services.metrics.connection_opened(self._kind)
+        session = Session(self._shared, connection, new_id().hex())
+        task = asyncio.get_running_loop().create_task(session.run())
+        self._sessions[task] = session
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        session = self._sessions.pop(task)
+        self._services.connections.release(session.connection.peer)
+        self._services.metrics.connection_closed(self._kind)
+
+
+async def start(services: Services, kind: ListenerKind, address: str) -> ImapListener:
+    """Opens an `imap` or `imaps` listener. Raises OSError when the address can not be bound."""
+    listener = ImapListener(services, kind)
+    await listener.open(address)
+    return listener

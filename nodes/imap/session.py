@@ -1,0 +1,344 @@
+"""One client's session: takes commands as they arrive, has them carried out one after another, answers each.
+
+This module holds what all commands share: state, replies, writing through the actors, telling of changes. What each
+command does is in login.py, folders.py, listing.py and messages.py, found by the command's type in `COMMANDS`
+(server.py puts them together). A session touches its mailbox only in its own task; the log's changes merely wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from actors.errors import CommandRefused
+from actors.mailbox import folder
+from actors.runtime import Context, Done, NewBody
+from eventlog.errors import LogError
+from eventlog.record import By
+from nodes.imap import capability, commands
+from nodes.imap.connection import Connection, ConnectionLost
+from nodes.imap.cursor import Cursor
+from nodes.imap.errors import BadCommand, Farewell, Refusal, refusal_of
+from nodes.imap.fetch import MessageText, StructureCache
+from nodes.imap.framing import NEED_MORE, Continuation, Frame, Framer, Limits, Oversize
+from nodes.imap.grammar import read_command, read_tag
+from nodes.imap.selected import RecentMarks, Selected, Watchers
+from nodes.imap.states import State, is_legal, may_announce_expunges
+from nodes.security import may_send_password
+
+if TYPE_CHECKING:
+    from actors.directory import Target
+    from actors.kind import Command as ActorCommand
+    from nodes.config import ListenerKind
+    from nodes.services import Services
+
+STALLED_COMMAND_S = 300.0  # a client that stops in the middle of a command
+UNREAD_S = 120.0  # a client that does not read what it asked for
+TLS_HANDSHAKE_S = 30.0
+HELD_BYTES = 512 * 1024 * 1024
+STILL_HERE_S = 120.0  # how often an idling client is told something, for the sake of what stands in between
+KEPT_TEXT_S = 10.0  # how long a large message is kept for the client's next piece of it
+
+Handler = Callable[["Session", Any], Awaitable[str]]
+
+
+@dataclass
+class Held:
+    """Bytes of commands that are still arriving, all sessions of a listener together."""
+
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the sessions of one listener have in common."""
+
+    services: Services
+    kind: ListenerKind
+    watchers: Watchers
+    marks: RecentMarks
+    structures: StructureCache
+    handlers: dict[type, Handler]
+    held: Held
+
+
+class Session:
+    """`run` it once; it returns when the connection is over."""
+
+    def __init__(self, shared: Shared, connection: Connection, identity: str) -> None:
+        self.shared = shared
+        self.services = shared.services
+        self.connection = connection
+        self.cause = f"{shared.kind} session {identity}"
+        self.logger = shared.services.logger.bind(protocol=shared.kind, peer=connection.peer, session=identity)
+        limits = shared.services.config.limits
+        self.limits = limits
+        self.framer = Framer(Limits(limits.line_bytes, limits.literal_bytes, limits.message_bytes))
+        self.state = State.NOT_AUTHENTICATED
+        self.account: Target | None = None
+        self.selected: Selected | None = None
+        self.failed_logins = 0
+        self.last_text: tuple[bytes, MessageText] | None = None  # of a large message that is fetched in pieces
+        self.after_reply: Callable[[], Awaitable[None]] | None = None  # what a handler has done behind its reply
+        self._unwatch: Callable[[], None] | None = None
+        self._held_bytes = 0
+        self._bad_commands = 0
+        self._idling = False
+        self._busy = False
+        self._stopping = False
+        self._login_by_s = asyncio.get_running_loop().time() + limits.login_s
+
+    # -- its life
+
+    async def run(self) -> None:
+        try:
+            await self._converse()
+        except Farewell as farewell:
+            self.write(farewell.reply())
+        except ConnectionLost:
+            pass
+        except Exception:
+            self.logger.exception("imap session failed")
+            self.write(Farewell("internal error; the session ends", "SERVERBUG").reply())
+        finally:
+            self.deselect()
+            self.shared.held.bytes -= self._held_bytes
+            self.connection.close()
+
+    async def _converse(self) -> None:
+        self.write(b"* OK [CAPABILITY " + self.capabilities() + b"] ")
+        self.write(self.services.config.node.hostname.encode("ascii", "replace") + b" mailraft ready\r\n")
+        while self.state is not State.LOGOUT:
+            await self.drain()
+            step = self.framer.next_frame()
+            self._hold()
+            match step:
+                case Frame():
+                    self._busy = True
+                    await self._answer(step)
+                    self._busy = False
+                    await asyncio.sleep(0)  # whoever sends many commands at once takes turns with the others
+                case Continuation():
+                    self.write(b"+ OK\r\n")
+                case Oversize():
+                    self._answer_oversize(step)
+                case _:
+                    await self.receive(partial=self.framer.in_command)
+
+    def stop(self) -> None:
+        """The server stops: say BYE now, or as soon as the present command is done."""
+        self._stopping = True
+        self.connection.wake()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command is being carried out."""
+        return self._busy and not self._idling
+
+    # -- input and output
+
+    def write(self, data: bytes) -> None:
+        self.connection.write(data)
+
+    async def drain(self) -> None:
+        await self.connection.drain(UNREAD_S)
+
+    async def receive(self, partial: bool = False) -> None:
+        """Waits for bytes and gives them to the framer. Raises Farewell, ConnectionLost."""
+        await self.drain()
+        if self._stopping:
+            raise Farewell("the server is stopping")
+        patience_s = self._patience_s(partial)
+        if self.last_text is not None and not await self.connection.wait(min(KEPT_TEXT_S, patience_s)):
+            self.last_text = None
+        if not await self.connection.wait(patience_s):
+            raise Farewell("you were silent for too long")
+        if self._stopping:
+            raise Farewell("the server is stopping")
+        self._feed()
+
+    def _feed(self) -> None:
+        data = self.connection.take()
+        if not data and self.connection.ended:
+            raise ConnectionLost("the client has gone")
+        self.framer.feed(data)
+        self._hold()
+        if self.shared.held.bytes > HELD_BYTES and self._held_bytes > self.limits.literal_bytes:
+            raise Farewell("the server holds too many unfinished messages", "UNAVAILABLE")
+
+    def _hold(self) -> None:
+        """Counts what has arrived of this session's unfinished command."""
+        grown, self._held_bytes = self.framer.buffered - self._held_bytes, self.framer.buffered
+        self.shared.held.bytes += grown
+
+    def _patience_s(self, partial: bool) -> float:
+        if self.state is State.NOT_AUTHENTICATED:
+            return max(0.0, self._login_by_s - asyncio.get_running_loop().time())
+        return min(STALLED_COMMAND_S, self.limits.imap_idle_s) if partial else self.limits.imap_idle_s
+
+    async def line(self) -> bytes:
+        """One bare line of the client: a SASL response, or what ends IDLE. Raises Farewell, ConnectionLost."""
+        while True:
+            found = self.framer.next_line()
+            if isinstance(found, bytes):
+                return found
+            if isinstance(found, Oversize):
+                raise Farewell("line too long", "TOOBIG")
+            await self.receive()
+
+    # -- commands
+
+    async def _answer(self, frame: Frame) -> None:
+        tag = read_tag(frame.text)
+        if tag is None:
+            if frame.text.strip():
+                self.write(b"* BAD no tag\r\n")
+                self._count_bad()
+            return
+        self.last_text, kept = None, self.last_text
+        command: commands.Command | None = None
+        refused: Refusal | None = None
+        reply = b""
+        try:
+            command = read_command(Cursor(frame), tag)
+            if isinstance(command, commands.Fetch):
+                self.last_text = kept
+            if not is_legal(self.state, command):
+                raise BadCommand(f"not in the state {self.state.value!r}")
+            reply = b"OK " + (await self.shared.handlers[type(command)](self, command)).encode("ascii")
+        except Refusal as refusal:
+            refused, reply = refusal, refusal.reply()
+        if command is not None:
+            self.announce(command)
+        self.services.metrics.command(self.shared.kind, type(command).__name__.lower() if command else "other")
+        self.write(tag + b" " + reply + b"\r\n")
+        if isinstance(refused, BadCommand):
+            self._count_bad()
+        after, self.after_reply = self.after_reply, None
+        if after is not None:
+            await after()
+
+    def _answer_oversize(self, oversize: Oversize) -> None:
+        refusal = Refusal(oversize.text, oversize.code)
+        self.write(oversize.tag + b" " + refusal.reply() + b"\r\n")
+        self._count_bad()
+        if oversize.fatal:
+            raise Farewell(oversize.text, oversize.code)
+
+    def _count_bad(self) -> None:
+        self._bad_commands += 1
+        if self._bad_commands >= self.limits.errors:
+            raise Farewell("too many bad commands")
+
+    def capabilities(self) -> bytes:
+        if self.state is not State.NOT_AUTHENTICATED:
+            return capability.after_login(append_limit_bytes=self.limits.message_bytes)
+        start_tls = self.services.tls is not None and not self.connection.secure
+        return capability.before_login(start_tls=start_tls, password=self.password_may_come)
+
+    @property
+    def password_may_come(self) -> bool:
+        """Whether a password may be sent over this connection as it is."""
+        policy = self.services.config.auth.plaintext_without_tls
+        return may_send_password(policy, self.connection.peer, tls=self.connection.secure)
+
+    # -- the account and its mailbox
+
+    @property
+    def target(self) -> Target:
+        """The account that is logged in."""
+        assert self.account is not None
+        return self.account
+
+    @property
+    def mailbox(self) -> Selected:
+        """The selected mailbox."""
+        assert self.selected is not None
+        return self.selected
+
+    @property
+    def writable_mailbox(self) -> Selected:
+        """The selected mailbox; raises Refusal after EXAMINE."""
+        if self.mailbox.read_only:
+            raise Refusal("the mailbox is selected read-only", "CANNOT")
+        return self.mailbox
+
+    async def ask(self, command: ActorCommand, bodies: Sequence[NewBody] = (), timeout_s: float | None = None) -> Done:
+        """Has a change made; answered once it is folded here. Raises Refusal."""
+        origin = f"{self.shared.kind} {self.connection.peer}:{self.connection.peer_port}"
+        by = By("account", self.target.account, origin)
+        wait_s = timeout_s or self.services.config.raft.propose_timeout_s
+        context = Context(by, self.cause, self.target.tenant, wait_s)
+        try:
+            return await self.services.runtime.ask(self.target.account, command, context, bodies)
+        except (CommandRefused, LogError) as error:
+            raise refusal_of(error) from error
+
+    def select(self, selected: Selected) -> None:
+        """Begins to watch; the caller then scans, settles and answers."""
+        self.deselect()
+        self.selected = selected
+
+        def applied(items: list[Any]) -> None:
+            if selected.applied(items) and self._idling:
+                self.connection.wake()
+
+        self._unwatch = self.shared.watchers.watch(self.target.account, applied)
+
+    def deselect(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+        self._unwatch = None
+        self.selected = None
+        self.last_text = None
+        if self.state is State.SELECTED:
+            self.state = State.AUTHENTICATED
+
+    # -- untagged responses
+
+    def announce(self, command: commands.Command) -> None:
+        """Tells what changed, as far as this command allows it. Raises Farewell when the mailbox has gone."""
+        if self.state is State.SELECTED and self.selected is not None:
+            by_uid = getattr(command, "by_uid", False)
+            self._tell(self.selected, may_announce_expunges(command), with_uid=by_uid)
+
+    def _tell(self, selected: Selected, expunges: bool, with_uid: bool) -> None:
+        if selected.folder_changed:
+            with self.services.log.snapshot() as snapshot:
+                found = folder(snapshot.view(self.target.account), selected.folder.id)
+            if found is None:
+                raise Farewell("the selected mailbox was deleted")
+            selected.folder_changed = False
+        for line in selected.announce(expunges, with_uid):
+            self.write(line)
+
+    async def idle(self) -> bytes:
+        """IDLE (RFC 2177): tells of changes as they happen, until the client's next line, which it gives."""
+        self._idling = True
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self.limits.imap_idle_s
+        try:
+            while True:
+                if self.selected is not None:
+                    self._tell(self.selected, expunges=True, with_uid=False)
+                found = self.framer.next_line()
+                if isinstance(found, bytes):
+                    return found
+                if found is not NEED_MORE:
+                    raise Farewell("line too long", "TOOBIG")
+                await self.drain()
+                if self._stopping:
+                    raise Farewell("the server is stopping")
+                if self.selected is not None and self.selected.has_news:
+                    continue  # it came while the client was taking what came before
+                left_s = until_s - loop.time()
+                if not await self.connection.wait(max(0.0, min(left_s, STILL_HERE_S))):
+                    if left_s <= STILL_HERE_S:
+                        raise Farewell("you were silent for too long")
+                    self.write(b"* OK still here\r\n")
+                if self.connection.has_input or self.connection.ended:
+                    self._feed()
+        finally:
+            self._idling = False

@@ -1,0 +1,37 @@
+"""Which command is legal in which state (RFC 3501 3): a table; an illegal one is a lookup that misses."""
+
+from enum import Enum
+from typing import get_args
+
+from nodes.imap import commands
+from nodes.imap.commands import Command
+
+
+class State(Enum):
+    NOT_AUTHENTICATED = "not authenticated"
+    AUTHENTICATED = "authenticated"
+    SELECTED = "selected"
+    LOGOUT = "logout"
+
+
+_ALWAYS = frozenset(get_args(commands.AnyState))
+_AUTHENTICATED = _ALWAYS | frozenset(get_args(commands.Authenticated))
+
+LEGAL: dict[State, frozenset[type]] = {
+    State.NOT_AUTHENTICATED: _ALWAYS | frozenset(get_args(commands.NotAuthenticated)),
+    State.AUTHENTICATED: _AUTHENTICATED,
+    State.SELECTED: _AUTHENTICATED | frozenset(get_args(commands.Selected)),
+    State.LOGOUT: frozenset(),
+}
+
+# RFC 3501 7.4.1: no EXPUNGE response to these, or sequence numbers would be ambiguous. Their UID forms may have them.
+_NUMBERED = (commands.Fetch, commands.Store, commands.Search)
+
+
+def is_legal(state: State, command: Command) -> bool:
+    return type(command) in LEGAL[state]
+
+
+def may_announce_expunges(command: Command) -> bool:
+    """Whether untagged EXPUNGE responses may precede the tagged reply to this command."""
+    return not isinstance(command, _NUMBERED) or command.by_uid

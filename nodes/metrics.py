@@ -1,0 +1,96 @@
+"""What a node counts, in a Prometheus registry of its own (several nodes may share a test process).
+
+Labels come from small closed sets only (protocols, known commands, outcomes): never an address, a
+login or anything else that a client can choose.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+ROLES = ("leader", "follower", "candidate", "quarantined")
+_PROPOSE_BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """The node's metrics. A protocol label is the listener's kind: "smtp", "submission", "imaps" ..."""
+
+    def __init__(self, node: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.node = node
+        self.connections = Gauge(
+            "mailraft_open_connections", "Open client connections.", ["protocol"], registry=registry
+        )
+        self.connections_total = Counter(
+            "mailraft_connections_total",
+            "Client connections, by what became of them at the door.",
+            ["protocol", "outcome"],
+            registry=registry,
+        )
+        self.commands_total = Counter(
+            "mailraft_commands_total", "Client commands.", ["protocol", "command"], registry=registry
+        )
+        self.deliveries_total = Counter(
+            "mailraft_deliveries_total",
+            "Messages offered, by protocol and outcome (committed, refused, unknown).",
+            ["protocol", "outcome"],
+            registry=registry,
+        )
+        self.auth_failures_total = Counter(
+            "mailraft_auth_failures_total", "Logins that failed.", ["protocol"], registry=registry
+        )
+        self.propose_seconds = Histogram(
+            "mailraft_propose_seconds",
+            "Time from a command to its outcome, in seconds.",
+            ["outcome"],
+            buckets=_PROPOSE_BUCKETS_S,
+            registry=registry,
+        )
+        self.raft_role = Gauge("mailraft_raft_role", "1 for the role that the node has.", ["role"], registry=registry)
+        self.raft_term = Gauge("mailraft_raft_term", "Current Raft term.", registry=registry)
+        self.raft_commit = Gauge("mailraft_raft_commit", "Last position known to be committed.", registry=registry)
+        self.raft_applied = Gauge("mailraft_raft_applied", "Last position folded into the tables.", registry=registry)
+        self.fold_lag = Gauge("mailraft_fold_lag", "Committed positions that are not folded yet.", registry=registry)
+        self.disk_free_bytes = Gauge(
+            "mailraft_disk_free_bytes", "Free space of the database's disk, in bytes.", registry=registry
+        )
+        self.accepting_mail = Gauge(
+            "mailraft_accepting_mail", "1 while the node takes mail, 0 while it refuses it.", registry=registry
+        )
+        self.queue_items = Gauge("mailraft_queue_items", "Messages that wait to be sent elsewhere.", registry=registry)
+
+    def connection_opened(self, protocol: str) -> None:
+        """A client was let in."""
+        self.connections_total.labels(protocol, "accepted").inc()
+        self.connections.labels(protocol).inc()
+
+    def connection_refused(self, protocol: str) -> None:
+        """A client was one too many."""
+        self.connections_total.labels(protocol, "refused").inc()
+
+    def connection_closed(self, protocol: str) -> None:
+        """A client that was let in has gone."""
+        self.connections.labels(protocol).dec()
+
+    def command(self, protocol: str, name: str) -> None:
+        """A command was read; the caller gives "other" for one that it does not know."""
+        self.commands_total.labels(protocol, name).inc()
+
+    def delivery(self, protocol: str, outcome: str) -> None:
+        """A message was "committed", "refused" or its outcome is "unknown"."""
+        self.deliveries_total.labels(protocol, outcome).inc()
+
+    def auth_failure(self, protocol: str) -> None:
+        """A login failed."""
+        self.auth_failures_total.labels(protocol).inc()
+
+    def proposed(self, outcome: str, seconds: float) -> None:
+        """A write took `seconds` to be "committed", "rejected" or "unknown"."""
+        self.propose_seconds.labels(outcome).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """The text that a Prometheus server reads."""
+        return generate_latest(self.registry)

@@ -1,0 +1,98 @@
+"""Header blocks (RFC 5322 2.2) as byte ranges.
+
+Tolerant: lines may end in LF alone, a line without a colon belongs to no field, a header without an empty line runs to
+the end. Never raises on any input and never copies the message.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import islice
+from typing import NamedTuple
+
+# One field with its folded lines. Each step consumes a line, so matching is linear whatever the input.
+_LOGICAL_LINE = re.compile(rb"[^\n]+(?:\n[ \t][^\n]*)*\n?|\n")
+_FOLD = re.compile(rb"\r?\n")
+_UNSENDABLE = re.compile(rb"[\r\n\x00]")
+
+# A structured field longer than this is cut before it is interpreted (not where its bytes are handed out).
+FIELD_VALUE_LIMIT_BYTES = 262_144
+FIELDS_LIMIT = 10_000
+
+
+class Field(NamedTuple):
+    """One field; offsets into the message. `name` is in lower case."""
+
+    name: bytes
+    start: int
+    value: int
+    end: int
+
+
+def header_end(data: bytes, start: int, end: int) -> int:
+    """Offset of the body: the byte after the empty line, or `end` where there is none."""
+    if data.startswith(b"\r\n", start, end):
+        return start + 2
+    if data.startswith(b"\n", start, end):
+        return start + 1
+    # Two searches at memory speed instead of a pattern that stops at each line end.
+    crlf = data.find(b"\n\r\n", start, end)
+    lf = data.find(b"\n\n", start, end if crlf < 0 else crlf + 1)
+    if lf >= 0:
+        return lf + 2
+    return crlf + 3 if crlf >= 0 else end
+
+
+def fields(data: bytes, start: int, end: int) -> list[Field]:
+    """The first FIELDS_LIMIT fields between `start` and `end`, in order; lines without a colon are left out."""
+    return list(islice(_fields(data, start, end), FIELDS_LIMIT))
+
+
+def _fields(data: bytes, start: int, end: int) -> Iterator[Field]:
+    for line in _LOGICAL_LINE.finditer(data, start, end):
+        first, last = line.span()
+        colon = data.find(b":", first, last)
+        if colon < 0:
+            continue
+        name = data[first:colon].rstrip(b" \t").lower()
+        if name and b"\n" not in name:
+            yield Field(name, first, colon + 1, last)
+
+
+def selected_lines(data: bytes, start: int, end: int, names: frozenset[bytes], keep: bool) -> bytes:
+    """The lines of the fields in `names` (lower case), or with `keep` false of all others, unchanged and in order.
+
+    RFC 3501 6.4.5, HEADER.FIELDS and HEADER.FIELDS.NOT, without the empty line that ends them.
+    """
+    if keep:
+        return b"".join(_lines_of(names).findall(data[start:end]))
+    return b"".join([data[f.start : f.end] for f in _fields(data, start, end) if (f.name in names) is keep])
+
+
+@lru_cache(maxsize=512)
+def _lines_of(names: frozenset[bytes]) -> re.Pattern[bytes]:
+    """One pattern for all the fields wanted: clients ask for the same few of every message of a mailbox."""
+    either = b"|".join(re.escape(name) for name in sorted(names)) or rb"(?!)"
+    return re.compile(rb"^(?:" + either + rb")[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
+
+
+def unfold(value: bytes) -> bytes:
+    """A field's value on one line, without the white space around it (RFC 5322 2.2.3)."""
+    if b"\n" in value:
+        value = _FOLD.sub(b"", value)
+    if b"\r" in value or b"\x00" in value:
+        value = _UNSENDABLE.sub(b"", value)
+    return value.strip(b" \t")
+
+
+def value_of(data: bytes, field: Field) -> bytes:
+    """The unfolded value, cut at FIELD_VALUE_LIMIT_BYTES."""
+    return unfold(data[field.value : min(field.end, field.value + FIELD_VALUE_LIMIT_BYTES)])
+
+
+def first(data: bytes, among: Iterable[Field], name: bytes) -> bytes | None:
+    """The value of the first field called `name` (lower case), None where there is none."""
+    for field in among:
+        if field.name == name:
+            return value_of(data, field)
+    return None

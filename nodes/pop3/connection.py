@@ -1,0 +1,293 @@
+"""The shell around a POP3 session: it moves bytes, checks passwords, reads the maildrop and removes what QUIT removes.
+
+Messages go out in slices, and a client that does not read them is waited for, not buffered for. When a client
+vanishes or falls silent, nothing is removed (RFC 1939 3 and 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, assert_never
+
+from actors.errors import CommandRefused
+from actors.mailbox import Expunge
+from actors.passwords import Overloaded
+from actors.runtime import Context
+from eventlog.errors import LogError
+from eventlog.record import By
+from nodes.pop3 import multiline
+from nodes.pop3.loading import load_maildrop
+from nodes.pop3.maildrop import Entry
+from nodes.pop3.session import Close, Event, Limits, LogIn, Refused, Remove, Say, Send, Session, StartTls
+from nodes.security import TooManyFailures, may_send_password
+from nodes.smtp import sasl
+
+if TYPE_CHECKING:
+    from actors.directory import Target
+    from nodes.pop3.server import Pop3Listener
+
+HELD_INPUT_BYTES = 64 * 1024
+GREETING = b"+OK mailraft POP3 ready\r\n"
+TIMED_OUT = b"-ERR [SYS/TEMP] No command came in time\r\n"
+STOPPING = b"-ERR [SYS/TEMP] The server is stopping\r\n"
+TOO_MANY_CONNECTIONS = b"-ERR [SYS/TEMP] Too many connections\r\n"
+INTERNAL_ERROR = b"-ERR [SYS/TEMP] Internal error\r\n"
+
+
+class Gone(Exception):
+    """The client has closed the connection."""
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, listener: Pop3Listener) -> None:
+        self._listener = listener
+        self._services = listener.services
+        self._transport: Any = None
+        self._session: Session | None = None
+        self._input = bytearray()
+        self._news = asyncio.Event()  # input has come, or the client has gone
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._gone = False
+        self._stopping = False
+        self._failed_logins = 0
+        self._opened_s = listener.loop.time()
+        self._task: asyncio.Task[None] | None = None
+        self._at_rest = True
+        self.client = ""
+        self.origin = ""
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.client, self.origin = peer[0], f"{peer[0]}:{peer[1]}"
+        if not self._listener.admit(self):
+            transport.write(TOO_MANY_CONNECTIONS)  # type: ignore[attr-defined]
+            transport.close()
+            return
+        self._task = self._listener.loop.create_task(self._serve())
+
+    def data_received(self, data: bytes) -> None:
+        """Input is held until the session wants it."""
+        self._input += data
+        self._news.set()
+        if len(self._input) > HELD_INPUT_BYTES and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more: as if it had gone, once what it asked for is answered."""
+        self._gone = True
+        self._news.set()
+        return not self._is_secure()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client has gone."""
+        self._gone = True
+        self._news.set()
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than we write."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._writable.set()
+
+    # The conversation
+
+    async def _serve(self) -> None:
+        try:
+            await self._converse()
+        except (Gone, ConnectionError):
+            pass
+        except Exception:
+            self._services.logger.exception("pop3 session failed", origin=self.origin)
+            self._transport.write(INTERNAL_ERROR)
+        finally:
+            self._transport.close()
+            self._listener.release(self)
+
+    async def _converse(self) -> None:
+        limits = self._services.config.limits
+        policy = self._services.config.auth.plaintext_without_tls
+        session = self._session = Session(
+            Limits(limits.line_bytes, limits.errors),
+            secure=self._is_secure(),
+            offers_tls=self._listener.stls is not None,
+            may_log_in=may_send_password(policy, self.client, tls=self._is_secure()),
+        )
+        self._transport.write(GREETING)
+        while True:
+            event = session.next_event()
+            while event is not None:
+                self._at_rest = False
+                if isinstance(event, Close):
+                    await self._send(event.data)
+                    return
+                event = await self._perform(session, event) or session.next_event()
+            self._at_rest = True
+            if self._stopping:
+                self._transport.write(STOPPING)
+                return
+            if not await self._receive(session):
+                self._transport.write(TIMED_OUT)
+                return
+
+    async def _receive(self, session: Session) -> bool:
+        """Waits for input and gives it to the session; False when none came in time. Raises Gone."""
+        while not self._input:
+            if self._gone:
+                raise Gone
+            self._news.clear()
+            try:
+                async with asyncio.timeout(self._patience_s(session)):
+                    await self._news.wait()
+            except TimeoutError:
+                return False
+            if self._stopping:
+                return True
+        session.feed(bytes(self._input))
+        self._input.clear()
+        if not self._transport.is_closing() and not self._transport.is_reading():
+            self._transport.resume_reading()
+        return True
+
+    def _patience_s(self, session: Session) -> float:
+        limits = self._services.config.limits
+        if session.is_logged_in:
+            return limits.pop3_idle_s
+        return max(0.0, self._opened_s + limits.login_s - self._listener.loop.time())
+
+    async def _perform(self, session: Session, event: Event) -> Event | None:
+        match event:
+            case Say(data):
+                await self._send(data)
+                return None
+            case Send(entry, lines):
+                return await self._send_message(session, entry, lines)
+            case LogIn(credentials):
+                return await self._log_in(session, credentials)
+            case StartTls(data):
+                await self._start_tls(session, data)
+                return None
+            case Remove(uids):
+                return session.removed(await self._remove(session, uids))
+            case Close():
+                return event
+            case _:
+                assert_never(event)
+
+    def stop(self) -> None:
+        """Close once nothing is under way; no deletion is carried out."""
+        self._stopping = True
+        if self._at_rest:
+            self._news.set()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._task is not None:
+            self._task.cancel()
+        self._transport.abort()
+
+    # What the session asks for
+
+    async def _send(self, data: bytes) -> None:
+        """Writes, then waits while the client does not read. Raises Gone."""
+        self._transport.write(data)
+        if not self._writable.is_set():
+            try:
+                async with asyncio.timeout(self._services.config.limits.pop3_idle_s):
+                    await self._writable.wait()
+            except TimeoutError:
+                raise Gone from None
+        if self._transport.is_closing():
+            raise Gone
+
+    async def _send_message(self, session: Session, entry: Entry, lines: int | None) -> Event | None:
+        with self._services.log.snapshot() as snapshot:
+            body = snapshot.body(session.maildrop.tenant, entry.digest)
+        if body is None:
+            return Say(Refused("The message is no longer there", "SYS/PERM").answer)
+        parts = (entry.trace, body)
+        if lines is None:
+            await self._send(f"+OK {entry.size} octets\r\n".encode())
+        else:
+            parts = (b"", multiline.top(entry.trace + body, lines))
+            await self._send(b"+OK Top follows\r\n")
+        for piece in multiline.stuffed(*parts):
+            await self._send(piece)
+        return None
+
+    async def _log_in(self, session: Session, credentials: sasl.Credentials) -> Event:
+        guard = self._services.login_guard
+        try:
+            await guard.attempt(self.client, credentials.login)
+            target = await self._check(credentials)
+        except TooManyFailures:
+            return session.not_logged_in("Too many wrong passwords, try again later", "AUTH")
+        except Overloaded:
+            return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP")
+        if target is None:
+            return self._wrong_password(session, guard.failed(self.client, credentials.login))
+        guard.succeeded(self.client, credentials.login)
+        maildrop = await load_maildrop(self._services.log, target)
+        if maildrop is None:
+            return session.not_logged_in("The mailbox is closed", "SYS/PERM")
+        return session.logged_in(maildrop)
+
+    async def _check(self, credentials: sasl.Credentials) -> Target | None:
+        if not sasl.may_act_as(credentials):
+            return None
+        return await self._services.directory.authenticate(credentials.login, credentials.password)
+
+    def _wrong_password(self, session: Session, close: bool) -> Event:
+        self._services.metrics.auth_failure(self._listener.kind)
+        self._services.logger.info("login failed", protocol=self._listener.kind, client=self.client)
+        self._failed_logins += 1
+        answer = session.not_logged_in("Wrong name or password", "AUTH")
+        if close or self._failed_logins >= self._services.config.limits.auth_failures:
+            return Close(answer.data) if isinstance(answer, Say | Close) else answer
+        return answer
+
+    async def _start_tls(self, session: Session, answer: bytes) -> None:
+        """Input that came in clear is thrown away (RFC 2595 4). Raises Gone when the handshake fails."""
+        assert self._listener.stls is not None
+        if self._transport.is_reading():
+            self._transport.pause_reading()
+        self._input.clear()
+        await self._send(answer)
+        try:
+            transport = await self._listener.loop.start_tls(
+                self._transport, self, self._listener.stls, server_side=True, ssl_handshake_timeout=30.0
+            )
+        except (OSError, TimeoutError):
+            raise Gone from None
+        if transport is None:
+            raise Gone
+        self._transport = transport
+        session.tls_started()
+
+    async def _remove(self, session: Session, uids: tuple[int, ...]) -> bool:
+        maildrop = session.maildrop
+        context = Context(
+            By("account", maildrop.account, f"{self._listener.kind} {self.origin}"),
+            f"{self._listener.kind} quit",
+            maildrop.tenant,
+            self._services.config.raft.propose_timeout_s,
+        )
+        try:
+            command = Expunge(maildrop.folder_id, uids, force=True)
+            await self._services.runtime.ask(maildrop.account, command, context)
+        except (CommandRefused, LogError):
+            return False
+        return True
+
+    def _is_secure(self) -> bool:
+        return self._transport.get_extra_info("sslcontext") is not None

@@ -1,0 +1,79 @@
+"""A maildrop: INBOX as it was at log-in, numbered from 1 (RFC 1939 3), with the session's own marks for deletion.
+
+It is a list in memory, so what others deliver or expunge meanwhile does not move a number. Nothing is removed here:
+`marked` is what QUIT asks to be removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One message; `size` and what is sent are trace lines and body together."""
+
+    uid: int
+    id: bytes
+    digest: bytes
+    size: int
+    trace: bytes
+
+
+class NoSuchEntry(Exception):
+    """No message has this number, or it is marked as deleted."""
+
+
+class Maildrop:
+    """The messages of one session, in UID order."""
+
+    def __init__(self, tenant: bytes, account: bytes, folder_id: bytes, entries: list[Entry]) -> None:
+        self.tenant = tenant
+        self.account = account
+        self.folder_id = folder_id
+        self._entries = entries
+        self._marked: set[int] = set()
+        self._unique_ids = _unique_ids(entries)
+
+    def entry(self, number: int) -> Entry:
+        """Raises NoSuchEntry."""
+        if not 1 <= number <= len(self._entries) or number in self._marked:
+            raise NoSuchEntry(number)
+        return self._entries[number - 1]
+
+    def unique_id(self, number: int) -> str:
+        """The same in every session for the same message (RFC 1939 7). Raises NoSuchEntry."""
+        self.entry(number)
+        return self._unique_ids[number - 1]
+
+    def present(self) -> Iterator[tuple[int, Entry]]:
+        """Number and message of all that are not marked."""
+        return ((number, entry) for number, entry in enumerate(self._entries, 1) if number not in self._marked)
+
+    def total(self) -> tuple[int, int]:
+        """Messages and octets that are not marked."""
+        sizes = [entry.size for _, entry in self.present()]
+        return len(sizes), sum(sizes)
+
+    def mark(self, number: int) -> None:
+        """DELE. Raises NoSuchEntry."""
+        self.entry(number)
+        self._marked.add(number)
+
+    def unmark_all(self) -> None:
+        """RSET."""
+        self._marked.clear()
+
+    def marked(self) -> tuple[int, ...]:
+        """The UIDs of marked messages."""
+        return tuple(self._entries[number - 1].uid for number in sorted(self._marked))
+
+
+def _unique_ids(entries: list[Entry]) -> list[str]:
+    """The message id; a copy of a message inside INBOX has the same, so it gets its UID added."""
+    seen: set[bytes] = set()
+    found = []
+    for entry in entries:
+        found.append(f"{entry.id.hex()}-{entry.uid}" if entry.id in seen else entry.id.hex())
+        seen.add(entry.id)
+    return found

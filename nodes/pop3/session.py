@@ -1,0 +1,332 @@
+"""POP3 without I/O: bytes in, events out (RFC 1939; CAPA RFC 2449; STLS RFC 2595; AUTH RFC 5034).
+
+`feed` takes bytes; `next_event` gives what to do next, or None when more bytes are needed. After LogIn, StartTls and
+Remove the session waits until it is told how that ended. It keeps no password and reads no table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nodes.pop3.maildrop import Entry, Maildrop, NoSuchEntry
+from nodes.pop3.states import KNOWN, LEGAL, State
+from nodes.smtp import sasl
+
+
+class Limits(NamedTuple):
+    """What a client may do before it is refused."""
+
+    line_bytes: int
+    errors: int
+
+
+class Say(NamedTuple):
+    """Send this."""
+
+    data: bytes
+
+
+class LogIn(NamedTuple):
+    """Check these and answer with `logged_in` or `not_logged_in`."""
+
+    credentials: sasl.Credentials
+
+
+class StartTls(NamedTuple):
+    """Send `data`, then do the handshake, then call `tls_started`."""
+
+    data: bytes
+
+
+class Send(NamedTuple):
+    """Send a message as a multi-line answer, the whole of it or only `lines` lines of its body."""
+
+    entry: Entry
+    lines: int | None
+
+
+class Remove(NamedTuple):
+    """Remove these UIDs for good and answer with `removed`."""
+
+    uids: tuple[int, ...]
+
+
+class Close(NamedTuple):
+    """Send this and close."""
+
+    data: bytes
+
+
+Event = Say | LogIn | StartTls | Send | Remove | Close
+
+
+class Refused(Exception):
+    """A command that gets -ERR; `code` is a response code (RFC 2449 8, RFC 3206)."""
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.answer = f"-ERR [{code}] {text}\r\n".encode() if code else f"-ERR {text}\r\n".encode()
+
+
+def ok(text: str) -> Say:
+    """A positive status line."""
+    return Say(f"+OK {text}\r\n".encode())
+
+
+def listing(title: str, lines: list[str]) -> Say:
+    """A positive multi-line answer."""
+    return Say("".join(f"{line}\r\n" for line in [f"+OK {title}", *lines, "."]).encode())
+
+
+class Session:
+    """One client. `may_log_in`: a password may come now, over TLS or by policy."""
+
+    def __init__(self, limits: Limits, *, secure: bool, offers_tls: bool, may_log_in: bool) -> None:
+        self._limits = limits
+        self._secure = secure
+        self._offers_tls = offers_tls
+        self._may_log_in = may_log_in
+        self._input = bytearray()
+        self._skipping = False
+        self._errors = 0
+        self._login = ""
+        self._maildrop: Maildrop | None = None
+        self.state = State.AUTHORIZATION
+
+    @property
+    def is_logged_in(self) -> bool:
+        """Whether the maildrop is open."""
+        return self._maildrop is not None
+
+    @property
+    def maildrop(self) -> Maildrop:
+        """The open maildrop."""
+        assert self._maildrop is not None
+        return self._maildrop
+
+    def feed(self, data: bytes) -> None:
+        """Takes bytes from the client."""
+        self._input += data
+
+    def next_event(self) -> Event | None:
+        """What to do next; None when more bytes are needed, or while the session waits to be told."""
+        if self.state in (State.WAITING, State.CLOSED):
+            return None
+        end = self._input.find(b"\n")
+        if end < 0:
+            if len(self._input) > self._limits.line_bytes:
+                self._skipping = True
+                self._input.clear()
+            return None
+        line = bytes(self._input[:end]).rstrip(b"\r")
+        del self._input[: end + 1]
+        too_long = self._skipping or len(line) > self._limits.line_bytes
+        self._skipping = False
+        try:
+            return self._too_long() if too_long else self._take(line)
+        except Refused as refused:
+            return self._refuse(refused.answer)
+
+    # What the shell tells
+
+    def logged_in(self, maildrop: Maildrop) -> Event:
+        """The password was right and this is what it opens."""
+        self._maildrop = maildrop
+        self.state = State.TRANSACTION
+        messages, octets = maildrop.total()
+        return ok(f"{messages} messages ({octets} octets)")
+
+    def not_logged_in(self, text: str, code: str) -> Event:
+        """The password was wrong, or can not be checked now."""
+        self.state = State.AUTHORIZATION
+        return self._refuse(Refused(text, code).answer)
+
+    def tls_started(self) -> None:
+        """What the client sent in clear after STLS is thrown away (RFC 2595 4)."""
+        self._input.clear()
+        self._secure = self._may_log_in = True
+        self.state = State.AUTHORIZATION
+
+    def removed(self, done: bool) -> Event:
+        """How the removal at QUIT ended."""
+        if done:
+            return self._close(b"+OK Bye\r\n")
+        return self._close(b"-ERR [SYS/TEMP] The marked messages may not have been removed\r\n")
+
+    # Lines
+
+    def _take(self, line: bytes) -> Event:
+        if self.state is State.SASL:
+            self.state = State.AUTHORIZATION
+            return self._check_plain(line)
+        verb, _, argument = line.partition(b" ")
+        verb = verb.upper()
+        if verb not in KNOWN:
+            raise Refused("Unknown command")
+        if verb not in LEGAL[self.state]:
+            raise Refused("Not in this state")
+        if self.state is State.NAMED and verb != b"CAPA":
+            self.state = State.AUTHORIZATION
+        return COMMANDS[verb](self, argument)
+
+    def _too_long(self) -> Event:
+        if self.state is State.SASL:
+            self.state = State.AUTHORIZATION
+        raise Refused("Line too long")
+
+    def _refuse(self, answer: bytes) -> Event:
+        self._errors += 1
+        if self._errors >= self._limits.errors:
+            return self._close(answer + b"-ERR Too many errors\r\n")
+        return Say(answer)
+
+    def _close(self, answer: bytes) -> Close:
+        self.state = State.CLOSED
+        return Close(answer)
+
+    # Authorization
+
+    def _capa(self, argument: bytes) -> Event:
+        names = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "IMPLEMENTATION mailraft"]
+        if self._may_log_in:
+            names += ["USER", "SASL PLAIN"]
+        if self._offers_tls and not self._secure and not self.is_logged_in:
+            names.append("STLS")
+        return listing("Capabilities follow", names)
+
+    def _user(self, argument: bytes) -> Event:
+        self._check_may_log_in()
+        if not argument.strip():
+            raise Refused("USER needs a name")
+        self._login = _text(argument.strip())
+        self.state = State.NAMED
+        return ok("Send PASS")
+
+    def _pass(self, argument: bytes) -> Event:
+        if not argument:
+            raise Refused("PASS needs a password")
+        self.state = State.WAITING
+        return LogIn(sasl.Credentials(self._login, _text(argument)))
+
+    def _auth(self, argument: bytes) -> Event:
+        mechanism, _, initial = argument.strip().partition(b" ")
+        if not mechanism:
+            return listing("Mechanisms follow", ["PLAIN"])
+        if mechanism.upper() != b"PLAIN":
+            raise Refused("Mechanism not supported")
+        self._check_may_log_in()
+        if initial:
+            return self._check_plain(initial.strip())
+        self.state = State.SASL
+        return Say(b"+ \r\n")
+
+    def _check_plain(self, response: bytes) -> Event:
+        if response == b"*":
+            raise Refused("Cancelled")
+        try:
+            credentials = sasl.plain(sasl.decode_response(response))
+        except sasl.Malformed:
+            raise Refused("Not a PLAIN response in base64") from None
+        self.state = State.WAITING
+        return LogIn(credentials)
+
+    def _check_may_log_in(self) -> None:
+        if not self._may_log_in:
+            raise Refused("A password may not come in clear: send STLS first")
+
+    def _stls(self, argument: bytes) -> Event:
+        if self._secure or not self._offers_tls:
+            raise Refused("TLS is active already" if self._secure else "TLS is not available")
+        self.state = State.WAITING
+        return StartTls(b"+OK Begin TLS\r\n")
+
+    # Transaction
+
+    def _stat(self, argument: bytes) -> Event:
+        messages, octets = self.maildrop.total()
+        return ok(f"{messages} {octets}")
+
+    def _list(self, argument: bytes) -> Event:
+        if argument.strip():
+            number, entry = self._named_entry(argument)
+            return ok(f"{number} {entry.size}")
+        messages, octets = self.maildrop.total()
+        lines = [f"{number} {entry.size}" for number, entry in self.maildrop.present()]
+        return listing(f"{messages} messages ({octets} octets)", lines)
+
+    def _uidl(self, argument: bytes) -> Event:
+        maildrop = self.maildrop
+        if argument.strip():
+            number, _ = self._named_entry(argument)
+            return ok(f"{number} {maildrop.unique_id(number)}")
+        return listing(
+            "Unique ids follow", [f"{number} {maildrop.unique_id(number)}" for number, _ in maildrop.present()]
+        )
+
+    def _retr(self, argument: bytes) -> Event:
+        return Send(self._named_entry(argument)[1], None)
+
+    def _top(self, argument: bytes) -> Event:
+        words = argument.split()
+        if len(words) != 2:
+            raise Refused("TOP needs a message and a number of lines")
+        return Send(self._named_entry(words[0])[1], _number(words[1]))
+
+    def _dele(self, argument: bytes) -> Event:
+        number, _ = self._named_entry(argument)
+        self.maildrop.mark(number)
+        return ok(f"Message {number} is marked as deleted")
+
+    def _rset(self, argument: bytes) -> Event:
+        self.maildrop.unmark_all()
+        messages, octets = self.maildrop.total()
+        return ok(f"{messages} messages ({octets} octets)")
+
+    def _noop(self, argument: bytes) -> Event:
+        return ok("Ok")
+
+    def _quit(self, argument: bytes) -> Event:
+        uids = self._maildrop.marked() if self._maildrop is not None else ()
+        if not uids:
+            return self._close(b"+OK Bye\r\n")
+        self.state = State.WAITING
+        return Remove(uids)
+
+    def _named_entry(self, argument: bytes) -> tuple[int, Entry]:
+        number = _number(argument.strip())
+        try:
+            return number, self.maildrop.entry(number)
+        except NoSuchEntry:
+            raise Refused("No such message") from None
+
+
+def _number(word: bytes) -> int:
+    if not word.isdigit() or len(word) > 10:
+        raise Refused("That is not a number")
+    return int(word)
+
+
+def _text(octets: bytes) -> str:
+    try:
+        return sasl.text(octets)
+    except sasl.Malformed:
+        raise Refused("That is not UTF-8") from None
+
+
+COMMANDS: dict[bytes, Callable[[Session, bytes], Event]] = {
+    b"CAPA": Session._capa,
+    b"USER": Session._user,
+    b"PASS": Session._pass,
+    b"AUTH": Session._auth,
+    b"STLS": Session._stls,
+    b"STAT": Session._stat,
+    b"LIST": Session._list,
+    b"UIDL": Session._uidl,
+    b"RETR": Session._retr,
+    b"TOP": Session._top,
+    b"DELE": Session._dele,
+    b"RSET": Session._rset,
+    b"NOOP": Session._noop,
+    b"QUIT": Session._quit,
+}

@@ -1,0 +1,331 @@
+"""The life of one node: check the database, open the log, start the front ends, wait, stop in order.
+
+Whatever prevents a start is said in one sentence that names the key to change. A damaged database never
+joins its cell: the node then answers only /healthz and the admin status, with the role "quarantined".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import errno
+import gc
+import os
+import signal
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import lmdb
+import uvloop
+from aiohttp import web
+
+from actors.directory import Directory
+from actors.registry import fold_event
+from actors.runtime import Runtime
+from eventlog.check import check_database
+from eventlog.errors import DamagedDatabase, Rejected
+from eventlog.log import Committed, EventLog, LogConfig
+from eventlog.record import Record
+from nodes import imap, logs, pop3, smtp, tls
+from nodes.config import LISTENERS, ListenerKind, NodeConfig
+from nodes.files import Locked, lock, write_atomically
+from nodes.http import admin, public
+from nodes.http import listener as http_listener
+from nodes.metrics import Metrics
+from nodes.security import ConnectionLimit, LoginGuard
+from nodes.services import Listener, Logger, Services, StartListener
+from nodes.state import NodeState
+
+CLUSTER_KEY_BYTES = 32
+EXPIRY_WARNING_DAYS = 30
+GC_THRESHOLDS = (20_000, 20, 50)
+STOP_MARGIN_S = 10.0  # beyond node.stop_grace_s; a node that takes longer is ended by the kernel
+
+FRONT_ENDS: dict[ListenerKind, StartListener] = {
+    "smtp": smtp.start,
+    "submission": smtp.start,
+    "submissions": smtp.start,
+    "lmtp": smtp.start,
+    "imap": imap.start,
+    "imaps": imap.start,
+    "pop3": pop3.start,
+    "pop3s": pop3.start,
+}
+
+
+class StartError(Exception):
+    """The node can not start; the text says why and `hint` what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def serve(config: NodeConfig) -> None:
+    """Runs the node until SIGTERM or SIGINT. Raises StartError."""
+    logs.configure(config.log)
+    sys.setswitchinterval(config.node.switch_interval_ms / 1000)
+    # the program itself is never garbage, and a node makes and drops many small objects that form no cycles
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    with _only_one(config), _pid_file(config):
+        uvloop.run(_serve(config))
+
+
+async def _serve(config: NodeConfig) -> None:
+    node = Node(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop.set)
+    loop.add_signal_handler(signal.SIGHUP, node.renew_certificates)
+    async with node.running():
+        await node.stop.wait()
+        # the default action of SIGALRM ends the process: a stop that hangs still ends
+        signal.setitimer(signal.ITIMER_REAL, config.node.stop_grace_s + STOP_MARGIN_S)
+    if node.fatal is not None:
+        raise StartError(f"the log stopped: {node.fatal}", "read the node's log; the other nodes have what it had")
+
+
+class MeasuredLog(EventLog):
+    """The event log, with the time that each write took."""
+
+    metrics: Metrics
+
+    async def propose(self, record: Record, bodies: Sequence[bytes] = (), timeout_s: float = 8.0) -> Committed:
+        started_s = time.perf_counter()
+        outcome = "unknown"
+        try:
+            committed = await super().propose(record, bodies, timeout_s)
+            outcome = "committed"
+            return committed
+        except Rejected:
+            outcome = "rejected"
+            raise
+        finally:
+            self.metrics.proposed(outcome, time.perf_counter() - started_s)
+
+
+class Node:
+    """One node. `async with node.running()` is its life; `stop` is set when that should end."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._logger: Logger = logs.logger(config.node.name)
+        self._contexts: list[tuple[ssl.SSLContext, Path, Path]] = []
+        self._listeners: list[Listener] = []
+        self.state = NodeState(config, Metrics(config.node.name))
+        self.stop = asyncio.Event()
+        self.fatal: BaseException | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[NodeState]:
+        """Started inside the block, stopped after it. Raises StartError."""
+        async with AsyncExitStack() as stack:
+            await self._start_http(stack)  # first, so that one can ask what the node is doing
+            reason = await asyncio.to_thread(check_database, self._config.node.data_dir)
+            if reason is not None:
+                self._quarantine(reason)
+            else:
+                await self._start(stack)
+            yield self.state
+            self.state.phase = "stopping"
+            self._logger.info("stopping")
+        self._logger.info("stopped")
+
+    def renew_certificates(self) -> None:
+        """Reads the certificates again (SIGHUP): connections from now on use them, those that are open stay."""
+        try:
+            for context, certificate, key in self._contexts:
+                context.load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            self._logger.error("certificates not renewed", error=str(error))
+            return
+        self._logger.info("certificates renewed")
+        self._warn_of_expiry()
+
+    def _quarantine(self, reason: str) -> None:
+        self.state.phase, self.state.quarantine_reason = "quarantined", reason
+        self._logger.error("quarantined: the database is damaged, so this node joins nothing", reason=reason)
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        config = self._config
+        log = await self._open_log(stack)
+        self.state.log = log
+        runtime = Runtime(log)
+        stack.push_async_callback(runtime.stop)
+        directory = Directory(log, runtime, read_cluster_key(config.secrets.cluster_key_file))
+        stack.push_async_callback(directory.stop)
+        services = Services(
+            config=config,
+            log=log,
+            runtime=runtime,
+            directory=directory,
+            metrics=self.state.metrics,
+            logger=self._logger,
+            tls=self._kept(
+                tls.server_context(config.tls),
+                config.tls.server_certificate or config.tls.certificate,
+                config.tls.server_key or config.tls.key,
+            ),
+            login_guard=LoginGuard(config.limits),
+            connections=ConnectionLimit(config.limits),
+        )
+        stack.push_async_callback(self._stop_front_ends)
+        for kind in LISTENERS:
+            await self._start_front_end(services, kind, getattr(config.listen, kind))
+        self.state.services = services
+        self.state.phase = "serving"
+        self._logger.info("serving", pid=os.getpid(), **self.state.endpoints)
+        self._warn_of_expiry()
+
+    async def _open_log(self, stack: AsyncExitStack) -> EventLog:
+        config = self._config
+        contexts = tls.raft_contexts(config)
+        for context in contexts:
+            self._kept(context, config.tls.certificate, config.tls.key)
+        try:
+            log = MeasuredLog.open(
+                log_config(config),
+                evolve=fold_event,
+                server_ssl=contexts[0],
+                client_ssl=contexts[1],
+                peer_name=lambda peer: tls.peer_node_name(peer, config.node.cluster_id),
+                on_fatal=self._end,
+            )
+        except DamagedDatabase as error:
+            raise StartError(str(error), "another node.data_dir: the other nodes bring it up to date") from None
+        except lmdb.Error as error:
+            raise StartError(f"node.data_dir = {config.node.data_dir}: can not be opened: {error}") from None
+        assert isinstance(log, MeasuredLog)
+        log.metrics = self.state.metrics
+        stack.push_async_callback(log.stop)
+        try:
+            await log.start()
+        except OSError as error:
+            raise _can_not_listen("raft.listen", config.raft.listen, error) from None
+        return log
+
+    def _end(self, error: BaseException) -> None:
+        self._logger.error("the log can not go on; the node ends", error=str(error))
+        self.fatal = error
+        self.stop.set()
+
+    async def _start_http(self, stack: AsyncExitStack) -> None:
+        listen = self._config.listen
+        admin_tls = self._kept(tls.admin_context(self._config.tls), self._config.tls.certificate, self._config.tls.key)
+        applications: list[tuple[str, str, web.Application, ssl.SSLContext | None]] = [
+            ("http", listen.http, public.application(self.state), None),
+            ("admin", listen.admin, admin.application(self.state, self._logger), admin_tls),
+        ]
+        for key, address, app, context in applications:
+            if not address:
+                continue
+            try:
+                started = await http_listener.start(app, address, context)
+            except OSError as error:
+                raise _can_not_listen(f"listen.{key}", address, error) from None
+            stack.push_async_callback(started.stop, 1.0)
+            self.state.endpoints[key] = started.address
+
+    async def _start_front_end(self, services: Services, kind: ListenerKind, address: str) -> None:
+        if not address:
+            return
+        try:
+            listener = await FRONT_ENDS[kind](services, kind, address)
+        except OSError as error:
+            raise _can_not_listen(f"listen.{kind}", address, error) from None
+        self._listeners.append(listener)
+        self.state.endpoints[kind] = listener.address
+
+    async def _stop_front_ends(self) -> None:
+        """All at once: the grace is for the whole node."""
+        grace_s = self._config.node.stop_grace_s
+        ended = await asyncio.gather(*(one.stop(grace_s) for one in self._listeners), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                self._logger.error("a front end did not stop well", error=repr(error))
+
+    def _kept(self, context: ssl.SSLContext, certificate: Path, key: Path) -> ssl.SSLContext:
+        self._contexts.append((context, certificate, key))
+        return context
+
+    def _warn_of_expiry(self) -> None:
+        now = datetime.datetime.now(datetime.UTC)
+        for path in sorted({certificate for _, certificate, _ in self._contexts}):
+            left = tls.days_left(path, now)
+            if left < EXPIRY_WARNING_DAYS:
+                self._logger.warning(
+                    "a certificate expires soon: mailraft cluster renew DIR", file=str(path), days=left
+                )
+
+
+def log_config(config: NodeConfig) -> LogConfig:
+    """What the event log needs of the configuration."""
+    shortest_ms, longest_ms = config.raft.election_timeout_ms
+    return LogConfig(
+        name=config.node.name,
+        data_dir=config.node.data_dir,
+        peers=config.raft.peers,
+        listen=config.raft.listen,
+        election_timeout_s=(shortest_ms / 1000, longest_ms / 1000),
+        heartbeat_s=config.raft.heartbeat_ms / 1000,
+        map_size_bytes=config.storage.map_size_bytes,
+        reserve_bytes=config.storage.reserve_bytes,
+    )
+
+
+def read_cluster_key(path: Path) -> bytes:
+    """The 32 bytes that a file holds in hexadecimal. Raises StartError, never showing what it holds."""
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError):
+        key = b""
+    if len(key) != CLUSTER_KEY_BYTES:
+        hint = "the file that `mailraft cluster init` wrote; it is the same on every node"
+        raise StartError(f"secrets.cluster_key_file: must hold {CLUSTER_KEY_BYTES} bytes in hexadecimal", hint)
+    return key
+
+
+@contextmanager
+def _only_one(config: NodeConfig) -> Iterator[None]:
+    """Two processes on one database would be one node that votes twice."""
+    folder = config.node.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = lock(folder / "node.lock")
+    except Locked as holder:
+        raise StartError(f"node.data_dir = {folder}: another process runs this node (pid {holder})") from None
+    except OSError as error:
+        raise StartError(f"node.data_dir = {folder}: can not be written to: {error.strerror}") from None
+    with held:
+        yield
+
+
+@contextmanager
+def _pid_file(config: NodeConfig) -> Iterator[None]:
+    path = config.node.pid_file
+    if path is None:
+        yield
+        return
+    try:
+        write_atomically(path, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise StartError(f"node.pid_file = {path}: can not be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _can_not_listen(key: str, address: str, error: OSError) -> StartError:
+    if error.errno == errno.EADDRINUSE:
+        return StartError(f"{key} = {address}: the address is in use", "stop the other program, or set another port")
+    if error.errno == errno.EACCES:
+        return StartError(f"{key} = {address}: not allowed", "a port from 1024 up, or the right to bind lower ones")
+    return StartError(
+        f"{key} = {address}: can not listen there: {error.strerror or error}", "an address of this machine"
+    )

@@ -1,0 +1,65 @@
+"""What a front end is given: the node's parts, wired once by nodes/server.py.
+
+A front end package offers `async def start(services, kind, address) -> Listener`; it imports nothing
+of the node's lifecycle and opens no other socket than the one it was told to.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nodes.config import ListenerKind, NodeConfig
+from nodes.metrics import Metrics
+from nodes.security import ConnectionLimit, LoginGuard
+
+if TYPE_CHECKING:
+    from actors.directory import Directory
+    from actors.runtime import Runtime
+    from eventlog.log import EventLog
+
+
+class Logger(Protocol):
+    """A structlog logger: an event name in words, facts by keyword. Never give it a secret."""
+
+    def bind(self, **facts: Any) -> Logger: ...
+    def debug(self, event: str, **facts: Any) -> Any: ...
+    def info(self, event: str, **facts: Any) -> Any: ...
+    def warning(self, event: str, **facts: Any) -> Any: ...
+    def error(self, event: str, **facts: Any) -> Any: ...
+    def exception(self, event: str, **facts: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of one node. `tls` is the context shown to mail clients; None only in tests."""
+
+    config: NodeConfig
+    log: EventLog
+    runtime: Runtime
+    directory: Directory
+    metrics: Metrics
+    logger: Logger
+    tls: ssl.SSLContext | None
+    login_guard: LoginGuard
+    connections: ConnectionLimit
+
+
+class Listener(Protocol):
+    """A front end that listens."""
+
+    @property
+    def address(self) -> str:
+        """`host:port` as bound, the real port where 0 was asked for."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Accept no more; sessions may finish what they do for `grace_s` seconds, then they are closed."""
+        ...
+
+
+class StartListener(Protocol):
+    """What each front end package offers as `start`. Raises OSError when the address can not be bound."""
+
+    async def __call__(self, services: Services, kind: ListenerKind, address: str) -> Listener: ...

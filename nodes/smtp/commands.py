@@ -1,0 +1,129 @@
+"""What each SMTP and LMTP command does, once it is in order: verb to function, as data.
+
+A function takes the connection and the argument and gives the reply, or a coroutine when it must wait; it raises
+Refused. Whether a command is in order was looked up before (states.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nodes.smtp import grammar, login, replies
+from nodes.smtp.replies import Refused
+
+if TYPE_CHECKING:
+    from nodes.smtp.connection import Connection, Waiting
+
+Execute = Callable[["Connection", bytes], "bytes | Waiting"]
+
+
+def greet_extended(connection: Connection, argument: bytes) -> bytes:
+    """EHLO, LHLO."""
+    session = connection.session
+    session.host_name = grammar.parse_host(argument)
+    session.extended_smtp = True
+    connection._set_rset_state()
+    offers_auth = login.is_offered(connection) and session.account is None
+    return connection.listener.capabilities(secure=session.secure, auth=offers_auth)
+
+
+def greet_plain(connection: Connection, argument: bytes) -> bytes:
+    """HELO."""
+    connection.session.host_name = grammar.parse_host(argument)
+    connection.session.extended_smtp = False
+    connection._set_rset_state()
+    return f"250 {connection.hostname}\r\n".encode()
+
+
+def mail(connection: Connection, argument: bytes) -> bytes:
+    """MAIL (RFC 5321 4.1.1.2)."""
+    session = connection.session
+    command = grammar.parse_mail(argument, extended=session.extended_smtp)
+    return connection.listener.intake.handle_MAIL(connection, session, connection.envelope, command)
+
+
+def rcpt(connection: Connection, argument: bytes) -> bytes:
+    """RCPT (RFC 5321 4.1.1.3)."""
+    envelope = connection.envelope
+    address = grammar.parse_rcpt(argument, utf8=envelope.smtp_utf8)
+    return connection.listener.intake.handle_RCPT(connection, connection.session, envelope, address)
+
+
+def data(connection: Connection, argument: bytes) -> bytes:
+    """DATA (RFC 5321 4.1.1.4)."""
+    _no_argument(argument)
+    connection.expect_content()
+    return replies.GO_AHEAD
+
+
+def rset(connection: Connection, argument: bytes) -> bytes:
+    """RSET."""
+    _no_argument(argument)
+    connection._set_rset_state()
+    return replies.OK
+
+
+def quit_(connection: Connection, argument: bytes) -> bytes:
+    """QUIT."""
+    _no_argument(argument)
+    connection.close_with(replies.BYE)
+    return b""
+
+
+def noop(connection: Connection, argument: bytes) -> bytes:
+    """NOOP; an argument is ignored (RFC 5321 4.1.1.9)."""
+    return replies.OK
+
+
+def help_(connection: Connection, argument: bytes) -> bytes:
+    """HELP."""
+    return replies.HELP
+
+
+def vrfy(connection: Connection, argument: bytes) -> bytes:
+    """VRFY tells nobody who exists (RFC 5321 7.3)."""
+    if not argument.strip():
+        raise Refused(replies.BAD_SYNTAX)
+    return replies.CANNOT_VRFY
+
+
+def expn(connection: Connection, argument: bytes) -> bytes:
+    """EXPN."""
+    raise Refused(replies.NOT_IMPLEMENTED)
+
+
+def starttls(connection: Connection, argument: bytes) -> Waiting:
+    """STARTTLS (RFC 3207)."""
+    _no_argument(argument)
+    if connection.session.secure:
+        raise Refused(replies.ALREADY_TLS)
+    if connection.tls_context is None:
+        raise Refused(replies.TLS_NOT_AVAILABLE)
+    return connection.begin_tls()
+
+
+def _no_argument(argument: bytes) -> None:
+    if argument.strip():
+        raise Refused(replies.NO_ARGUMENT)
+
+
+COMMANDS: dict[bytes, Execute] = {
+    b"HELO": greet_plain,
+    b"EHLO": greet_extended,
+    b"MAIL": mail,
+    b"RCPT": rcpt,
+    b"DATA": data,
+    b"RSET": rset,
+    b"NOOP": noop,
+    b"QUIT": quit_,
+    b"HELP": help_,
+    b"VRFY": vrfy,
+    b"EXPN": expn,
+    b"STARTTLS": starttls,
+    b"AUTH": login.auth,
+}
+LMTP_COMMANDS: dict[bytes, Execute] = {  # RFC 2033 4.1: LHLO instead of HELO and EHLO
+    **{verb: execute for verb, execute in COMMANDS.items() if verb not in (b"HELO", b"EHLO")},
+    b"LHLO": greet_extended,
+}

@@ -1,0 +1,249 @@
+"""From an SMTP transaction to one record of the log: the handler hooks behind MAIL, RCPT and DATA.
+
+MAIL and RCPT read tables in a snapshot and never wait; DATA proposes once and answers after the commit. One record
+holds the deliveries to all local mailboxes and the queue items for all other domains, so a transaction takes effect
+whole or not at all. "It did not happen" is told from "it may have happened" (451 with another text).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from actors.directory import resolve
+from actors.errors import CommandRefused, InvalidName, NoSuchAccount, NotLocal, OverQuota
+from actors.facts import message_facts
+from actors.kind import Command
+from actors.mailbox import Deliver, NewMessage
+from actors.names import normalise_domain
+from actors.queue import Enqueue, enqueue_commands
+from actors.runtime import Context, NewBody
+from eventlog.errors import OutcomeUnknown, Rejected
+from eventlog.record import By, digest_of, new_id
+from nodes.smtp import replies, trace
+from nodes.smtp.content import Content, received_lines
+from nodes.smtp.grammar import MailCommand, domain_of
+from nodes.smtp.profile import Profile
+from nodes.smtp.recipients import Recipients
+from nodes.smtp.replies import Refused
+from nodes.smtp.session import Envelope, Session
+
+if TYPE_CHECKING:
+    from nodes.services import Services
+
+MAX_RECEIVED_LINES = 100  # RFC 5321 6.3
+SLACK_S = 1.5  # the proposal itself gives up before
+UPLOAD_BYTES_PER_S = 1024 * 1024  # a large body goes in many proposals: so much more time it may take
+QUEUE_LIFETIME_MS = 5 * 86_400_000  # RFC 5321 4.5.4.1: at least four to five days
+
+Deliveries = Sequence[tuple[bytes, Command]]
+
+
+class Intake:
+    """aiosmtpd's event handler, one for each listener."""
+
+    def __init__(self, services: Services, profile: Profile) -> None:
+        self._services = services
+        self._profile = profile
+        self._hostname = services.config.node.hostname
+        self._limits = services.config.limits
+        self._recipients = Recipients(services.log)
+        self._propose_timeout_s = services.config.raft.propose_timeout_s
+
+    def stop(self) -> None:
+        """Nothing more is taken in."""
+        self._recipients.forget_all()
+
+    def handle_MAIL(self, server: object, session: Session, envelope: Envelope, command: MailCommand) -> bytes:
+        """Takes the sender. Raises Refused."""
+        if command.size_bytes > self._limits.message_bytes:
+            raise Refused(replies.TOO_BIG)
+        if self._profile.submits:
+            self._check_sender(session, command.sender)
+        envelope.mail_from = command.sender
+        envelope.smtp_utf8 = command.utf8
+        envelope.size_bytes = command.size_bytes
+        return replies.SENDER_OK
+
+    def _check_sender(self, session: Session, sender: str) -> None:
+        if session.account is None:
+            raise Refused(replies.AUTH_REQUIRED)
+        if not sender:
+            return
+        with self._services.log.snapshot() as snapshot:
+            try:
+                targets = resolve(snapshot, sender)
+            except (NotLocal, InvalidName):
+                targets = None
+        if not any(target.account == session.account.account for target in targets or ()):
+            raise Refused(replies.NOT_YOUR_ADDRESS)
+
+    def handle_RCPT(self, server: object, session: Session, envelope: Envelope, address: str) -> bytes:
+        """Takes one recipient. Raises Refused."""
+        if len(envelope.rcpt_tos) >= self._limits.recipients:
+            raise Refused(replies.TOO_MANY_RECIPIENTS)
+        targets = self._recipients.find(address, envelope.size_bytes)
+        if targets is None:
+            self._take_remote(session, envelope, address)
+        else:
+            envelope.accepted.append((address, targets))
+        envelope.rcpt_tos.append(address)
+        return replies.RECIPIENT_OK
+
+    def _take_remote(self, session: Session, envelope: Envelope, address: str) -> None:
+        if session.account is None:
+            raise Refused(replies.RELAYING_DENIED)
+        try:
+            domain = normalise_domain(domain_of(address))
+        except InvalidName:
+            raise Refused(replies.NOT_ROUTABLE) from None
+        envelope.remote.setdefault(domain, []).append(address)
+
+    async def handle_DATA(self, server: object, session: Session, envelope: Envelope, content: Content) -> bytes:
+        """Takes the message; LMTP answers once for each recipient (RFC 2033 4.2)."""
+        try:
+            _check_content(content)
+            outcome = await self._commit_or_refuse(session, envelope, content.data)
+        except Refused as refused:
+            outcome = refused.reply
+        if not self._profile.lmtp:
+            self._count(outcome)
+            return outcome
+        if outcome == replies.MAILBOX_FULL and len(envelope.accepted) > 1:
+            return await self._one_by_one(session, envelope, content.data)
+        self._count(outcome)
+        return outcome * len(envelope.accepted)
+
+    async def _one_by_one(self, session: Session, envelope: Envelope, data: bytes) -> bytes:
+        """LMTP can tell who of several recipients has a full mailbox: each is a record of its own."""
+        outcomes = []
+        for accepted in envelope.accepted:
+            single = Envelope()
+            single.mail_from, single.smtp_utf8, single.accepted = envelope.mail_from, envelope.smtp_utf8, [accepted]
+            outcome = await self._commit_or_refuse(session, single, data)
+            self._count(outcome)
+            outcomes.append(outcome)
+        return b"".join(outcomes)
+
+    async def _commit_or_refuse(self, session: Session, envelope: Envelope, data: bytes) -> bytes:
+        try:
+            async with asyncio.timeout(self._propose_timeout_s + SLACK_S + len(data) / UPLOAD_BYTES_PER_S):
+                return await self._commit(session, envelope, data)
+        except OverQuota:
+            return replies.MAILBOX_FULL
+        except NoSuchAccount:
+            return replies.NO_SUCH_MAILBOX
+        except CommandRefused:
+            return replies.NOT_ACCEPTED
+        except Rejected as rejected:
+            return _REJECTED.get(rejected.reason, replies.NOT_ACCEPTED)
+        except (OutcomeUnknown, TimeoutError):
+            return replies.OUTCOME_UNKNOWN
+
+    async def _commit(self, session: Session, envelope: Envelope, data: bytes) -> bytes:
+        message_id = new_id()
+        at_s = trace.now_s()
+        received = self._received(session, envelope, message_id, at_s)
+        digest = digest_of(data)
+        deliveries: list[tuple[bytes, Command]] = []
+        tenants: dict[bytes, None] = {}
+        if envelope.accepted:
+            deliveries += self._deliveries(envelope, data, message_id, digest, received, int(at_s * 1000))
+            tenants = {target.tenant: None for _, targets in envelope.accepted for target in targets}
+        if envelope.remote:
+            assert session.account is not None
+            tenants[session.account.tenant] = None
+            items = _queue_items(session.account.tenant, envelope, digest, len(data), received, int(at_s * 1000))
+            deliveries += self._queue_steps(items)
+        bodies = [NewBody(tenant, data) for tenant in tenants]
+        await self._services.runtime.transact(deliveries, self._context(session, next(iter(tenants))), bodies)
+        return replies.queued(message_id)
+
+    def _queue_steps(self, items: list[Enqueue]) -> list[tuple[bytes, Command]]:
+        with self._services.log.snapshot() as snapshot:
+            return [step for item in items for step in enqueue_commands(snapshot, item)]
+
+    def _received(self, session: Session, envelope: Envelope, message_id: bytes, at_s: float) -> bytes:
+        return trace.received(
+            helo=session.host_name,
+            client=session.client,
+            hostname=self._hostname,
+            protocol=trace.protocol_name(
+                lmtp=self._profile.lmtp,
+                extended=session.extended_smtp,
+                secure=session.secure,
+                authenticated=session.account is not None,
+                utf8=envelope.smtp_utf8,
+            ),
+            message_id=message_id,
+            recipient=envelope.rcpt_tos[0] if len(envelope.rcpt_tos) == 1 else None,
+            at_s=at_s,
+        )
+
+    def _deliveries(
+        self, envelope: Envelope, data: bytes, message_id: bytes, digest: bytes, received: bytes, at_ms: int
+    ) -> Deliveries:
+        """One delivery for each mailbox, whichever recipients led to it."""
+        sender = envelope.mail_from or ""
+        lines = trace.return_path(sender) + received
+        message = NewMessage(message_id, digest, len(lines) + len(data), at_ms, lines, *message_facts(data))
+        found: dict[bytes, Deliver] = {}
+        for recipient, targets in envelope.accepted:
+            for target in targets:
+                if target.account not in found:
+                    found[target.account] = Deliver(
+                        message,
+                        envelope_from=sender,
+                        envelope_to=recipient,
+                        protocol=self._profile.kind,
+                    )
+        return list(found.items())
+
+    def _context(self, session: Session, tenant: bytes) -> Context:
+        account = session.account
+        origin = f"{self._profile.kind} {session.origin}"
+        by = By("client", b"", origin) if account is None else By("account", account.account, origin)
+        return Context(by, session.cause, tenant, self._propose_timeout_s)
+
+    def _count(self, outcome: bytes) -> None:
+        name = "committed" if outcome[:1] == b"2" else "unknown" if outcome == replies.OUTCOME_UNKNOWN else "refused"
+        self._services.metrics.delivery(self._profile.kind, name)
+
+
+_REJECTED: dict[str, bytes] = {
+    "disk_full": replies.DISK_FULL,
+    "too_large": replies.TOO_BIG,
+    "no_leader": replies.NO_LEADER,
+    "stopping": replies.STOPPING_WRITES,
+}
+
+
+def _check_content(content: Content) -> None:
+    if content.too_big:
+        raise Refused(replies.TOO_BIG)
+    if content.ambiguous:
+        raise Refused(replies.AMBIGUOUS_END)
+    if received_lines(content.data) > MAX_RECEIVED_LINES:
+        raise Refused(replies.MAIL_LOOP)
+
+
+def _queue_items(
+    tenant: bytes, envelope: Envelope, digest: bytes, size: int, received: bytes, at_ms: int
+) -> list[Enqueue]:
+    """One item for each destination domain; a recipient that was given twice is sent to once."""
+    return [
+        Enqueue(
+            domain=domain,
+            item_id=new_id(),
+            tenant=tenant,
+            sender=envelope.mail_from or "",
+            recipients=tuple(dict.fromkeys(recipients)),
+            digest=digest,
+            size=len(received) + size,
+            trace=received,
+            expires_ms=at_ms + QUEUE_LIFETIME_MS,
+            now_ms=at_ms,
+        )
+        for domain, recipients in envelope.remote.items()
+    ]

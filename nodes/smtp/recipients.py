@@ -1,0 +1,99 @@
+"""Who a recipient address leads to, read from the tables and remembered until a fact about it changes.
+
+Every read of LMDB lets go of the interpreter lock and must win it back from the log's thread, so under load the five
+reads of one RCPT cost more than the rest of the command. Only the common case is remembered: an address that is an
+account's own, without quota. What could change it stands in three streams (the claims on domain and address, and the
+tenant), which are followed, so nothing outlives a change that is folded here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actors.directory import Target, is_local_domain, resolve
+from actors.errors import InvalidName, NotLocal
+from actors.mailbox import usage
+from actors.names import address_name, domain_name, name_stream
+from nodes.smtp import replies
+from nodes.smtp.grammar import domain_of
+from nodes.smtp.replies import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eventlog.log import EventLog, Snapshot
+
+REMEMBERED = 10_000
+
+
+class Recipients:
+    """The lookups of one listener."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._known: dict[str, list[Target]] = {}
+        self._following: dict[bytes, Callable[[], None]] = {}
+
+    def find(self, address: str, size_bytes: int) -> list[Target] | None:
+        """The mailboxes that mail of this size for `address` goes to; None: the domain is not ours.
+
+        Raises Refused: nobody has the address, or a mailbox is full.
+        """
+        known = self._known.get(address)
+        if known is not None:
+            return known
+        with self._log.snapshot() as snapshot:
+            targets = _resolve(snapshot, address)
+            limited = _check_room(snapshot, targets or [], size_bytes)
+        if targets is not None and not limited and _is_account(address, targets):
+            self._remember(address, targets[0])
+        return targets
+
+    def forget_all(self) -> None:
+        """Follows nothing any more."""
+        for unsubscribe in self._following.values():
+            unsubscribe()
+        self._following.clear()
+        self._known.clear()
+
+    def _remember(self, address: str, target: Target) -> None:
+        """Follows first and reads again, so that no change falls between."""
+        if len(self._known) >= REMEMBERED:
+            self.forget_all()
+        own = target.address
+        for stream in (name_stream(address_name(own)), name_stream(domain_name(domain_of(own))), target.tenant):
+            if stream not in self._following:
+                self._following[stream] = self._log.subscribe(stream, lambda _: self.forget_all())
+        with self._log.snapshot() as snapshot:
+            targets = _resolve(snapshot, address)
+            if targets == [target] and not _check_room(snapshot, targets, 0):
+                self._known[address] = targets
+
+
+def _is_account(address: str, targets: list[Target]) -> bool:
+    return len(targets) == 1 and targets[0].address.casefold() == address.casefold()
+
+
+def _resolve(snapshot: Snapshot, address: str) -> list[Target] | None:
+    try:
+        targets = resolve(snapshot, address)
+    except (NotLocal, InvalidName):
+        if not is_local_domain(snapshot, domain_of(address)):
+            return None
+        targets = None
+    if not targets:
+        raise Refused(replies.NO_SUCH_MAILBOX)
+    return targets
+
+
+def _check_room(snapshot: Snapshot, targets: list[Target], size_bytes: int) -> bool:
+    """Whether any of the mailboxes has a quota. Raises Refused when one is full."""
+    limited = False
+    for target in targets:
+        used = usage(snapshot.view(target.account))
+        if used.limit_bytes is None:
+            continue
+        limited = True
+        if used.bytes + max(size_bytes, 1) > used.limit_bytes:
+            raise Refused(replies.MAILBOX_FULL)
+    return limited

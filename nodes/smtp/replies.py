@@ -1,0 +1,93 @@
+"""What the SMTP server says: every reply with its enhanced status code (RFC 2034, RFC 3463), ready as bytes.
+
+An error knows the reply that it becomes (`Refused`), so the code that finds a fault never writes to a connection.
+Texts never repeat what a client sent.
+"""
+
+from __future__ import annotations
+
+
+def reply(code: int, enhanced: str, *lines: str) -> bytes:
+    """A reply in wire form, one line for each text; `enhanced` is repeated on each line (RFC 2034 4)."""
+    last = len(lines) - 1
+    prefix = f"{enhanced} " if enhanced else ""
+    texts = (f"{code}{'-' if n < last else ' '}{prefix}{line}\r\n" for n, line in enumerate(lines))
+    return "".join(texts).encode("utf-8")
+
+
+class Refused(Exception):
+    """A command that gets this reply instead of what it asked for."""
+
+    def __init__(self, reply: bytes) -> None:
+        super().__init__(reply.decode("utf-8", "replace").strip())
+        self.reply = reply
+
+
+OK = reply(250, "2.0.0", "Ok")
+SENDER_OK = reply(250, "2.1.0", "Ok")
+RECIPIENT_OK = reply(250, "2.1.5", "Ok")
+GO_AHEAD = reply(354, "", "End data with <CR><LF>.<CR><LF>")
+BYE = reply(221, "2.0.0", "Bye")
+CANNOT_VRFY = reply(252, "2.1.5", "Not verified; send mail and its delivery will be attempted")
+HELP = reply(
+    214,
+    "2.0.0",
+    "Commands: AUTH DATA EHLO HELO HELP LHLO MAIL NOOP QUIT RCPT RSET STARTTLS VRFY",
+    "A person reads what is sent to postmaster",
+)
+LOGGED_IN = reply(235, "2.7.0", "Authentication successful")
+
+TIMED_OUT = reply(421, "4.4.2", "No command came in time, closing the connection")
+STOPPING = reply(421, "4.3.2", "The server is stopping, try again or use another one")
+TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many connections, try again later")
+TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors, closing the connection")
+NOT_SMTP = reply(421, "4.7.0", "This is not HTTP, closing the connection")
+
+OUTCOME_UNKNOWN = reply(451, "4.4.0", "The outcome is unknown: the message may have been accepted; try again")
+NOT_ACCEPTED = reply(451, "4.3.0", "The message was not accepted, try again later")
+STOPPING_WRITES = reply(451, "4.3.2", "The server is stopping, try again or use another one")
+NO_LEADER = reply(451, "4.3.2", "The cell has no leader at the moment, try again later")
+INTERNAL_ERROR = reply(451, "4.3.0", "Internal error, try again later")
+MAILBOX_FULL = reply(452, "4.2.2", "The mailbox is full")
+DISK_FULL = reply(452, "4.3.1", "Not enough storage, try again later")
+TOO_MUCH_AT_ONCE = reply(452, "4.3.1", "Too much mail is arriving at once, try again later")
+TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients, send the rest in another transaction")
+TLS_NOT_AVAILABLE = reply(454, "4.7.0", "TLS is not available")
+AUTH_LATER = reply(454, "4.7.0", "Temporary authentication failure, try again later")
+
+LINE_TOO_LONG = reply(500, "5.5.2", "Line too long")
+NOT_RECOGNISED = reply(500, "5.5.1", "Command not recognised")
+BAD_SYNTAX = reply(501, "5.5.4", "Bad syntax in the argument")
+NO_ARGUMENT = reply(501, "5.5.4", "This command takes no argument")
+NEED_HOST = reply(501, "5.5.4", "Give a host name or address literal")
+NOT_BASE64 = reply(501, "5.5.2", "That is not base64")
+BAD_AUTH_RESPONSE = reply(501, "5.5.2", "That is not a response of this mechanism")
+AUTH_ABORTED = reply(501, "5.7.0", "Authentication cancelled")
+NOT_IMPLEMENTED = reply(502, "5.5.1", "Command not implemented")
+NEED_GREETING = reply(503, "5.5.1", "Send EHLO first (LHLO in LMTP)")
+NEED_MAIL = reply(503, "5.5.1", "Send MAIL first")
+NEED_RECIPIENT = reply(503, "5.5.1", "No valid recipient, send RCPT first")
+NESTED_MAIL = reply(503, "5.5.1", "A sender was given already, send RSET first")
+IN_TRANSACTION = reply(503, "5.5.1", "Not during a mail transaction")
+ALREADY_TLS = reply(503, "5.5.1", "TLS is active already")
+ALREADY_AUTHENTICATED = reply(503, "5.5.1", "Authenticated already")
+UNKNOWN_MECHANISM = reply(504, "5.5.4", "Authentication mechanism not supported")
+AUTH_REQUIRED = reply(530, "5.7.0", "Authentication required")
+AUTH_FAILED = reply(535, "5.7.8", "Authentication credentials invalid")
+TLS_REQUIRED = reply(538, "5.7.11", "Encryption required, send STARTTLS first")
+NO_SUCH_MAILBOX = reply(550, "5.1.1", "There is no such mailbox here")
+RELAYING_DENIED = reply(550, "5.7.1", "Relaying denied")
+NOT_ROUTABLE = reply(550, "5.1.2", "Mail can not be sent to that domain")
+AMBIGUOUS_END = reply(550, "5.6.0", "A lone dot stands beside a bare CR or LF: only <CR><LF>.<CR><LF> ends data")
+TOO_BIG = reply(552, "5.3.4", "The message is over the size limit")
+BAD_SENDER = reply(553, "5.1.7", "Malformed sender address")
+BAD_RECIPIENT = reply(553, "5.1.3", "Malformed recipient address")
+NEEDS_SMTPUTF8 = reply(553, "5.6.7", "A non-ASCII address needs the SMTPUTF8 parameter of MAIL")
+NOT_YOUR_ADDRESS = reply(553, "5.7.1", "This sender address does not belong to your account")
+MAIL_LOOP = reply(554, "5.4.6", "Too many Received lines: this is a mail loop")
+UNKNOWN_PARAMETER = reply(555, "5.5.4", "Parameter not recognised or not implemented")
+
+
+def queued(message_id: bytes) -> bytes:
+    """The message is committed on a majority, under this id."""
+    return b"250 2.0.0 Ok: queued as %b\r\n" % message_id.hex().encode("ascii")

@@ -1,0 +1,114 @@
+"""What a node can say of itself at any time: while it starts, serves, stops, or has quarantined itself.
+
+Read by health checks, the admin API and metrics. It never waits and never fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from actors import queue
+from nodes.config import NodeConfig
+from nodes.metrics import ROLES, Metrics
+
+if TYPE_CHECKING:
+    from eventlog.log import EventLog, LogStatus
+    from nodes.services import Services
+
+MOST_LAG = 1000  # positions between commit and fold above which reads here would be noticeably old
+
+Phase = Literal["starting", "serving", "stopping", "quarantined"]
+
+
+@dataclass
+class NodeState:
+    """Changed by nodes/server.py only."""
+
+    config: NodeConfig
+    metrics: Metrics
+    phase: Phase = "starting"
+    quarantine_reason: str = ""
+    log: EventLog | None = None
+    services: Services | None = None
+    endpoints: dict[str, str] = field(default_factory=dict)
+
+    def unready(self) -> list[str]:
+        """Why this node should get no mail or clients now; empty when it should."""
+        if self.phase == "quarantined":
+            return [f"quarantined: {self.quarantine_reason}"]
+        if self.phase != "serving" or self.log is None:
+            return ["stopping" if self.phase == "stopping" else "starting"]
+        status = self.log.status()
+        reasons = []
+        if status.leader is None:
+            reasons.append("no leader is known: a majority of the cell must be up")
+        if status.commit - status.applied > MOST_LAG:
+            reasons.append(f"the fold is {status.commit - status.applied} positions behind")
+        if status.stalled is not None:
+            reasons.append(f"the fold has stalled: {status.stalled}")
+        elif not status.accepting_mail:
+            reasons.append("mail is refused: the disk is at its reserve")
+        return reasons
+
+    def status(self) -> dict[str, Any]:
+        """The node's answer to `GET /v1/status`."""
+        reasons = self.unready()
+        status = self.log.status() if self.log is not None else None
+        return {
+            "name": self.config.node.name,
+            "cluster_id": self.config.node.cluster_id,
+            "pid": os.getpid(),
+            "phase": self.phase,
+            "ready": not reasons,
+            "reasons": reasons,
+            **(_of_log(status) if status is not None else _without_log(self.phase)),
+            "endpoints": self.endpoints,
+        }
+
+    def measure(self) -> None:
+        """Brings the gauges up to date, for a scrape."""
+        metrics = self.metrics
+        status = self.log.status() if self.log is not None else None
+        role = "quarantined" if self.phase == "quarantined" else status.role if status else ""
+        for name in ROLES:
+            metrics.raft_role.labels(name).set(name == role)
+        if status is None:
+            metrics.accepting_mail.set(0)
+            metrics.disk_free_bytes.set(shutil.disk_usage(self.config.node.data_dir.parent).free)
+            return
+        metrics.raft_term.set(status.term)
+        metrics.raft_commit.set(status.commit)
+        metrics.raft_applied.set(status.applied)
+        metrics.fold_lag.set(status.commit - status.applied)
+        metrics.disk_free_bytes.set(status.disk_free_bytes)
+        metrics.accepting_mail.set(status.accepting_mail)
+        metrics.queue_items.set(self._queued())
+
+    def _queued(self) -> int:
+        assert self.log is not None
+        with self.log.snapshot() as snapshot:
+            return sum(len(queue.items(snapshot.view(queue.queue_stream(domain)))) for domain in queue.queues(snapshot))
+
+
+def _of_log(status: LogStatus) -> dict[str, Any]:
+    return {
+        "role": status.role,
+        "leader": status.leader,
+        "term": status.term,
+        "commit": status.commit,
+        "applied": status.applied,
+        "chain": status.chain.hex(),
+        "last_index": status.last_index,
+        "disk_free_bytes": status.disk_free_bytes,
+        "accepting_mail": status.accepting_mail,
+        "stalled": status.stalled,
+    }
+
+
+def _without_log(phase: Phase) -> dict[str, Any]:
+    unknown = ("leader", "term", "commit", "applied", "chain", "last_index", "disk_free_bytes", "stalled")
+    role = "quarantined" if phase == "quarantined" else None
+    return {"role": role, **dict.fromkeys(unknown), "accepting_mail": False}

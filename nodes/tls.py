@@ -1,0 +1,216 @@
+"""The cell's own CA, its certificates, and the TLS contexts of a node.
+
+A peer is who its certificate says: a URI in the subject's alternative names,
+mailraft://CLUSTER/node/NAME or mailraft://CLUSTER/admin/NAME. Keys are written with mode 0600 and
+never leave their files. Nothing here falls back to a weaker setting.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from nodes.config import NodeConfig, TlsSection
+from nodes.files import write_atomically
+
+CA_DAYS = 3650
+CERTIFICATE_DAYS = 397
+# TLS 1.2 with forward secrecy and authenticated encryption only (RFC 9325 4.2); TLS 1.3 has nothing else
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+
+class Authority(NamedTuple):
+    """A certificate authority that can sign."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def create_authority(folder: Path, cluster_id: str) -> Authority:
+    """A new CA for a cell, written to folder/ca.pem and folder/ca.key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"mailraft cell {cluster_id}")])
+    builder = _builder(name, name, key.public_key(), CA_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    certificate = builder.sign(key, hashes.SHA256())
+    _write(folder / "ca.pem", folder / "ca.key", certificate, key)
+    return Authority(certificate, key)
+
+
+def load_authority(folder: Path) -> Authority:
+    """The CA that create_authority() wrote. Raises OSError or ValueError."""
+    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{folder / 'ca.key'}: not an elliptic curve key")
+    return Authority(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()), key)
+
+
+def issue_node(authority: Authority, folder: Path, cluster_id: str, name: str, hosts: Sequence[str]) -> None:
+    """A certificate for the node `name`, reached as `hosts`, to folder/node.pem and node.key; ca.pem beside them."""
+    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(node_uri(cluster_id, name))]
+    names += [_host(host) for host in dict.fromkeys(hosts)]
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    _issue(authority, folder, "node", name, names, uses)
+    write_atomically(folder / "ca.pem", _pem(authority.certificate))
+
+
+def issue_admin(authority: Authority, folder: Path, cluster_id: str, name: str = "operator") -> None:
+    """A certificate that the admin API accepts, to folder/admin.pem and admin.key."""
+    names = [x509.UniformResourceIdentifier(f"mailraft://{cluster_id}/admin/{name}")]
+    _issue(authority, folder, "admin", name, names, [ExtendedKeyUsageOID.CLIENT_AUTH])
+
+
+def node_uri(cluster_id: str, name: str) -> str:
+    """The name that a node's certificate carries."""
+    return f"mailraft://{cluster_id}/node/{name}"
+
+
+def peer_node_name(peer: ssl.SSLObject | ssl.SSLSocket | None, cluster_id: str) -> str | None:
+    """The node that the other side proved to be; None for another cell, an administrator, or no certificate."""
+    return _peer_name(peer, f"mailraft://{cluster_id}/node/")
+
+
+def peer_admin_name(peer: ssl.SSLObject | ssl.SSLSocket | None, cluster_id: str) -> str | None:
+    """The administrator that the other side proved to be, or None."""
+    return _peer_name(peer, f"mailraft://{cluster_id}/admin/")
+
+
+def server_context(tls: TlsSection) -> ssl.SSLContext:
+    """What mail clients meet: TLS 1.2 or 1.3, no client certificate."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_2)
+    context.load_cert_chain(tls.server_certificate or tls.certificate, tls.server_key or tls.key)
+    return context
+
+
+def admin_context(tls: TlsSection) -> ssl.SSLContext:
+    """The admin API: a certificate of the cell's CA is required; who may do what is decided by its name."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    return _mutual(context, tls.ca, tls.certificate, tls.key)
+
+
+def admin_client_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
+    """The command line's side of the admin API; the caller checks peer_node_name()."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
+    return _mutual(context, ca, certificate, key)
+
+
+def raft_contexts(config: NodeConfig) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """(server, client) for the links between nodes: TLS 1.3, both sides with a certificate of the cell's CA."""
+    tls = config.tls
+    server = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    client = _context(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
+    return _mutual(server, tls.ca, tls.certificate, tls.key), _mutual(client, tls.ca, tls.certificate, tls.key)
+
+
+def days_left(certificate: Path, now: datetime.datetime) -> int:
+    """Whole days until the certificate in this file expires; negative afterwards."""
+    expires = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    return (expires - now).days
+
+
+def _context(protocol: ssl._SSLMethod, minimum: ssl.TLSVersion) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = minimum
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    return context
+
+
+def _mutual(context: ssl.SSLContext, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
+    context.check_hostname = False  # the URI in the certificate is checked, whatever address it was reached at
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cafile=ca)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def _peer_name(peer: ssl.SSLObject | ssl.SSLSocket | None, prefix: str) -> str | None:
+    certificate = peer.getpeercert() if peer is not None else None
+    if not certificate:
+        return None
+    names: Sequence[Sequence[str]] = certificate.get("subjectAltName", ())  # type: ignore[assignment]
+    for kind, value in names:
+        if kind == "URI" and value.startswith(prefix):
+            return value.removeprefix(prefix)
+    return None
+
+
+def _issue(
+    authority: Authority,
+    folder: Path,
+    stem: str,
+    name: str,
+    names: Sequence[x509.GeneralName],
+    uses: Sequence[x509.ObjectIdentifier],
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = _builder(subject, authority.certificate.subject, key.public_key(), CERTIFICATE_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    builder = builder.add_extension(issuer, critical=False)
+    certificate = builder.sign(authority.key, hashes.SHA256())
+    _write(folder / f"{stem}.pem", folder / f"{stem}.key", certificate, key)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(
+        issuer_name=issuer,
+        subject_name=subject,
+        public_key=public_key,
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - datetime.timedelta(minutes=5),
+        not_valid_after=now + datetime.timedelta(days=days),
+    )
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _write(
+    certificate_path: Path, key_path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+) -> None:
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    write_atomically(key_path, secret, 0o600)
+    write_atomically(certificate_path, _pem(certificate))

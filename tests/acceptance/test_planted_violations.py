@@ -1,0 +1,75 @@
+"""The checkers find what was really done to a real mailbox: a message removed, one doubled, one altered."""
+
+import asyncio
+import imaplib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chaos.checkers.delivery import check_deliveries
+from chaos.history import Attempt, History
+from chaos.observation import Observed, read_mailbox
+from chaos.workload import Workload
+from tests.acceptance.site import Site
+
+ACCOUNT = "erin@example.test"
+
+
+@pytest.fixture(scope="module")
+def attempts(site: Site) -> list[Attempt]:
+    """A second of mail through all nodes to an account of its own."""
+    site.cluster.command("account", "add", ACCOUNT, "--password-stdin", stdin=site.password + "\n")
+    endpoints = {node.name: node.endpoints["smtp"] for node in site.cluster.status().nodes}
+    history = History()
+
+    async def send() -> None:
+        stop = asyncio.Event()
+        mail = asyncio.create_task(Workload(3, endpoints, (ACCOUNT,), history, rate=20).run(stop))
+        await asyncio.sleep(1)
+        stop.set()
+        await mail
+
+    asyncio.run(send())
+    assert len(history.attempts) >= 10
+    return history.attempts
+
+
+def observe(site: Site) -> Observed:
+    status = site.cluster.wait_settled()
+    return {n.name: {ACCOUNT: read_mailbox(n.endpoints["imap"], ACCOUNT, site.password)} for n in status.nodes}
+
+
+def remove_one(client: imaplib.IMAP4) -> None:
+    client.store("1", "+FLAGS", "\\Deleted")
+    client.expunge()
+
+
+def double_one(client: imaplib.IMAP4) -> None:
+    client.copy("1", "INBOX")
+
+
+def alter_one(client: imaplib.IMAP4) -> None:
+    stored = client.fetch("1", "(BODY.PEEK[])")[1][0]
+    assert isinstance(stored, tuple)
+    client.append("INBOX", "", "", stored[1].replace(b"eight bits", b"eight b1ts"))
+    remove_one(client)
+
+
+def test_the_mail_was_as_promised_before_anything_was_done_to_it(site: Site, attempts: list[Attempt]) -> None:
+    assert check_deliveries(attempts, observe(site)) == []
+
+
+@pytest.mark.parametrize(("plant", "text"), [(remove_one, "lost"), (double_one, "doubled"), (alter_one, "altered")])
+def test_what_is_done_to_a_mailbox_is_found_on_every_node(
+    site: Site, attempts: list[Attempt], plant: Callable[[imaplib.IMAP4], Any], text: str
+) -> None:
+    before = {violation.text for violation in check_deliveries(attempts, observe(site))}
+    host, _, port = site.endpoints("imap")[0].rpartition(":")
+    with imaplib.IMAP4(host, int(port), timeout=30) as client:
+        client.login(ACCOUNT, site.password)
+        client.select("INBOX")
+        plant(client)
+    found = [v for v in check_deliveries(attempts, observe(site)) if v.text not in before]
+    assert {violation.node for violation in found} == {"n1", "n2", "n3"}
+    assert all(text in violation.text for violation in found), found

@@ -1,0 +1,173 @@
+"""The CLI's client: another node where nothing was done, never again where something may have been."""
+
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos.cluster import free_base_port
+from cli import layout
+from cli.client import AdminClient, Unreachable
+from cli.output import CommandError
+from nodes import config_sources, tls
+
+Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
+
+
+class Api:
+    """An HTTPS server in a node's place, with that node's certificate, that answers as the test says."""
+
+    def __init__(self, cluster: layout.Cluster, node: layout.Node, handler: Handler) -> None:
+        self.requests: list[str] = []
+        requests = self.requests
+
+        class Handle(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                if self.path == "/v1/status":
+                    reply(self, 200, {"name": node.name, "pid": 1})
+                    return
+                requests.append(f"{self.command} {self.path}")
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                handler(self)
+
+            do_GET = do_POST = do_PUT = do_DELETE = answer
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        config = config_sources.load(node.config, {})
+        address = node.addresses["admin"].rpartition(":")
+        self.server = http.server.ThreadingHTTPServer((address[0], int(address[2])), Handle)
+        self.server.daemon_threads = True
+        self.server.socket = tls.admin_context(config.tls).wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def reply(request: http.server.BaseHTTPRequestHandler, status: int, body: object) -> None:
+    data = json.dumps(body).encode()
+    request.send_response(status)
+    request.send_header("Content-Length", str(len(data)))
+    request.end_headers()
+    request.wfile.write(data)
+
+
+def ok(request: http.server.BaseHTTPRequestHandler) -> None:
+    reply(request, 200, {"answer": request.command})
+
+
+def refuse(status: int, category: str) -> Handler:
+    def handler(request: http.server.BaseHTTPRequestHandler) -> None:
+        reply(request, status, {"error": {"category": category, "message": f"it is {category}", "hint": "wait"}})
+
+    return handler
+
+
+def hang_up(request: http.server.BaseHTTPRequestHandler) -> None:
+    request.close_connection = True
+
+
+Serve = Callable[[int, Handler], Api]
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> layout.Cluster:
+    return layout.create(tmp_path / "c", 3, free_base_port(3))
+
+
+@pytest.fixture
+def serve(cluster: layout.Cluster) -> Iterator[Serve]:
+    apis: list[Api] = []
+
+    def start(index: int, handler: Handler) -> Api:
+        apis.append(Api(cluster, cluster.nodes[index], handler))
+        return apis[-1]
+
+    yield start
+    for api in apis:
+        api.stop()
+
+
+def test_a_node_that_does_not_answer_is_passed_over(cluster: layout.Cluster, serve: Serve) -> None:
+    serve(1, ok)
+    assert AdminClient(cluster).get("/v1/x") == {"answer": "GET"}
+    assert AdminClient(cluster).change("POST", "/v1/x", {}) == {"answer": "POST"}
+
+
+@pytest.mark.parametrize("category", ["rejected", "not_ready", "quarantined"])
+def test_what_was_certainly_not_done_is_tried_on_another_node(
+    cluster: layout.Cluster, serve: Serve, category: str
+) -> None:
+    first, second = serve(0, refuse(503, category)), serve(1, ok)
+    assert AdminClient(cluster).change("POST", "/v1/x", {}) == {"answer": "POST"}
+    assert (first.requests, second.requests) == (["POST /v1/x"], ["POST /v1/x"])
+
+
+def test_an_unknown_outcome_is_never_tried_again_and_exits_3(cluster: layout.Cluster, serve: Serve) -> None:
+    serve(0, refuse(504, "unknown"))
+    second = serve(1, ok)
+    with pytest.raises(CommandError) as caught:
+        AdminClient(cluster).change("POST", "/v1/x", {})
+    assert (caught.value.exit_code, second.requests) == (3, [])
+
+
+def test_a_change_whose_answer_is_lost_is_unknown(cluster: layout.Cluster, serve: Serve) -> None:
+    first, second = serve(0, hang_up), serve(1, ok)
+    with pytest.raises(CommandError, match="the outcome is unknown: it may have been done") as caught:
+        AdminClient(cluster).change("POST", "/v1/x", {})
+    assert caught.value.exit_code == 3
+    assert (first.requests, second.requests) == (["POST /v1/x"], [])
+
+
+def test_a_read_whose_answer_is_lost_is_asked_of_another_node(cluster: layout.Cluster, serve: Serve) -> None:
+    serve(0, hang_up)
+    serve(1, ok)
+    assert AdminClient(cluster).get("/v1/x") == {"answer": "GET"}
+
+
+def test_a_refusal_is_final_and_tells_what_to_do(cluster: layout.Cluster, serve: Serve) -> None:
+    serve(0, refuse(409, "conflict"))
+    second = serve(1, ok)
+    with pytest.raises(CommandError, match="it is conflict") as caught:
+        AdminClient(cluster).change("POST", "/v1/x", {})
+    assert (caught.value.exit_code, caught.value.hint, second.requests) == (1, "wait", [])
+
+
+def test_every_node_is_named_when_none_can_do_it(cluster: layout.Cluster, serve: Serve) -> None:
+    serve(1, refuse(503, "not_ready"))
+    with pytest.raises(CommandError) as caught:
+        AdminClient(cluster).change("POST", "/v1/x", {})
+    assert str(caught.value).splitlines() == [
+        "no node could do it:",
+        "  n1: nothing listens there",
+        "  n2: it is not_ready",
+        "  n3: nothing listens there",
+    ]
+
+
+def test_a_node_of_another_cluster_is_not_believed(cluster: layout.Cluster, tmp_path: Path) -> None:
+    other = layout.create(tmp_path / "other", 1, 20000)
+    stranger = other.nodes[0]._replace(addresses=cluster.nodes[0].addresses)
+    api = Api(other, stranger, ok)
+    try:
+        with pytest.raises(Unreachable, match="its certificate is not of this cluster's CA"):
+            AdminClient(cluster).status(cluster.nodes[0])
+    finally:
+        api.stop()
+
+
+def test_another_node_of_the_cluster_in_its_place_is_not_believed(cluster: layout.Cluster) -> None:
+    api = Api(cluster, cluster.nodes[1]._replace(addresses=cluster.nodes[0].addresses), ok)
+    try:
+        with pytest.raises(Unreachable, match=r"another node answered there \(n2\)"):
+            AdminClient(cluster).status(cluster.nodes[0])
+    finally:
+        api.stop()

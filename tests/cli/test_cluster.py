@@ -1,0 +1,325 @@
+"""A real three-node cluster through the command line: up, looked at, changed, hurt, down."""
+
+import json
+import os
+import re
+import signal
+import smtplib
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.cluster import free_base_port
+from cli import layout
+from cli.supervisor import environment, program
+from nodes.process import arguments, read_pid
+
+Done = subprocess.CompletedProcess[str]
+
+
+def mailraft(*words: str, stdin: str = "", cluster: Path | None = None, timeout_s: float = 90) -> Done:
+    env = environment() | ({"MAILRAFT_CLUSTER": str(cluster)} if cluster else {})
+    return subprocess.run(program(*words), input=stdin, capture_output=True, text=True, env=env, timeout=timeout_s)
+
+
+def succeed(*words: str, stdin: str = "", cluster: Path | None = None) -> str:
+    done = mailraft(*words, stdin=stdin, cluster=cluster)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Every process whose command line names something in this folder, or the folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and any(word.startswith(str(folder)) for word in arguments(int(entry.name))):
+            found.append(int(entry.name))
+    return found
+
+
+def wait_for(reached: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def status(folder: Path) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(succeed("cluster", "status", str(folder), "--json"))
+    return answer
+
+
+def node_status(folder: Path, name: str) -> dict[str, Any]:
+    return next(node for node in status(folder)["nodes"] if node["name"] == name)
+
+
+def all_ready(folder: Path) -> bool:
+    seen = status(folder)
+    return seen["leader"] is not None and all(node["ready"] for node in seen["nodes"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cluster that runs, with the tenant example and the account alice@example.test."""
+    folder = tmp_path_factory.mktemp("cluster") / "c"
+    succeed("cluster", "init", str(folder), "--nodes", "3", "--base-port", str(free_base_port(3)))
+    try:
+        assert "ready: leader n" in mailraft("cluster", "up", str(folder), "--detach").stderr
+        succeed("tenant", "add", "example", "--domain", "example.test", cluster=folder)
+        succeed("account", "add", "alice@example.test", "--password-stdin", stdin="wonderland\n", cluster=folder)
+        yield folder
+    finally:
+        mailraft("cluster", "down", str(folder))
+        for pid in processes_of(folder):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_status_gives_every_node_as_the_contract_says(folder: Path) -> None:
+    wait_for(lambda: len({node["applied"] for node in status(folder)["nodes"]}) == 1)
+    seen = status(folder)
+    assert [node["name"] for node in seen["nodes"]] == ["n1", "n2", "n3"]
+    assert sorted(node["role"] for node in seen["nodes"]) == ["follower", "follower", "leader"]
+    assert [node["name"] for node in seen["nodes"] if node["role"] == "leader"] == [seen["leader"]]
+    assert len({node["chain"] for node in seen["nodes"]}) == 1
+    for node in seen["nodes"]:
+        assert node["alive"] is True
+        assert f"{folder}/{node['name']}/mailraft.toml" in arguments(node["pid"])
+        assert re.fullmatch("[0-9a-f]{64}", node["chain"])
+        assert node["commit"] >= node["applied"] > 0
+        assert set(node["endpoints"]) == set(layout.ENDPOINTS)
+        assert all(re.fullmatch(r"127\.0\.0\.1:\d+", address) for address in node["endpoints"].values())
+
+
+def test_status_for_people_names_the_leader(folder: Path) -> None:
+    done = mailraft("cluster", "status", str(folder))
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("n1", "n2", "n3", "leader", "follower"))
+    assert f"leader: {status(folder)['leader']}" in done.stderr
+
+
+def test_a_second_up_says_that_it_is_running(folder: Path) -> None:
+    supervisor = (folder / "supervisor.lock").read_text().strip()
+    for words in (("up", str(folder)), ("up", str(folder), "--detach")):
+        done = mailraft("cluster", *words)
+        assert done.returncode == 1
+        assert f"is running already (supervisor pid {supervisor})" in done.stderr
+
+
+def test_accounts_and_aliases_are_added_listed_and_deleted(folder: Path) -> None:
+    succeed("account", "add", "bob@example.test", "--password-stdin", "--quota", "1000000", stdin="b\n", cluster=folder)
+    succeed("alias", "add", "info@example.test", "alice@example.test", "bob@example.test", cluster=folder)
+    accounts = json.loads(succeed("account", "list", "--json", cluster=folder))["accounts"]
+    assert {one["address"]: one["quota_bytes"] for one in accounts} == {
+        "alice@example.test": None,
+        "bob@example.test": 1000000,
+        "postmaster@example.test": None,
+    }
+    aliases = json.loads(succeed("alias", "list", "--json", cluster=folder))["aliases"]
+    assert aliases == [
+        {"address": "info@example.test", "targets": ["alice@example.test", "bob@example.test"], "tenant": "example"}
+    ]
+    succeed("account", "passwd", "bob@example.test", "--password-stdin", stdin="builder\n", cluster=folder)
+    succeed("alias", "delete", "info@example.test", cluster=folder)
+    succeed("account", "delete", "bob@example.test", "--yes", cluster=folder)
+    assert "bob@example.test" not in succeed("account", "list", cluster=folder)
+    assert json.loads(succeed("tenant", "list", "--json", cluster=folder))["tenants"][0]["domains"] == ["example.test"]
+    assert json.loads(succeed("queue", "list", "--json", cluster=folder)) == {"items": []}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("tenant", "add", "example", "--domain", "other.test"), "example is taken"),
+        (("tenant", "add", "second", "--domain", "example.test"), "example.test is taken"),
+        (("account", "add", "alice@example.test", "--password-stdin"), "alice@example.test is taken"),
+        (("account", "add", "x@elsewhere.test", "--password-stdin"), "elsewhere.test is not one of our domains"),
+        (("account", "passwd", "nobody@example.test", "--password-stdin"), "there is no account nobody@example.test"),
+        (("account", "delete", "postmaster@example.test", "--yes"), "every domain keeps its postmaster"),
+        (("alias", "delete", "nobody@example.test"), "there is no alias nobody@example.test"),
+        (("account", "list", "--tenant", "nobody"), "there is no tenant nobody"),
+        (("mailbox", "show", "nobody@example.test"), "there is no account nobody@example.test"),
+        (("log", "show", "999999"), "the log has no position 999999"),
+        (("log", "tail", "--node", "n9"), "has no node n9"),
+    ],
+)
+def test_what_can_not_be_done_is_said_and_is_no_success(folder: Path, words: tuple[str, ...], said: str) -> None:
+    done = mailraft(*words, stdin="pw\n", cluster=folder)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def deliver(address: str, subject: str) -> None:
+    host, _, port = address.rpartition(":")
+    with smtplib.SMTP(host, int(port), timeout=20) as smtp:
+        smtp.sendmail("bob@sender.test", ["alice@example.test"], f"Subject: {subject}\r\n\r\nbody\r\n")
+
+
+def inbox(folder: Path, *options: str) -> list[dict[str, Any]]:
+    shown = json.loads(succeed("mailbox", "show", "alice@example.test", "--json", *options, cluster=folder))
+    messages: list[dict[str, Any]] = next(f["messages"] for f in shown["folders"] if f["name"] == "INBOX")
+    return messages
+
+
+def test_a_mailbox_is_shown_now_and_as_it_was(folder: Path) -> None:
+    before = status(folder)["nodes"][0]["applied"]
+    count = len(inbox(folder))
+    deliver(node_status(folder, "n2")["endpoints"]["smtp"], "one")
+    message = inbox(folder)[-1]
+    assert set(message) == {"uid", "flags", "size", "sha256", "internaldate"}
+    assert message["flags"] == []
+    assert re.fullmatch("[0-9a-f]{64}", message["sha256"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", message["internaldate"])
+    assert len(inbox(folder)) == count + 1
+    assert len(inbox(folder, "--as-of", f"#{before}")) == count
+    assert "the mailbox did not exist then" in succeed(
+        "mailbox", "show", "alice@example.test", "--as-of", "-2h", cluster=folder
+    )
+    assert "INBOX" in succeed("mailbox", "show", "alice@example.test", cluster=folder)
+
+
+def test_the_log_is_shown_proved_and_folded_again(folder: Path) -> None:
+    assert "TenantCreated" in succeed("log", "tail", "-n", "1000", cluster=folder)
+    lines = succeed("log", "tail", "-n", "3", "--json", cluster=folder).splitlines()
+    position = json.loads(lines[-1])["position"]
+    assert json.loads(succeed("log", "show", str(position), "--json", cluster=folder))["position"] == position
+    shown = succeed("log", "show", "3", cluster=folder)
+    assert "outcome    committed" in shown
+    assert "PasswordSet (version 1)" in shown
+    assert "(sealed)" in shown
+    proved = json.loads(succeed("log", "verify", "--json", "--node", "n3", cluster=folder))
+    assert set(proved) == {"ok", "records", "head", "first_bad"}
+    assert (proved["ok"], proved["first_bad"]) == (True, None)
+    assert json.loads(succeed("log", "rebuild", "--json", cluster=folder))["equal"] is True
+
+
+def test_a_killed_node_is_shown_dead_and_started_again_by_the_supervisor(folder: Path) -> None:
+    wait_for(lambda: all_ready(folder))
+    victim = node_status(folder, "n2")
+    os.kill(victim["pid"], signal.SIGKILL)
+    wait_for(lambda: not node_status(folder, "n2")["alive"], 5)
+    deliver(node_status(folder, "n3")["endpoints"]["smtp"], "while n2 is down")
+    wait_for(lambda: all_ready(folder))
+    again = node_status(folder, "n2")
+    assert again["pid"] != victim["pid"]
+    assert "n2 was ended by SIGKILL" in (folder / "supervisor.log").read_text()
+
+
+def test_without_a_majority_writes_are_refused_and_reads_go_on(folder: Path) -> None:
+    wait_for(lambda: all_ready(folder))
+    paused = [node_status(folder, name)["pid"] for name in ("n2", "n3")]
+    try:
+        for pid in paused:
+            os.kill(pid, signal.SIGSTOP)
+        wait_for(lambda: status(folder)["leader"] is None)
+        read = mailraft("account", "list", "--json", cluster=folder)
+        assert read.returncode == 0
+        assert "no majority of the nodes answers" in read.stderr
+        write = mailraft("alias", "add", "late@example.test", "alice@example.test", cluster=folder)
+        assert write.returncode == 1
+        assert "no majority of the cell answers, so nothing was changed" in write.stderr
+    finally:
+        for pid in paused:
+            os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: all_ready(folder))
+
+
+def test_renewed_certificates_are_taken_over_without_a_restart(folder: Path) -> None:
+    before = [node["pid"] for node in status(folder)["nodes"]]
+    succeed("cluster", "renew", str(folder))
+    wait_for(lambda: all(b"certificates renewed" in (folder / n / "node.log").read_bytes() for n in ("n1", "n2", "n3")))
+    wait_for(lambda: all_ready(folder))
+    assert [node["pid"] for node in status(folder)["nodes"]] == before
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A one-node cluster that is not started; nothing of it is left running."""
+    folder = tmp_path / "small"
+    succeed("cluster", "init", str(folder), "--nodes", "1", "--base-port", str(free_base_port(1)))
+    yield folder
+    for pid in processes_of(folder):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_down_stops_every_process_and_mail_is_still_there_after_up(small: Path) -> None:
+    succeed("cluster", "up", str(small), "--detach")
+    succeed("tenant", "add", "example", "--domain", "example.test", cluster=small)
+    assert "stopped" in mailraft("cluster", "down", str(small)).stderr
+    assert processes_of(small) == []
+    assert node_status(small, "n1")["alive"] is False
+    assert "nothing was running" in mailraft("cluster", "down", str(small)).stderr
+    succeed("cluster", "up", str(small), "--detach")
+    assert "example.test" in succeed("tenant", "list", cluster=small)
+    succeed("cluster", "down", str(small))
+    assert processes_of(small) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_in_the_foreground_stops_cleanly_on_a_signal(small: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        program("cluster", "up", str(small)), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    with process.stderr:
+        wait_for(lambda: all_ready(small))
+        process.send_signal(number)
+        assert process.wait(30) == 0
+        assert process.stderr.read().splitlines()[-1] == "stopped"
+    assert processes_of(small) == []
+
+
+def test_nodes_end_with_a_supervisor_that_is_killed(small: Path) -> None:
+    succeed("cluster", "up", str(small), "--detach")
+    supervisor = read_pid(small / "supervisor.lock")
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    wait_for(lambda: processes_of(small) == [])
+    succeed("cluster", "up", str(small), "--detach")
+    succeed("cluster", "down", str(small))
+
+
+def test_down_ends_a_node_that_was_started_alone_even_one_that_is_paused(small: Path) -> None:
+    config = small / "n1" / "mailraft.toml"
+    node = subprocess.Popen(
+        program("node", "run", "--config", str(config)), env=environment(), stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: all_ready(small))
+    up = mailraft("cluster", "up", str(small))
+    assert (up.returncode, f"running already without a supervisor: n1 (pid {node.pid})" in up.stderr) == (1, True)
+    node.send_signal(signal.SIGSTOP)
+    assert node_status(small, "n1")["alive"] is True
+    assert node_status(small, "n1")["role"] is None
+    assert mailraft("cluster", "down", str(small)).returncode == 0
+    node.wait(5)
+
+
+def test_a_pid_file_of_another_process_kills_nobody(small: Path) -> None:
+    (small / "n1" / "node.pid").write_text(f"{os.getpid()}\n")
+    assert node_status(small, "n1")["alive"] is False
+    assert "nothing was running" in mailraft("cluster", "down", str(small)).stderr
+
+
+def test_ports_in_use_are_named_before_anything_starts(small: Path) -> None:
+    address = layout.load(small).nodes[0].addresses["imaps"]
+    with closing(socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))):
+        for words in (("up", str(small)), ("up", str(small), "--detach")):
+            done = mailraft("cluster", *words)
+            assert done.returncode == 1
+            assert f"n1: imaps {address}" in done.stderr
+            assert "--base-port" in done.stderr
+
+
+def test_a_node_that_can_not_start_is_reported_with_its_last_words(small: Path) -> None:
+    (small / "n1" / "cluster.key").write_text("no key\n")
+    done = mailraft("cluster", "up", str(small), "--detach")
+    assert done.returncode == 1
+    assert "secrets.cluster_key_file" in done.stderr
+    assert mailraft("cluster", "down", str(small)).returncode == 0
+    assert processes_of(small) == []

@@ -1,0 +1,158 @@
+"""The command as a whole: help, laziness, completion, errors that say what to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import COMMANDS, main
+from cli.supervisor import environment
+
+HEAVY = ("aiohttp", "rich", "pydantic", "cryptography", "lmdb", "pykka", "eventlog", "nodes", "actors", "asyncio")
+
+
+def invoke(*arguments: str, env: dict[str, str] | None = None, stdin: str = "") -> Result:
+    return CliRunner(env={"MAILRAFT_CLUSTER": None, **(env or {})}).invoke(main, arguments, input=stdin)
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, click.testing, cli.main\n"
+        "said = click.testing.CliRunner().invoke(cli.main.main, ['--help']).output\n"
+        "print(said, [name for name in sys.modules if name.partition('.')[0] in sys.argv[1].split()])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, " ".join(HEAVY)], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert all(f"  {name} " in done.stdout for name, lazy in COMMANDS.items() if not lazy.hidden)
+    assert done.stdout.rstrip().endswith("[]")
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_the_help_that_the_list_promises(name: str) -> None:
+    result = invoke(name, "--help")
+    assert result.exit_code == 0
+    first = COMMANDS[name].summary.rstrip(".").split()[0]
+    assert first in result.output
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    result = invoke("mailbx")
+    assert result.exit_code == 2
+    assert "No such command 'mailbx'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("shell", "said"), [("bash", "complete -o"), ("zsh", "#compdef mailraft"), ("fish", "complete ")]
+)
+def test_completion_prints_a_script_for_the_shell(shell: str, said: str) -> None:
+    result = invoke("completion", shell)
+    assert result.exit_code == 0
+    assert said in result.output
+    assert "_MAILRAFT_COMPLETE" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tenant", "list"),
+        ("account", "list"),
+        ("alias", "list"),
+        ("queue", "list"),
+        ("log", "tail"),
+        ("log", "verify"),
+        ("mailbox", "show", "alice@example.test"),
+    ],
+)
+def test_a_command_for_a_cluster_says_that_it_needs_one(arguments: tuple[str, ...]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "--cluster" in result.stderr
+    assert "MAILRAFT_CLUSTER" in result.stderr
+
+
+def test_a_folder_that_is_no_cluster_is_named_with_what_to_do(tmp_path: Path) -> None:
+    result = invoke("tenant", "list", env={"MAILRAFT_CLUSTER": str(tmp_path)})
+    assert result.exit_code == 1
+    assert f"error: {tmp_path} is not a cluster: it has no cluster.toml" in result.stderr
+    assert f"try: mailraft cluster init {tmp_path}" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["x = ", "format = 9\n", "format = 1\n", 'format = 1\nid = "c"\nnodes = 5\n'])
+def test_a_damaged_cluster_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cluster.toml").write_text(text)
+    result = invoke("cluster", "status", str(tmp_path))
+    assert result.exit_code == 1
+    assert f"error: {tmp_path}/cluster.toml: not " in result.stderr
+
+
+def test_init_writes_a_cluster_and_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
+    made = invoke("cluster", "init", str(tmp_path / "c"), "--nodes", "5", "--base-port", "21000")
+    assert made.exit_code == 0
+    assert sorted(entry.name for entry in (tmp_path / "c").iterdir()) == [
+        *("admin", "ca", "cluster.toml", "n1", "n2", "n3", "n4", "n5"),
+    ]
+    again = invoke("cluster", "init", str(tmp_path / "c"))
+    assert (again.exit_code, "is a cluster already" in again.stderr) == (1, True)
+    full = invoke("cluster", "init", str(tmp_path))
+    assert (full.exit_code, f"{tmp_path} is not empty" in full.stderr) == (1, True)
+    (tmp_path / "file").touch()
+    file = invoke("cluster", "init", str(tmp_path / "file"))
+    assert (file.exit_code, "is a file" in file.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("arguments", [("--nodes", "2"), ("--nodes", "7"), ("--base-port", "80")])
+def test_init_refuses_what_can_not_be(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert invoke("cluster", "init", str(tmp_path / "c"), *arguments).exit_code == 2
+    assert not (tmp_path / "c").exists()
+
+
+def test_ports_are_laid_out_from_the_base_port(tmp_path: Path) -> None:
+    invoke("cluster", "init", str(tmp_path / "c"), "--base-port", "21000")
+    checked = invoke("node", "run", "--config", str(tmp_path / "c" / "n2" / "mailraft.toml"), "--check")
+    assert checked.exit_code == 0
+    text = (tmp_path / "c" / "n2" / "mailraft.toml").read_text()
+    assert 'listen = "127.0.0.1:21020"' in text
+    assert 'pop3s = "127.0.0.1:21028"' in text
+
+
+def test_a_configuration_error_is_a_sentence_and_no_traceback(tmp_path: Path) -> None:
+    invoke("cluster", "init", str(tmp_path / "c"))
+    config = str(tmp_path / "c" / "n1" / "mailraft.toml")
+    result = invoke("node", "run", "--config", config, "--set", "limits.recipients=few")
+    assert result.exit_code == 1
+    assert '--set limits.recipients: limits.recipients = "few": must be a whole number' in result.stderr
+    assert "Traceback" not in result.output
+    missing = invoke("node", "run", "--config", str(tmp_path / "none.toml"))
+    assert (missing.exit_code, "none.toml: can not be read" in missing.stderr) == (1, True)
+
+
+def test_a_password_must_come_from_somewhere(tmp_path: Path) -> None:
+    invoke("cluster", "init", str(tmp_path / "c"))
+    env = {"MAILRAFT_CLUSTER": str(tmp_path / "c")}
+    empty = invoke("account", "add", "a@b.test", "--password-stdin", env=env)
+    assert (empty.exit_code, "standard input held no password" in empty.stderr) == (1, True)
+    nowhere = invoke("account", "add", "a@b.test", env=env)
+    assert (nowhere.exit_code, "no terminal to ask for a password" in nowhere.stderr) == (1, True)
+
+
+def test_when_nothing_runs_the_commands_say_so(tmp_path: Path) -> None:
+    cluster = str(tmp_path / "c")
+    invoke("cluster", "init", cluster, "--base-port", "21500")
+    result = invoke("tenant", "list", env={"MAILRAFT_CLUSTER": cluster})
+    assert result.exit_code == 1
+    assert "n3: nothing listens there" in result.stderr
+    assert f"try: mailraft cluster status {cluster}" in result.stderr
+    assert invoke("cluster", "down", cluster).exit_code == 0
+    status = invoke("cluster", "status", cluster)
+    assert (status.exit_code, "no leader" in status.stderr) == (0, True)
+
+
+def test_a_wrong_moment_says_how_moments_are_written(tmp_path: Path) -> None:
+    cluster = str(tmp_path / "c")
+    invoke("cluster", "init", cluster)
+    result = invoke("mailbox", "show", "a@b.test", "--as-of", "-2y", env={"MAILRAFT_CLUSTER": cluster})
+    assert result.exit_code == 1
+    assert "--as-of -2y: neither a time" in result.stderr

@@ -1,0 +1,206 @@
+"""Configuration: which source wins, and that every error names the place, the key, the value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from nodes import config_sources
+from nodes.config import MIB, NodeConfig
+from nodes.config_sources import ConfigError
+
+SOUND = """
+[node]
+name = "n1"
+cluster_id = "cell-1"
+[raft]
+listen = "127.0.0.1:20000"
+peers = { n1 = "127.0.0.1:20000" }
+[tls]
+ca = "ca.pem"
+certificate = "node.pem"
+key = "/etc/keys/node.key"
+"""
+
+
+def load(folder: Path, text: str = SOUND, env: dict[str, str] | None = None, *overrides: str) -> NodeConfig:
+    file = folder / "mailraft.toml"
+    file.write_text(text)
+    return config_sources.load(file, env or {}, overrides)
+
+
+def refusal(folder: Path, text: str = SOUND, env: dict[str, str] | None = None, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, text, env, *overrides)
+    return str(caught.value).replace(str(folder), "DIR")
+
+
+def test_defaults_hold_where_nothing_is_said(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    assert config.limits.message_bytes == 50 * MIB
+    assert config.auth.plaintext_without_tls == "never"
+    assert config.listen.smtp == ""
+
+
+def test_a_flag_wins_over_the_environment_that_over_the_file_that_over_the_default(tmp_path: Path) -> None:
+    text = SOUND + "[limits]\nrecipients = 200\nconnections = 20\nerrors = 2\n"
+    env = {"MAILRAFT_LIMITS_RECIPIENTS": "300", "MAILRAFT_LIMITS_CONNECTIONS": "30"}
+    limits = load(tmp_path, text, env, "limits.recipients=400").limits
+    assert (limits.recipients, limits.connections, limits.errors, limits.auth_failures) == (400, 30, 2, 5)
+
+
+def test_a_size_may_have_a_unit(tmp_path: Path) -> None:
+    assert load(tmp_path, SOUND, {}, "limits.message_bytes=2 MiB").limits.message_bytes == 2 * MIB
+
+
+def test_peers_and_ranges_can_come_as_text(tmp_path: Path) -> None:
+    env = {
+        "MAILRAFT_RAFT_PEERS": "n1=127.0.0.1:1,n2=127.0.0.1:2,n3=[::1]:3",
+        "MAILRAFT_RAFT_ELECTION_TIMEOUT_MS": "300,600",
+    }
+    raft = load(tmp_path, SOUND, env).raft
+    assert raft.peers == {"n1": "127.0.0.1:1", "n2": "127.0.0.1:2", "n3": "[::1]:3"}
+    assert raft.election_timeout_ms == (300, 600)
+
+
+def test_relative_paths_start_at_the_folder_of_the_file(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    assert config.tls.ca == tmp_path / "ca.pem"
+    assert config.tls.key == Path("/etc/keys/node.key")
+    assert config.node.data_dir == tmp_path / "data"
+
+
+def test_variables_that_name_no_section_are_left_alone(tmp_path: Path) -> None:
+    load(tmp_path, SOUND, {"MAILRAFT_CLUSTER": "/x", "MAILRAFT_CONFIG": "/y", "HOME": "/root"})
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("limits.recipients=abc", '= "abc": must be a whole number, at least 100, at most 1000000'),
+        ("limits.recipients=99", '= "99": must be a whole number, at least 100, at most 1000000'),
+        ("limits.message_bytes=50 MB", '= "50 MB": must be a number of bytes, or a number with a unit, as in "50 MiB"'),
+        ("limits.auth_delay_s=-1", '= "-1": must be a number, at least 0, at most 604800'),
+        ("limits.auth_delay_s=nan", '= "nan": must be a number, at least 0, at most 604800'),
+        ("limits.login_s=0", '= "0": must be a number, above 0, at most 604800'),
+        (
+            "limits.message_bytes=1 KiB",
+            '= "1 KiB": must be a number of bytes, or one with a unit as in "50 MiB", at least 65536',
+        ),
+        ("log.level=loud", '= "loud": must be "debug" or "info" or "warning" or "error"'),
+        ("listen.smtp=25", '= "25": must be host:port, as in 127.0.0.1:20000'),
+        ("listen.smtp=::1:25", '= "::1:25": an IPv6 address stands in brackets, as in [::1]:20000'),
+        ("listen.smtp=localhost:99999", '= "localhost:99999": the port must be a number from 0 to 65535'),
+        ("node.name=N 1", '= "N 1": must be 1 to 32 lower-case letters, digits and dashes, beginning with a letter'),
+        ("raft.peers=n1", '= "n1": must be name=host:port, several of them separated by commas'),
+        ("raft.election_timeout_ms=900,300", "the first above 0 and below the second"),
+        ("limits.recipient=5", '= "5": no such key; did you mean recipients?'),
+        ("auth.plaintext_without_tls=yes", '= "yes": must be "never" or "loopback"'),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key_its_source_and_what_is_allowed(
+    tmp_path: Path, override: str, said: str
+) -> None:
+    key, _, value = override.partition("=")
+    section, _, name = key.partition(".")
+    flag = refusal(tmp_path, SOUND, {}, override)
+    assert flag.startswith(f"--set {key}: {key} ")
+    assert said.replace("0.0", "0").replace("604800.0", "604800") in flag.replace("0.0", "0").replace(
+        "604800.0", "604800"
+    )
+    variable = f"MAILRAFT_{section}_{name}".upper()
+    assert refusal(tmp_path, SOUND, {variable: value}).startswith(f"environment variable {variable}: {key} ")
+
+
+def test_a_wrong_value_in_the_file_names_the_file(tmp_path: Path) -> None:
+    said = refusal(tmp_path, SOUND + "[log]\nformat = 5\n")
+    assert said == 'DIR/mailraft.toml: log.format = 5: must be "text" or "json"'
+
+
+def test_every_error_is_told_at_once(tmp_path: Path) -> None:
+    assert len(refusal(tmp_path, SOUND, {}, "log.level=x", "log.format=y").splitlines()) == 2
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    said = refusal(tmp_path, SOUND.replace('name = "n1"', ""))
+    assert said == "DIR/mailraft.toml: node.name: is missing: a name of lower-case letters, digits and dashes"
+
+
+def test_an_empty_file_names_each_key_that_is_needed(tmp_path: Path) -> None:
+    assert "node.name: is missing" in refusal(tmp_path, "")
+    assert "tls.certificate: is missing" in refusal(tmp_path, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[node]\nname = \n", "DIR/mailraft.toml, line 2, column 8: not valid TOML: Invalid value"),
+        (
+            "[node",
+            "DIR/mailraft.toml, line 1, column 6: not valid TOML: Expected ']' at the end of a table declaration",
+        ),
+    ],
+)
+def test_damaged_toml_names_line_and_column(tmp_path: Path, text: str, said: str) -> None:
+    assert refusal(tmp_path, text) == said
+
+
+def test_a_file_that_is_no_text_names_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "mailraft.toml"
+    file.write_bytes(b"[node]\nname = '\xff'\n")
+    with pytest.raises(ConfigError, match=r"mailraft.toml, line 2: not UTF-8 text"):
+        config_sources.load(file, {})
+
+
+def test_an_unknown_section_is_named_with_a_guess(tmp_path: Path) -> None:
+    assert refusal(tmp_path, SOUND + "[limit]\n") == "DIR/mailraft.toml: [limit]: no such section; did you mean limits?"
+
+
+def test_a_section_that_is_no_table_is_named(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "limits = 5\n" + SOUND) == "DIR/mailraft.toml: limits: must be a table, as in [limits]"
+
+
+def test_an_override_without_a_section_says_how_it_is_written(tmp_path: Path) -> None:
+    assert refusal(tmp_path, SOUND, {}, "recipients=5") == (
+        "--set recipients: must be section.key=value, as in limits.recipients=200"
+    )
+
+
+def test_a_secret_is_never_repeated(tmp_path: Path) -> None:
+    said = refusal(tmp_path, SOUND + '[secrets]\ncluster_key = "s3cr3t"\n')
+    assert "secrets.cluster_key = (not shown): no such key" in said
+    assert "s3cr3t" not in said
+
+
+def test_a_node_must_be_a_member_of_its_cell(tmp_path: Path) -> None:
+    assert "raft.peers: must name this node too (n9)" in refusal(tmp_path, SOUND, {}, "node.name=n9")
+
+
+def test_a_cell_has_an_odd_number_of_members(tmp_path: Path) -> None:
+    said = refusal(tmp_path, SOUND, {}, "raft.peers=n1=127.0.0.1:1,n2=127.0.0.1:2")
+    assert "raft.peers: has 2 members; a cell has 1, 3 or 5" in said
+
+
+def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere.toml: can not be read: No such file or directory"):
+        config_sources.load(tmp_path / "nowhere.toml", {})
+
+
+def test_files_that_are_named_must_be_there(tmp_path: Path) -> None:
+    config = load(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        config_sources.check_files(config)
+    said = str(caught.value)
+    assert f'tls.ca = "{tmp_path}/ca.pem": can not be read: No such file or directory' in said
+    assert "secrets.cluster_key_file = (not shown): can not be read" in said
+
+
+def test_the_file_is_found_by_flag_then_environment_then_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no configuration found"):
+        config_sources.discover(None, {})
+    (tmp_path / "mailraft.toml").touch()
+    assert config_sources.discover(None, {}) == Path("mailraft.toml")
+    assert config_sources.discover(None, {"MAILRAFT_CONFIG": "/a"}) == Path("/a")
+    assert config_sources.discover(Path("/b"), {"MAILRAFT_CONFIG": "/a"}) == Path("/b")

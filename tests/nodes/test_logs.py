@@ -1,0 +1,56 @@
+"""Log lines: both formats, sessions, and no secrets."""
+
+import io
+import json
+import logging
+
+import pytest
+
+from nodes import logs
+from nodes.config import LogSection
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+def test_json_lines_hold_the_node_the_session_and_the_facts(stream: io.StringIO) -> None:
+    logs.configure(LogSection(format="json"), stream)
+    logs.logger("n1").bind(session="s-7").info("delivered", size=12, id=b"\x01\xff")
+    line = json.loads(stream.getvalue())
+    assert line["event"] == "delivered"
+    assert (line["node"], line["session"], line["size"], line["level"]) == ("n1", "s-7", 12, "info")
+    assert line["id"] == "01ff"
+    assert line["timestamp"].endswith("Z")
+
+
+def test_text_lines_are_one_line_each_whatever_a_client_sends(stream: io.StringIO) -> None:
+    logs.configure(LogSection(format="text"), stream)
+    logs.logger("n1").info("greeting", said="EHLO x\r\n2026 [info] forged line")
+    assert len(stream.getvalue().splitlines()) == 1
+    assert "greeting" in stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["password", "new_password", "secret", "cluster_key_secret", "auth_token", "key"])
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_a_secret_is_never_written(stream: io.StringIO, name: str, format_: str) -> None:
+    logs.configure(LogSection.model_validate({"format": format_}), stream)
+    logs.logger("n1").warning("login", **{name: "hunter2"})
+    assert "hunter2" not in stream.getvalue()
+    assert "(hidden)" in stream.getvalue()
+
+
+def test_lines_below_the_level_are_left_out(stream: io.StringIO) -> None:
+    logs.configure(LogSection(level="warning"), stream)
+    logs.logger("n1").info("quiet")
+    logs.logger("n1").warning("loud")
+    assert "quiet" not in stream.getvalue()
+    assert "loud" in stream.getvalue()
+
+
+def test_libraries_log_the_same_way(stream: io.StringIO) -> None:
+    logs.configure(LogSection(format="json"), stream)
+    logging.getLogger("some.library").warning("it is %s", "late")
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["level"]) == ("it is late", "warning")

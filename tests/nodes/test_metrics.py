@@ -1,0 +1,26 @@
+"""Metrics come out in the text format, of this node only."""
+
+from nodes.metrics import Metrics
+
+
+def test_what_was_counted_is_exposed() -> None:
+    metrics = Metrics("n1")
+    metrics.connection_opened("imap")
+    metrics.connection_refused("imap")
+    metrics.command("smtp", "EHLO")
+    metrics.delivery("lmtp", "committed")
+    metrics.auth_failure("pop3")
+    metrics.proposed("committed", 0.0015)
+    text = metrics.exposition().decode()
+    assert 'mailraft_open_connections{protocol="imap"} 1.0' in text
+    assert 'mailraft_connections_total{outcome="refused",protocol="imap"} 1.0' in text
+    assert 'mailraft_commands_total{command="EHLO",protocol="smtp"} 1.0' in text
+    assert 'mailraft_deliveries_total{outcome="committed",protocol="lmtp"} 1.0' in text
+    assert 'mailraft_auth_failures_total{protocol="pop3"} 1.0' in text
+    assert 'mailraft_propose_seconds_bucket{le="0.002",outcome="committed"} 1.0' in text
+
+
+def test_two_nodes_in_one_process_do_not_share_counts() -> None:
+    first, second = Metrics("n1"), Metrics("n2")
+    first.auth_failure("imap")
+    assert b"auth_failures_total{" not in second.exposition()

@@ -1,0 +1,151 @@
+"""Guessing passwords gets slow, then impossible; connections are counted."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from nodes.config import LimitsSection
+from nodes.security import (
+    REMEMBERED,
+    ConnectionLimit,
+    LoginGuard,
+    TooManyFailures,
+    is_loopback,
+    may_send_password,
+)
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+LIMITS = LimitsSection(auth_failures=3, auth_delay_s=0.02, auth_delay_max_s=0.1, auth_block_after=6, auth_window_s=60)
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def waited_s(guard: LoginGuard, address: str = "192.0.2.1", login: str = "alice") -> float:
+    started = time.monotonic()
+    await guard.attempt(address, login)
+    return time.monotonic() - started
+
+
+def test_a_first_attempt_does_not_wait(run: Run) -> None:
+    assert run(waited_s(LoginGuard(LIMITS))) < 0.015
+
+
+def test_the_delay_doubles_up_to_its_most(run: Run) -> None:
+    async def delays() -> list[float]:
+        guard, found = LoginGuard(LIMITS), []
+        for _ in range(5):
+            guard.failed("192.0.2.1", "alice")
+            found.append(await waited_s(guard))
+        return found
+
+    found = run(delays())
+    for delay, expected in zip(found, (0.02, 0.04, 0.08, 0.1, 0.1)):
+        assert expected * 0.9 <= delay < expected + 0.05
+
+
+def test_another_login_or_address_does_not_wait(run: Run) -> None:
+    async def delays() -> tuple[float, float]:
+        guard = LoginGuard(LIMITS)
+        guard.failed("192.0.2.1", "alice")
+        return await waited_s(guard, login="bob"), await waited_s(guard, address="192.0.2.2")
+
+    assert max(run(delays())) < 0.015
+
+
+def test_the_case_of_the_login_gives_no_fresh_start(run: Run) -> None:
+    async def delay() -> float:
+        guard = LoginGuard(LIMITS)
+        guard.failed("192.0.2.1", "Alice ")
+        return await waited_s(guard, login="aLICE")
+
+    assert run(delay()) >= 0.018
+
+
+def test_many_connections_do_not_shorten_the_delay(run: Run) -> None:
+    async def total() -> float:
+        guard = LoginGuard(LIMITS)
+        guard.failed("192.0.2.1", "alice")
+        started = time.monotonic()
+        await asyncio.gather(*(guard.attempt("192.0.2.1", "alice") for _ in range(5)))
+        return time.monotonic() - started
+
+    assert run(total()) >= 5 * 0.018
+
+
+def test_a_connection_is_closed_after_so_many_failures() -> None:
+    guard = LoginGuard(LIMITS)
+    assert [guard.failed("192.0.2.1", "alice") for _ in range(6)] == [False, False, True, False, False, True]
+
+
+def test_after_too_many_failures_attempts_are_refused_until_the_window_is_over(run: Run) -> None:
+    async def attempt() -> float:
+        clock = Clock()
+        guard = LoginGuard(LIMITS, now_s=clock)
+        for _ in range(LIMITS.auth_block_after):
+            guard.failed("192.0.2.1", "alice")
+        with pytest.raises(TooManyFailures):
+            await guard.attempt("192.0.2.1", "alice")
+        clock.now_s += LIMITS.auth_window_s + 1
+        return await waited_s(guard)
+
+    assert run(attempt()) < 0.015
+
+
+def test_a_success_forgets_the_failures(run: Run) -> None:
+    async def delay() -> float:
+        guard = LoginGuard(LIMITS)
+        guard.failed("192.0.2.1", "alice")
+        guard.succeeded("192.0.2.1", "alice")
+        return await waited_s(guard)
+
+    assert run(delay()) < 0.015
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    guard = LoginGuard(LIMITS)
+    for number in range(REMEMBERED + 100):
+        guard.failed("192.0.2.1", f"login-{number}")
+    assert len(guard._records) == REMEMBERED
+
+
+def test_connections_are_limited_by_address_and_together() -> None:
+    limit = ConnectionLimit(LimitsSection(connections=3, connections_per_address=2))
+    assert [limit.admit("a"), limit.admit("a"), limit.admit("a")] == [True, True, False]
+    assert [limit.admit("b"), limit.admit("c")] == [True, False]
+    limit.release("a")
+    assert limit.admit("c")
+
+
+@pytest.mark.parametrize(
+    ("address", "answer"),
+    [("127.0.0.1", True), ("127.8.0.1", True), ("::1", True), ("", True), ("192.0.2.1", False), ("localhost", False)],
+)
+def test_loopback_is_this_machine_itself(address: str, answer: bool) -> None:
+    assert is_loopback(address) is answer
+
+
+@pytest.mark.parametrize(
+    ("policy", "address", "tls", "answer"),
+    [
+        ("never", "127.0.0.1", False, False),
+        ("never", "192.0.2.1", True, True),
+        ("loopback", "127.0.0.1", False, True),
+        ("loopback", "192.0.2.1", False, False),
+    ],
+)
+def test_a_password_comes_in_clear_only_where_that_is_allowed(
+    policy: str, address: str, tls: bool, answer: bool
+) -> None:
+    assert may_send_password(policy, address, tls=tls) is answer

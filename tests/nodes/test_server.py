@@ -1,0 +1,185 @@
+"""The life of one node: what it refuses to start with, what it serves, quarantine, the end."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Coroutine
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import layout
+from cli.client import AdminClient
+from cli.supervisor import environment, program
+from nodes.config import NodeConfig
+from nodes.server import Node, StartError, read_cluster_key
+from tests.nodes.conftest import MakeCell
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+async def start_and_stop(config: NodeConfig) -> None:
+    async with Node(config).running():
+        pass
+
+
+def start_refusal(run: Run, config: NodeConfig) -> StartError:
+    with pytest.raises(StartError) as caught:
+        run(start_and_stop(config))
+    return caught.value
+
+
+@pytest.mark.parametrize("key", ["imap", "smtp", "pop3s", "http", "admin"])
+def test_a_port_in_use_is_named_with_its_key(run: Run, make_cell: MakeCell, key: str) -> None:
+    _, config = make_cell()
+    address = str(getattr(config.listen, key))
+    with closing(socket.create_server(("127.0.0.1", int(address.rpartition(":")[2])))):
+        assert str(start_refusal(run, config)) == f"listen.{key} = {address}: the address is in use"
+
+
+def test_an_address_of_another_machine_is_named_with_its_key(run: Run, make_cell: MakeCell) -> None:
+    _, config = make_cell("listen.imap=192.0.2.1:143")
+    assert str(start_refusal(run, config)).startswith("listen.imap = 192.0.2.1:143: can not listen there: ")
+
+
+@pytest.mark.parametrize("text", ["", "abc", "00" * 31, "zz" * 32])
+def test_a_cluster_key_of_another_shape_is_refused_without_showing_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cluster.key").write_text(text)
+    with pytest.raises(StartError) as caught:
+        read_cluster_key(tmp_path / "cluster.key")
+    assert str(caught.value) == "secrets.cluster_key_file: must hold 32 bytes in hexadecimal"
+
+
+def wait_for(reached: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def answers(address: str, path: str) -> tuple[int, Any]:
+    """(status, JSON) of a request in clear; status 0 if nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+    except OSError:
+        return 0, None
+
+
+@pytest.fixture
+def start_process(request: pytest.FixtureRequest) -> Callable[..., subprocess.Popen[str]]:
+    def start(node: layout.Node, *arguments: str) -> subprocess.Popen[str]:
+        command = program("node", "run", "--config", str(node.config), *arguments)
+        process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+
+        def end() -> None:
+            process.kill()
+            process.wait()
+            if process.stderr is not None:
+                process.stderr.close()
+
+        request.addfinalizer(end)
+        return process
+
+    return start
+
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def test_a_node_runs_alone_and_stops_cleanly_when_told_to(make_cell: MakeCell, start_process: Start) -> None:
+    cluster, _ = make_cell()
+    node = cluster.nodes[0]
+    process = start_process(node)
+    wait_for(lambda: answers(node.addresses["http"], "/readyz")[0] == 200)
+    assert answers(node.addresses["http"], "/healthz") == (200, {"ok": True})
+    assert node.pid_file.read_text() == f"{process.pid}\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert not node.pid_file.exists()
+    _, said = process.communicate()
+    assert "serving" in said
+    assert "stopped" in said
+
+
+def test_a_second_process_of_one_node_is_refused(make_cell: MakeCell, start_process: Start) -> None:
+    cluster, _ = make_cell()
+    node = cluster.nodes[0]
+    first = start_process(node)
+    wait_for(lambda: answers(node.addresses["http"], "/healthz")[0] == 200)
+    second = start_process(node, "--set", "listen.http=", "--set", "listen.admin=")
+    _, said = second.communicate(timeout=15)
+    assert second.returncode == 1
+    assert f"another process runs this node (pid {first.pid})" in said
+
+
+def test_a_node_whose_parent_ends_stops(make_cell: MakeCell) -> None:
+    cluster, _ = make_cell()
+    node = cluster.nodes[0]
+    command = program("node", "run", "--config", str(node.config), "--parent-pid")
+    parent = subprocess.Popen(
+        ["sh", "-c", '"$@" $$ 2>/dev/null & wait', "sh", *command],
+        env=environment(),
+    )
+    wait_for(lambda: answers(node.addresses["http"], "/healthz")[0] == 200)
+    pid = int(node.pid_file.read_text())
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or Path(f"/proc/{pid}/cmdline").read_bytes() == b"")
+
+
+def test_a_damaged_database_quarantines_the_node(make_cell: MakeCell, start_process: Start) -> None:
+    cluster, config = make_cell()
+    node = cluster.nodes[0]
+    first = start_process(node)
+    wait_for(lambda: answers(node.addresses["http"], "/readyz")[0] == 200)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(15) == 0
+    damage(config.node.data_dir / "data.mdb")
+    process = start_process(node)
+    wait_for(lambda: answers(node.addresses["http"], "/healthz")[0] == 200)
+    status, answer = answers(node.addresses["http"], "/readyz")
+    assert status == 503
+    assert answer["reasons"][0].startswith("quarantined: ")
+    seen = AdminClient(cluster).status(node)
+    assert (seen["role"], seen["ready"], seen["chain"]) == ("quarantined", False, None)
+    with closing(socket.socket()) as probe:
+        assert probe.connect_ex(("127.0.0.1", int(node.addresses["smtp"].rpartition(":")[2]))) != 0
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert "quarantined" in process.communicate()[1]
+
+
+def damage(database: Path) -> None:
+    """Overwrites every page after the two meta pages."""
+    size = database.stat().st_size
+    with database.open("r+b") as file:
+        file.seek(2 * 4096)
+        file.write(os.urandom(max(4096, size - 2 * 4096)))
+
+
+def test_gauges_follow_the_log(run: Run, make_cell: MakeCell) -> None:
+    async def scrape() -> str:
+        node = Node(make_cell()[1])
+        async with node.running() as state:
+            async with asyncio.timeout(15):
+                while state.unready():
+                    await asyncio.sleep(0.05)
+            state.measure()
+            return state.metrics.exposition().decode()
+
+    text = run(scrape())
+    assert 'mailraft_raft_role{role="leader"} 1.0' in text
+    assert "mailraft_accepting_mail 1.0" in text
+    assert "mailraft_fold_lag 0.0" in text
+    assert "mailraft_queue_items 0.0" in text
