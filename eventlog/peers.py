@@ -1,0 +1,72 @@
+"""What the consensus engine keeps beside PySyncObj's own state: timing, what waits to be sent, how far each peer is."""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+Message = dict[str, Any]
+
+
+class Timing(NamedTuple):
+    """Seconds. Elections start between the two timeouts; a leader without a majority for `fallback_s` steps down."""
+
+    election_min_s: float = 0.5
+    election_max_s: float = 1.0
+    heartbeat_s: float = 0.1
+
+    @property
+    def fallback_s(self) -> float:
+        return self.election_max_s * 2
+
+
+class Outbox(Transport):  # type: ignore[misc]
+    """PySyncObj's transport: what it sends waits here until the tick is durable."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None, [])
+        self.messages: list[tuple[str, Message]] = []
+
+    ready = True
+
+    def setOnUtilityMessageCallback(self, message: str, callback: Any) -> None:
+        """Takes no utility callbacks: a peer can not add, remove or transfer anything by message."""
+
+    def send(self, node: Node, message: Message) -> bool:
+        self.messages.append((node.id, message))
+        return True
+
+    def destroy(self) -> None:
+        self.messages.clear()
+
+
+class Progress:
+    """What the leader knows of one peer beyond next and match index."""
+
+    __slots__ = ("clock_off_ms", "commit_sent", "in_flight", "in_flight_bytes", "probing", "round", "waiting")
+
+    def __init__(self) -> None:
+        self.in_flight: deque[tuple[int, int]] = deque()  # last index and bytes of each message on its way
+        self.in_flight_bytes = 0
+        self.probing = True  # one message at a time until the logs are known to match
+        self.waiting = False  # a probe is on its way
+        self.commit_sent = 0
+        self.round = 0
+        self.clock_off_ms: int | None = None
+
+    def probe(self) -> None:
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
+        self.probing, self.waiting = True, False
+
+    def acknowledged(self, index: int) -> None:
+        while self.in_flight and self.in_flight[0][0] <= index:
+            self.in_flight_bytes -= self.in_flight.popleft()[1]
+
+
+class Read(NamedTuple):
+    """A linearizable read that waits for its round: who asked, with what token."""
+
+    peer: str
+    token: bytes
