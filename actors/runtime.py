@@ -350,7 +350,9 @@ class Runtime:
         self, events: tuple[Event, ...], context: Context, guards: tuple[Guard, ...], bodies: tuple[Body, ...]
     ) -> Record:
         now_ms = self._now_ms()
-        return Record(new_id(now_ms), now_ms + EXPIRES_MS, context.by, context.cause, guards, events, bodies)
+        # log time may be ahead of this clock, and it is log time that expiry is measured in
+        expires_ms = max(now_ms, self._log.status().at_ms) + EXPIRES_MS
+        return Record(new_id(now_ms), expires_ms, context.by, context.cause, guards, events, bodies)
 
     # -- bodies ----------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from cli.supervisor import STOP_TIMEOUT_S, Supervisor, environment, program
 from cli.watch import Seen, leader_of, look, problems, running_pid, status_json, wait_ready
 from nodes.config import split_address
 from nodes.files import Locked, lock
+from nodes.process import arguments
 
 READY_TIMEOUT_S = 60.0
 
@@ -233,7 +234,8 @@ def _stop_supervisor(found: Cluster) -> bool:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
             os.kill(pid, signal.SIGCONT)
-        if _wait_until(lambda: _supervisor_pid(found) is None, patience_s):
+        # it gives up the lock a moment before it is gone
+        if _wait_until(lambda: _supervisor_pid(found) is None and not arguments(pid), patience_s):
             return True
     raise CommandError(f"the supervisor (pid {pid}) could not be stopped", "as the user who started it")
 

@@ -20,7 +20,7 @@ from nodes.metrics import Metrics
 HEAD = "<!-- Written by `mailraft docs --write` from the program. Do not edit. -->\n"
 
 
-@click.command()
+@click.command(hidden=True)
 @click.argument("folder", type=click.Path(path_type=Path), default=Path("docs/reference"))
 @click.option("--write", is_flag=True, help="Write the pages instead of checking them.")
 def docs(folder: Path, write: bool) -> None:

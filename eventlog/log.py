@@ -1,7 +1,7 @@
 """The event log of one node as the rest of mailraft sees it: propose, read, follow.
 
 It ties the consensus thread, the connections to the peers and the callers on the event loop together. Everything here
-runs on the event loop; all that is shared with the thread is two dictionaries, which the writer only looks into.
+runs on the event loop; all that is shared with the thread is one dictionary, which the writer only looks into.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import structlog
 
 from eventlog.errors import LogError, OutcomeUnknown, Rejected
-from eventlog.fold import Evolve
+from eventlog.fold import Evolve, Folded
 from eventlog.proposals import Committed, Proposals
 from eventlog.raft import Timing
-from eventlog.record import Record, RecordError, check, encode
+from eventlog.record import Event, Record, RecordError, Stamp, check, encode
 from eventlog.store import Snapshot, Store, StoredRecord
 from eventlog.transport import PeerName, PeerTransport
-from eventlog.writer import Applied, Item, State, Tick, Writer
+from eventlog.writer import Item, State, Tick, Writer
 
 __all__ = ["Applied", "Committed", "EventLog", "LogConfig", "LogStatus", "Snapshot", "StoredRecord"]
 
@@ -45,6 +45,15 @@ class LogConfig(NamedTuple):
     heartbeat_s: float = 0.1
     map_size_bytes: int = 1 << 40
     reserve_bytes: int = 64 * 1024 * 1024
+
+
+class Applied(NamedTuple):
+    """One event that took effect: the decoded fact, and what `evolve` gave for it."""
+
+    stamp: Stamp
+    event: Event
+    fact: Any
+    result: Any
 
 
 class LogStatus(NamedTuple):
@@ -93,7 +102,6 @@ class EventLog:
             timing=Timing(*config.election_timeout_s, config.heartbeat_s),
             reserve_bytes=config.reserve_bytes,
             wanted=self._proposals.wanted,
-            subscribed=self._subscribers,
             on_tick=self._tick_from_thread,
             on_fatal=self._fatal_from_thread,
         )
@@ -221,7 +229,7 @@ class EventLog:
     def subscribe(self, stream: bytes | None, callback: Callable[[list[Applied]], None]) -> Callable[[], None]:
         """Calls `callback` with the events of a stream (None: all) as they are folded here, in the log's order.
 
-        What is folded already when this returns may or may not be told: compare positions with a snapshot taken after.
+        Whatever a snapshot taken after this does not show will be told; what it shows may be told again.
         """
         self._subscribers.setdefault(stream, []).append(callback)
 
@@ -306,8 +314,8 @@ class EventLog:
         self._proposals.take(tick, leader_changed)
         for token, index in tick.reads:
             self._finish_read(token, index)
-        if tick.applied:
-            self._tell_subscribers(tick.applied)
+        if self._subscribers:
+            self._tell_subscribers(tick.folded)
         if tick.state.applied != before.applied:
             self._progress.set()
         self._ticking = False
@@ -317,15 +325,21 @@ class EventLog:
             delay_s = max(0.0, tick.state.deadline - time.monotonic())
             self._timer = self._loop.call_later(delay_s, self._pump)
 
-    def _tell_subscribers(self, applied: list[Applied]) -> None:
+    def _tell_subscribers(self, folded: list[Folded]) -> None:
+        everything: list[Applied] = []
         by_stream: dict[bytes, list[Applied]] = {}
-        for item in applied:
-            by_stream.setdefault(item.event.stream, []).append(item)
+        for stamp, record, _, facts, results in folded:
+            for event, fact, result in zip(record.events if record else (), facts, results, strict=True):
+                applied = Applied(stamp, event, fact, result)
+                everything.append(applied)
+                if event.stream in self._subscribers:
+                    by_stream.setdefault(event.stream, []).append(applied)
         for stream, items in by_stream.items():
             for callback in tuple(self._subscribers.get(stream, ())):
                 callback(items)
-        for callback in tuple(self._subscribers.get(None, ())):
-            callback(applied)
+        if everything:
+            for callback in tuple(self._subscribers.get(None, ())):
+                callback(everything)
 
     def _message(self, peer: str, message: dict[str, Any]) -> None:
         match message["type"]:

@@ -24,7 +24,6 @@ from eventlog.errors import FoldStalled
 from eventlog.fold import Evolve, Fold, Folded, Outcome
 from eventlog.journal import KIND_RECORD, Command, LmdbJournal
 from eventlog.raft import Message, Raft, Read, Timing
-from eventlog.record import Event, Stamp
 from eventlog.store import Store
 
 FOLD_BUDGET_S = 0.05  # a heartbeat must not wait for a long fold
@@ -52,15 +51,6 @@ class Proposal(NamedTuple):
     @property
     def size_bytes(self) -> int:
         return len(self.data) + sum(map(len, self.bodies))
-
-
-class Applied(NamedTuple):
-    """One event that took effect, as subscribers get it."""
-
-    stamp: Stamp
-    event: Event
-    fact: Any
-    result: Any
 
 
 class Answer(NamedTuple):
@@ -97,7 +87,7 @@ class Tick(NamedTuple):
     messages: list[tuple[str, Message]]
     answers: list[Answer]
     refusals: list[tuple[bytes, str]]  # id and reason, of this node's own proposals
-    applied: list[Applied]
+    folded: list[Folded]  # what took effect
     reads: list[tuple[bytes, int | None]]  # token and index, None if the read must be asked again
 
 
@@ -114,7 +104,6 @@ class Writer(threading.Thread):
         timing: Timing,
         reserve_bytes: int,
         wanted: Collection[bytes],
-        subscribed: Collection[bytes | None],
         on_tick: Callable[[Tick], None],
         on_fatal: Callable[[BaseException], None],
     ) -> None:
@@ -125,7 +114,6 @@ class Writer(threading.Thread):
         self._store = store
         self._reserve_bytes = reserve_bytes
         self._wanted = wanted
-        self._subscribed = subscribed
         self._on_tick = on_tick
         self._on_fatal = on_fatal
         self._journal = LmdbJournal(store)
@@ -168,7 +156,7 @@ class Writer(threading.Thread):
         self._messages: list[tuple[str, Message]] = []
         self._answers: list[Answer] = []
         self._refusals: list[tuple[bytes, str]] = []
-        self._applied: list[Applied] = []
+        self._folded: list[Folded] = []
         self._proposals: list[Proposal] = []
         self._untaken: list[Item] = []
 
@@ -279,7 +267,7 @@ class Writer(threading.Thread):
                 return
 
     def _note(self, folded: Folded) -> None:
-        """Keeps what callers and subscribers of this node want to know of a folded entry."""
+        """Keeps what callers of this node wait for, and what took effect: the loop knows who subscribed to what."""
         record = folded.record
         if record is None:
             return
@@ -289,11 +277,8 @@ class Writer(threading.Thread):
             if outcome is Outcome.DUPLICATE:
                 outcome, position = self._fold.first_outcome(record)
             self._answers.append(Answer(record.id, outcome, position, stamp.at_ms, folded.results))
-        if folded.outcome is Outcome.COMMITTED and self._subscribed:
-            everything = None in self._subscribed
-            for event, fact, result in zip(record.events, folded.facts, folded.results, strict=True):
-                if everything or event.stream in self._subscribed:
-                    self._applied.append(Applied(stamp, event, fact, result))
+        if folded.outcome is Outcome.COMMITTED:
+            self._folded.append(folded)
 
     def _collect_chunks(self, now: float, now_ms: int) -> None:
         """The leader proposes, now and then, to drop chunks of large bodies that nothing claimed."""
@@ -313,7 +298,7 @@ class Writer(threading.Thread):
         reads = self._finish_reads()
         self._state = self._describe()
         messages = self._raft.take_outbox() + self._messages
-        self._on_tick(Tick(self._state, messages, self._answers, self._refusals, self._applied, reads))
+        self._on_tick(Tick(self._state, messages, self._answers, self._refusals, self._folded, reads))
 
     def _finish_reads(self) -> list[tuple[bytes, int | None]]:
         done: list[tuple[Read, int | None]] = list(self._raft.reads_done)

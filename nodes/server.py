@@ -7,6 +7,7 @@ joins its cell: the node then answers only /healthz and the admin status, with t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import errno
 import gc
@@ -77,15 +78,23 @@ def serve(config: NodeConfig) -> None:
 
 
 async def _serve(config: NodeConfig) -> None:
-    node = Node(config)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, node.stop.set)
-    loop.add_signal_handler(signal.SIGHUP, node.renew_certificates)
-    async with node.running():
-        await node.stop.wait()
+    node, life = Node(config), asyncio.current_task()
+    assert life is not None
+
+    def stop() -> None:
         # the default action of SIGALRM ends the process: a stop that hangs still ends
         signal.setitimer(signal.ITIMER_REAL, config.node.stop_grace_s + STOP_MARGIN_S)
+        node.stop.set()
+        if node.state.phase == "starting":
+            life.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, node.renew_certificates)
+    with contextlib.suppress(asyncio.CancelledError):
+        async with node.running():
+            await node.stop.wait()
     if node.fatal is not None:
         raise StartError(f"the log stopped: {node.fatal}", "read the node's log; the other nodes have what it had")
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,8 +26,11 @@ from nodes.files import write_atomically
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 397
+REPORT_EVERY_S = 10.0  # of one reason: a peer tries again and again
 # TLS 1.2 with forward secrecy and authenticated encryption only (RFC 9325 4.2); TLS 1.3 has nothing else
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+_log = structlog.get_logger("mailraft.tls")
 
 
 class Authority(NamedTuple):
@@ -95,6 +100,7 @@ def server_context(tls: TlsSection) -> ssl.SSLContext:
 def admin_context(tls: TlsSection) -> ssl.SSLContext:
     """The admin API: a certificate of the cell's CA is required; who may do what is decided by its name."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    context.sslobject_class = _reporting("admin API")
     return _mutual(context, tls.ca, tls.certificate, tls.key)
 
 
@@ -109,6 +115,7 @@ def raft_contexts(config: NodeConfig) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     tls = config.tls
     server = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
     client = _context(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
+    server.sslobject_class = client.sslobject_class = _reporting("link between nodes")
     return _mutual(server, tls.ca, tls.certificate, tls.key), _mutual(client, tls.ca, tls.certificate, tls.key)
 
 
@@ -132,6 +139,35 @@ def _mutual(context: ssl.SSLContext, ca: Path, certificate: Path, key: Path) -> 
     context.load_verify_locations(cafile=ca)
     context.load_cert_chain(certificate, key)
     return context
+
+
+def _reporting(purpose: str) -> type[ssl.SSLObject]:
+    """The event loop drops a connection whose handshake fails without a word; an operator wants to know why."""
+    reported_s: dict[str, float] = {}
+
+    class Reporting(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                self._report(_handshake_failure(error))
+                raise
+
+        def _report(self, reason: str) -> None:
+            now_s = time.monotonic()
+            if now_s - reported_s.get(reason, -REPORT_EVERY_S) >= REPORT_EVERY_S:
+                reported_s[reason] = now_s
+                _log.warning("TLS peer refused", on=purpose, reason=reason)
+
+    return Reporting
+
+
+def _handshake_failure(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not of this cell's CA ({error.verify_message})"
+    return (error.reason or str(error)).replace("_", " ").lower()
 
 
 def _peer_name(peer: ssl.SSLObject | ssl.SSLSocket | None, prefix: str) -> str | None:

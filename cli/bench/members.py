@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -58,6 +59,14 @@ class Members:
             stdin.write(line)
             stdin.flush()
         return {name: self._answer(name, do) for name in names}
+
+    def cpu_seconds(self) -> float:
+        """Processor time that all members have used so far, user and system (proc(5), /proc/PID/stat)."""
+        ticks = 0
+        for process in self._processes.values():
+            after_name = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(after_name[11]) + int(after_name[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         for process in self._processes.values():

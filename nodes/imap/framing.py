@@ -152,7 +152,9 @@ class Framer:
     def _check(self, size: int) -> Oversize | None:
         is_append = self.appends and _APPEND.match(self._text) is not None
         limit = self.limits.append if is_append else self.limits.literal
-        if self._literals_bytes + size <= limit + (self.limits.literal if is_append else 0) and size <= limit:
+        # Beside its message, APPEND may have a mailbox name as a literal.
+        total = limit + self.limits.literal if is_append else limit
+        if size <= limit and self._literals_bytes + size <= total:
             return None
         return Oversize(_tag(bytes(self._text[:128])), f"literal too large: at most {limit} bytes", "TOOBIG", False)
 

@@ -110,17 +110,18 @@ class Intake:
         if not self._profile.lmtp:
             self._count(outcome)
             return outcome
-        if outcome == replies.MAILBOX_FULL and len(envelope.accepted) > 1:
+        if outcome in (replies.MAILBOX_FULL, replies.RECIPIENT_GONE) and not _has_one_recipient(envelope):
             return await self._one_by_one(session, envelope, content.data)
         self._count(outcome)
         return outcome * len(envelope.accepted)
 
     async def _one_by_one(self, session: Session, envelope: Envelope, data: bytes) -> bytes:
-        """LMTP can tell who of several recipients has a full mailbox: each is a record of its own."""
+        """LMTP can tell which of several mailboxes is full or gone: each delivery is a record of its own."""
         outcomes = []
         for accepted in envelope.accepted:
             single = Envelope()
-            single.mail_from, single.smtp_utf8, single.accepted = envelope.mail_from, envelope.smtp_utf8, [accepted]
+            single.mail_from, single.smtp_utf8 = envelope.mail_from, envelope.smtp_utf8
+            single.rcpt_tos, single.accepted = [accepted[0]], [accepted]
             outcome = await self._commit_or_refuse(session, single, data)
             self._count(outcome)
             outcomes.append(outcome)
@@ -133,7 +134,7 @@ class Intake:
         except OverQuota:
             return replies.MAILBOX_FULL
         except NoSuchAccount:
-            return replies.NO_SUCH_MAILBOX
+            return replies.NO_SUCH_MAILBOX if _has_one_recipient(envelope) else replies.RECIPIENT_GONE
         except CommandRefused:
             return replies.NOT_ACCEPTED
         except Rejected as rejected:
@@ -156,7 +157,7 @@ class Intake:
             tenants[session.account.tenant] = None
             items = _queue_items(session.account.tenant, envelope, digest, len(data), received, int(at_s * 1000))
             deliveries += self._queue_steps(items)
-        bodies = [NewBody(tenant, data) for tenant in tenants]
+        bodies = [NewBody(tenant, data, digest) for tenant in tenants]
         await self._services.runtime.transact(deliveries, self._context(session, next(iter(tenants))), bodies)
         return replies.queued(message_id)
 
@@ -226,6 +227,10 @@ def _check_content(content: Content) -> None:
         raise Refused(replies.AMBIGUOUS_END)
     if received_lines(content.data) > MAX_RECEIVED_LINES:
         raise Refused(replies.MAIL_LOOP)
+
+
+def _has_one_recipient(envelope: Envelope) -> bool:
+    return len(envelope.rcpt_tos) == 1
 
 
 def _queue_items(

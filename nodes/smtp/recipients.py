@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.directory import Target, is_local_domain, resolve
-from actors.errors import InvalidName, NotLocal
+from actors.errors import InvalidName, NotLocal, TooLarge
 from actors.mailbox import usage
 from actors.names import address_name, domain_name, name_stream
 from nodes.smtp import replies
@@ -32,6 +32,7 @@ class Recipients:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._known: dict[str, list[Target]] = {}
+        self._followed_at: dict[str, int] = {}
         self._following: dict[bytes, Callable[[], None]] = {}
 
     def find(self, address: str, size_bytes: int) -> list[Target] | None:
@@ -43,10 +44,11 @@ class Recipients:
         if known is not None:
             return known
         with self._log.snapshot() as snapshot:
+            position = snapshot.position
             targets = _resolve(snapshot, address)
             limited = _check_room(snapshot, targets or [], size_bytes)
         if targets is not None and not limited and _is_account(address, targets):
-            self._remember(address, targets[0])
+            self._remember(address, targets, position)
         return targets
 
     def forget_all(self) -> None:
@@ -54,20 +56,30 @@ class Recipients:
         for unsubscribe in self._following.values():
             unsubscribe()
         self._following.clear()
+        self._followed_at.clear()
         self._known.clear()
 
-    def _remember(self, address: str, target: Target) -> None:
-        """Follows first and reads again, so that no change falls between."""
-        if len(self._known) >= REMEMBERED:
+    def _remember(self, address: str, targets: list[Target], position: int) -> None:
+        """Keeps what was read at `position`, if its streams are followed since before that.
+
+        When following begins, a change may be folded but not yet on disk: neither told nor in a snapshot. A snapshot
+        of a later position has it.
+        """
+        followed_at = self._followed_at.get(address)
+        if followed_at is None:
+            self._follow(address, targets[0])
+        elif position > followed_at:
+            self._known[address] = targets
+
+    def _follow(self, address: str, target: Target) -> None:
+        if len(self._followed_at) >= REMEMBERED:
             self.forget_all()
         own = target.address
         for stream in (name_stream(address_name(own)), name_stream(domain_name(domain_of(own))), target.tenant):
             if stream not in self._following:
                 self._following[stream] = self._log.subscribe(stream, lambda _: self.forget_all())
         with self._log.snapshot() as snapshot:
-            targets = _resolve(snapshot, address)
-            if targets == [target] and not _check_room(snapshot, targets, 0):
-                self._known[address] = targets
+            self._followed_at[address] = snapshot.position
 
 
 def _is_account(address: str, targets: list[Target]) -> bool:
@@ -81,6 +93,8 @@ def _resolve(snapshot: Snapshot, address: str) -> list[Target] | None:
         if not is_local_domain(snapshot, domain_of(address)):
             return None
         targets = None
+    except TooLarge:
+        raise Refused(replies.ALIAS_TOO_WIDE) from None
     if not targets:
         raise Refused(replies.NO_SUCH_MAILBOX)
     return targets

@@ -6,6 +6,7 @@ import re
 import signal
 import smtplib
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ import pytest
 from chaos.cluster import free_base_port
 from cli import layout
 from cli.supervisor import environment, program
+from nodes.config import split_address
 from nodes.process import arguments, read_pid
+from nodes.tls import admin_client_context
 
 Done = subprocess.CompletedProcess[str]
 
@@ -199,6 +202,20 @@ def test_the_log_is_shown_proved_and_folded_again(folder: Path) -> None:
     assert json.loads(succeed("log", "rebuild", "--json", cluster=folder))["equal"] is True
 
 
+def test_the_log_is_followed_until_ctrl_c(folder: Path) -> None:
+    words = program("log", "tail", "-n", "0", "--follow", "--json", "--cluster", str(folder))
+    with subprocess.Popen(
+        words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        time.sleep(1.5)
+        deliver(node_status(folder, "n3")["endpoints"]["smtp"], "followed")
+        record = json.loads(process.stdout.readline())
+        assert [event["type"] for event in record["events"]] == ["MessageDelivered"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
 def test_a_killed_node_is_shown_dead_and_started_again_by_the_supervisor(folder: Path) -> None:
     wait_for(lambda: all_ready(folder))
     victim = node_status(folder, "n2")
@@ -228,6 +245,19 @@ def test_without_a_majority_writes_are_refused_and_reads_go_on(folder: Path) -> 
         for pid in paused:
             os.kill(pid, signal.SIGCONT)
     wait_for(lambda: all_ready(folder))
+
+
+def test_a_peer_of_another_cell_is_refused_and_the_log_says_so(folder: Path, tmp_path: Path) -> None:
+    other = layout.create(tmp_path / "other", 1, 20000).nodes[0].folder
+    context = admin_client_context(folder / "ca" / "ca.pem", other / "node.pem", other / "node.key")
+    address = layout.load(folder).nodes[0].addresses["raft"]
+    with socket.create_connection(split_address(address), timeout=5) as plain, context.wrap_socket(plain) as secure:
+        try:
+            assert secure.recv(1) == b""
+        except (ssl.SSLError, ConnectionError):
+            pass
+    wait_for(lambda: b"TLS peer refused" in (folder / "n1" / "node.log").read_bytes(), 5)
+    assert node_status(folder, "n1")["ready"]
 
 
 def test_renewed_certificates_are_taken_over_without_a_restart(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import COMMANDS, main
-from cli.supervisor import environment
+from cli.supervisor import environment, program
 
 HEAVY = ("aiohttp", "rich", "pydantic", "cryptography", "lmdb", "pykka", "eventlog", "nodes", "actors", "asyncio")
 
@@ -52,6 +52,17 @@ def test_completion_prints_a_script_for_the_shell(shell: str, said: str) -> None
     assert result.exit_code == 0
     assert said in result.output
     assert "_MAILRAFT_COMPLETE" in result.output
+
+
+def test_completion_knows_commands_and_options() -> None:
+    def complete(line: str) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_MAILRAFT_COMPLETE": "bash_complete"}
+        done = subprocess.run(program(), env=environment() | words, capture_output=True, text=True, check=True)
+        return [found.partition(",")[2] for found in done.stdout.splitlines()]
+
+    assert complete("mailraft clu") == ["cluster"]
+    assert complete("mailraft cluster st") == ["status"]
+    assert "--as-of" in complete("mailraft mailbox show --")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import structlog
 from cryptography import x509
 
 from cli import layout
@@ -53,10 +54,23 @@ def test_peers_of_one_cell_know_each_other_by_certificate(tmp_path: Path) -> Non
     assert tls.peer_admin_name(server, cluster.id) is None
 
 
-def test_a_peer_with_a_certificate_of_another_ca_is_refused(tmp_path: Path) -> None:
+def test_a_peer_with_a_certificate_of_another_ca_is_refused_and_that_is_logged_once(tmp_path: Path) -> None:
     ours, theirs = two_cells(tmp_path)
-    with pytest.raises(ssl.SSLError):
-        handshake(tls.raft_contexts(ours)[0], tls.raft_contexts(theirs)[1])
+    server = tls.raft_contexts(ours)[0]
+    client = tls.admin_client_context(ours.tls.ca, theirs.tls.certificate, theirs.tls.key)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            with pytest.raises(ssl.SSLError):
+                handshake(server, client)
+    assert [(line["event"], line["on"]) for line in lines] == [("TLS peer refused", "link between nodes")]
+    assert lines[0]["reason"].startswith("its certificate is not of this cell's CA (")
+
+
+def test_a_node_does_not_talk_to_a_server_of_another_ca(tmp_path: Path) -> None:
+    ours, theirs = two_cells(tmp_path)
+    with structlog.testing.capture_logs() as lines, pytest.raises(ssl.SSLError):
+        handshake(tls.raft_contexts(theirs)[0], tls.raft_contexts(ours)[1])
+    assert lines[0]["event"] == "TLS peer refused"
 
 
 def test_a_peer_without_a_certificate_is_refused(tmp_path: Path) -> None:

@@ -159,8 +159,9 @@ def test_an_address_that_was_deleted_is_refused_at_once(cell: Cell, talk: Talk) 
     client = talk()
     for _ in range(2):
         cell.call(cell.directory.add_account("brief@example.test", None, None, ADMIN))
-        assert client.begin("brief@example.test", "brief@example.test") == ["250 2.1.5 Ok"] * 2
-        assert client.transfer(MESSAGE).startswith("250")
+        for _ in range(3):
+            assert client.begin("brief@example.test") == ["250 2.1.5 Ok"]
+            assert client.transfer(MESSAGE).startswith("250")
         assert client.begin("brief@example.test") == ["250 2.1.5 Ok"]
         cell.call(cell.directory.delete_account("brief@example.test", ADMIN))
         assert client.transfer(MESSAGE) == "550 5.1.1 There is no such mailbox here"
@@ -168,11 +169,25 @@ def test_an_address_that_was_deleted_is_refused_at_once(cell: Cell, talk: Talk) 
         client.ask("RSET")
 
 
+def test_a_mailbox_that_is_deleted_during_a_transaction_to_several_makes_the_client_send_again(
+    cell: Cell, talk: Talk
+) -> None:
+    cell.call(cell.directory.add_account("gone@example.test", None, None, ADMIN))
+    smtp, lmtp = talk(), talk("lmtp")
+    for client in (smtp, lmtp):
+        assert client.begin("gone@example.test", "bob@example.test") == ["250 2.1.5 Ok"] * 2
+    cell.call(cell.directory.delete_account("gone@example.test", ADMIN))
+    assert smtp.transfer(MESSAGE) == "451 4.2.1 A mailbox has just been closed, send the message again"
+    assert lmtp.transfer(MESSAGE) == "550 5.1.1 There is no such mailbox here"
+    assert lmtp.read().startswith("250 2.0.0")
+
+
 def test_a_quota_that_is_set_later_counts_at_once(cell: Cell, talk: Talk) -> None:
     cell.call(cell.directory.add_account("later@example.test", None, None, ADMIN))
     client = talk()
-    client.begin("later@example.test", "later@example.test")
-    assert client.transfer(MESSAGE).startswith("250")
+    for _ in range(3):
+        client.begin("later@example.test")
+        assert client.transfer(MESSAGE).startswith("250")
     cell.call(cell.directory.set_quota("later@example.test", 10, ADMIN))
     assert client.begin("later@example.test") == ["452 4.2.2 The mailbox is full"]
 
