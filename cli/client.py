@@ -20,6 +20,7 @@ from nodes.tls import admin_client_context, peer_node_name
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 30.0
+STALE_HEADER = "Mailraft-Stale"  # as nodes/http/admin.py sets it; importing that would be slow
 # the node is certain that nothing was done; another node may be able to
 _ELSEWHERE = {"rejected", "not_ready", "quarantined"}
 
@@ -50,14 +51,18 @@ class AdminClient:
 
     def get(self, path: str, node: str | None = None) -> Any:
         """Reads from any node, or from the one that is named."""
-        answer = self._first("GET", path, None, node)
-        if isinstance(answer, dict) and answer.get("stale"):
+        return json.loads(self.get_text(path, node))
+
+    def get_text(self, path: str, node: str | None = None) -> bytes:
+        """The same, as the JSON text that the node sent."""
+        response = self._first_response("GET", path, None, node)
+        if response.headers.get(STALE_HEADER):
             say("note: no majority of the nodes answers; this is what one node knows, and may be old")
-        return answer
+        return self._read("GET", response)
 
     def change(self, method: str, path: str, body: Any = None) -> Any:
         """Changes something through any node. Raises CommandError (exit code 3: unknown) if it is not certain."""
-        return self._first(method, path, body, None)
+        return json.loads(self._read(method, self._first_response(method, path, body, None)) or b"null")
 
     def stream(self, path: str, node: str | None = None) -> Iterator[Any]:
         """Starts a long task; yields its JSON lines as they come."""
@@ -77,11 +82,10 @@ class AdminClient:
             raise Unreachable(_reason(error)) from None
         return answer
 
-    def _first(self, method: str, path: str, body: Any, node: str | None) -> Any:
-        response = self._first_response(method, path, body, node)
+    def _read(self, method: str, response: http.client.HTTPResponse) -> bytes:
         try:
-            return json.loads(response.read() or b"null")
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            return response.read()
+        except (OSError, http.client.HTTPException) as error:
             raise _lost(method, _reason(error)) from None
 
     def _first_response(self, method: str, path: str, body: Any, node: str | None) -> http.client.HTTPResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -27,6 +28,17 @@ def add(name: str, domains: tuple[str, ...], cluster_dir: Path, as_json: bool) -
         print_json(made)
     say(f"tenant {made['name']} with {', '.join(made['domains'])}")
     say(f"next: mailraft account add someone@{made['domains'][0]} --cluster {cluster_dir}")
+
+
+@tenant.command("add-domain")
+@click.argument("name")
+@click.argument("domain")
+@cluster_option
+def add_domain(name: str, domain: str, cluster_dir: Path) -> None:
+    """Give the tenant NAME one more DOMAIN."""
+    path = f"/v1/tenants/{quote(name, safe='')}/domains"
+    made = open_client(cluster_dir).change("POST", path, {"domain": domain})
+    say(f"tenant {name} has {made['domain']}")
 
 
 @tenant.command("list")

@@ -76,6 +76,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             if cursor.last():
                 self.last_index = POSITION.unpack(cursor.key())[0]
                 self.last_term, _, self.last_at_ms = LOG_HEAD.unpack_from(cursor.value())
+        self._oldest = self.last_index + 1  # no index below this is in the cache
 
     # -- what pysyncobj calls -----------------------------------------------------------------------------------
 
@@ -229,9 +230,11 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def _remember(self, entry: Entry) -> None:
         self._cache[entry[1]] = entry
+        self._oldest = min(self._oldest, entry[1])
         self._cache_bytes += entry[0].size_bytes
         while self._cache_bytes > CACHE_BYTES:
-            self._forget(next(iter(self._cache)))
+            self._forget(self._oldest)
+            self._oldest += 1
 
     def _forget(self, index: int) -> None:
         entry = self._cache.pop(index, None)

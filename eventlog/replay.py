@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from eventlog.fold import Evolve, Outcome
-from eventlog.record import Stamp
+from eventlog.record import Stamp, decode_folded
 from eventlog.store import Snapshot, StoredRecord
 from eventlog.uploads import CHUNKS_COLLECTED
 from eventlog.views import DictView
@@ -26,9 +26,9 @@ def view_as_of(
 
 def fold_stream(view: DictView, stored: StoredRecord, evolve: Evolve) -> None:
     """Folds what one record says of the view's stream."""
-    record = stored.record
-    if record is None or stored.outcome != Outcome.COMMITTED:
+    if stored.outcome != Outcome.COMMITTED:
         return
+    record = decode_folded(stored.data)
     stamp = Stamp(stored.position, stored.at_ms, stored.term, record.id, record.by, record.cause)
     for event in record.events:
         if event.stream == view.stream and event.type != CHUNKS_COLLECTED:

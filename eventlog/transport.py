@@ -100,6 +100,7 @@ class PeerTransport:
         self._on_disconnected = on_disconnected
         self._links: dict[str, asyncio.Transport] = {}
         self.incoming: set[asyncio.Transport | None] = set()
+        self._encoded: tuple[dict[str, Any], bytes] = ({}, b"")
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
 
@@ -125,7 +126,10 @@ class PeerTransport:
         return peer in self._links
 
     def send(self, peer: str, message: dict[str, Any]) -> bool:
-        """Hands a message over; False if there is no connection. A peer that does not read is disconnected."""
+        """Hands a message over; False if there is no connection. A peer that does not read is disconnected.
+
+        What goes to several peers in a row (a leader's entries) is encoded once.
+        """
         transport = self._links.get(peer)
         if transport is None:
             return False
@@ -133,7 +137,9 @@ class PeerTransport:
             _log.warning("peer disconnected", peer=peer, reason="it does not read")
             transport.abort()
             return False
-        transport.write(encode_frame(message))
+        if message != self._encoded[0]:
+            self._encoded = (message, encode_frame(message))
+        transport.write(self._encoded[1])
         return True
 
     def identify(self, transport: asyncio.BaseTransport) -> str | None:

@@ -20,7 +20,10 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         registry = self.registry
-        self.node = node
+        self.node_info = Gauge(
+            "mailraft_node_info", "1; the label says which node this is.", ["node"], registry=registry
+        )
+        self.node_info.labels(node).set(1)
         self.connections = Gauge(
             "mailraft_open_connections", "Open client connections.", ["protocol"], registry=registry
         )

@@ -1,4 +1,4 @@
-"""What a process does about other processes: end with its parent, recognise a node by its command line.
+"""What a process asks of the system: to end with its parent, to keep its memory; and how it knows another node.
 
 Linux only (prctl and /proc). A process id alone proves nothing: it may have been given away again.
 """
@@ -6,12 +6,30 @@ Linux only (prctl and /proc). A process id alone proves nothing: it may have bee
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+GC_THRESHOLDS = (20_000, 20, 50)
+KEPT_BYTES = 64 * 1024 * 1024
+
+
+def tune_memory() -> None:
+    """For a process that moves much data: fewer garbage collections, and buffers that stay mapped.
+
+    The program itself is never garbage, and a node makes and drops many small objects that form no cycles. Buffers of
+    hundreds of KiB would be mapped and unmapped each time, a page fault a page: a tenth of a node's time under load.
+    """
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc
+        libc.mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * KEPT_BYTES)
 
 
 def end_with_parent(parent_pid: int) -> None:
@@ -38,13 +56,22 @@ def arguments(pid: int) -> list[str]:
 def runs_node(pid: int, config: Path) -> bool:
     """Whether the process `pid` is `mailraft node run` with this configuration file."""
     words = arguments(pid)
-    if "node" not in words or "run" not in words or "--config" not in words[:-1]:
+    named = _config_option(words)
+    if named is None or "node" not in words or "run" not in words:
         return False
     try:
-        named = Path(f"/proc/{pid}/cwd").readlink() / words[words.index("--config") + 1]
+        return (Path(f"/proc/{pid}/cwd").readlink() / named).resolve() == config.resolve()
     except OSError:
         return False
-    return named.resolve() == config.resolve()
+
+
+def _config_option(words: list[str]) -> str | None:
+    for word, following in zip(words, [*words[1:], ""]):
+        if word == "--config":
+            return following
+        if word.startswith("--config="):
+            return word.removeprefix("--config=")
+    return None
 
 
 def read_pid(path: Path) -> int | None:

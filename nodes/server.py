@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import datetime
 import errno
-import gc
 import os
 import signal
 import ssl
@@ -37,13 +36,13 @@ from nodes.files import Locked, lock, write_atomically
 from nodes.http import admin, public
 from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
+from nodes.process import tune_memory
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
 from nodes.state import NodeState
 
 CLUSTER_KEY_BYTES = 32
 EXPIRY_WARNING_DAYS = 30
-GC_THRESHOLDS = (20_000, 20, 50)
 STOP_MARGIN_S = 10.0  # beyond node.stop_grace_s; a node that takes longer is ended by the kernel
 
 FRONT_ENDS: dict[ListenerKind, StartListener] = {
@@ -70,9 +69,7 @@ def serve(config: NodeConfig) -> None:
     """Runs the node until SIGTERM or SIGINT. Raises StartError."""
     logs.configure(config.log)
     sys.setswitchinterval(config.node.switch_interval_ms / 1000)
-    # the program itself is never garbage, and a node makes and drops many small objects that form no cycles
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    tune_memory()
     with _only_one(config), _pid_file(config):
         uvloop.run(_serve(config))
 

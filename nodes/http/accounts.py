@@ -9,9 +9,10 @@ from aiohttp import web
 
 from actors import mailbox, tenant
 from actors.errors import NoSuchTenant
-from actors.names import normalise_address
+from actors.names import normalise_address, normalise_domain
 from eventlog.store import Snapshot
 from nodes.http.admin import (
+    answer,
     catch_up,
     context,
     count_field,
@@ -32,7 +33,7 @@ async def list_tenants(request: web.Request) -> web.Response:
     stale = await catch_up(request)
     with services(request).log.snapshot() as snapshot:
         found = [_tenant_json(snapshot, entry) for entry in tenant.tenants(snapshot)]
-    return web.json_response({"tenants": found, "stale": stale})
+    return answer({"tenants": found}, stale=stale)
 
 
 @ROUTES.post("/v1/tenants")
@@ -46,6 +47,14 @@ async def add_tenant(request: web.Request) -> web.Response:
         return web.json_response(_tenant_json(snapshot, entry), status=201)
 
 
+@ROUTES.post("/v1/tenants/{name}/domains")
+async def add_domain(request: web.Request) -> web.Response:
+    domain = text_field(await json_body(request), "domain", 255)
+    directory = await directory_for_change(request)
+    await directory.add_domain(request.match_info["name"], domain, context(request))
+    return web.json_response({"domain": normalise_domain(domain)}, status=201)
+
+
 @ROUTES.get("/v1/accounts")
 async def list_accounts(request: web.Request) -> web.Response:
     stale = await catch_up(request)
@@ -56,7 +65,7 @@ async def list_accounts(request: web.Request) -> web.Response:
             for entry in entries
             for account in tenant.accounts(snapshot.view(entry.id))
         ]
-    return web.json_response({"accounts": found, "stale": stale})
+    return answer({"accounts": found}, stale=stale)
 
 
 @ROUTES.post("/v1/accounts")
@@ -92,7 +101,7 @@ async def list_aliases(request: web.Request) -> web.Response:
             for entry in tenant.tenants(snapshot)
             for alias in tenant.aliases(snapshot.view(entry.id))
         ]
-    return web.json_response({"aliases": found, "stale": stale})
+    return answer({"aliases": found}, stale=stale)
 
 
 @ROUTES.post("/v1/aliases")

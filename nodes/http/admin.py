@@ -24,6 +24,7 @@ from nodes.tls import peer_admin_name
 STATE = web.AppKey("state", NodeState)
 _BODY_BYTES = 64 * 1024
 CATCH_UP_S = 3.0
+STALE_HEADER = "Mailraft-Stale"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -83,6 +84,17 @@ async def catch_up(request: web.Request) -> bool:
     except OutcomeUnknown:
         return True
     return False
+
+
+def answer(body: Any, *, stale: bool) -> web.Response:
+    """What was read. The header says if it may be old, so that the body is the same in every case."""
+    return answer_text(json.dumps(body), stale=stale)
+
+
+def answer_text(text: str, *, stale: bool) -> web.Response:
+    """The same, of JSON that is text already."""
+    headers = {STALE_HEADER: "1"} if stale else None
+    return web.Response(text=text, content_type="application/json", headers=headers)
 
 
 async def directory_for_change(request: web.Request) -> Directory:

@@ -27,10 +27,11 @@ _NOT_FOUND = (
     actor_errors.NotLocal,
 )
 _CONFLICT = (actor_errors.NameTaken, actor_errors.FolderExists)
+_ADD_DOMAIN = "add the domain first: mailraft tenant add NAME --domain DOMAIN, or tenant add-domain NAME DOMAIN"
 _HINTS: dict[type[CommandRefused], str] = {
     actor_errors.NoSuchTenant: "mailraft tenant list",
-    actor_errors.NoSuchDomain: "add the domain with its tenant first: mailraft tenant add NAME --domain DOMAIN",
-    actor_errors.NotLocal: "add the domain with its tenant first: mailraft tenant add NAME --domain DOMAIN",
+    actor_errors.NoSuchDomain: _ADD_DOMAIN,
+    actor_errors.NotLocal: _ADD_DOMAIN,
     actor_errors.NoSuchAccount: "mailraft account list",
     actor_errors.NoSuchAlias: "mailraft alias list",
     actor_errors.NameTaken: "another name, or look who has it with the list command",

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from eventlog.log import EventLog
 from nodes import jobs
-from nodes.http.admin import catch_up, number_query, services
+from nodes.http.admin import answer, catch_up, number_query, services
 from nodes.http.errors import ApiError
 from nodes.record_json import record_json
 
@@ -45,13 +45,13 @@ async def read(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     log = services(request).log
     position = int(request.match_info["position"])
-    await catch_up(request)
+    stale = await catch_up(request)
     with log.snapshot() as snapshot:
         stored = snapshot.record(position) if position <= snapshot.position else None
         if stored is None:
             hint = f"the log goes from 1 to {snapshot.position}"
             raise ApiError(404, "not_found", f"the log has no position {position}", hint)
-        return web.json_response(record_json(stored, position))
+        return answer(record_json(stored, position), stale=stale)
 
 
 @ROUTES.post("/v1/log/{job:verify|rebuild}")

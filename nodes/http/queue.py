@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from actors import queue
-from nodes.http.admin import catch_up, services
+from nodes.http.admin import answer, catch_up, services
 
 ROUTES = web.RouteTableDef()
 
@@ -22,7 +22,7 @@ async def list_items(request: web.Request) -> web.Response:
             for domain in queue.queues(snapshot)
             for item in queue.items(snapshot.view(queue.queue_stream(domain)))
         ]
-    return web.json_response({"items": items, "stale": stale})
+    return answer({"items": items}, stale=stale)
 
 
 def _item_json(domain: str, item: queue.Item) -> dict[str, Any]:

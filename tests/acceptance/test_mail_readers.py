@@ -2,7 +2,9 @@
 
 import os
 import pty
+import select
 import subprocess
+import time
 from pathlib import Path
 
 from tests.acceptance.site import ALICE, BOB, Site, need
@@ -56,10 +58,10 @@ MUTTRC = """\
 set from={alice} realname=Alice use_from=yes
 set smtp_url=smtps://{login}@localhost:{submissions} smtp_pass={password}
 set imap_user={alice} imap_pass={password}
-set certificate_file={ca} ssl_starttls=yes ssl_force_tls=yes ssl_usesystemcerts=no ssl_verify_host=yes
+set certificate_file={ca} ssl_starttls=yes ssl_force_tls=yes ssl_verify_host=yes
 set record=imaps://localhost:{imaps}/Sent folder=imaps://localhost:{imaps}/ spoolfile=imaps://localhost:{imaps}/INBOX
 set charset=utf-8 quit=yes wait_key=no pipe_decode=yes
-set header_cache= message_cachedir= tmpdir={home}
+set tmpdir={home}
 """
 
 
@@ -69,20 +71,28 @@ def mutt(site: Site, home: Path, *arguments: str, text: str | None = None) -> No
     submissions, imaps = port(site.endpoints("submissions")[1]), port(site.endpoints("imaps")[2])
     facts = {"alice": ALICE, "login": user(ALICE), "password": site.password, "ca": site.ca, "home": home}
     rc.write_text(MUTTRC.format(**facts, submissions=submissions, imaps=imaps))
+    on_a_terminal([need("mutt"), "-n", "-F", str(rc), *arguments], environment(home), text)
+
+
+def on_a_terminal(command: list[str], env: dict[str, str], text: str | None, timeout_s: float = 60) -> None:
     terminal, slave = pty.openpty()
+    stdin = slave if text is None else subprocess.PIPE
+    process = subprocess.Popen(
+        command, stdin=stdin, stdout=slave, stderr=slave, env=env, cwd=env["HOME"], start_new_session=True
+    )
+    shown = b""
     try:
-        stdin = subprocess.PIPE if text is not None else slave
-        process = subprocess.Popen(
-            [need("mutt"), "-n", "-F", str(rc), *arguments],
-            stdin=stdin,
-            stdout=slave,
-            stderr=slave,
-            env=environment(home),
-            start_new_session=True,
-        )
-        process.communicate(None if text is None else text.encode(), timeout=60)
-        assert process.returncode == 0, os.read(terminal, 65536).decode(errors="replace")
+        if process.stdin is not None and text is not None:
+            process.stdin.write(text.encode())
+            process.stdin.close()
+        deadline = time.monotonic() + timeout_s
+        while process.poll() is None and time.monotonic() < deadline:
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 65536)
+        assert process.poll() == 0, shown[-2000:].decode(errors="replace")
     finally:
+        process.kill()
+        process.wait()
         os.close(slave)
         os.close(terminal)
 

@@ -1,4 +1,4 @@
-"""A cell in one thread: real writers, engines, journals and folds; fake time, network, disk failures. One seed, one run.
+"""A cell in one thread: real writers, engines, journals, folds; fake time, network, disk. One seed, one run.
 
 The consensus thread's tick is called directly, so what is simulated is the code that runs in a node. Faults stand in
 `Faults`, what must hold in `Oracle`; neither knows of the other. The Raft paper's properties (figure 3) are checked
@@ -154,7 +154,6 @@ class SimNode:
             timing=TIMING,
             reserve_bytes=1024,
             wanted=self.wanted,
-            subscribed=(),
             on_tick=self._hold,
             on_fatal=lambda error: None,
         )
@@ -523,10 +522,11 @@ class Simulation:
                 assert record.id == id_
                 assert stored[position].outcome == Outcome.COMMITTED
             effective = [s for s in stored.values() if s.outcome == Outcome.COMMITTED]
-            ids = [s.record.id for s in effective if s.record is not None]
+            records = [s.record for s in effective if s.record is not None]
+            ids = [record.id for record in records]
             assert len(ids) == len(set(ids)), "a record took effect twice"
             self._check_bodies(snapshot, effective)
-            noted = {s.record.id for s in effective if s.record.events[0].type == "Noted"}
+            noted = {record.id for record in records if record.events[0].type == "Noted"}
             told = {i for s in STREAMS for i in ledger.record_ids(snapshot.view(s))}
             assert told == noted, "the tables are not what the log says"
         if self._exact:

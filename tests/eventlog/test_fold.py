@@ -79,7 +79,7 @@ def record(*events: Event, expires_ms: int = START_MS + 60_000, **fields: Any) -
     return ledger.record(*events, expires_ms=expires_ms, **fields)
 
 
-# -- taking effect ---------------------------------------------------------------------------------------------------
+# -- taking effect ----------------------------------------------------------------------------------------------------
 
 
 def test_a_record_takes_effect_and_gives_a_fact_and_a_result_for_each_event(node: Node) -> None:
@@ -136,7 +136,7 @@ def test_a_hostile_record_is_refused_and_does_not_stop_the_node(node: Node) -> N
     assert node.take(record()).outcome is Outcome.COMMITTED
 
 
-# -- refusals --------------------------------------------------------------------------------------------------------
+# -- refusals ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_record_is_good_until_the_millisecond_it_expires_in(node: Node) -> None:
@@ -214,7 +214,7 @@ def test_a_record_that_writes_too_many_rows_is_refused_and_leaves_none(
     assert node.take(record(ledger.event())).outcome is Outcome.COMMITTED
 
 
-# -- a fold that raises ------------------------------------------------------------------------------------------------
+# -- a fold that raises -----------------------------------------------------------------------------------------------
 
 
 def test_an_event_that_raises_stalls_the_fold_with_nothing_changed(node: Node) -> None:
@@ -250,7 +250,7 @@ def test_chunks_are_not_dropped_by_a_record_that_does_not_take_effect(node: Node
     assert node.has(chunk.bodies[0]) == b"chunk"
 
 
-# -- large bodies ------------------------------------------------------------------------------------------------------
+# -- large bodies -----------------------------------------------------------------------------------------------------
 
 CHUNKS = (b"one", b"two")
 LARGE = b"onetwo"
@@ -357,7 +357,7 @@ def test_a_body_of_the_same_chunk_twice_is_whole(node: Node) -> None:
     assert node.has(made.bodies[0]) == b"0000"
 
 
-# -- forgetting ids ----------------------------------------------------------------------------------------------------
+# -- forgetting ids ---------------------------------------------------------------------------------------------------
 
 
 def test_ids_are_forgotten_in_log_time_and_a_retry_after_that_is_expired(node: Node) -> None:
@@ -384,7 +384,7 @@ def test_expired_attempts_leave_no_id_behind(node: Node) -> None:
     assert node.rows(IDS) == []
 
 
-# -- the same everywhere -------------------------------------------------------------------------------------------------
+# -- the same everywhere ----------------------------------------------------------------------------------------------
 
 
 def story() -> list[tuple[Record, int, tuple[bytes, ...]]]:

@@ -181,9 +181,7 @@ def test_a_lagging_follower_is_read_what_it_misses_from_disk(
     other.close()
 
 
-def test_a_follower_that_has_it_from_the_cache_stores_the_same(
-    journal: LmdbJournal, store: Store
-) -> None:
+def test_a_follower_that_has_it_from_the_cache_stores_the_same(journal: LmdbJournal, store: Store) -> None:
     journal.add(command(b"a"), 1, 1)
     journal.add(command(b"a", b"b"), 2, 1)
     cached = journal.entries(1, 1 << 20)
@@ -248,9 +246,10 @@ def test_a_dropped_body_is_gone_and_replicates_as_its_digest(journal: LmdbJourna
 
 
 def test_the_log_is_never_compacted_away(journal: LmdbJournal) -> None:
-    for refuse in (lambda: journal.deleteEntriesTo(1), journal.clear):
-        with pytest.raises(NotImplementedError):
-            refuse()
+    with pytest.raises(NotImplementedError):
+        journal.deleteEntriesTo(1)
+    with pytest.raises(NotImplementedError):
+        journal.clear()
 
 
 def test_the_library_reads_it_as_a_list(journal: LmdbJournal) -> None:

@@ -69,9 +69,7 @@ def test_a_record_cut_short_is_an_error(record: Record, data: st.DataObject) -> 
 
 
 @given(records, st.data())
-def test_a_changed_byte_is_an_error_or_another_record_never_anything_else(
-    record: Record, data: st.DataObject
-) -> None:
+def test_a_changed_byte_is_an_error_or_another_record_never_anything_else(record: Record, data: st.DataObject) -> None:
     damaged = bytearray(encode(record))
     damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
     try:
@@ -106,12 +104,12 @@ def test_a_record_of_a_later_format_is_refused_by_its_number() -> None:
         {"guards": (Guard(NO_TENANT, b"k", None),)},  # type: ignore[arg-type]
         {"events": (ledger.event()._replace(version=256),)},
         {"events": (ledger.event()._replace(version=0),)},
-        {"events": (ledger.event()._replace(type=7),)},
+        {"events": (ledger.event()._replace(type=7),)},  # type: ignore[arg-type]
         {"events": (ledger.event()._replace(type="A\0B"),)},
         {"events": (ledger.event()._replace(stream=b"short"),)},
-        {"events": (ledger.event()._replace(tenant=None),)},
+        {"events": (ledger.event()._replace(tenant=None),)},  # type: ignore[arg-type]
         {"events": (ledger.event()._replace(salt=b""),)},
-        {"events": (ledger.event()._replace(data="text"),)},
+        {"events": (ledger.event()._replace(data="text"),)},  # type: ignore[arg-type]
         {"bodies": (ledger.body(b"x")._replace(size=-1),)},
         {"bodies": (ledger.body(b"x")._replace(digest=b"short"),)},
         {"bodies": (ledger.body(b"x")._replace(chunks=(b"short",)),)},

@@ -15,6 +15,11 @@ def rows(store: Store, name: bytes) -> list[tuple[bytes, bytes]]:
         return list(snapshot.raw(name))
 
 
+def fill(store: Store, pages: int) -> None:
+    for number in range(pages):
+        store.txn.put(b"%04d" % number, bytes(4000), db=store.db[TABLES])
+
+
 def test_a_tick_is_seen_whole_once_it_is_committed_and_not_before(store: Store) -> None:
     store.txn.put(b"a", b"1", db=store.db[TABLES])
     store.put_meta(b"term", (3, "n1"))
@@ -37,8 +42,7 @@ def test_an_aborted_tick_leaves_nothing(store: Store) -> None:
 def test_a_tick_too_large_for_the_disk_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
     store = Store(tmp_path, 1024 * 1024)
     with pytest.raises(lmdb.MapFullError):
-        for number in range(1000):
-            store.txn.put(b"%d" % number, bytes(4000), db=store.db[TABLES])
+        fill(store, 1000)
     store.abort()
     assert rows(store, TABLES) == []
     store.txn.put(b"a", b"1", db=store.db[TABLES])
@@ -88,8 +92,7 @@ def test_the_room_left_shrinks_as_the_map_fills(tmp_path: Path) -> None:
     store = Store(tmp_path, 8 * 1024 * 1024, durable=False)
     empty = store.free_bytes()
     assert 7 * 1024 * 1024 < empty <= 8 * 1024 * 1024
-    for number in range(500):
-        store.txn.put(b"%03d" % number, bytes(4000), db=store.db[TABLES])
+    fill(store, 500)
     store.commit()
     assert store.free_bytes() < empty - 500 * 4000
     store.close()

@@ -1,4 +1,4 @@
-"""One contract for every view: the dict, the fold's overlay, the scratch layer, and the snapshot that reads them back."""
+"""One contract for every view: the dict, the fold's overlay, the scratch layer, the snapshot that reads them back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -302,7 +302,9 @@ def test_a_dry_run_finds_values_that_would_not_be_read_back_as_they_are(value: A
 
 
 @pytest.mark.parametrize("kind", [OverlayRows, ScratchRows])
-def test_a_key_that_lmdb_can_not_hold_is_refused_when_it_is_put(kind: Callable[[Store, bytes], Rows], store: Store) -> None:
+def test_a_key_that_lmdb_can_not_hold_is_refused_when_it_is_put(
+    kind: Callable[[Store, bytes], Rows], store: Store
+) -> None:
     rows = kind(store, STREAM)
     rows.at(1).put(bytes(480), 1)
     with pytest.raises(ValueError, match="480"):

@@ -24,3 +24,4 @@ def test_two_nodes_in_one_process_do_not_share_counts() -> None:
     first, second = Metrics("n1"), Metrics("n2")
     first.auth_failure("imap")
     assert b"auth_failures_total{" not in second.exposition()
+    assert b'mailraft_node_info{node="n2"} 1.0' in second.exposition()

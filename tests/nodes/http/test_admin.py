@@ -60,10 +60,15 @@ def test_tenants_accounts_and_aliases_come_and_go(run: Run, cell: layout.Cluster
             ("postmaster@example.test", False),
         ]
         assert client.get("/v1/aliases")["aliases"][0]["targets"] == ["alice@example.test"]
+        assert (
+            client.change("POST", "/v1/tenants/example/domains", {"domain": "Second.test"})["domain"] == "second.test"
+        )
+        client.change("POST", "/v1/accounts", {"address": "alice@second.test", "password": "pw-1"})
+        client.change("DELETE", "/v1/accounts/alice@second.test")
         client.change("PUT", "/v1/accounts/alice@example.test/password", {"password": "pw-2"})
         client.change("DELETE", "/v1/aliases/info@example.test")
         client.change("DELETE", "/v1/accounts/alice@example.test")
-        assert len(client.get("/v1/accounts?tenant=example")["accounts"]) == 1
+        assert len(client.get("/v1/accounts?tenant=example")["accounts"]) == 2  # the postmasters
         assert client.get("/v1/aliases")["aliases"] == []
         assert client.get("/v1/queue")["items"] == []
 
@@ -127,6 +132,7 @@ def test_a_mailbox_is_shown_now_and_as_it_was(run: Run, cell: layout.Cluster) ->
         ("POST", "/v1/accounts", {"address": "a@b.test", "password": "a\nb"}, "password: must not hold NUL or a line"),
         ("POST", "/v1/accounts", {"address": "a@b.test", "password": "x", "quota_bytes": -1}, "quota_bytes: must be"),
         ("POST", "/v1/accounts", {"address": "a@b.test", "password": "x"}, "b.test is not one of our domains"),
+        ("POST", "/v1/tenants/nobody/domains", {"domain": "b.test"}, "there is no tenant nobody"),
         ("DELETE", "/v1/accounts/a@b.test", None, "there is no account a@b.test"),
         ("DELETE", "/v1/aliases/a@b.test", None, "there is no alias a@b.test"),
         ("GET", "/v1/log?last=x", None, "last: must be a whole number from 0 to 1000"),

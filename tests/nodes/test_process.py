@@ -1,0 +1,61 @@
+"""A process is known by its command line, never by its number alone."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nodes.process import arguments, read_pid, runs_node
+
+Sleep = Callable[..., int]
+
+
+@pytest.fixture
+def sleep(request: pytest.FixtureRequest, tmp_path: Path) -> Sleep:
+    """sleep(*words): a process with these words on its command line, in tmp_path; gives its id."""
+
+    def start(*words: str) -> int:
+        code = "import time; print(flush=True); time.sleep(60)"
+        process = subprocess.Popen([sys.executable, "-c", code, *words], cwd=tmp_path, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        request.addfinalizer(process.wait)
+        request.addfinalizer(process.kill)
+        return process.pid
+
+    return start
+
+
+@pytest.mark.parametrize(
+    "words", [("--config", "n1/mailraft.toml"), ("--config=n1/mailraft.toml",), ("--config", "DIR")]
+)
+def test_a_node_is_known_by_its_configuration_however_it_is_named(
+    sleep: Sleep, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    config = tmp_path / "n1" / "mailraft.toml"
+    pid = sleep("node", "run", *(word.replace("DIR", str(config)) for word in words))
+    assert runs_node(pid, config)
+    assert not runs_node(pid, tmp_path / "n2" / "mailraft.toml")
+
+
+@pytest.mark.parametrize("words", [(), ("node", "run"), ("node", "run", "--config"), ("--config", "n1/mailraft.toml")])
+def test_another_process_is_no_node(sleep: Sleep, tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert not runs_node(sleep(*words), tmp_path / "n1" / "mailraft.toml")
+
+
+def test_a_process_that_is_gone_has_no_arguments() -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert arguments(process.pid) == []
+    assert arguments(os.getpid())
+
+
+@pytest.mark.parametrize(("text", "pid"), [("123\n", 123), ("", None), ("x", None)])
+def test_a_pid_file_holds_a_number_or_nothing(tmp_path: Path, text: str, pid: int | None) -> None:
+    (tmp_path / "pid").write_text(text)
+    assert read_pid(tmp_path / "pid") == pid
+    assert read_pid(tmp_path / "none") is None
