@@ -5,6 +5,7 @@ happens in a process whose death is itself an answer. A node that fails this mus
 lost, and it comes back under a new name.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import lmdb.verify
 
 from eventlog.errors import DamagedDatabase
-from eventlog.store import Store
+from eventlog.store import open_for_reading
 from eventlog.verify import verify_store
 
 CHECK_TIMEOUT_S = 600.0
@@ -23,9 +24,13 @@ def check_database(path: Path) -> str | None:
     """The reason why the database in this folder can not be trusted, or None. An absent database is sound."""
     if not (path / "data.mdb").exists():
         return None
-    command = [sys.executable, "-m", "eventlog.check", str(path)]
+    command = [sys.executable, "-P", "-m", "eventlog.check", str(path)]
+    root = str(Path(__file__).resolve().parent.parent)  # where this package is, whatever the working directory
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         return f"the check did not end within {CHECK_TIMEOUT_S:.0f} s"
     if done.returncode == 0:
@@ -42,18 +47,14 @@ def find_damage(path: Path) -> str | None:
         return f"{path}: {error}"
     if problems:
         return f"{path}: {problems[0]} ({len(problems)} problems in the file's structure)"
-    size = (path / "data.mdb").stat().st_size
     try:
-        store = Store(path, max(size * 2, 1 << 20), readonly=True)
+        with open_for_reading(path) as store:
+            with store.snapshot() as snapshot:
+                first = max(1, snapshot.position - TAIL_RECORDS)
+            report = verify_store(store, first=first)
     except (lmdb.Error, DamagedDatabase) as error:
         return f"{path}: {error}"
-    try:
-        with store.snapshot() as snapshot:
-            first = max(1, snapshot.position - TAIL_RECORDS)
-        report = verify_store(store, first=first)
-        return None if report.ok else f"{path}: {report.problems[0]}"
-    finally:
-        store.close()
+    return None if report.ok else f"{path}: {report.problems[0]}"
 
 
 if __name__ == "__main__":

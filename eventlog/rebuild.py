@@ -15,7 +15,7 @@ from eventlog.fold import Evolve, Fold
 from eventlog.journal import Command, Entry
 from eventlog.log import EventLog
 from eventlog.record import Record
-from eventlog.store import FOLDED, Snapshot, Store
+from eventlog.store import FOLDED, Snapshot, Store, open_for_reading
 
 SLICE = 1000
 MAP_SIZE_BYTES = 1 << 40
@@ -47,12 +47,8 @@ def rebuild(source: EventLog | Path, evolve: Evolve, progress: Progress | None =
     """Folds from zero what a running node, or the database in a folder, has folded. Blocking: call it in a thread."""
     if isinstance(source, EventLog):
         return rebuild_store(source.store, evolve, progress)
-    size = (source / "data.mdb").stat().st_size
-    store = Store(source, max(size * 2, 1 << 20), readonly=True)
-    try:
+    with open_for_reading(source) as store:
         return rebuild_store(store, evolve, progress)
-    finally:
-        store.close()
 
 
 def rebuild_store(live: Store, evolve: Evolve, progress: Progress | None = None) -> RebuildReport:

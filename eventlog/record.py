@@ -146,9 +146,14 @@ def decode_with_header(data: bytes) -> tuple[Record, bytes]:
     return record, header
 
 
-def decode_folded(data: bytes) -> Record:
-    """A record that took effect, so that it was checked before: what time travel reads by the hundred thousand."""
-    return _unpack(data)[0]
+def decode_events(data: bytes, stream: bytes) -> tuple[bytes, By, str, list[Event]]:
+    """Id, author, cause and one stream's events of a record that took effect, so that it was checked before.
+
+    Time travel reads them by the hundred thousand; nothing else of the record is built.
+    """
+    _, header, events, _ = _unpackb(data, use_list=False)
+    id_, _, by, cause, _ = _unpackb(header, use_list=False)
+    return id_, By(*by), cause, [Event(*event) for event in events if event[1] == stream]
 
 
 def _unpack(data: bytes) -> tuple[Record, bytes]:

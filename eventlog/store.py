@@ -29,6 +29,7 @@ LOG_HEAD = struct.Struct(">QBQ")  # term, kind, at_ms; the record follows
 POSITION = struct.Struct(">Q")
 BODY_SLOT = struct.Struct(">QH")  # the position that introduced a body, and which of its bodies it was
 CHAIN_BYTES = 32
+READ_MAP_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
 GENESIS = bytes(CHAIN_BYTES)
 
 LOG: Final = b"log"
@@ -139,6 +140,17 @@ class Store:
         return Snapshot(self)
 
 
+@contextlib.contextmanager
+def open_for_reading(path: Path) -> Iterator[Store]:
+    """The database in a folder, of a stopped node or of one that runs; nothing of it is changed."""
+    size = (path / "data.mdb").stat().st_size
+    store = Store(path, max(size * 2, READ_MAP_BYTES), readonly=True)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
 class StoredRecord:
     """An entry of the log as it is on disk, with what the fold said of it."""
 
@@ -246,6 +258,14 @@ class Snapshot:
                     if last is not None and position > last:
                         return
                     yield position
+
+    def stream_entries(self, stream: bytes, last: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Position and stored bytes (LOG_HEAD, then the record) of each record that took effect on a stream."""
+        table = self._db[LOG]
+        for position in self.stream_positions(stream, last):
+            value = self._txn.get(POSITION.pack(position), db=table)
+            if value is not None:
+                yield position, value
 
     def has_body(self, tenant: bytes, digest: bytes) -> bool:
         return self._txn.get(tenant + digest, db=self._db[BODIES]) is not None

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from eventlog.journal import KIND_RECORD
 from eventlog.log import EventLog
 from eventlog.record import Body, RecordError, chain_hash, decode_with_header, digest_of, leaves, raw_leaf
-from eventlog.store import GENESIS, Snapshot, Store, StoredRecord
+from eventlog.store import GENESIS, Snapshot, Store, StoredRecord, open_for_reading
 
 SLICE = 1000
 MAX_PROBLEMS = 100
@@ -33,12 +33,8 @@ def verify(source: EventLog | Path, progress: Progress | None = None) -> VerifyR
     """Verifies the whole log of a running node, or of the database in a folder. Blocking: call it in a thread."""
     if isinstance(source, EventLog):
         return verify_store(source.store, progress)
-    size = (source / "data.mdb").stat().st_size
-    store = Store(source, max(size * 2, 1 << 20), readonly=True)
-    try:
+    with open_for_reading(source) as store:
         return verify_store(store, progress)
-    finally:
-        store.close()
 
 
 def verify_store(store: Store, progress: Progress | None = None, first: int = 1) -> VerifyReport:

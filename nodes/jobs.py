@@ -1,47 +1,72 @@
-"""Long tasks over a node's database, in a process of their own: proof of the chain, a fold from zero.
+"""Long tasks over a node's database, in a process of their own: proof of the chain, a fold from zero, a look back.
 
-`python -m nodes.jobs verify|rebuild PATH` reads the database of a running node (LMDB allows it) and
-prints lines of JSON. It changes nothing of the node's.
+`python -m nodes.jobs verify|rebuild|mailbox PATH ...` reads the database of a running node (LMDB allows it) and
+prints JSON. It changes nothing of the node's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from nodes.process import end_with_parent
+from nodes.process import end_with_parent, tune_memory
 
 Progress = Callable[[int, int], None]
+OUTPUT_BYTES = 256 * 1024
 
 
-async def run(job: str, path: Path) -> AsyncIterator[bytes]:
-    """The lines that the job prints, as they come; the last one is a result or an error."""
+class JobFailed(Exception):
+    """The process ended before it had done what it was for."""
+
+
+@asynccontextmanager
+async def started(job: str, path: Path, *arguments: str) -> AsyncIterator[Process]:
+    """The job's process, ended with the block if it has not ended before."""
     root = str(Path(__file__).resolve().parent.parent)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "nodes.jobs", job, str(path), str(os.getpid())),
+        *(sys.executable, "-P", "-m", "nodes.jobs", job, str(path), str(os.getpid()), *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)},
     )
-    assert process.stdout is not None
-    ended_well = False
     try:
+        yield process
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+
+
+async def run(job: str, path: Path) -> AsyncIterator[bytes]:
+    """The lines that the job prints, as they come; the last one is a result or an error."""
+    async with started(job, path) as process:
+        assert process.stdout is not None
+        ended_well = False
         async for line in process.stdout:
             ended_well = not line.startswith(b'{"progress"')
             yield line
         status = await process.wait()
         if not ended_well:
             yield _line({"error": f"the process that did it ended with status {status}"})
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
+
+
+async def output(process: Process) -> bytes:
+    """The next piece of what the job prints; empty at its end. Raises JobFailed if it ended badly."""
+    assert process.stdout is not None
+    data = await process.stdout.read(OUTPUT_BYTES)
+    if not data and await process.wait() != 0:
+        raise JobFailed(f"the process that reads the history ended with status {process.returncode}")
+    return data
 
 
 def verify(path: Path, progress: Progress) -> dict[str, Any]:
@@ -73,6 +98,20 @@ def rebuild(path: Path, progress: Progress) -> dict[str, Any]:
     }
 
 
+def mailbox(path: Path, account: str, unit: str, moment: str) -> None:
+    """Prints the mailbox of an account as of a position, or a time in ms."""
+    from actors.registry import fold_event
+    from eventlog.replay import view_as_of
+    from eventlog.store import open_for_reading
+    from nodes.mailbox_json import mailbox_json
+
+    tune_memory()
+    with open_for_reading(path) as store, store.snapshot() as snapshot:
+        view = view_as_of(snapshot, bytes.fromhex(account), fold_event, **{unit: int(moment)})
+    for piece in mailbox_json(view):
+        sys.stdout.write(piece)
+
+
 JOBS: dict[str, Callable[[Path, Progress], dict[str, Any]]] = {"verify": verify, "rebuild": rebuild}
 
 
@@ -86,10 +125,13 @@ def _print(value: Any) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Runs one job for the node whose process id is the last argument."""
-    job, path, parent = arguments
+    """Runs one job for the node whose process id is the third argument."""
+    job, path, parent, *rest = arguments
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it wrote beside the node is removed
     end_with_parent(int(parent))
+    if job == "mailbox":
+        mailbox(Path(path), *rest)
+        return
     try:
         result = JOBS[job](Path(path), lambda done, total: _print({"progress": [done, total]}))
     except Exception as error:

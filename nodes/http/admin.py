@@ -93,8 +93,11 @@ def answer(body: Any, *, stale: bool) -> web.Response:
 
 def answer_text(text: str, *, stale: bool) -> web.Response:
     """The same, of JSON that is text already."""
-    headers = {STALE_HEADER: "1"} if stale else None
-    return web.Response(text=text, content_type="application/json", headers=headers)
+    return web.Response(text=text, content_type="application/json", headers=stale_header(stale))
+
+
+def stale_header(stale: bool) -> dict[str, str]:
+    return {STALE_HEADER: "1"} if stale else {}
 
 
 async def directory_for_change(request: web.Request) -> Directory:

@@ -1,32 +1,23 @@
-"""A mailbox over the admin API, now or as it was: folders, UIDs, flags and digests, never what a message says."""
+"""A mailbox over the admin API, now or as it was."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
-import time
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
 
 from aiohttp import web
 
-from actors import directory, mailbox
-from actors.registry import fold_event
-from eventlog.replay import view_as_of
-from eventlog.store import Snapshot
-from eventlog.views import View
-from nodes.http.admin import answer_text, catch_up, number_query, services
+from actors import directory
+from eventlog.log import EventLog
+from nodes import jobs
+from nodes.http.admin import answer_text, catch_up, number_query, services, stale_header
 from nodes.http.errors import bad_request
+from nodes.mailbox_json import mailbox_json
 
 ROUTES = web.RouteTableDef()
-SLICE = 500
-_encode = json.JSONEncoder().encode
 
 
 @ROUTES.get("/v1/mailboxes/{address}")
-async def show(request: web.Request) -> web.Response:
+async def show(request: web.Request) -> web.StreamResponse:
     """?position=N or ?at_ms=N shows it as of then."""
     log = services(request).log
     position = number_query(request, "position", None)
@@ -34,54 +25,30 @@ async def show(request: web.Request) -> web.Response:
     if position is not None and at_ms is not None:
         raise bad_request("position and at_ms: one of them only")
     stale = await catch_up(request)
-
-    def read() -> str:
-        with log.snapshot() as snapshot:
-            return _read(snapshot, request.match_info["address"], position, at_ms)
-
-    # folding a long history takes a while: not on the event loop
-    return answer_text(await asyncio.to_thread(read), stale=stale)
+    with log.snapshot() as snapshot:
+        account = directory.account_of(snapshot, request.match_info["address"]).account
+    if position is None and at_ms is None:
+        return answer_text(await asyncio.to_thread(_now, log, account), stale=stale)
+    return await _as_of(request, account, position, at_ms, stale)
 
 
-def _read(snapshot: Snapshot, address: str, position: int | None, at_ms: int | None) -> str:
-    account = directory.account_of(snapshot, address).account
-    view: View = snapshot.view(account)
-    if position is not None or at_ms is not None:
-        view = view_as_of(snapshot, account, fold_event, position=position, at_ms=at_ms)
-    folders = ", ".join(_folder_json(view, folder) for folder in mailbox.folders(view))
-    return f'{{"folders": [{folders}]}}'
+def _now(log: EventLog, account: bytes) -> str:
+    with log.snapshot() as snapshot:
+        return "".join(mailbox_json(snapshot.view(account)))
 
 
-def _folder_json(view: View, folder: mailbox.Folder) -> str:
-    counters = mailbox.counters(view, folder.id)
-    head = {
-        "name": folder.name,
-        "uidvalidity": folder.uidvalidity,
-        "uidnext": counters.uidnext,
-        "highestmodseq": counters.highestmodseq,
-    }
-    return f'{_encode(head)[:-1]}, "messages": [{", ".join(_message_slices(view, folder.id))}]}}'
-
-
-def _message_slices(view: View, folder_id: bytes) -> Iterator[str]:
-    """JSON of so many messages at a time: encoding holds Python's lock, and the consensus thread must have its turn."""
-    messages = mailbox.messages(view, folder_id)
-    while some := [_message_json(message) for message in itertools.islice(messages, SLICE)]:
-        yield _encode(some)[1:-1]
-
-
-def _message_json(message: mailbox.Message) -> dict[str, Any]:
-    seconds, milliseconds = divmod(message.internaldate_ms, 1000)
-    return {
-        "uid": message.uid,
-        "flags": list(message.flags),
-        "size": message.size,
-        "sha256": message.digest.hex(),
-        "internaldate": f"{_to_the_second(seconds)}.{milliseconds:03}Z",
-    }
-
-
-@lru_cache(4096)
-def _to_the_second(seconds: int) -> str:
-    # mail comes in bursts: of a hundred thousand messages, many share their second
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+async def _as_of(
+    request: web.Request, account: bytes, position: int | None, at_ms: int | None, stale: bool
+) -> web.StreamResponse:
+    """Folds in a process of its own: a long history would keep the interpreter from the consensus thread."""
+    moment = ("position", position) if position is not None else ("at_ms", at_ms)
+    path = services(request).config.node.data_dir
+    response = web.StreamResponse(headers={"Content-Type": "application/json", **stale_header(stale)})
+    async with jobs.started("mailbox", path, account.hex(), moment[0], str(moment[1])) as process:
+        first = await jobs.output(process)
+        await response.prepare(request)
+        await response.write(first)
+        while data := await jobs.output(process):
+            await response.write(data)
+    await response.write_eof()
+    return response
