@@ -9,6 +9,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
+import lmdb
 import msgpack
 
 from eventlog import uploads
@@ -77,6 +78,7 @@ class Fold:
         """Takes the head from disk again, dropping what was not flushed."""
         self._overlay.forget()
         self._ids: dict[bytes, bytes] = {}
+        self._dropped: list[bytes] = []  # bodies that go if the record takes effect
         self._streams: list[bytes] = []
         self._chain_rows: list[tuple[bytes, bytes]] = []
         with self._store.env.begin() as txn:
@@ -126,6 +128,7 @@ class Fold:
             return Folded(stamp, None, Outcome.BAD_RECORD), [raw_leaf(command.data)]
         stamp = Stamp(index, command.at_ms, term, record.id, record.by, record.cause)
         outcome = self._admit(record, command.at_ms)
+        self._dropped.clear()
         facts: list[Any] = []
         results: list[Any] = []
         if outcome is Outcome.COMMITTED:
@@ -133,12 +136,16 @@ class Fold:
                 self._take_effect(record, stamp, facts, results)
             except _OverBudget:
                 outcome = Outcome.TOO_LARGE
+            except lmdb.Error:
+                raise  # the disk, not the record: the tick is undone
             except Exception as error:
                 self._overlay.drop_record()
                 raise FoldStalled(f"record {index}: {type(error).__name__}: {error}") from error
         if outcome is Outcome.COMMITTED:
             self._overlay.commit_record()
             self._bodies.add_composites(index, record)
+            for key in self._dropped:
+                self._bodies.drop_body(key)
             self._streams.extend({event.stream + POSITION.pack(index): None for event in record.events})
         else:
             facts, results = [], []
@@ -184,8 +191,7 @@ class Fold:
             raise _OverBudget
 
     def _collect(self, event: Event, position: int) -> None:
-        for key in uploads.collect(self._uploads(position), event):
-            self._bodies.drop_body(key)
+        self._dropped += uploads.collect(self._uploads(position), event)
 
     def _uploads(self, position: int) -> OverlayView:
         return OverlayView(self._overlay, uploads.UPLOADS, position)

@@ -62,7 +62,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.now_ms = 0  # the engine's clock, for its own entries
+        self.now_ms = 0  # the engine's clock: for the first entry only, before any other clock was heard
         self.reload()
 
     def reload(self) -> None:
@@ -82,7 +82,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def add(self, command: Command | bytes, idx: int, term: int) -> None:
         if isinstance(command, bytes):  # pysyncobj's own no-op
-            command = Command(command[0], max(self.now_ms, self.last_at_ms), b"")
+            command = Command(command[0], self.last_at_ms or self.now_ms, b"")
         assert idx == self.last_index + 1, f"gap in the log: {idx} after {self.last_index}"
         txn, db = self._store.txn, self._store.db
         head = LOG_HEAD.pack(term, command.kind, command.at_ms)

@@ -306,6 +306,18 @@ class EventLog:
 
     def _take_tick(self, tick: Tick) -> None:
         before, self._state = self._state, tick.state
+        try:
+            self._let_go(tick, before)
+        finally:
+            self._ticking = False
+            if self._inbox or tick.state.behind:
+                self._pump_soon()
+            elif not self._stopping or self._writer.is_alive():
+                delay_s = max(0.0, tick.state.deadline - time.monotonic())
+                self._timer = self._loop.call_later(delay_s, self._pump)
+
+    def _let_go(self, tick: Tick, before: State) -> None:
+        """What the tick has made durable goes where it belongs: to peers, callers and subscribers."""
         for peer, message in tick.messages:
             self._forward(peer, message)
         leader_changed = (before.leader, before.term) != (tick.state.leader, tick.state.term)
@@ -318,12 +330,6 @@ class EventLog:
             self._tell_subscribers(tick.folded)
         if tick.state.applied != before.applied:
             self._progress.set()
-        self._ticking = False
-        if self._inbox or tick.state.behind:
-            self._pump_soon()
-        elif not self._stopping or self._writer.is_alive():
-            delay_s = max(0.0, tick.state.deadline - time.monotonic())
-            self._timer = self._loop.call_later(delay_s, self._pump)
 
     def _tell_subscribers(self, folded: list[Folded]) -> None:
         everything: list[Applied] = []
@@ -335,11 +341,16 @@ class EventLog:
                 if event.stream in self._subscribers:
                     by_stream.setdefault(event.stream, []).append(applied)
         for stream, items in by_stream.items():
-            for callback in tuple(self._subscribers.get(stream, ())):
-                callback(items)
+            self._tell(stream, items)
         if everything:
-            for callback in tuple(self._subscribers.get(None, ())):
-                callback(everything)
+            self._tell(None, everything)
+
+    def _tell(self, stream: bytes | None, items: list[Applied]) -> None:
+        for callback in tuple(self._subscribers.get(stream, ())):
+            try:
+                callback(items)
+            except Exception as error:  # one that fails must not keep the others, or the log, from going on
+                _log.error("a subscriber failed", error=repr(error), exc_info=True)
 
     def _message(self, peer: str, message: dict[str, Any]) -> None:
         match message["type"]:

@@ -29,15 +29,16 @@ class Committed(NamedTuple):
 
 
 class _Pending:
-    __slots__ = ("attempts", "bodies", "data", "deadline", "future", "id", "sent_at", "sent_to")
+    __slots__ = ("attempts", "began_unknown", "bodies", "data", "deadline", "future", "id", "sent_at", "sent_to")
 
-    def __init__(self, id_: bytes, data: bytes, bodies: Sequence[bytes], deadline: float) -> None:
+    def __init__(self, id_: bytes, data: bytes, bodies: Sequence[bytes], deadline: float, unknown: int) -> None:
         self.id = id_
         self.data = data
         self.bodies = bodies
         self.deadline = deadline
         self.future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        self.attempts = 0  # sent and not refused: each may take effect
+        self.attempts = unknown  # sent and not refused: each may take effect
+        self.began_unknown = unknown > 0
         self.sent_to: tuple[int, str] | None = None  # term and leader
         self.sent_at = 0.0
 
@@ -62,26 +63,25 @@ class Proposals:
         self._flush_due = False
 
     async def propose(self, id_: bytes, data: bytes, bodies: Sequence[bytes], timeout_s: float) -> Committed:
-        """Raises Rejected or OutcomeUnknown. A second call under an id that waits gets the first one's outcome."""
-        waiting = self.wanted.get(id_)
-        if waiting is not None:
-            return await asyncio.shield(waiting.future)
-        pending = _Pending(id_, data, bodies, time.monotonic() + timeout_s)
-        pending.attempts = self._unknown.pop(id_, 0)
-        self.wanted[id_] = pending
-        try:
-            self._send(pending)
-            return await pending.future
-        finally:
-            self.wanted.pop(id_, None)
-            if pending.attempts and (pending.future.cancelled() or _is_unknown(pending.future)):
-                self._remember_unknown(pending)
+        """Raises Rejected or OutcomeUnknown. A second call under an id that waits gets the first one's outcome.
 
-    def _remember_unknown(self, pending: _Pending) -> None:
+        A caller that is cancelled learns nothing; the proposal goes on.
+        """
+        pending = self.wanted.get(id_)
+        if pending is None:
+            pending = _Pending(id_, data, bodies, time.monotonic() + timeout_s, self._unknown.pop(id_, 0))
+            pending.future.add_done_callback(lambda _: self._ended(pending))
+            self.wanted[id_] = pending
+            self._send(pending)
+        return await asyncio.shield(pending.future)
+
+    def _ended(self, pending: _Pending) -> None:
         """A refusal of a later call under this id must not hide that an earlier attempt may take effect."""
-        self._unknown[pending.id] = pending.attempts
-        if len(self._unknown) > MAX_UNKNOWN:
-            self._unknown.pop(next(iter(self._unknown)))
+        self.wanted.pop(pending.id, None)
+        if isinstance(pending.future.exception(), OutcomeUnknown):
+            self._unknown[pending.id] = pending.attempts
+            if len(self._unknown) > MAX_UNKNOWN:
+                self._unknown.pop(next(iter(self._unknown)))
 
     def take(self, tick: Tick, leader_changed: bool) -> None:
         """Answers from a tick of the consensus thread."""
@@ -130,6 +130,8 @@ class Proposals:
             return
         if answer.outcome is Outcome.COMMITTED:
             pending.future.set_result(Committed(answer.position, answer.at_ms, answer.results))
+        elif answer.outcome is Outcome.EXPIRED and pending.began_unknown:
+            pending.future.set_exception(OutcomeUnknown("it has expired; an earlier attempt may have taken effect"))
         else:
             pending.future.set_exception(Rejected(_REASONS[answer.outcome]))
 
@@ -185,10 +187,6 @@ class Proposals:
         else:
             for pending in batch:
                 pending.sent_to = None
-
-
-def _is_unknown(future: asyncio.Future[Committed]) -> bool:
-    return future.done() and isinstance(future.exception(), OutcomeUnknown)
 
 
 def _now_ms() -> int:

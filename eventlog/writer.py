@@ -23,7 +23,7 @@ from eventlog import uploads
 from eventlog.errors import FoldStalled
 from eventlog.fold import Evolve, Fold, Folded, Outcome
 from eventlog.journal import KIND_RECORD, Command, LmdbJournal
-from eventlog.raft import Message, Raft, Read, Timing
+from eventlog.raft import ConsensusViolation, Message, Raft, Read, Timing
 from eventlog.store import Store
 
 FOLD_BUDGET_S = 0.05  # a heartbeat must not wait for a long fold
@@ -216,7 +216,9 @@ class Writer(threading.Thread):
                     self._raft.read(peer, message["token"])
                 case _:
                     self._raft.receive(peer, message, now)
-        except (KeyError, TypeError, ValueError) as error:
+        except (ConsensusViolation, lmdb.Error):
+            raise
+        except Exception as error:  # whatever an authenticated peer sends must not end this node
             _log.warning("message ignored", peer=peer, type=message.get("type"), error=repr(error))
 
     def _propose(self, proposal: Proposal, now_ms: int) -> None:
@@ -225,6 +227,7 @@ class Writer(threading.Thread):
             self._refuse(proposal, reason)
             return
         self._proposals.append(proposal)
+        self._free_bytes -= 2 * proposal.size_bytes  # until it is measured again; LMDB stores in whole pages
         at_ms = max(now_ms, self._journal.last_at_ms)
         self._raft.propose(Command(KIND_RECORD, at_ms, proposal.data, proposal.bodies))
 

@@ -26,6 +26,7 @@ from eventlog.views import View
 from nodes import logs
 from nodes.config import NodeConfig
 from nodes.config_sources import load as load_config
+from nodes.process import tune_memory
 from nodes.server import log_config, read_cluster_key
 from nodes.tls import peer_node_name, raft_contexts
 
@@ -107,6 +108,7 @@ async def serve(config_file: Path) -> None:
     """Runs until standard input ends."""
     config = load_config(config_file, os.environ)
     logs.configure(config.log)
+    tune_memory()
     sys.setswitchinterval(config.node.switch_interval_ms / 1000)
     log = open_log(config)
     await log.start()

@@ -1,5 +1,6 @@
 """A single-node log for tests: open it, use it, and it is stopped whatever happens."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,4 +24,4 @@ async def single(folder: Path, *, evolve: Any = ledger.evolve, **config: Any) ->
         await log.barrier()
         yield log
     finally:
-        await log.stop()
+        await asyncio.wait_for(log.stop(), 20)

@@ -49,6 +49,7 @@ class Faults(NamedTuple):
     full: float
     pause: float
     partition_every_s: float
+    election_every_s: float
     skew_ms: int
 
     @classmethod
@@ -60,14 +61,15 @@ class Faults(NamedTuple):
             duplicate=0.0 if fifo else rng.choice((0.0, 0.1)),
             delay_s=rng.choice((0.002, 0.01, 0.05, 0.2)),
             crash=rng.choice((0.0, 0.001, 0.005)),
-            full=rng.choice((0.0, 0.0, 0.002)),
+            full=rng.choice((0.0, 0.0, 0.003)),
             pause=rng.choice((0.0, 0.001)),
             partition_every_s=rng.choice((0.2, 0.5, 1000.0)),
+            election_every_s=rng.choice((0.05, 0.3, 1000.0)),
             skew_ms=rng.choice((0, 2000)),
         )
 
 
-NO_FAULTS = Faults(True, 0.0, 0.0, 0.002, 0.0, 0.0, 0.0, 1e9, 0)
+NO_FAULTS = Faults(True, 0.0, 0.0, 0.002, 0.0, 0.0, 0.0, 1e9, 1e9, 0)
 
 
 class Oracle:
@@ -194,6 +196,14 @@ class FaultyStore(Store):
     def __init__(self, path: Path, sim: "Simulation", name: str) -> None:
         super().__init__(path, MAP_BYTES, durable=False)
         self._sim = sim
+        self.armed = False
+
+    @property
+    def txn(self) -> Any:
+        """What is written in the middle of a tick may find the disk full, too."""
+        if self.armed and self._sim.rng.random() < self._sim.faults.full / 10:
+            raise lmdb.MapFullError("mdb_put: the simulation's disk is full")
+        return super().txn
 
     def commit(self) -> None:
         faults, rng = self._sim.faults, self._sim.rng
@@ -267,10 +277,13 @@ class Simulation:
         self.current = node
         items, node.inbox = node.inbox, []
         try:
+            node.store.armed = True
             node.writer._run_tick(items)
         except Crash:
             self._crash(node)
             return
+        finally:
+            node.store.armed = False
         self.oracle.check(node)
         took = self.rng.uniform(0.0002, 0.004)
         if self.rng.random() < self.faults.pause:
@@ -393,6 +406,13 @@ class Simulation:
             if self.nodes[b].up:
                 self._link(a, b, up=True)
 
+    def _disturb(self) -> None:
+        """A follower is told to stand for election, whatever its log is worth: safety must not depend on timing."""
+        node = self.nodes[self.rng.choice(self.names)]
+        if node.up and node.raft.leader not in (None, node.name):
+            node.inbox.append(("message", node.raft.leader, {"type": "timeout_now", "term": node.raft.term}))
+            self._wake(node, self.now)
+
     # -- the workload -----------------------------------------------------------------------------------------------
 
     def _propose_some(self) -> None:
@@ -488,6 +508,7 @@ class Simulation:
         self._every(begun, begun + seconds, 1.0, lambda: Oracle.log_matching(list(self.nodes.values())))
         if len(self.names) > 1:
             self._every(begun, begun + seconds, self.faults.partition_every_s, self._partition)
+            self._every(begun, begun + seconds, self.faults.election_every_s, self._disturb)
         self.run_until(begun + seconds)
         self.faults = NO_FAULTS
         self._cut.clear()

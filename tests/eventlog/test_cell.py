@@ -302,9 +302,7 @@ def test_a_node_with_a_certificate_of_another_authority_is_refused(tmp_path: Pat
 
 
 @pytest.mark.parametrize("subject", ["n4", "n2"])
-def test_a_node_with_a_certificate_of_another_name_is_refused(
-    tmp_path: Path, run: Run, subject: str
-) -> None:
+def test_a_node_with_a_certificate_of_another_name_is_refused(tmp_path: Path, run: Run, subject: str) -> None:
     """Also one of a node that exists: n3's address does not make it n3, and n2 does not listen there."""
 
     async def scenario() -> None:

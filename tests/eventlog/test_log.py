@@ -204,7 +204,10 @@ def test_subscribers_are_told_in_the_logs_order_and_only_of_their_stream(tmp_pat
             unsubscribe = log.subscribe(ledger.STREAM, one.extend)
             log.subscribe(None, everything.extend)
             await asyncio.gather(
-                *(log.propose(ledger.record(ledger.event(i, stream=(ledger.STREAM, ledger.OTHER)[i % 2]))) for i in range(60))
+                *(
+                    log.propose(ledger.record(ledger.event(i, stream=(ledger.STREAM, ledger.OTHER)[i % 2])))
+                    for i in range(60)
+                )
             )
             assert [applied.fact for applied in one] == [i for i in (a.fact for a in everything) if i % 2 == 0]
             assert [a.stamp.position for a in everything] == sorted(a.stamp.position for a in everything)
@@ -295,7 +298,12 @@ def test_the_status_tells_what_the_snapshot_shows(tmp_path: Path, run: Run) -> N
             status = log.status()
             with log.snapshot() as snapshot:
                 assert (snapshot.position, snapshot.chain) == (status.applied, status.chain)
-            assert (status.role, status.leader, status.commit, status.applied) == ("leader", "n1", done.position, done.position)
+            assert (status.role, status.leader, status.commit, status.applied) == (
+                "leader",
+                "n1",
+                done.position,
+                done.position,
+            )
             assert status.accepting_mail
 
     run(scenario())
@@ -568,7 +576,7 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path, run: Run) -
 
 async def fill(log: EventLog, size: int, pause_s: float = 0.0) -> tuple[list[Record], str]:
     """Proposes bodies until one is rejected; gives what was acknowledged, and the reason."""
-    acknowledged = []
+    acknowledged: list[Record] = []
     for number in range(10_000):
         record, bodies = with_body(number.to_bytes(4, "big") + bytes(size), ledger.event(number))
         try:
