@@ -277,20 +277,20 @@ def test_a_new_call_under_an_id_that_ended_unknown_is_not_rejected_because_it_ha
     run(scenario())
 
 
-def test_a_caller_that_gives_up_leaves_the_outcome_unknown_for_the_next(run: Run) -> None:
+def test_a_proposal_goes_on_when_its_caller_gives_up_and_the_next_caller_gets_its_outcome(run: Run) -> None:
     async def scenario() -> None:
         edge = Edge("n2")
         first = edge.propose()
         await turn()
         first.cancel()
         await turn()
-        assert edge.proposals.wanted == {}
-        second = edge.propose(timeout_s=3)
+        assert ID in edge.proposals.wanted
+        second = edge.propose()
         await turn()
-        edge.proposals.refused(ID, "busy")
-        edge.later(4)
-        with pytest.raises(OutcomeUnknown):
-            await second
+        edge.answer()
+        assert (await asyncio.wait_for(second, 2)).position == 7
+        await turn()
+        assert edge.proposals.wanted == {}
 
     run(scenario())
 
