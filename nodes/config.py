@@ -251,6 +251,20 @@ class SecretsSection(Section):
     )
 
 
+class DnsSection(Section):
+    """Looking up the names of clients. Mail never waits for an answer."""
+
+    client_names: Literal["off", "remote", "all"] = Field(
+        default="remote",
+        description="Whose confirmed host names stand in Received lines: nobody's, those of clients on other machines, "
+        "or everybody's.",
+    )
+    nameservers: Annotated[tuple[Address, ...], BeforeValidator(_parse_list)] = Field(
+        default=(), description="Name servers to ask (host:port); those of the system if empty."
+    )
+    timeout_s: float = Field(default=3.0, gt=0, le=30, description="How long an answer is waited for.")
+
+
 class AuthSection(Section):
     """How clients may log in."""
 
@@ -271,6 +285,7 @@ class NodeConfig(Section):
     log: LogSection = LogSection.model_construct()
     secrets: SecretsSection = SecretsSection.model_construct()
     auth: AuthSection = AuthSection.model_construct()
+    dns: DnsSection = DnsSection.model_construct()
 
     @model_validator(mode="after")
     def _node_is_a_member(self) -> NodeConfig:

@@ -32,6 +32,7 @@ from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
 from nodes import imap, logs, pop3, smtp, tls
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
+from nodes.dns import HostNames
 from nodes.files import Locked, lock, write_atomically
 from nodes.http import admin, public
 from nodes.http import listener as http_listener
@@ -179,6 +180,7 @@ class Node:
             ),
             login_guard=LoginGuard(config.limits),
             connections=ConnectionLimit(config.limits),
+            host_names=HostNames(config.dns),
         )
         stack.push_async_callback(self._stop_front_ends)
         for kind in LISTENERS:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nodes.config import ListenerKind, NodeConfig
+from nodes.dns import HostNames
 from nodes.metrics import Metrics
 from nodes.security import ConnectionLimit, LoginGuard
 
@@ -44,6 +45,7 @@ class Services:
     tls: ssl.SSLContext | None
     login_guard: LoginGuard
     connections: ConnectionLimit
+    host_names: HostNames
 
 
 class Listener(Protocol):

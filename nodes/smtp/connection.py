@@ -99,6 +99,9 @@ class Connection(aiosmtpd.smtp.SMTP):
             return
         kind = "LMTP" if self.listener.profile.lmtp else "ESMTP"
         self._write(f"220 {self.hostname} {kind} mailraft\r\n".encode())
+        host_names = self.listener.services.host_names
+        if host_names.wanted(self.session.client):
+            await host_names.look_up(self.session.client)  # meanwhile commands are taken; mail does not wait for it
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client has gone; a commit that is under way goes on."""

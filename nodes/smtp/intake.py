@@ -169,6 +169,7 @@ class Intake:
         return trace.received(
             helo=session.host_name,
             client=session.client,
+            client_name=self._services.host_names.of(session.client),
             hostname=self._hostname,
             protocol=trace.protocol_name(
                 lmtp=self._profile.lmtp,

@@ -19,10 +19,19 @@ def protocol_name(*, lmtp: bool, extended: bool, secure: bool, authenticated: bo
 
 
 def received(
-    *, helo: str, client: str, hostname: str, protocol: str, message_id: bytes, recipient: str | None, at_s: float
+    *,
+    helo: str,
+    client: str,
+    client_name: str | None,
+    hostname: str,
+    protocol: str,
+    message_id: bytes,
+    recipient: str | None,
+    at_s: float,
 ) -> bytes:
     """One Received line, folded. `recipient` is given only when there is a single one, so that none is disclosed."""
-    source = f"{helo} ({_literal(client)})" if client else helo
+    known = f"{client_name} {_literal(client)}" if client_name else _literal(client)
+    source = f"{helo} ({known})" if client else helo
     addressee = f"\r\n\tfor <{recipient}>" if recipient else ""
     return (
         f"Received: from {source}\r\n\tby {hostname} with {protocol} id {message_id.hex()}"

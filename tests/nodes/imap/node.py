@@ -17,6 +17,7 @@ from actors.runtime import Context, NewBody, Runtime
 from eventlog.log import EventLog, LogConfig
 from eventlog.record import By, digest_of, new_id
 from nodes.config import ListenerKind, NodeConfig
+from nodes.dns import HostNames
 from nodes.imap import start
 from nodes.metrics import Metrics
 from nodes.security import ConnectionLimit, LoginGuard
@@ -84,6 +85,7 @@ class Node:
             tls=server_context(config.tls),
             login_guard=LoginGuard(config.limits),
             connections=ConnectionLimit(config.limits),
+            host_names=HostNames(config.dns),
         )
         self.listener = await start(self.services, self._kind, "127.0.0.1:0")
         await self.directory.add_tenant("example", ["example.test"], ADMIN)

@@ -24,6 +24,7 @@ from eventlog.log import EventLog, LogConfig
 from eventlog.record import By
 from nodes import pop3, smtp, tls
 from nodes.config import ListenerKind, NodeConfig
+from nodes.dns import HostNames
 from nodes.metrics import Metrics
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
@@ -47,6 +48,7 @@ class Cell:
         plaintext: str = "loopback",
         reserve_bytes: int = 0,
         alone: bool = False,
+        dns: Mapping[str, Any] | None = None,
     ) -> None:
         """`alone`: its two peers are not there, so there is no majority; for a folder that was populated before."""
         authority = tls.create_authority(folder, "test")
@@ -64,6 +66,7 @@ class Cell:
                 "tls": {"ca": self.ca, "certificate": folder / "node.pem", "key": folder / "node.key"},
                 "limits": {"auth_delay_s": 0.05, **(limits or {})},
                 "auth": {"plaintext_without_tls": plaintext},
+                "dns": dns or {},
             }
         )
         self._reserve_bytes = reserve_bytes
@@ -123,6 +126,7 @@ class Cell:
             tls=tls.server_context(self.config.tls),
             login_guard=LoginGuard(self.config.limits),
             connections=ConnectionLimit(self.config.limits),
+            host_names=HostNames(self.config.dns),
         )
         for kind in SMTP_KINDS:
             self.listeners[kind] = await smtp.start(self.services, kind, "127.0.0.1:0")

@@ -41,6 +41,7 @@ def test_an_ipv6_client_stands_in_the_trace_as_an_address_literal() -> None:
     line = trace.received(
         helo="mx.remote.test",
         client="2001:db8::1",
+        client_name=None,
         hostname="mx.example.test",
         protocol="ESMTP",
         message_id=bytes(16),
@@ -52,6 +53,20 @@ def test_an_ipv6_client_stands_in_the_trace_as_an_address_literal() -> None:
         b"\tby mx.example.test with ESMTP id 00000000000000000000000000000000\r\n"
         b"\tfor <bob@example.test>; Thu, 01 Jan 1970 00:00:00 +0000\r\n"
     )
+
+
+def test_a_client_with_a_confirmed_name_stands_in_the_trace_under_name_and_address() -> None:
+    line = trace.received(
+        helo="hello.test",
+        client="192.0.2.1",
+        client_name="mx.remote.test",
+        hostname="mx.example.test",
+        protocol="ESMTP",
+        message_id=bytes(16),
+        recipient=None,
+        at_s=0.0,
+    )
+    assert line.startswith(b"Received: from hello.test (mx.remote.test [192.0.2.1])\r\n")
 
 
 def test_credentials_do_not_show_their_password() -> None:

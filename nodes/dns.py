@@ -1,0 +1,90 @@
+"""Names of clients: reverse DNS, confirmed by looking the name up again (RFC 5321 4.4; RFC 8601 section 3, iprev).
+
+A name is a courtesy to those who read a Received line; mail never waits for it and never fails by it. Answers, and
+failures, are kept for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import time
+
+import dns.asyncresolver
+import dns.exception
+import dns.nameserver
+import dns.resolver
+import dns.reversename
+
+from nodes.config import DnsSection
+
+REMEMBERED = 4096
+FAILURE_S = 60.0
+AT_MOST_S = 3600.0
+NAMES_AT_MOST = 5  # PTR records of one address that are confirmed
+
+
+class HostNames:
+    """Confirmed names by address. `of` answers at once from what is known; `look_up` fills it."""
+
+    def __init__(self, config: DnsSection) -> None:
+        self._config = config
+        self._known: dict[str, tuple[float, str | None]] = {}  # until when (monotonic seconds), name
+        self._resolver: dns.asyncresolver.Resolver | None = None
+
+    def wanted(self, address: str) -> bool:
+        """Whether policy wants a name for this client: never for one on this machine, unless it says "all"."""
+        match self._config.client_names:
+            case "off":
+                return False
+            case "all":
+                return bool(address)
+            case "remote":
+                try:
+                    return not ipaddress.ip_address(address.partition("%")[0]).is_loopback
+                except ValueError:
+                    return False
+
+    def of(self, address: str) -> str | None:
+        """The confirmed name, if it is known by now."""
+        until_s, name = self._known.get(address, (0.0, None))
+        return name if until_s > time.monotonic() else None
+
+    async def look_up(self, address: str) -> str | None:
+        """The confirmed name, or None: there is none, it could not be confirmed, or nobody answered in time."""
+        until_s, known = self._known.get(address, (0.0, None))
+        if until_s > time.monotonic():
+            return known
+        name, ttl_s = None, FAILURE_S
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                name, ttl_s = await self._confirmed(address)
+        except (dns.exception.DNSException, OSError, TimeoutError, ValueError):
+            pass
+        if len(self._known) >= REMEMBERED:
+            self._known.pop(next(iter(self._known)))
+        self._known[address] = (time.monotonic() + min(ttl_s, AT_MOST_S), name)
+        return name
+
+    async def _confirmed(self, address: str) -> tuple[str | None, float]:
+        resolver = self._resolver or self._make_resolver()
+        answer = await resolver.resolve(dns.reversename.from_address(address), "PTR")
+        kind = "AAAA" if ":" in address else "A"
+        for record in list(answer)[:NAMES_AT_MOST]:
+            try:
+                forward = await resolver.resolve(record.target, kind)
+            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+                continue
+            if address in {one.address for one in forward}:
+                ttl_s = answer.rrset.ttl if answer.rrset is not None else FAILURE_S
+                return record.target.to_text(omit_final_dot=True).lower(), float(ttl_s)
+        return None, FAILURE_S
+
+    def _make_resolver(self) -> dns.asyncresolver.Resolver:
+        resolver = dns.asyncresolver.Resolver(configure=not self._config.nameservers)
+        for address in self._config.nameservers:
+            host, _, port = address.rpartition(":")
+            resolver.nameservers = [*resolver.nameservers, dns.nameserver.Do53Nameserver(host.strip("[]"), int(port))]
+        resolver.lifetime = self._config.timeout_s
+        self._resolver = resolver
+        return resolver
