@@ -74,8 +74,6 @@ def _node_json(one: Seen) -> dict[str, Any]:
         "alive": one.pid is not None,
         "pid": one.pid,
         **{key: answer.get(key) for key in ("role", "term", "commit", "applied", "chain")},
-        "ready": one.ready,
-        "reasons": [] if one.ready else [one.why],
         "endpoints": {use: one.node.addresses[use] for use in ENDPOINTS},
     }
 
