@@ -20,6 +20,7 @@ from eventlog.frames import FrameReader, encode_frame
 PeerName = Callable[[Any], str | None]  # the TLS object of a connection -> the node's name, if it is one of this cell
 RECONNECT_S = (0.05, 1.0)
 CONNECT_TIMEOUT_S = 3.0
+CLOSE_TIMEOUT_S = 1.0  # a peer in the middle of its handshake does not keep a node from stopping
 STEADY_S = 1.0  # a connection that lived so long was a good one
 SILENCE_MS = 5000
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
@@ -120,7 +121,8 @@ class PeerTransport:
                 transport.abort()
         if self._server is not None:
             self._server.close()
-            await self._server.wait_closed()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._server.wait_closed(), CLOSE_TIMEOUT_S)
 
     def is_connected(self, peer: str) -> bool:
         return peer in self._links

@@ -1,13 +1,21 @@
 """Fixtures that every test folder shares. Tests are plain functions; one that needs a loop runs a coroutine on it."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 import uvloop
 
+LIMIT_S = 100.0  # below pytest's own timeout, which can only end the whole run: uvloop swallows what a signal raises
+
 
 @pytest.fixture
 def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Runs a coroutine to its end on a fresh uvloop, the loop that nodes use: `assert run(ask()) == answer`."""
-    return uvloop.run
+
+    async def bounded(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        async with asyncio.timeout(LIMIT_S):
+            return await coroutine
+
+    return lambda coroutine: uvloop.run(bounded(coroutine))

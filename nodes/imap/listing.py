@@ -6,8 +6,9 @@ mailbox that are none themselves are shown as such. Pure, but for the handlers a
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from actors.mailbox import (
@@ -15,6 +16,7 @@ from actors.mailbox import (
     INBOX,
     Folder,
     counters,
+    folder,
     folder_by_name,
     folders,
     messages,
@@ -25,6 +27,8 @@ from eventlog.views import View
 from nodes.imap import commands, render
 from nodes.imap.errors import Refusal
 from nodes.imap.session import Handler, Session
+
+NAMES_AT_ONCE = 64
 
 
 class Entry(NamedTuple):
@@ -39,32 +43,28 @@ class Entry(NamedTuple):
 def matches(pattern: str, name: str) -> bool:
     """Whether a mailbox pattern (`*` anything, `%` anything but the delimiter) takes a name.
 
-    Goes through the pattern once, keeping the set of prefixes of the name that are taken so far, so that its cost is
-    the product of the two lengths at most.
+    Bit n of `reached` says that what is read of the pattern takes the first n characters of the name: a few operations
+    on one integer for each character of the pattern, whatever the pattern is.
     """
-    reached = {0}
+    if pattern == "*":
+        return True
+    places: dict[str, int] = {}
+    for at, character in enumerate(name):
+        places[character] = places.get(character, 0) | 1 << at
+    everywhere = (1 << (len(name) + 1)) - 1
+    within = (everywhere >> 1) & ~places.get(DELIMITER, 0)
+    reached = 1
     for wanted in pattern:
         if wanted == "*":
-            reached = set(range(min(reached), len(name) + 1))
+            reached = everywhere & -(reached & -reached)  # all from the lowest on
         elif wanted == "%":
-            reached = _without_delimiter(reached, name)
+            # a carry runs from each reached place to the end of its level
+            reached |= ((reached & within) + within) ^ within
         else:
-            reached = {at + 1 for at in reached if at < len(name) and name[at] == wanted}
+            reached = (reached & places.get(wanted, 0)) << 1
         if not reached:
             return False
-    return len(name) in reached
-
-
-def _without_delimiter(reached: set[int], name: str) -> set[int]:
-    further: set[int] = set()
-    for start in sorted(reached):
-        at = start
-        while at not in further:
-            further.add(at)
-            if at == len(name) or name[at] == DELIMITER:
-                break
-            at += 1
-    return further
+    return bool(reached >> len(name) & 1)
 
 
 class Tree:
@@ -78,13 +78,12 @@ class Tree:
     def has_children(self, name: str) -> bool:
         return _has_below(self._sorted, name)
 
-    def entries(self, command: commands.List) -> list[Entry]:
+    def entries(self, command: commands.List) -> Iterator[Entry | None]:
+        """What the command lists, in order; None for each name that was looked at and is not: the caller may pause."""
         patterns = [command.reference + pattern for pattern in command.patterns]
-        if command.lsub:
-            return self._lsub(patterns)
-        return self._list(patterns, command)
+        return self._lsub(patterns) if command.lsub else self._list(patterns, command)
 
-    def _list(self, patterns: Sequence[str], command: commands.List) -> list[Entry]:
+    def _list(self, patterns: Sequence[str], command: commands.List) -> Iterator[Entry | None]:
         selection = command.selection - {"REMOTE"}
         recursive = "RECURSIVEMATCH" in selection
         selected = sorted(name for name in self._names(selection) if self._is_selected(name, selection))
@@ -93,16 +92,12 @@ class Tree:
             listed.update(above for name in selected for above in superior_names(name))
         show_subscribed = "SUBSCRIBED" in command.returned or "SUBSCRIBED" in selection
         noselect = "\\NonExistent" if selection or command.returned else "\\Noselect"
-        return [
-            Entry(
-                name,
-                self._attributes(name, noselect, show_subscribed),
-                recursive and _has_below(selected, name),
-                self.folders.get(name),
-            )
-            for name in _in_order(listed)
-            if _is_listed(patterns, name)
-        ]
+        for name in _in_order(listed):
+            if not _is_listed(patterns, name):
+                yield None
+                continue
+            attributes = self._attributes(name, noselect, show_subscribed)
+            yield Entry(name, attributes, recursive and _has_below(selected, name), self.folders.get(name))
 
     def _names(self, selection: frozenset[str]) -> Iterable[str]:
         return self.subscribed if "SUBSCRIBED" in selection else self.folders
@@ -123,16 +118,14 @@ class Tree:
             attributes.append(found.special_use)
         return tuple(attributes)
 
-    def _lsub(self, patterns: Sequence[str]) -> list[Entry]:
+    def _lsub(self, patterns: Sequence[str]) -> Iterator[Entry | None]:
         """RFC 3501 6.3.9: with `%`, a name whose inferiors are subscribed and which is not comes as \\Noselect."""
         names = set(self.subscribed)
         if any("%" in pattern for pattern in patterns):
             names.update(above for name in self.subscribed for above in superior_names(name))
-        return [
-            Entry(name, () if name in self.subscribed else ("\\Noselect",), False, None)
-            for name in _in_order(names)
-            if _is_listed(patterns, name)
-        ]
+        for name in _in_order(names):
+            attributes = () if name in self.subscribed else ("\\Noselect",)
+            yield Entry(name, attributes, False, None) if _is_listed(patterns, name) else None
 
 
 def _is_listed(patterns: Sequence[str], name: str) -> bool:
@@ -184,10 +177,13 @@ async def list_mailboxes(session: Session, command: commands.List) -> str:
     with session.services.log.snapshot() as snapshot:
         view = snapshot.view(session.target.account)
         tree = Tree(folders(view), subscriptions(view))
-        for entry in tree.entries(command):
+    for looked_at, entry in enumerate(tree.entries(command), 1):
+        if entry is not None:
             session.write(render_entry(entry, response))
             if command.status and entry.folder is not None:
-                session.write(_status(session, view, entry.folder, command.status))
+                _write_status(session, entry.folder, command.status)
+        if looked_at % NAMES_AT_ONCE == 0:
+            await asyncio.sleep(0)  # others take their turn
     return f"{response.decode('ascii')} completed"
 
 
@@ -199,6 +195,14 @@ async def status(session: Session, command: commands.Status) -> str:
             raise Refusal("no such mailbox", "NONEXISTENT")
         session.write(_status(session, view, found, command.items))
     return "STATUS completed"
+
+
+def _write_status(session: Session, found: Folder, items: tuple[str, ...]) -> None:
+    """Of a folder that LIST has found; nothing if it has gone meanwhile."""
+    with session.services.log.snapshot() as snapshot:
+        view = snapshot.view(session.target.account)
+        if folder(view, found.id) is not None:
+            session.write(_status(session, view, found, items))
 
 
 def _status(session: Session, view: View, found: Folder, items: tuple[str, ...]) -> bytes:

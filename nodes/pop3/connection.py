@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from actors.directory import Target
     from nodes.pop3.server import Pop3Listener
 
+COMMANDS_AT_ONCE = 100
 HELD_INPUT_BYTES = 64 * 1024
 GREETING = b"+OK mailraft POP3 ready\r\n"
 TIMED_OUT = b"-ERR [SYS/TEMP] No command came in time\r\n"
@@ -126,8 +127,12 @@ class Connection(asyncio.Protocol):
         self._transport.write(GREETING)
         while True:
             event = session.next_event()
+            taken = 0
             while event is not None:
                 self._at_rest = False
+                taken += 1
+                if taken % COMMANDS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # one read may bring thousands of commands: others have their turn
                 if isinstance(event, Close):
                     await self._send(event.data)
                     return

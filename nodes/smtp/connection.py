@@ -29,6 +29,8 @@ HELD_INPUT_BYTES = 64 * 1024  # while a command waits for its outcome; beyond it
 HTTP_VERBS = frozenset((b"GET", b"POST", b"PUT", b"CONNECT", b"OPTIONS"))  # a browser that was lured here
 SUCCESS = frozenset((b"", b"2", b"3"))  # first octet of a reply; b"": the command has answered itself
 PERMANENT = ord("5")
+COMMANDS_AT_ONCE = 100  # of one client, before the others have their turn
+CONTENT_A_COMMAND = 2048  # bytes of content that count as much as a command
 
 Waiting = Coroutine[Any, Any, bytes]
 
@@ -53,6 +55,7 @@ class Connection(aiosmtpd.smtp.SMTP):
         self._skipping = False  # inside a line that is too long
         self._deaf = False  # what follows is not read: closing, or TLS begins
         self._held = False  # not read, since too much input waits
+        self._resting = False  # it has had its turn; the rest of its input waits for the others
         self._unread = False  # not read, since it does not read its replies
         self._stopping = False
         self._admitted = False
@@ -117,7 +120,7 @@ class Connection(aiosmtpd.smtp.SMTP):
 
     def eof_received(self) -> bool | None:
         """The client sends no more; what it asked for is still answered."""
-        if self._task is None:
+        if self._task is None and not self._resting:
             self._close()
             return False
         if self._challenged is not None:
@@ -163,27 +166,49 @@ class Connection(aiosmtpd.smtp.SMTP):
     def data_received(self, data: bytes) -> None:
         """Executes what has arrived."""
         self._heard_s = self.loop.time()
-        self._process(self._input + data if self._input else data)
+        data = self._input + data if self._input else data
+        if self._resting:
+            self._input = data
+        else:
+            self._process(data)
 
     def _process(self, data: bytes) -> None:
-        """Executes what `data` holds, as far as nothing waits; keeps the rest."""
-        at = 0
+        """Executes what `data` holds, as far as nothing waits and this turn goes; keeps the rest."""
+        at = taken = 0
         while at < len(data) and not self._deaf:
             if self._scanner is not None:
+                taken += len(data) // CONTENT_A_COMMAND
                 data = self._take_content(self._scanner, data[at:] if at else data)
                 at = 0
                 continue
-            if self._task is not None and self._challenged is None:
+            if taken >= COMMANDS_AT_ONCE or (self._task is not None and self._challenged is None):
                 break
+            taken += 1
             end = data.find(b"\n", at)
             if end < 0:
                 break
             line = data[at:end]
             at = end + 1
             self._take_line(line[:-1] if line.endswith(b"\r") else line)
-        self._keep(b"" if self._deaf else data[at:])
+        rest = b"" if self._deaf else data[at:]
+        if taken >= COMMANDS_AT_ONCE and self._task is None and not self._deaf:
+            self._rest(rest)
+        else:
+            self._keep(rest)
         if self._replies:
             self._flush()
+
+    def _rest(self, rest: bytes) -> None:
+        """Leaves the event loop to others: one read may bring megabytes of commands, and the log must have its turn."""
+        self._input = rest
+        self._held = self._resting = True
+        self._stop_reading()
+        self.loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._go_on()
+        if self._stopping and not self._resting and not self._deaf and self._may_stop():
+            self.close_with(replies.STOPPING)
 
     def _keep(self, rest: bytes) -> None:
         self._input = rest
@@ -278,6 +303,7 @@ class Connection(aiosmtpd.smtp.SMTP):
             self.close_with(replies.STOPPING)
 
     def _go_on(self) -> None:
+        self._resting = False
         if self._held:
             self._held = False
             self._read_again()

@@ -32,6 +32,7 @@ from nodes.smtp.session import Envelope, Session
 if TYPE_CHECKING:
     from nodes.services import Services
 
+LARGE_BYTES = 1024 * 1024
 MAX_RECEIVED_LINES = 100  # RFC 5321 6.3
 SLACK_S = 1.5  # the proposal itself gives up before
 UPLOAD_BYTES_PER_S = 1024 * 1024  # a large body goes in many proposals: so much more time it may take
@@ -146,7 +147,8 @@ class Intake:
         message_id = new_id()
         at_s = trace.now_s()
         received = self._received(session, envelope, message_id, at_s)
-        digest = digest_of(data)
+        # hashing gives the interpreter away: a large message does not keep the others waiting
+        digest = digest_of(data) if len(data) < LARGE_BYTES else await asyncio.to_thread(digest_of, data)
         deliveries: list[tuple[bytes, Command]] = []
         tenants: dict[bytes, None] = {}
         if envelope.accepted:

@@ -394,3 +394,22 @@ def test_a_peer_that_sends_nonsense_is_disconnected_and_the_node_lives(tmp_path:
             await cell.level()
 
     run(scenario())
+
+
+def test_a_node_stops_at_once_while_others_are_connecting(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with loopback(tmp_path) as cell:
+            await cell.leader()
+            _, client_ssl = cell.contexts("n2")
+            connecting = [asyncio.ensure_future(connect(cell, "n1", client_ssl)) for _ in range(20)]
+            connecting.append(asyncio.ensure_future(connect(cell, "n1", None)))  # one that never says a word
+            await asyncio.sleep(0.01)
+            stopping = asyncio.ensure_future(cell.stop("n1"))
+            done, _ = await asyncio.wait([stopping], timeout=15)
+            for end in await asyncio.gather(*connecting, return_exceptions=True):
+                if isinstance(end, tuple):
+                    end[1].close()
+            await stopping
+            assert done
+
+    run(scenario())

@@ -24,7 +24,11 @@ def listing(text: str, tree: Tree = TREE) -> list[str]:
     command = parse(f"t {text}".encode())
     assert isinstance(command, List)
     response = b"LSUB" if command.lsub else b"LIST"
-    return [render_entry(entry, response).decode().removeprefix("* ").strip() for entry in tree.entries(command)]
+    return [
+        render_entry(entry, response).decode().removeprefix("* ").strip()
+        for entry in tree.entries(command)
+        if entry is not None
+    ]
 
 
 def test_a_star_takes_all_levels_and_names_between_that_are_no_mailboxes() -> None:

@@ -54,6 +54,10 @@ class Dialogue:
         self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         self._file = self._socket.makefile("rb")
 
+    def finish(self) -> None:
+        """Sends no more, but goes on reading."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """Closes without a farewell."""
         self._file.close()
