@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 
 from actors.passwords import Overloaded
+from nodes import sasl
 from nodes.imap import commands
 from nodes.imap.errors import BadCommand, Farewell, Refusal
 from nodes.imap.render import string
 from nodes.imap.session import TLS_HANDSHAKE_S, Handler, Session
 from nodes.imap.states import State
 from nodes.security import TooManyFailures
-from nodes.smtp import sasl
 
 
 async def capability(session: Session, _: commands.Capability) -> str:

@@ -15,12 +15,12 @@ from actors.passwords import Overloaded
 from actors.runtime import Context
 from eventlog.errors import LogError
 from eventlog.record import By
+from nodes import sasl
 from nodes.pop3 import multiline
 from nodes.pop3.loading import load_maildrop
 from nodes.pop3.maildrop import Entry
 from nodes.pop3.session import Close, Event, Limits, LogIn, Refused, Remove, Say, Send, Session, StartTls
 from nodes.security import TooManyFailures, may_send_password
-from nodes.smtp import sasl
 
 if TYPE_CHECKING:
     from actors.directory import Target

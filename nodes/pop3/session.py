@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from nodes import sasl
 from nodes.pop3.maildrop import Entry, Maildrop, NoSuchEntry
 from nodes.pop3.states import KNOWN, LEGAL, State
-from nodes.smtp import sasl
 
 
 class Limits(NamedTuple):

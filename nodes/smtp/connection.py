@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiosmtpd.smtp
 
-from nodes.smtp import replies, sasl
+from nodes import sasl
+from nodes.smtp import replies
 from nodes.smtp.content import Content, DataScanner
 from nodes.smtp.replies import Refused
 from nodes.smtp.session import Envelope, Session

@@ -9,8 +9,9 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from actors.passwords import Overloaded
+from nodes import sasl
 from nodes.security import TooManyFailures, may_send_password
-from nodes.smtp import replies, sasl
+from nodes.smtp import replies
 from nodes.smtp.replies import Refused
 
 if TYPE_CHECKING:

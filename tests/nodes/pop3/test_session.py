@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nodes.pop3.maildrop import Entry, Maildrop
 from nodes.pop3.session import COMMANDS, Close, Event, Limits, LogIn, Remove, Say, Send, Session, StartTls
 from nodes.pop3.states import KNOWN, LEGAL, State
-from nodes.smtp.sasl import Credentials
+from nodes.sasl import Credentials
 
 LIMITS = Limits(line_bytes=200, errors=5)
 ENTRIES = [Entry(uid, bytes([uid]) * 16, b"d" * 32, uid * 10, b"") for uid in (3, 5, 9)]
