@@ -1,4 +1,4 @@
-"""SASL mechanisms that give a login and a password: PLAIN (RFC 4616) and LOGIN. Pure; POP3 uses it too.
+"""SASL mechanisms that give a login and a password: PLAIN (RFC 4616) and LOGIN. Pure; every front end uses it.
 
 The result holds a password: it is never logged, and its repr hides it.
 """
