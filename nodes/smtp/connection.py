@@ -85,6 +85,10 @@ class Connection(aiosmtpd.smtp.SMTP):
         super().connection_made(transport)
         self.session.secure = transport.get_extra_info("sslcontext") is not None
         self.session.set_peer(self.session.peer)
+        if self.session.secure:
+            # what was sent in clear is forgotten; what comes now may come with the last of the handshake (TLS 1.3)
+            self._input = b""
+            self._deaf = False
 
     def _create_session(self) -> Session:
         return self.listener.new_session()
