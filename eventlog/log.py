@@ -199,6 +199,8 @@ class EventLog:
             raise Rejected("too_large", f"a record with its bodies may have {MAX_PROPOSAL_BYTES} bytes")
         if self._stopping:
             raise Rejected("stopping")
+        if not self._state.writable:
+            raise Rejected("disk_full", "this node can not write, so it would never see the outcome")
         return await self._proposals.propose(record.id, data, bodies, timeout_s)
 
     # -- reading ------------------------------------------------------------------------------------------------
@@ -319,7 +321,10 @@ class EventLog:
     def _let_go(self, tick: Tick, before: State) -> None:
         """What the tick has made durable goes where it belongs: to peers, callers and subscribers."""
         for peer, message in tick.messages:
-            self._forward(peer, message)
+            try:
+                self._forward(peer, message)
+            except Exception as error:  # what belongs to others of this tick must go on
+                _log.error("a message could not be sent", peer=peer, error=repr(error))
         leader_changed = (before.leader, before.term) != (tick.state.leader, tick.state.term)
         if leader_changed and tick.state.leader != before.leader:
             _log.info("leader", leader=tick.state.leader, term=tick.state.term, role=tick.state.role)

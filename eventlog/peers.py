@@ -44,7 +44,16 @@ class Outbox(Transport):  # type: ignore[misc]
 class Progress:
     """What the leader knows of one peer beyond next and match index."""
 
-    __slots__ = ("clock_off_ms", "commit_sent", "in_flight", "in_flight_bytes", "probing", "round", "waiting")
+    __slots__ = (
+        "clock_off_ms",
+        "commit_sent",
+        "has_room",
+        "in_flight",
+        "in_flight_bytes",
+        "probing",
+        "round",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.in_flight: deque[tuple[int, int]] = deque()  # last index and bytes of each message on its way
@@ -54,6 +63,7 @@ class Progress:
         self.commit_sent = 0
         self.round = 0
         self.clock_off_ms: int | None = None
+        self.has_room = False  # until it says so: leadership is passed on only to one that can write
 
     def probe(self) -> None:
         self.in_flight.clear()

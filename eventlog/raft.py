@@ -24,6 +24,8 @@ __all__ = ["ConsensusViolation", "Message", "Progress", "Raft", "Read", "Timing"
 MAX_MESSAGE_BYTES = 1024 * 1024  # entries in one append-entries message: what a slow reader must take in one piece
 MAX_IN_FLIGHT_BYTES = 16 * 1024 * 1024  # sent to one peer and not yet acknowledged
 CLOCK_OFF_MS = 5000
+MAX_TERMS_AHEAD = 1 << 32
+MAX_TERM = 1 << 62
 
 FOLLOWER, CANDIDATE, LEADER = _RAFT_STATE.FOLLOWER, _RAFT_STATE.CANDIDATE, _RAFT_STATE.LEADER
 ROLE_NAMES = {FOLLOWER: "follower", CANDIDATE: "candidate", LEADER: "leader"}
@@ -47,6 +49,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._peers = tuple(Node(p) for p in sorted(peers) if p != name)
         self._quorum = (len(self._peers) + 1) // 2 + 1
         self._progress: dict[Node, Progress] = {}
+        self.low_on_space = False  # the caller says so: mail is refused here
         self._timing = timing
         conf = SyncObjConf(autoTick=False, pollerType="poll", dynamicMembershipChange=False)
         super().__init__(Node(name), [Node(p) for p in sorted(peers)], conf, transport=self._outbox)
@@ -118,12 +121,18 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._SyncObj__onNodeDisconnected(Node(peer))
 
     def receive(self, peer: str, message: Message, now: float) -> None:
-        """Takes one message of a peer whose name the transport has verified. Unknown messages are ignored."""
+        """Takes one message of a peer whose name the transport has verified. What makes no sense is ignored.
+
+        A term may be ahead, but not by more than elections can have made: one message must not use up all terms.
+        """
         self._now = now
-        node = Node(peer)
+        node, term = Node(peer), message.get("term")
         handler = self._HANDLERS.get(message.get("type", ""))
-        if handler is not None and node in self._progress:
-            handler(self, node, message)
+        if handler is None or node not in self._progress:
+            return
+        if type(term) is not int or not 0 <= term <= min(self.term + MAX_TERMS_AHEAD, MAX_TERM):
+            raise ValueError(f"term {term!r} can not be: this node is in term {self.term}")
+        handler(self, node, message)
 
     def _SyncObj__onMessageReceived(self, node: Node, message: Message) -> None:
         self.receive(node.id, message, self._now)
@@ -152,7 +161,7 @@ class Raft(SyncObj):  # type: ignore[misc]
             self._campaign()
         if self.is_leader:
             self._advance_commit()
-            self._hand_over_if_clock_is_off()
+            self._hand_over_if_unfit()
 
     def send_appends(self) -> None:
         """Puts into the outbox what each peer should get now: entries, commit news, heartbeats, rounds."""
@@ -187,7 +196,10 @@ class Raft(SyncObj):  # type: ignore[misc]
 
     def _put_off_election(self) -> None:
         low, high = self._timing.election_min_s, self._timing.election_max_s
-        self._SyncObj__raftElectionDeadline = self._now + low + (high - low) * self._rng.random()
+        wait = low + (high - low) * self._rng.random()
+        if self.low_on_space:
+            wait += high  # a leader must write: those with room go first
+        self._SyncObj__raftElectionDeadline = self._now + wait
 
     def _campaign(self) -> None:
         """Asks whether an election would be won before disturbing anyone with a higher term."""
@@ -311,11 +323,20 @@ class Raft(SyncObj):  # type: ignore[misc]
         far = sum(abs(p.clock_off_ms or 0) > CLOCK_OFF_MS for p in self._progress.values())
         return far >= self._quorum
 
-    def _hand_over_if_clock_is_off(self) -> None:
-        """A leader stamps the log's time, so one whose clock is wrong takes no proposals and passes leadership on."""
-        if self.clock_is_off and self._now >= self._transfer_due:
-            self._transfer_due = self._now + self._timing.heartbeat_s
-            self.transferLeadership()
+    def _hand_over_if_unfit(self) -> None:
+        """Passes leadership on when the clock is wrong (a leader stamps the log's time), or mail has no room here.
+
+        Either way this leader refuses proposals meanwhile, so that a peer soon has all that it has.
+        """
+        if self._now < self._transfer_due or not (self.clock_is_off or self.low_on_space):
+            return
+        self._transfer_due = self._now + self._timing.heartbeat_s
+        last = self._journal.last_index
+        for node, progress in self._progress.items():
+            fit = self.clock_is_off or progress.has_room
+            if fit and node in self._SyncObj__connectedNodes and self._SyncObj__raftMatchIndex[node] == last:
+                self.transferLeadership(node)
+                return
 
     def _on_timeout_now(self, node: Node, message: Message) -> None:
         if message["term"] >= self.term and node == self._SyncObj__raftLeader:
@@ -386,6 +407,7 @@ class Raft(SyncObj):  # type: ignore[misc]
         self._SyncObj__lastResponseTime[node] = self._now
         progress.round = max(progress.round, message["round"])
         progress.clock_off_ms = message["clock_ms"] - self._now_ms if self._now_ms else None
+        progress.has_room = not message["low_on_space"]
         if message["success"]:
             self._accepted(node, progress, message["match"])
         else:
@@ -478,6 +500,7 @@ class Raft(SyncObj):  # type: ignore[misc]
                 "hint_term": self._journal.term_at(hint) or 0,
                 "round": message["round"] if message["term"] == self.term else 0,
                 "clock_ms": self._now_ms,
+                "low_on_space": self.low_on_space,
             },
         )
 

@@ -76,6 +76,7 @@ class State(NamedTuple):
     chain: bytes
     free_bytes: int
     stalled: str | None
+    writable: bool
     behind: bool  # committed entries wait for the fold
     deadline: float  # of the monotonic clock: when the next tick is due even if nothing arrives
 
@@ -122,6 +123,7 @@ class Writer(threading.Thread):
         self._connected: set[str] = set()
         self._stopping = False
         self._stalled: str | None = None
+        self._writable = True  # the last tick that had something to write could be written
         self._free_bytes = store.free_bytes()
         self._space_check_due = 0.0
         self._collect_due = time.monotonic() + 60
@@ -168,6 +170,7 @@ class Writer(threading.Thread):
             self._compute(items, now, now_ms)
             self._computed.release()
             handed_back = True
+            self._writable = self._writable or self._store.dirty
             self._store.commit()
         except lmdb.Error as error:
             self._undo(error, now)
@@ -324,6 +327,8 @@ class Writer(threading.Thread):
             raise error
         _log.error("the tick could not be written", error=str(error), leader=self._raft.is_leader)
         self._free_bytes = 0
+        self._writable = False
+        self._raft.low_on_space = True
         self._space_check_due = now + 1.0
         proposals, untaken = self._proposals, self._untaken
         self._begin_tick()
@@ -343,10 +348,12 @@ class Writer(threading.Thread):
         if now >= self._space_check_due:
             self._space_check_due = now + SPACE_CHECK_S
             self._free_bytes = self._store.free_bytes()
+            self._raft.low_on_space = self._free_bytes < self._reserve_bytes
 
     def _describe(self) -> State:
         raft, fold = self._raft, self._fold
         return State(
             raft.role, raft.leader, raft.term, raft.commit_index, fold.applied, self._journal.last_index,
-            fold.at_ms, fold.chain, self._free_bytes, self._stalled, self._behind(), raft.next_deadline(),
+            fold.at_ms, fold.chain, self._free_bytes, self._stalled, self._writable,
+            self._behind(), raft.next_deadline(),
         )  # fmt: skip

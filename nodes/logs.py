@@ -34,7 +34,9 @@ def configure(settings: LogSection, stream: TextIO = sys.stderr) -> None:
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=_plain)]
     else:
         colours = stream.isatty()
-        render = [structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0)]
+        # rich's own tracebacks would show local variables, passwords among them
+        plain = structlog.dev.plain_traceback
+        render = [structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=0, exception_formatter=plain)]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render]
     )

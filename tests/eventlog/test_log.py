@@ -103,19 +103,20 @@ def test_two_callers_with_the_same_record_at_once_get_the_same_answer(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("record", "reason"),
+    ("make", "reason"),
     [
-        (ledger.record(expires_ms=1), "expired"),
-        (ledger.record(guards=(Guard(ledger.STREAM, b"n", 77),)), "guard"),
-        (ledger.record(ledger.event()._replace(version=300)), "bad_record"),
-        (ledger.record()._replace(id=b"short"), "bad_record"),
-        (ledger.record(bodies=(ledger.body(b"missing", b"chunk"),)), "chunk_gone"),
-        (ledger.record(ledger.event(bytes(9 * 1024 * 1024))), "too_large"),
+        (lambda: ledger.record(expires_ms=1), "expired"),
+        (lambda: ledger.record(guards=(Guard(ledger.STREAM, b"n", 77),)), "guard"),
+        (lambda: ledger.record(ledger.event()._replace(version=300)), "bad_record"),
+        (lambda: ledger.record()._replace(id=b"short"), "bad_record"),
+        (lambda: ledger.record(bodies=(ledger.body(b"missing", b"chunk"),)), "chunk_gone"),
+        (lambda: ledger.record(ledger.event(bytes(9 * 1024 * 1024))), "too_large"),
     ],
 )
-def test_a_rejection_says_why(tmp_path: Path, run: Run, record: Record, reason: str) -> None:
+def test_a_rejection_says_why(tmp_path: Path, run: Run, make: Callable[[], Record], reason: str) -> None:
     async def scenario() -> None:
         async with single(tmp_path) as log:
+            record = make()  # here, since a record expires
             with pytest.raises(Rejected) as caught:
                 await log.propose(record, [b""] * len(record.bodies))
             assert caught.value.reason == reason

@@ -29,7 +29,7 @@ class Edge:
 
     def leader(self, leader: str | None, term: int) -> None:
         role = "leader" if leader == "n1" else "follower"
-        self.state = State(role, leader, term, 0, 0, 0, 0, bytes(32), 1 << 30, None, False, 0.0)
+        self.state = State(role, leader, term, 0, 0, 0, 0, bytes(32), 1 << 30, None, True, False, 0.0)
 
     def forward(self, peer: str, message: dict[str, Any]) -> bool:
         if self.connected:

@@ -230,7 +230,7 @@ def test_the_commit_index_never_goes_back(three: Cell) -> None:
 
 def reply(term: int, match: int, **fields: Any) -> dict[str, Any]:
     return {"type": "next_node_idx", "term": term, "success": True, "match": match, "rejected": 0, "hint": 0,
-            "hint_term": 0, "round": 0, "clock_ms": NOW_MS, **fields}  # fmt: skip
+            "hint_term": 0, "round": 0, "clock_ms": NOW_MS, "low_on_space": False, **fields}  # fmt: skip
 
 
 def test_a_reply_of_an_earlier_term_counts_for_nothing(three: Cell) -> None:
@@ -532,6 +532,33 @@ def test_a_follower_whose_clock_is_wrong_does_not_unseat_the_leader(three: Cell)
     for _ in range(10):
         three.heartbeat()
     assert (leader.is_leader, leader.term, leader.clock_is_off) == (True, 1, False)
+
+
+def test_a_leader_low_on_space_hands_over_to_a_node_with_room(three: Cell) -> None:
+    three.elect("n1")
+    three["n1"].low_on_space = three["n2"].low_on_space = True
+    for _ in range(6):
+        three.heartbeat()
+    assert [name for name in ("n1", "n2", "n3") if three[name].is_leader] == ["n3"]
+
+
+def test_leadership_does_not_go_round_when_no_node_has_room(three: Cell) -> None:
+    three.elect("n1")
+    for name in ("n2", "n3", "n1"):
+        three[name].low_on_space = True
+        three.heartbeat()  # in which it says so
+    for _ in range(6):
+        three.heartbeat()
+    assert (three["n1"].is_leader, three["n1"].term) == (True, 1)
+
+
+@pytest.mark.parametrize("term", [-1, (1 << 64) - 1, 1 << 40, "7", None, 1.5])
+@pytest.mark.parametrize("kind", ["response_vote", "append_entries", "next_node_idx", "request_vote", "timeout_now"])
+def test_a_term_that_can_not_be_is_not_adopted(three: Cell, kind: str, term: object) -> None:
+    three.elect("n1")
+    with pytest.raises(ValueError, match="can not be"):
+        three["n1"].receive("n2", {"type": kind, "term": term, "pre": False, "granted": False}, three.now)
+    assert (three["n1"].is_leader, three["n1"].term) == (True, 1)
 
 
 def test_the_first_entry_of_a_leader_whose_clock_is_wrong_does_not_move_the_logs_time(three: Cell) -> None:

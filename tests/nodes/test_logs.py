@@ -54,3 +54,15 @@ def test_libraries_log_the_same_way(stream: io.StringIO) -> None:
     logging.getLogger("some.library").warning("it is %s", "late")
     line = json.loads(stream.getvalue())
     assert (line["event"], line["level"]) == ("it is late", "warning")
+
+
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_a_traceback_shows_no_local_variables(stream: io.StringIO, format_: str) -> None:
+    logs.configure(LogSection.model_validate({"format": format_}), stream)
+    try:
+        typed = "hunter" + str(2)
+        raise ValueError(len(typed))
+    except ValueError:
+        logs.logger("n1").exception("failed")
+    assert "ValueError: 7" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
