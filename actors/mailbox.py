@@ -3,7 +3,7 @@
 This file decides; its vocabulary is in `mailbox_terms`, its rows and readers in `mailbox_rows`, its fold in
 `mailbox_fold`, the cutting of large work in `mailbox_slices`, all of it importable from here. What commutes
 (deliveries, appends, flags, expunges) guards only the identity of the account and of the folder, so that it never
-starves; usage and counters are read without a guard, so a quota may be overrun by what is in flight.
+starves; usage and counters are read without a guard until the mailbox is nearly full.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ MessageRow = tuple[bytes, bytes, int, int, tuple[str, ...], int, bytes]
 
 _FLAG = re.compile(r"\\?[!#$&'+-\[^-z|}~]+")  # RFC 3501 9: flag, atom
 
+NEARLY_FULL = 0.9  # of the quota: from here on, deliveries wait for one another
 EMPTY_USAGE: UsageRow = (0, 0, 1, 0)
 
 
@@ -231,7 +232,12 @@ def limit_bytes(view: View) -> int | None:
 def require_room(view: View, size: int) -> None:
     """Raises OverQuota when so many octets more would not fit."""
     limit = limit_bytes(view)
-    if limit is not None and usage(view).bytes + size > limit:
+    if limit is None:
+        return
+    used = usage(view).bytes
+    if used + size > limit * NEARLY_FULL:
+        view.get(USAGE_KEY)  # near the limit a decision stands on the usage that it saw, so that none runs over it
+    if used + size > limit:
         raise OverQuota("the mailbox is full")
 
 

@@ -5,7 +5,7 @@ front of that have not decided.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from email.utils import parsedate_tz
 from functools import lru_cache
@@ -34,7 +34,7 @@ from nodes.mime.text import decode_header, leaf_parts, part_text
 class Candidate:
     """One message that a program looks at. `load` gives its bytes, none where they are not kept."""
 
-    __slots__ = ("_load", "_text", "number", "recent", "row")
+    __slots__ = ("_folded", "_load", "_text", "number", "recent", "row")
 
     def __init__(self, number: int, row: Message, recent: bool, load: Callable[[Message], bytes]) -> None:
         self.number = number
@@ -42,12 +42,20 @@ class Candidate:
         self.recent = recent
         self._load = load
         self._text: MessageText | None = None
+        self._folded: list[str] | None = None
 
     @property
     def text(self) -> MessageText:
         if self._text is None:
             self._text = MessageText(self._load(self.row))
         return self._text
+
+    @property
+    def folded_parts(self) -> list[str]:
+        """The decoded text parts without case: made once, however many keys ask for it."""
+        if self._folded is None:
+            self._folded = list(_folded_parts(self.text))
+        return self._folded
 
 
 Predicate = Callable[[Candidate], bool]
@@ -73,7 +81,7 @@ def compile_key(key: Key, uids: Sequence[int]) -> Predicate:
         case HeaderHas(field=field, text=text):
             return lambda candidate: _header_has(candidate.text, field, text)
         case TextHas(text=text, headers=headers):
-            return lambda candidate: _text_has(candidate.text, text, headers)
+            return lambda candidate: _text_has(candidate, text, headers)
         case Not(key=inner):
             negated = compile_key(inner, uids)
             return lambda candidate: not negated(candidate)
@@ -154,16 +162,19 @@ def _header_has(text: MessageText, field: bytes, wanted: str) -> bool:
     )
 
 
-def _text_has(text: MessageText, wanted: str, headers: bool) -> bool:
+def _text_has(candidate: Candidate, wanted: str, headers: bool) -> bool:
     """In the decoded text parts, and with `headers` in the message's own header too."""
-    data = text.data
     if headers:
+        data = candidate.text.data
         block = data[: header.header_end(data, 0, len(data))]
         if wanted in decode_header(header.unfold(block)).casefold():
             return True
+    return any(wanted in part for part in candidate.folded_parts)
+
+
+def _folded_parts(text: MessageText) -> Iterator[str]:
+    data = text.data
     for part in leaf_parts(text.root):
-        encoding = header.first(data, part.fields, b"content-transfer-encoding")
-        found = part_text(data, part, encoding)
-        if found is not None and wanted in found.casefold():
-            return True
-    return False
+        found = part_text(data, part, header.first(data, part.fields, b"content-transfer-encoding"))
+        if found is not None:
+            yield found.casefold()

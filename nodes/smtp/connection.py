@@ -59,6 +59,7 @@ class Connection(aiosmtpd.smtp.SMTP):
         self._resting = False  # it has had its turn; the rest of its input waits for the others
         self._unread = False  # not read, since it does not read its replies
         self._stopping = False
+        self._ended = False  # the client sends no more
         self._admitted = False
         self._errors = 0
         self.failed_logins = 0
@@ -130,7 +131,7 @@ class Connection(aiosmtpd.smtp.SMTP):
             return False
         if self._challenged is not None:
             self._challenged.cancel()
-        self._stopping = True
+        self._ended = True
         return not self.session.secure
 
     def stop(self) -> None:
@@ -212,7 +213,15 @@ class Connection(aiosmtpd.smtp.SMTP):
 
     def _next_turn(self) -> None:
         self._go_on()
-        if self._stopping and not self._resting and not self._deaf and self._may_stop():
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        """After the last command of a client that has ended, or between commands when the listener stops."""
+        if self._resting or self._deaf or self._task is not None:
+            return
+        if self._ended:
+            self._close()
+        elif self._stopping and self._may_stop():
             self.close_with(replies.STOPPING)
 
     def _keep(self, rest: bytes) -> None:
@@ -304,8 +313,7 @@ class Connection(aiosmtpd.smtp.SMTP):
         if reply:
             self.say(reply)
         self._go_on()
-        if self._stopping and not self._deaf and self._may_stop():
-            self.close_with(replies.STOPPING)
+        self._close_if_done()
 
     def _go_on(self) -> None:
         self._resting = False

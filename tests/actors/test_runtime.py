@@ -98,6 +98,22 @@ def test_deliveries_at_once_get_different_uids(tmp_path: Path, run: Run) -> None
     run(scenario())
 
 
+def test_deliveries_at_once_do_not_run_over_the_quota(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            await cell.directory.set_quota(BOB, 10_000, ADMIN)
+            for _ in range(9):  # nearly full: from here on, decisions stand on the usage that they saw
+                await cell.deliver(BOB, b"x" * 1000)
+            answers = await asyncio.gather(
+                *(cell.deliver(BOB, b"y" * 400 + b"%d" % n) for n in range(20)), return_exceptions=True
+            )
+            assert all(isinstance(one, OverQuota | Rejected) for one in answers if isinstance(one, BaseException))
+            with cell.log.snapshot() as snapshot:
+                assert 9_000 < usage(snapshot.view(cell.account(BOB))).bytes <= 10_000
+
+    run(scenario())
+
+
 def test_of_two_nodes_that_create_one_folder_at_once_one_is_told_that_it_exists(tmp_path: Path, run: Run) -> None:
     async def scenario() -> None:
         async with example_cell(tmp_path) as cell:
