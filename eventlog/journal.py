@@ -38,6 +38,10 @@ class Command:
             self._parsed = decode_with_header(self.data)
         return self._parsed
 
+    def known_as(self, record: Record, header: bytes) -> None:
+        """What `parsed` would find out, from the one that packed the record and has checked it."""
+        self._parsed = record, header
+
     def new_bodies(self) -> Iterator[tuple[int, Body, bytes | None]]:
         """Ordinal, body and bytes of each body that the record names; nothing for a record that can not be read."""
         if self.kind != KIND_RECORD:

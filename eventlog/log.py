@@ -19,7 +19,7 @@ from eventlog.errors import LogError, OutcomeUnknown, Rejected
 from eventlog.fold import Evolve, Folded
 from eventlog.proposals import Committed, Proposals
 from eventlog.raft import Timing
-from eventlog.record import Event, Record, RecordError, Stamp, check, encode
+from eventlog.record import Event, Record, RecordError, Stamp, check, encode_whole
 from eventlog.store import Snapshot, Store, StoredRecord
 from eventlog.transport import PeerName, PeerTransport
 from eventlog.writer import Item, State, Tick, Writer
@@ -194,14 +194,14 @@ class EventLog:
             _check_bodies(record, bodies)
         except (RecordError, TypeError) as error:
             raise Rejected("bad_record", str(error)) from error
-        data = encode(record)
-        if len(data) + sum(map(len, bodies)) > MAX_PROPOSAL_BYTES:
+        encoded = encode_whole(record)
+        if len(encoded.data) + sum(map(len, bodies)) > MAX_PROPOSAL_BYTES:
             raise Rejected("too_large", f"a record with its bodies may have {MAX_PROPOSAL_BYTES} bytes")
         if self._stopping:
             raise Rejected("stopping")
         if not self._state.writable:
             raise Rejected("disk_full", "this node can not write, so it would never see the outcome")
-        return await self._proposals.propose(record.id, data, bodies, timeout_s)
+        return await self._proposals.propose(encoded, bodies, timeout_s)
 
     # -- reading ------------------------------------------------------------------------------------------------
 

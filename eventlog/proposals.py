@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.fold import Outcome
+from eventlog.record import Encoded
 from eventlog.writer import Answer, Proposal, State, Tick
 
-RESEND_S = 1.0  # an attempt that says nothing for so long may have been lost with its leader
+RESEND_S = 2.0  # an attempt that says nothing for so long may have been lost with its leader
 MAX_UNKNOWN = 10_000
 FORWARD_BYTES = 1024 * 1024  # proposals that go to the leader in one message
 _REASONS = {Outcome.EXPIRED: "expired", Outcome.GUARD: "guard", Outcome.CHUNK_GONE: "chunk_gone",
@@ -29,18 +30,32 @@ class Committed(NamedTuple):
 
 
 class _Pending:
-    __slots__ = ("attempts", "began_unknown", "bodies", "data", "deadline", "future", "id", "sent_at", "sent_to")
+    __slots__ = (
+        "attempts",
+        "began_unknown",
+        "bodies",
+        "callers",
+        "deadline",
+        "encoded",
+        "id",
+        "sent_at",
+        "sent_to",
+    )
 
-    def __init__(self, id_: bytes, data: bytes, bodies: Sequence[bytes], deadline: float, unknown: int) -> None:
-        self.id = id_
-        self.data = data
+    def __init__(self, encoded: Encoded, bodies: Sequence[bytes], deadline: float, unknown: int) -> None:
+        self.id = encoded.record.id
+        self.encoded = encoded
         self.bodies = bodies
         self.deadline = deadline
-        self.future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        self.callers: list[asyncio.Future[Committed]] = []  # each its own, so that one may give up alone
         self.attempts = unknown  # sent and not refused: each may take effect
         self.began_unknown = unknown > 0
         self.sent_to: tuple[int, str] | None = None  # term and leader
         self.sent_at = 0.0
+
+    @property
+    def data(self) -> bytes:
+        return self.encoded.data
 
 
 class Proposals:
@@ -62,26 +77,35 @@ class Proposals:
         self._to_forward: dict[str, list[_Pending]] = {}
         self._flush_due = False
 
-    async def propose(self, id_: bytes, data: bytes, bodies: Sequence[bytes], timeout_s: float) -> Committed:
+    async def propose(self, encoded: Encoded, bodies: Sequence[bytes], timeout_s: float) -> Committed:
         """Raises Rejected or OutcomeUnknown. A second call under an id that waits gets the first one's outcome.
 
         A caller that is cancelled learns nothing; the proposal goes on.
         """
+        caller: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
+        id_ = encoded.record.id
         pending = self.wanted.get(id_)
         if pending is None:
-            pending = _Pending(id_, data, bodies, time.monotonic() + timeout_s, self._unknown.pop(id_, 0))
-            pending.future.add_done_callback(lambda _: self._ended(pending))
+            pending = _Pending(encoded, bodies, time.monotonic() + timeout_s, self._unknown.pop(id_, 0))
             self.wanted[id_] = pending
             self._send(pending)
-        return await asyncio.shield(pending.future)
+        pending.callers.append(caller)
+        return await caller
 
-    def _ended(self, pending: _Pending) -> None:
-        """A refusal of a later call under this id must not hide that an earlier attempt may take effect."""
-        self.wanted.pop(pending.id, None)
-        if isinstance(pending.future.exception(), OutcomeUnknown):
+    def _end(self, pending: _Pending, outcome: Committed | Rejected | OutcomeUnknown) -> None:
+        del self.wanted[pending.id]
+        if isinstance(outcome, OutcomeUnknown):
+            # a refusal of a later call under this id must not hide that an earlier attempt may take effect
             self._unknown[pending.id] = pending.attempts
             if len(self._unknown) > MAX_UNKNOWN:
                 self._unknown.pop(next(iter(self._unknown)))
+        for caller in pending.callers:
+            if caller.done():
+                continue
+            if isinstance(outcome, Committed):
+                caller.set_result(outcome)
+            else:
+                caller.set_exception(outcome)
 
     def take(self, tick: Tick, leader_changed: bool) -> None:
         """Answers from a tick of the consensus thread."""
@@ -95,13 +119,13 @@ class Proposals:
     def refused(self, id_: bytes, reason: str) -> None:
         """The leader, or one that was, did not append an attempt."""
         pending = self.wanted.get(id_)
-        if pending is None or pending.future.done():
+        if pending is None:
             return
         pending.attempts = max(0, pending.attempts - 1)
         if reason == "not_leader":
             pending.sent_to = None  # sent again as soon as there is a leader
         elif pending.attempts == 0:
-            pending.future.set_exception(Rejected(reason))
+            self._end(pending, Rejected(reason))
 
     def lost_connection(self, peer: str) -> None:
         """What was on its way to a peer may be lost: it is sent again, under the same id."""
@@ -112,8 +136,6 @@ class Proposals:
     def review(self, now: float) -> None:
         """Sends again what a new leader has not got, and ends what has waited too long."""
         for pending in list(self.wanted.values()):
-            if pending.future.done():
-                continue
             if now >= pending.deadline:
                 self._give_up(pending)
             elif self._needs_sending(pending, now):
@@ -121,25 +143,24 @@ class Proposals:
 
     def stop(self) -> None:
         for pending in list(self.wanted.values()):
-            if not pending.future.done():
-                self._give_up(pending, "stopping")
+            self._give_up(pending, "stopping")
 
     def _answer(self, answer: Answer) -> None:
         pending = self.wanted.get(answer.id)
-        if pending is None or pending.future.done():
+        if pending is None:
             return
         if answer.outcome is Outcome.COMMITTED:
-            pending.future.set_result(Committed(answer.position, answer.at_ms, answer.results))
+            self._end(pending, Committed(answer.position, answer.at_ms, answer.results))
         elif answer.outcome is Outcome.EXPIRED and pending.began_unknown:
-            pending.future.set_exception(OutcomeUnknown("it has expired; an earlier attempt may have taken effect"))
+            self._end(pending, OutcomeUnknown("it has expired; an earlier attempt may have taken effect"))
         else:
-            pending.future.set_exception(Rejected(_REASONS[answer.outcome]))
+            self._end(pending, Rejected(_REASONS[answer.outcome]))
 
     def _give_up(self, pending: _Pending, reason: str = "no_leader") -> None:
         if pending.attempts == 0:
-            pending.future.set_exception(Rejected(reason, "it was never handed to a leader"))
+            self._end(pending, Rejected(reason, "it was never handed to a leader"))
         else:
-            pending.future.set_exception(OutcomeUnknown("no answer in time: it may have taken effect, or may yet"))
+            self._end(pending, OutcomeUnknown("no answer in time: it may have taken effect, or may yet"))
 
     def _needs_sending(self, pending: _Pending, now: float) -> bool:
         state = self._state()
@@ -154,7 +175,7 @@ class Proposals:
         pending.sent_to, pending.sent_at = (state.term, state.leader), time.monotonic()
         if state.leader == self._name:
             pending.attempts += 1
-            self._submit(Proposal(pending.id, pending.data, pending.bodies, _now_ms(), None))
+            self._submit(Proposal(pending.id, pending.data, pending.bodies, _now_ms(), None, pending.encoded))
             return
         self._to_forward.setdefault(state.leader, []).append(pending)
         if not self._flush_due:

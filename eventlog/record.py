@@ -123,10 +123,23 @@ def digest_of(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
+class Encoded(NamedTuple):
+    """A record with its bytes and, by itself, the packed header that the chain hashes."""
+
+    record: Record
+    header: bytes
+    data: bytes
+
+
 def encode(record: Record) -> bytes:
     """A record as the bytes that are proposed, replicated and hashed."""
-    header = _pack((record.id, record.expires_ms, record.by, record.cause, record.guards))
-    return bytes(_pack((FORMAT, header, record.events, record.bodies)))
+    return encode_whole(record).data
+
+
+def encode_whole(record: Record) -> Encoded:
+    """The same with what was made on the way, so that nothing need be taken apart again where it was made."""
+    header = bytes(_pack((record.id, record.expires_ms, record.by, record.cause, record.guards)))
+    return Encoded(record, header, bytes(_pack((FORMAT, header, record.events, record.bodies))))
 
 
 def decode(data: bytes) -> Record:

@@ -24,6 +24,7 @@ from eventlog.errors import FoldStalled
 from eventlog.fold import Evolve, Fold, Folded, Outcome
 from eventlog.journal import KIND_RECORD, Command, LmdbJournal
 from eventlog.raft import ConsensusViolation, Message, Raft, Read, Timing
+from eventlog.record import Encoded
 from eventlog.store import Store
 
 FOLD_BUDGET_S = 0.05  # a heartbeat must not wait for a long fold
@@ -47,6 +48,7 @@ class Proposal(NamedTuple):
     bodies: Sequence[bytes]
     clock_ms: int
     origin: str | None
+    encoded: Encoded | None = None  # this node's own: checked and taken apart before
 
     @property
     def size_bytes(self) -> int:
@@ -232,7 +234,10 @@ class Writer(threading.Thread):
         self._proposals.append(proposal)
         self._free_bytes -= 2 * proposal.size_bytes  # until it is measured again; LMDB stores in whole pages
         at_ms = max(now_ms, self._journal.last_at_ms)
-        self._raft.propose(Command(KIND_RECORD, at_ms, proposal.data, proposal.bodies))
+        command = Command(KIND_RECORD, at_ms, proposal.data, proposal.bodies)
+        if proposal.encoded is not None:
+            command.known_as(proposal.encoded.record, proposal.encoded.header)
+        self._raft.propose(command)
 
     def _why_not(self, proposal: Proposal, now_ms: int) -> str | None:
         if not self._raft.is_leader:

@@ -11,10 +11,17 @@ import eventlog.proposals
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.fold import Outcome
 from eventlog.proposals import Committed, Proposals
+from eventlog.record import Encoded
 from eventlog.writer import Answer, Proposal, State, Tick
+from tests.eventlog import ledger
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ID = bytes(16)
+
+
+def encoded(id_: bytes, data: bytes) -> Encoded:
+    """A record of this id; what its bytes are does not matter here, only how many."""
+    return Encoded(ledger.record()._replace(id=id_), b"", data)
 
 
 class Edge:
@@ -45,7 +52,7 @@ class Edge:
         self.proposals.take(Tick(self.state, [], [answer], [], [], []), leader_changed=False)
 
     def propose(self, timeout_s: float = 8.0, size: int = 10) -> asyncio.Future[Committed]:
-        return asyncio.ensure_future(self.proposals.propose(ID, bytes(size), (), timeout_s))
+        return asyncio.ensure_future(self.proposals.propose(encoded(ID, bytes(size)), (), timeout_s))
 
     def later(self, seconds: float) -> None:
         self.proposals.review(time.monotonic() + seconds)
@@ -72,7 +79,9 @@ def test_a_leader_submits_to_itself_and_is_answered_from_the_fold(run: Run) -> N
 def test_a_follower_forwards_what_one_turn_brings_in_one_message(run: Run) -> None:
     async def scenario() -> None:
         edge = Edge("n2")
-        waiting = [asyncio.ensure_future(edge.proposals.propose(bytes((i,)) * 16, b"data", (), 8.0)) for i in range(5)]
+        waiting = [
+            asyncio.ensure_future(edge.proposals.propose(encoded(bytes((i,)) * 16, b"data"), (), 8.0)) for i in range(5)
+        ]
         await turn()
         ((peer, message),) = edge.forwarded
         assert (peer, len(message["proposals"])) == ("n2", 5)
@@ -88,7 +97,8 @@ def test_forwarded_messages_stay_below_what_a_peer_takes(run: Run, monkeypatch: 
     async def scenario() -> None:
         edge = Edge("n2")
         waiting = [
-            asyncio.ensure_future(edge.proposals.propose(bytes((i,)) * 16, bytes(400), (), 8.0)) for i in range(9)
+            asyncio.ensure_future(edge.proposals.propose(encoded(bytes((i,)) * 16, bytes(400)), (), 8.0))
+            for i in range(9)
         ]
         await turn()
         assert [len(message["proposals"]) for _, message in edge.forwarded] == [3, 3, 3]
@@ -228,10 +238,10 @@ def test_an_attempt_that_says_nothing_is_sent_again_under_the_same_id(run: Run) 
         edge = Edge("n2")
         waiting = edge.propose()
         await turn()
-        edge.later(0.5)
+        edge.later(2 * 0.5)
         await turn()
         assert len(edge.forwarded) == 1
-        edge.later(1.5)
+        edge.later(2 * 1.5)
         await turn()
         assert [message["proposals"][0][0] for _, message in edge.forwarded] == [ID, ID]
         edge.answer()
