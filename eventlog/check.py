@@ -13,7 +13,7 @@ from pathlib import Path
 import lmdb.verify
 
 from eventlog.errors import DamagedDatabase
-from eventlog.store import open_for_reading
+from eventlog.store import joined_mark, open_for_reading
 from eventlog.verify import verify_store
 
 CHECK_TIMEOUT_S = 600.0
@@ -21,8 +21,14 @@ TAIL_RECORDS = 2000  # whose chain is checked at every start; `log verify` check
 
 
 def check_database(path: Path) -> str | None:
-    """The reason why the database in this folder can not be trusted, or None. An absent database is sound."""
+    """The reason why the database in this folder can not be trusted, or None. A new node has none, which is sound."""
     if not (path / "data.mdb").exists():
+        mark = joined_mark(path)
+        if mark.exists():
+            return (
+                f"{path}: there is no database, but {mark} says that this node had one: with an empty one it would "
+                "vote as if it had never acknowledged anything. Is its disk mounted?"
+            )
         return None
     command = [sys.executable, "-P", "-m", "eventlog.check", str(path)]
     root = str(Path(__file__).resolve().parent.parent)  # where this package is, whatever the working directory

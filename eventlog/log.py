@@ -20,7 +20,7 @@ from eventlog.fold import Evolve, Folded
 from eventlog.proposals import Committed, Proposals
 from eventlog.raft import Timing
 from eventlog.record import Event, Record, RecordError, Stamp, check, encode_whole
-from eventlog.store import Snapshot, Store, StoredRecord
+from eventlog.store import Snapshot, Store, StoredRecord, joined_mark
 from eventlog.transport import PeerName, PeerTransport
 from eventlog.writer import Item, State, Tick, Writer
 
@@ -141,6 +141,7 @@ class EventLog:
     ) -> "EventLog":
         """Opens the node's database; call it on the running event loop. Raises DamagedDatabase or lmdb.Error."""
         store = Store(config.data_dir, config.map_size_bytes)
+        joined_mark(config.data_dir).touch()
         return cls(config, store, evolve, server_ssl, client_ssl, peer_name, on_fatal)
 
     async def start(self) -> None:

@@ -140,6 +140,11 @@ class Store:
         return Snapshot(self)
 
 
+def joined_mark(path: Path) -> Path:
+    """Beside the database's folder, not in it: what says that there was a database, if its disk is not there."""
+    return path.parent / f"{path.name}.joined"
+
+
 @contextlib.contextmanager
 def open_for_reading(path: Path) -> Iterator[Store]:
     """The database in a folder, of a stopped node or of one that runs; nothing of it is changed."""

@@ -128,6 +128,7 @@ class Writer(threading.Thread):
         self._writable = True  # the last tick that had something to write could be written
         self._free_bytes = store.free_bytes()
         self._space_check_due = 0.0
+        self._refused_for_space = False
         self._collect_due = time.monotonic() + 60
         self._begin_tick()
         self._state = self._describe()
@@ -248,6 +249,7 @@ class Writer(threading.Thread):
             return "busy"
         small = not proposal.bodies and len(proposal.data) <= SMALL_RECORD_BYTES
         if self._free_bytes < (self._reserve_bytes // 8 if small else self._reserve_bytes):
+            self._refused_for_space = self._raft.low_on_space = True
             return "disk_full"
         return None
 
@@ -353,7 +355,8 @@ class Writer(threading.Thread):
         if now >= self._space_check_due:
             self._space_check_due = now + SPACE_CHECK_S
             self._free_bytes = self._store.free_bytes()
-            self._raft.low_on_space = self._free_bytes < self._reserve_bytes
+            self._raft.low_on_space = self._refused_for_space or self._free_bytes < self._reserve_bytes
+            self._refused_for_space = False
 
     def _describe(self) -> State:
         raft, fold = self._raft, self._fold

@@ -1,6 +1,7 @@
 """The log of a single node: propose, read, follow, verify, rebuild; kills, a full disk and damaged files."""
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import sys
@@ -713,5 +714,17 @@ def test_stopping_twice_is_harmless(tmp_path: Path, run: Run) -> None:
     async def scenario() -> None:
         async with single(tmp_path) as log:
             await log.stop()
+
+    run(scenario())
+
+
+def test_a_node_whose_database_is_gone_does_not_pass_for_a_new_one(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with single(tmp_path) as log:
+            await log.propose(ledger.record(ledger.event("once")))
+            folder = log.config.data_dir
+        assert check_database(folder) is None
+        shutil.rmtree(folder)  # as if its disk were not mounted
+        assert "Is its disk mounted?" in (check_database(folder) or "")
 
     run(scenario())
