@@ -1,5 +1,6 @@
 # Each target does its own set-up: a virtual environment in .venv, made again when pyproject.toml or the lock changes.
 #   make run     three nodes on loopback with an account to try; Ctrl-C stops them
+#                [RUN_DIR=run] where they are kept, [BASE_PORT=20000] their first port when they are made
 #   make test    every test (installs the mail clients that the tests use, through apt-get, where they are missing)
 #   make check   ruff, mypy --strict, import direction
 #   make bench   the log and SMTP benchmarks; results/*.json
@@ -7,7 +8,7 @@
 PYTHON ?= python3
 SEEDS ?= 1 2 3 4 5 6 7 8 9 10
 RUN_DIR ?= run
-BASE_PORT ?= 20000
+BASE_PORT ?=
 TEST_ARGS ?=
 
 VENV := .venv
@@ -18,7 +19,7 @@ STAMP := $(VENV)/.stamp
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
+	@sed -n 's/^#   //p' Makefile
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,4 +1,4 @@
-"""`mailraft account`: add, list and delete accounts; set passwords."""
+"""`mailraft account`: add, list and delete accounts; set passwords and quotas."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from urllib.parse import quote
 
 import click
 
-from cli.options import cluster_option, json_option, open_client, password_option, read_password
+from cli.options import cluster_option, json_option, open_client, password_option, read_password, size_bytes
 from cli.output import iso_time, print_json, print_table, say
 
 
 @click.group()
 def account() -> None:
-    """Add, list and delete accounts; set passwords."""
+    """Add, list and delete accounts; set passwords and quotas."""
 
 
 @account.command()
 @click.argument("address")
 @password_option
-@click.option("--quota", "quota_bytes", type=click.IntRange(1), metavar="BYTES", help="Most that the mailbox may hold.")
+@click.option(
+    "--quota", "quota_bytes", type=size_bytes, metavar="SIZE", help='Most that the mailbox may hold, as in "2 GiB".'
+)
 @cluster_option
 @json_option
 def add(address: str, password_stdin: bool, quota_bytes: int | None, cluster_dir: Path, as_json: bool) -> None:
@@ -61,6 +63,21 @@ def passwd(address: str, password_stdin: bool, cluster_dir: Path) -> None:
     body = {"password": read_password(password_stdin)}
     client.change("PUT", f"/v1/accounts/{quote(address, safe='')}/password", body)
     say(f"password of {address} set")
+
+
+@account.command()
+@click.argument("address")
+@click.argument("size", metavar="SIZE|none")
+@cluster_option
+def quota(address: str, size: str, cluster_dir: Path) -> None:
+    """Limit what the mailbox of ADDRESS may hold to SIZE, as in "2 GiB"; none: no limit.
+
+    What is in a mailbox stays when it is above the new limit; mail for it is refused until there is room.
+    """
+    limit = None if size.lower() == "none" else size_bytes(size)
+    path = f"/v1/accounts/{quote(address, safe='')}/quota"
+    answer = open_client(cluster_dir).change("PUT", path, {"quota_bytes": limit})
+    say(f"{answer['address']} may hold " + ("as much as there is room for" if limit is None else f"{limit} bytes"))
 
 
 @account.command()

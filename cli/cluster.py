@@ -19,8 +19,8 @@ import click
 from cli import layout
 from cli.client import AdminClient
 from cli.layout import Cluster, Node
-from cli.options import cluster_argument, json_option
-from cli.output import CommandError, console, print_json, print_table, say
+from cli.options import DIR_NOTE, cluster_argument, json_option
+from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
 from cli.supervisor import STOP_TIMEOUT_S, Supervisor, environment, program
 from cli.watch import Seen, leader_of, look, problems, running_pid, status_json, wait_ready
 from nodes.config import split_address
@@ -28,6 +28,7 @@ from nodes.files import Locked, lock
 from nodes.process import arguments
 
 READY_TIMEOUT_S = 60.0
+SHOWN_ENDPOINTS = ("smtp", "imap", "http")  # what fits beside each other in a terminal of 80 columns
 
 
 @click.group()
@@ -52,7 +53,7 @@ def init(cluster_dir: Path, nodes: str, base_port: int) -> None:
     say(f"next: mailraft cluster up {cluster_dir}")
 
 
-@cluster.command()
+@cluster.command(epilog=DIR_NOTE)
 @cluster_argument
 @click.option("--detach", is_flag=True, help="Return when there is a leader and every node is ready.")
 def up(cluster_dir: Path, detach: bool) -> None:
@@ -64,7 +65,7 @@ def up(cluster_dir: Path, detach: bool) -> None:
         _supervise(found)
 
 
-@cluster.command()
+@cluster.command(epilog=DIR_NOTE)
 @cluster_argument
 def renew(cluster_dir: Path) -> None:
     """Write new certificates of the cluster's CA; nodes that run take them over without a restart."""
@@ -75,7 +76,7 @@ def renew(cluster_dir: Path) -> None:
     say(f"new certificates for {', '.join(node.name for node in found.nodes)} and the administrator")
 
 
-@cluster.command()
+@cluster.command(epilog=DIR_NOTE)
 @cluster_argument
 @json_option
 def status(cluster_dir: Path, as_json: bool) -> None:
@@ -85,13 +86,18 @@ def status(cluster_dir: Path, as_json: bool) -> None:
     if as_json:
         print_json(status_json(seen))
         return
-    columns = ("node", ">pid", "role", ">term", ">commit", ">applied", "chain", "ready", "smtp", "imap", "http")
+    columns = ("node", ">pid", "role", ">term", ">commit", ">applied", "chain", "ready")
     print_table(columns, (_row(one) for one in seen), "no nodes")
+    click.echo()
+    for one in seen:
+        click.echo(f"{one.node.name}  " + "  ".join(f"{use} {one.node.addresses[use]}" for use in SHOWN_ENDPOINTS))
+        if not one.ready:
+            click.echo(f"{one.node.name}  not ready: {one.why}")
     leader = leader_of(seen)
     say(f"leader: {leader}" if leader else "no leader: writes wait until a majority of the nodes is up")
 
 
-@cluster.command()
+@cluster.command(epilog=DIR_NOTE)
 @cluster_argument
 def down(cluster_dir: Path) -> None:
     """Stop every node in DIR, also those that a killed supervisor left behind."""
@@ -112,7 +118,6 @@ def down(cluster_dir: Path) -> None:
 def _row(one: Seen) -> tuple[object, ...]:
     answer = one.answer or {}
     chain = answer.get("chain")
-    addresses = one.node.addresses
     return (
         one.node.name,
         one.pid,
@@ -121,10 +126,7 @@ def _row(one: Seen) -> tuple[object, ...]:
         answer.get("commit"),
         answer.get("applied"),
         chain[:12] if chain else None,
-        "yes" if one.ready else one.why,
-        addresses["smtp"],
-        addresses["imap"],
-        addresses["http"],
+        one.ready,
     )
 
 
@@ -175,11 +177,12 @@ def _start_detached(found: Cluster) -> None:
 
 
 def _watched(found: Cluster, client: AdminClient, alive: Callable[[], bool]) -> list[Seen] | None:
-    with console().status("starting") as line:
+    terminal = console()
+    with terminal.status("starting") as line:
 
         def progress(seen: list[Seen]) -> None:
             states = (f"{one.node.name} {'ready' if one.ready else one.why}" for one in seen)
-            line.update("   ".join(states))
+            line.update(one_line("   ".join(states), terminal.width - SPINNER_COLUMNS))
 
         return wait_ready(found, client, READY_TIMEOUT_S, alive=alive, progress=progress)
 

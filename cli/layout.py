@@ -98,10 +98,20 @@ def _cluster(folder: Path, document: dict[str, Any]) -> Cluster:
 
 def create(folder: Path, count: int, base_port: int) -> Cluster:
     """Makes the folder of a new cluster: configuration, CA, certificates, keys. Raises CommandError."""
+    try:
+        _refuse_occupied(folder)
+        return _write(_plan(folder.resolve(), count, base_port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise CommandError(
+            f"{folder}: can not be made: {reason}", "a folder of your own, on a disk with room"
+        ) from None
+
+
+def _write(cluster: Cluster) -> Cluster:
     from nodes import tls
 
-    _refuse_occupied(folder)
-    cluster = _plan(folder.resolve(), count, base_port)
+    folder = cluster.folder
     key = secrets.token_hex(32).encode() + b"\n"
     for private in (folder, folder / "ca", folder / "admin", *(node.folder for node in cluster.nodes)):
         private.mkdir(mode=0o700, parents=private == folder, exist_ok=True)

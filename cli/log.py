@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from cli.options import cluster_option, json_option, node_option, open_client
-from cli.output import CommandError, console, print_json, print_json_line, say
+from cli.output import CommandError, console, print_json, print_json_line, printable, say
 
 
 @click.group()
@@ -38,7 +38,7 @@ def tail(last: int, follow: bool, node: str | None, cluster_dir: Path, as_json: 
 
 
 @log.command()
-@click.argument("position", type=click.IntRange(1))
+@click.argument("position", type=click.IntRange(0, 10**18))
 @node_option
 @cluster_option
 @json_option
@@ -55,9 +55,10 @@ def show(position: int, node: str | None, cluster_dir: Path, as_json: bool) -> N
         return
     click.echo(f"{'by':<10} {record['by']['kind']} {record['by']['id']} {record['by']['origin']}")
     for event in record["events"]:
-        click.echo(f"\n{event['type']} (version {event['version']}) on {event['stream']}")
+        whose = f" of {printable(event['address'])}" if event["address"] else ""
+        click.echo(f"\n{event['type']} (version {event['version']}) on {event['stream']}{whose}")
         for name, value in (event["data"] or {"data": "of a later program"}).items():
-            click.echo(f"  {name:<16} {value if isinstance(value, str) else json.dumps(value)}")
+            _print_field(name, value)
     for body in record["bodies"]:
         parts = f", in {len(body['chunks'])} parts" if body["chunks"] else ""
         click.echo(f"\nbody {body['digest']}, {body['size']} bytes{parts}")
@@ -101,15 +102,16 @@ def _run(cluster_dir: Path, job: str, node: str | None) -> dict[str, Any]:
     terminal = console()
     with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task(job, total=None)
-        for line in lines:
-            if "progress" in line:
-                bar.update(task, completed=line["progress"][0], total=line["progress"][1])
-            elif "error" in line:
-                raise CommandError(line["error"], "read the node's log")
-            else:
-                result: dict[str, Any] = line["result"]
-                return result
-    raise CommandError("the node stopped before it was done", "the command again")
+        last: dict[str, Any] = {}
+        for last in lines:  # to their end: a connection that is closed before it looks like a failure to the node
+            if "progress" in last:
+                bar.update(task, completed=last["progress"][0], total=last["progress"][1])
+    if "error" in last:
+        raise CommandError(last["error"], "read the node's log")
+    if "result" not in last:
+        raise CommandError("the node stopped before it was done", "the command again")
+    result: dict[str, Any] = last["result"]
+    return result
 
 
 def _print_records(records: Iterable[dict[str, Any]], as_json: bool) -> None:
@@ -124,5 +126,39 @@ def _line(record: dict[str, Any]) -> str:
     if record["kind"] != "record":
         return f"{record['position']:>10}  {record.get('at', '-')}  ({record['kind']})"
     types = ", ".join(event["type"] for event in record["events"]) or f"{len(record['bodies'])} body parts"
+    about = "".join(f"  {part}" for part in _about(record["events"]))
     outcome = "" if record["outcome"] in (None, "committed") else f"  [{record['outcome']}]"
-    return f"{record['position']:>10}  {record['at']}  {types}{outcome}  by {record['by']['origin']}"
+    return f"{record['position']:>10}  {record['at']}  {types}{about}{outcome}  by {record['by']['origin']}"
+
+
+def _about(events: list[dict[str, Any]]) -> Iterable[str]:
+    """Whom a record is about: sender, recipients and queue id of mail, the addresses of accounts and aliases."""
+    known = [event for event in events if event["data"]]  # the rest is of a later program
+    mail = [_envelope(event["data"]) for event in known if event["type"] in ("MessageDelivered", "MailQueued")]
+    if mail:
+        recipients = dict.fromkeys(recipient for one in mail for recipient in one.recipients)
+        yield printable(f"<{mail[0].sender}> -> {', '.join(recipients)}")
+        yield "id " + ", ".join(dict.fromkeys(one.queue_id for one in mail))
+    elif addresses := dict.fromkeys(event["address"] for event in events if event["address"]):
+        yield printable(", ".join(addresses))
+
+
+class Envelope(NamedTuple):
+    """Of mail that came; the queue id is what the client was told."""
+
+    sender: str
+    recipients: list[str]
+    queue_id: str
+
+
+def _envelope(data: dict[str, Any]) -> Envelope:
+    if "envelope_to" in data:
+        return Envelope(data["envelope_from"], [data["envelope_to"]], data["message_id"])
+    return Envelope(data["sender"], data["recipients"], data["item_id"])
+
+
+def _print_field(name: str, value: Any) -> None:
+    """Text as it is, each of its lines on one of its own; anything else as JSON."""
+    lines = value.splitlines() if isinstance(value, str) else [json.dumps(value)]
+    for number, line in enumerate(lines or [""]):
+        click.echo(f"  {'' if number else name:<16} {printable(line.expandtabs(4))}")

@@ -39,7 +39,7 @@ def show(address: str, as_of: str | None, cluster_dir: Path, as_json: bool) -> N
         return
     answer = json.loads(text)
     if not answer["folders"]:
-        click.echo("the mailbox did not exist then" if as_of else "the mailbox has no folders")
+        click.echo("the mailbox had no folders then" if as_of else "the mailbox has no folders")
         return
     columns = ("folder", ">uidvalidity", ">uidnext", ">highestmodseq", ">messages")
     rows = (

@@ -22,7 +22,7 @@ class Lazy(NamedTuple):
 
 
 COMMANDS = {
-    "account": Lazy("cli.account", "account", "Add, list and delete accounts; set passwords."),
+    "account": Lazy("cli.account", "account", "Add, list and delete accounts; set passwords and quotas."),
     "alias": Lazy("cli.alias", "alias", "Addresses that lead to other addresses."),
     "bench": Lazy("cli.bench", "bench", "Measure speed and compare with earlier runs."),
     "chaos": Lazy("cli.chaos", "chaos", "Break a cluster on purpose and check what it kept."),
@@ -31,7 +31,7 @@ COMMANDS = {
     "docs": Lazy("cli.reference", "docs", "Write the reference pages from the program.", hidden=True),
     "log": Lazy("cli.log", "log", "Look into the event log, prove it, fold it again."),
     "mailbox": Lazy("cli.mailbox", "mailbox", "Look into a mailbox, now or as it was."),
-    "node": Lazy("cli.node", "node", "Run one node."),
+    "node": Lazy("cli.node", "node", "Run one node; look into one that is stopped."),
     "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
     "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),
 }

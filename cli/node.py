@@ -1,4 +1,4 @@
-"""`mailraft node`: one node in the foreground, as a service manager starts it."""
+"""`mailraft node`: one node in the foreground, as a service manager starts it; and a look into one that is stopped."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from pathlib import Path
 
 import click
 
-from cli.output import CommandError
+from cli.options import json_option
+from cli.output import CommandError, print_json, say
 
 
 @click.group()
 def node() -> None:
-    """Run one node."""
+    """Run one node; look into one that is stopped."""
 
 
-@node.command()
-@click.option(
+config_option = click.option(
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Configuration; otherwise $MAILRAFT_CONFIG, ./mailraft.toml or /etc/mailraft/mailraft.toml.",
 )
+
+
+@node.command()
+@config_option
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Set one key; may be repeated.")
 @click.option("--check", is_flag=True, help="Read and check the configuration, then end.")
 @click.option("--parent-pid", type=int, hidden=True)
@@ -38,8 +42,11 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
         path = config_sources.discover(config_file, os.environ)
         config = config_sources.load(path, os.environ, overrides)
         config_sources.check_files(config)
+        warnings = config_sources.open_secrets(config)
     except config_sources.ConfigError as error:
         raise CommandError(str(error), "docs/reference/configuration.md lists every key") from None
+    for warning in warnings:
+        say(f"warning: {warning}")
     if check:
         click.echo(f"{path}: the configuration of node {config.node.name} is sound")
         return
@@ -50,3 +57,44 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
     except StartError as error:
         raise CommandError(str(error), error.hint) from None
     sys.exit(0)
+
+
+@node.command()
+@config_option
+@click.option(
+    "--data", "data_dir", type=click.Path(path_type=Path), metavar="DIR", help="Its node.data_dir, instead of --config."
+)
+@json_option
+def inspect(config_file: Path | None, data_dir: Path | None, as_json: bool) -> None:
+    """Show how far the log of a stopped node goes.
+
+    Of the nodes of a cell, the one with the highest last term has the latest log; of equal terms, the one with the
+    highest last index. What a majority of them holds can not be lost.
+    """
+    from nodes.inspection import NotInspected
+    from nodes.inspection import inspect as facts_of
+
+    if config_file is not None and data_dir is not None:
+        raise click.UsageError("--config and --data: one of them only")
+    try:
+        facts = facts_of(data_dir or _data_dir(config_file))
+    except NotInspected as error:
+        raise CommandError(str(error), "another node's folder: any sound one has what a majority held") from None
+    if facts["running"]:
+        say("note: this node runs, so it may be further by now; mailraft cluster status asks it")
+    if as_json:
+        print_json(facts)
+        return
+    for name, value in facts.items():
+        if name != "running":
+            click.echo(f"{name.replace('_', ' '):<10}  {'-' if value is None else value}")
+
+
+def _data_dir(config_file: Path | None) -> Path:
+    from nodes import config_sources
+
+    try:
+        path = config_sources.discover(config_file, os.environ)
+        return config_sources.load(path, os.environ).node.data_dir
+    except config_sources.ConfigError as error:
+        raise CommandError(str(error), "docs/reference/configuration.md lists every key") from None

@@ -24,10 +24,39 @@ cluster_option = click.option(
     help="Folder of the cluster.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def _given(_ctx: click.Context, _parameter: click.Parameter, folder: Path | None) -> Path:
+    if folder is None:
+        raise click.UsageError("DIR is missing: name the cluster's folder, or set MAILRAFT_CLUSTER.")
+    return folder
+
+
 cluster_argument = click.argument(
-    "cluster_dir", metavar="DIR", type=click.Path(path_type=Path), envvar="MAILRAFT_CLUSTER"
+    "cluster_dir",
+    metavar="[DIR]",
+    type=click.Path(path_type=Path),
+    envvar="MAILRAFT_CLUSTER",
+    required=False,
+    callback=_given,
 )
+DIR_NOTE = "DIR may be left out where the environment variable MAILRAFT_CLUSTER names it."
 node_option = click.option("--node", metavar="NAME", help="Ask this node only; otherwise the first that answers.")
+
+
+def size_bytes(text: str) -> int:
+    """A number of bytes above 0, or one with a unit, as in the configuration. Raises click.BadParameter."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from nodes.config import Size
+
+    try:
+        found = int(TypeAdapter(Size).validate_python(text))
+    except ValidationError:
+        found = 0
+    if not 0 < found < 2**63:
+        raise click.BadParameter(f'{text!r} is not a number of bytes above 0, or one with a unit, as in "50 MiB".')
+    return found
 
 
 password_option = click.option(

@@ -15,9 +15,11 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 FAILED = 1
 UNKNOWN = 3
+SPINNER_COLUMNS = 2  # what a spinner takes in front of its text
 
 
 class CommandError(click.ClickException):
@@ -58,25 +60,39 @@ def console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """A table, or the sentence `empty`. A column whose name begins with ">" is aligned right."""
-    from rich.console import Console
-    from rich.table import Table
+def one_line(text: str, columns: int) -> Text:
+    """Text that is cut to fit a line of so many columns: a line that wraps can not be drawn over."""
     from rich.text import Text
 
-    lines = [[Text(_cell(cell)) for cell in row] for row in rows]
+    line = Text(text)
+    line.truncate(max(1, columns), overflow="ellipsis")
+    return line
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """A table, or the sentence `empty`. A column whose name begins with ">" is aligned right.
+
+    Each row is one line, whatever the terminal's width: the terminal wraps, and a copy of the text is whole.
+    """
+    from rich.cells import cell_len
+
+    lines = [[_cell(cell) for cell in row] for row in rows]
     if not lines:
         click.echo(empty)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    names = [column.lstrip(">") for column in columns]
+    widths = [max(map(cell_len, cells)) for cells in zip(names, *lines)]
+
+    def padded(cells: Sequence[str]) -> str:
+        parts = []
+        for cell, column, width in zip(cells, columns, widths):
+            gap = " " * (width - cell_len(cell))
+            parts.append(gap + cell if column.startswith(">") else cell + gap)
+        return "  ".join(parts).rstrip()
+
+    click.secho(padded(names), bold=True)
     for line in lines:
-        table.add_row(*line)
-    terminal = Console(highlight=False)
-    if not terminal.is_terminal:
-        terminal = Console(highlight=False, width=200)
-    terminal.print(table)
+        click.echo(padded(line))
 
 
 def iso_time(at_ms: int) -> str:
@@ -90,4 +106,9 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Text that can not control the terminal it is shown on, nor end its line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)

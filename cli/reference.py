@@ -92,7 +92,7 @@ def cli_page() -> str:
     from cli.main import COMMANDS, main
 
     lines = ["# The mailraft command", "", *_help(main, "mailraft", None)]
-    with click.Context(main, info_name="mailraft") as context:
+    with click.Context(main, info_name="mailraft", **main.context_settings) as context:
         for name, lazy in COMMANDS.items():
             command = main.get_command(context, name)
             if command is not None and not lazy.hidden:
@@ -113,7 +113,8 @@ def _commands(command: click.Command, path: str, parent: click.Context) -> Itera
 
 
 def _help(command: click.Command, path: str, parent: click.Context | None) -> Iterable[str]:
-    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, terminal_width=100)
+    settings = {**command.context_settings, "terminal_width": 100}
+    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, **settings)
     yield "```text"
     yield command.get_help(context)
     yield "```"

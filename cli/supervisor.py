@@ -7,6 +7,7 @@ them (nodes/process.py). It talks to nodes only by signals; how they are is aske
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -47,21 +48,29 @@ def last_words(path: Path) -> str:
 
 
 class Supervisor:
-    """Runs until it is told to stop (SIGINT, SIGTERM), then stops every node."""
+    """Runs until it is told to stop (SIGINT, SIGTERM), then stops every node. SIGHUP goes on to the nodes."""
 
     def __init__(self, cluster: Cluster, say: Callable[[str], None]) -> None:
         self._cluster = cluster
         self._say = say
         self._stopping = asyncio.Event()
+        self._running: dict[str, asyncio.subprocess.Process] = {}
 
     async def run(self) -> None:
         """Returns when every node has ended."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
+        # on a terminal a hang-up is the end of that terminal, elsewhere it asks for certificates to be read again
+        loop.add_signal_handler(signal.SIGHUP, self._stopping.set if os.isatty(0) else self._hang_up)
         async with asyncio.TaskGroup() as tasks:
             for node in self._cluster.nodes:
                 tasks.create_task(self._keep(node))
+
+    def _hang_up(self) -> None:
+        for process in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGHUP)
 
     async def _keep(self, node: Node) -> None:
         back_off_s = BACK_OFF_FIRST_S
@@ -91,9 +100,11 @@ class Supervisor:
             )
         ended = asyncio.ensure_future(process.wait())
         stopping = asyncio.ensure_future(self._stopping.wait())
+        self._running[node.name] = process
         try:
             await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            del self._running[node.name]
             stopping.cancel()
             if not ended.done():
                 await self._stop(process, ended)

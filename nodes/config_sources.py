@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from nodes.config import NodeConfig, Section
 ENVIRONMENT_PREFIX = "MAILRAFT_"
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$")
 _SECRET = re.compile(r"password|passphrase|secret|token|(^|_)key$")
+_KEY_ITSELF = re.compile(r"[0-9A-Fa-f]{32,}|[0-9A-Za-z+/=_-]{40,}")
 
 
 class ConfigError(Exception):
@@ -76,9 +78,24 @@ def check_files(config: NodeConfig) -> None:
             try:
                 path.open("rb").close()
             except OSError as error:
-                wrong.append(f"{name}.{key} = {_shown(name, key, str(path))}: can not be read: {error.strerror}")
+                wrong.append(f"{name}.{key} = {_shown_path(path)}: can not be read: {error.strerror}")
     if wrong:
         raise ConfigError("\n".join(wrong))
+
+
+def open_secrets(config: NodeConfig) -> list[str]:
+    """One line for each file with a secret that others than its owner may read or write."""
+    files = {
+        "tls.key": config.tls.key,
+        "tls.server_key": config.tls.server_key,
+        "secrets.cluster_key_file": config.secrets.cluster_key_file,
+    }
+    modes = {name: stat.S_IMODE(path.stat().st_mode) for name, path in files.items() if path is not None}
+    return [
+        f"{name} = {files[name]}: has mode {mode:04o}, so others than its owner may use it: chmod 0600"
+        for name, mode in modes.items()
+        if mode & 0o077
+    ]
 
 
 def _from_file(path: Path) -> dict[str, dict[str, Any]]:
@@ -216,6 +233,11 @@ def _shown(section: str, key: str, value: Any) -> str:
         return "(not shown)"
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _shown_path(path: Path) -> str:
+    """Where a file should be; but not a key that was given in the place of its file."""
+    return "(not shown)" if _KEY_ITSELF.fullmatch(path.name) else json.dumps(str(path), ensure_ascii=False)
 
 
 def _meant(name: str, known: Mapping[str, Any]) -> str:

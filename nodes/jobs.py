@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ async def started(job: str, path: Path, *arguments: str) -> AsyncIterator[Proces
             await process.wait()
 
 
-async def run(job: str, path: Path) -> AsyncIterator[bytes]:
+async def run(job: str, path: Path) -> AsyncGenerator[bytes, None]:
     """The lines that the job prints, as they come; the last one is a result or an error."""
     async with started(job, path) as process:
         assert process.stdout is not None

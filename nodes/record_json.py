@@ -1,4 +1,7 @@
-"""A record of the log as JSON, for people and programs that look into it. Sealed secrets are left out."""
+"""A record of the log as JSON, for people and programs that look into it. Sealed secrets are left out.
+
+An event says by id whom it is about; a person wants the address, which is looked up in the same snapshot.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +9,55 @@ import dataclasses
 import datetime
 from typing import Any
 
-from actors import registry
+from actors import mailbox, registry
 from actors.kind import UnknownEventType, decode
+from actors.mailbox_terms import MailboxFact, MailboxOpened
 from eventlog.fold import Outcome
-from eventlog.record import Body, Event, Record
-from eventlog.store import StoredRecord
+from eventlog.record import Body, Event, Record, decode_events
+from eventlog.store import LOG_HEAD, Snapshot
 
 _SEALED = frozenset({"sealed"})
 
 assert registry.KINDS  # importing every kind makes its event types known to decode()
 
 
-def record_json(stored: StoredRecord | None, position: int) -> dict[str, Any]:
-    """What stands at a position, and what the fold said of it. Bytes are hexadecimal."""
+def record_json(snapshot: Snapshot, position: int) -> dict[str, Any]:
+    """What stands at a position, and what the fold said of it. Bytes are hexadecimal, trace headers are text."""
+    stored = snapshot.record(position)
     if stored is None:
         return {"position": position, "kind": "missing"}
-    at = datetime.datetime.fromtimestamp(stored.at_ms / 1000, datetime.UTC)
     record = stored.record
     return {
         "position": stored.position,
         "term": stored.term,
-        "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": utc(stored.at_ms),
         "outcome": None if stored.outcome is None else Outcome(stored.outcome).name.lower(),
         "chain": None if stored.chain is None else stored.chain.hex(),
-        **(_record(record) if record is not None else {"kind": "no-op"}),
+        **(_record(snapshot, record) if record is not None else {"kind": "no-op"}),
     }
 
 
-def _record(record: Record) -> dict[str, Any]:
+def utc(at_ms: int) -> str:
+    """Milliseconds since 1970 as ISO 8601."""
+    at = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _record(snapshot: Snapshot, record: Record) -> dict[str, Any]:
     return {
         "kind": "record",
         "id": record.id.hex(),
         "by": {"kind": record.by.kind, "id": record.by.id.hex(), "origin": record.by.origin},
         "cause": record.cause,
         "guards": len(record.guards),
-        "events": [_event(event) for event in record.events],
+        "events": [_event(snapshot, event) for event in record.events],
         "bodies": [_body(body) for body in record.bodies],
     }
 
 
-def _event(event: Event) -> dict[str, Any]:
+def _event(snapshot: Snapshot, event: Event) -> dict[str, Any]:
     try:
-        fact: Any = _plain(decode(event.type, event.version, event.data))
+        fact: Any = decode(event.type, event.version, event.data)
     except UnknownEventType:
         fact = None
     return {
@@ -55,8 +65,31 @@ def _event(event: Event) -> dict[str, Any]:
         "version": event.version,
         "tenant": event.tenant.hex(),
         "stream": event.stream.hex(),
-        "data": fact,
+        "address": _address(snapshot, event.stream, fact),
+        "data": _plain(fact),
     }
+
+
+def _address(snapshot: Snapshot, stream: bytes, fact: Any) -> str | None:
+    """Of the account or alias that an event is about; None where it is about none."""
+    stated: str | None = getattr(fact, "address", None)
+    account = stream if isinstance(fact, MailboxFact) else getattr(fact, "account", None)
+    return stated if stated or not account else _address_of(snapshot, account)
+
+
+def _address_of(snapshot: Snapshot, account: bytes) -> str | None:
+    """An account's mailbox was opened for its address, and has its id; what was deleted is looked up in the log."""
+    address = mailbox.address_of(snapshot.view(account))
+    if address:
+        return address
+    for _, stored in snapshot.stream_entries(account):
+        for event in decode_events(stored[LOG_HEAD.size :], account)[3]:
+            if event.type == MailboxOpened.TYPE:
+                opened = decode(event.type, event.version, event.data)
+                assert isinstance(opened, MailboxOpened)
+                return opened.address
+        return None  # nothing comes before it is opened
+    return None
 
 
 def _body(body: Body) -> dict[str, Any]:
@@ -74,4 +107,8 @@ def _plain(value: Any) -> Any:
 
 
 def _field(name: str, value: Any) -> Any:
-    return "(sealed)" if name in _SEALED and value else _plain(value)
+    if name in _SEALED and value:
+        return "(sealed)"
+    if name == "trace" and isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return _plain(value)

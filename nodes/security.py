@@ -12,10 +12,15 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from nodes.config import LimitsSection
+from nodes.config import LimitsSection, ListenerKind
+
+if TYPE_CHECKING:
+    from nodes.services import Logger
 
 REMEMBERED = 65_536
+MOST_LOGIN = 320  # characters of an address (RFC 3696 errata 1690: 64, @, 255)
 
 
 class TooManyFailures(Exception):
@@ -134,5 +139,11 @@ def may_send_password(policy: str, address: str, *, tls: bool) -> bool:
     return tls or (policy == "loopback" and is_loopback(address))
 
 
+def log_failed_login(logger: Logger, listener: ListenerKind, client: str, login: str) -> None:
+    """The one line that every front end writes for a wrong password, for people and for tools that block addresses."""
+    shown = "".join(c if c.isprintable() else "\ufffd" for c in login[:MOST_LOGIN])
+    logger.warning("login failed", listener=listener, client=client, login=shown)
+
+
 def _key(address: str, login: str) -> tuple[str, str]:
-    return address, login.strip().casefold()[:320]
+    return address, login.strip().casefold()[:MOST_LOGIN]

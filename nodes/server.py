@@ -37,7 +37,7 @@ from nodes.files import Locked, lock, write_atomically
 from nodes.http import admin, public
 from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
-from nodes.process import tune_memory
+from nodes.process import LOCK_NAME, tune_memory
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
 from nodes.state import NodeState
@@ -304,7 +304,7 @@ def _only_one(config: NodeConfig) -> Iterator[None]:
     folder = config.node.data_dir
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder / "node.lock")
+        held = lock(folder / LOCK_NAME)
     except Locked as holder:
         raise StartError(f"node.data_dir = {folder}: another process runs this node (pid {holder})") from None
     except OSError as error:

@@ -8,7 +8,8 @@ from typing import Any
 from aiohttp import web
 
 from actors import mailbox, tenant
-from actors.errors import NoSuchTenant
+from actors.directory import resolve
+from actors.errors import NoSuchTenant, NotLocal
 from actors.names import normalise_address, normalise_domain
 from eventlog.store import Snapshot
 from nodes.http.admin import (
@@ -22,7 +23,7 @@ from nodes.http.admin import (
     text_field,
     text_list_field,
 )
-from nodes.http.errors import bad_request
+from nodes.http.errors import ApiError, bad_request
 
 ROUTES = web.RouteTableDef()
 MOST_PASSWORD = 1024
@@ -85,6 +86,17 @@ async def set_password(request: web.Request) -> web.Response:
     return web.json_response({})
 
 
+@ROUTES.put("/v1/accounts/{address}/quota")
+async def set_quota(request: web.Request) -> web.Response:
+    body = await json_body(request)
+    if "quota_bytes" not in body:  # null means: no limit
+        raise bad_request("quota_bytes: is missing: a whole number above 0, or null")
+    quota = count_field(body, "quota_bytes")
+    directory = await directory_for_change(request)
+    await directory.set_quota(request.match_info["address"], quota, context(request))
+    return web.json_response({"address": normalise_address(request.match_info["address"]), "quota_bytes": quota})
+
+
 @ROUTES.delete("/v1/accounts/{address}")
 async def delete_account(request: web.Request) -> web.Response:
     directory = await directory_for_change(request)
@@ -109,6 +121,9 @@ async def add_alias(request: web.Request) -> web.Response:
     body = await json_body(request)
     address, targets = text_field(body, "address", 320), text_list_field(body, "targets")
     directory = await directory_for_change(request)
+    with services(request).log.snapshot() as snapshot:
+        for target in targets:
+            _require_somebody(snapshot, target)
     added = await directory.add_alias(address, targets, context(request))
     names = [normalise_address(target) for target in targets]
     return web.json_response({"address": normalise_address(address), "targets": names, "id": added.hex()}, status=201)
@@ -119,6 +134,17 @@ async def delete_alias(request: web.Request) -> web.Response:
     directory = await directory_for_change(request)
     await directory.delete_alias(request.match_info["address"], context(request))
     return web.json_response({})
+
+
+def _require_somebody(snapshot: Snapshot, target: str) -> None:
+    """An alias that leads nowhere would refuse, or lose, mail. Raises ApiError, InvalidName."""
+    try:
+        found = resolve(snapshot, target)
+    except NotLocal:
+        return  # the directory says what it thinks of it
+    if found is None:
+        message = f"nobody has the address {target}, so mail for the alias would get nowhere"
+        raise ApiError(404, "not_found", message, f"mailraft account add {target}, then the alias")
 
 
 def _password(body: dict[str, Any]) -> str:

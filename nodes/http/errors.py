@@ -65,6 +65,12 @@ def bad_request(message: str, hint: str = "") -> ApiError:
     return ApiError(400, "bad_request", message, hint)
 
 
+def no_position(position: int, last: int) -> ApiError:
+    """A position that the log does not have."""
+    hint = f"the log goes from 1 to {last}" if last else "the log is empty"
+    return ApiError(404, "not_found", f"the log has no position {position}", hint)
+
+
 def of_exception(error: Exception) -> ApiError | None:
     """The answer that an exception of the lower layers becomes; None for a fault of our own."""
     match error:

@@ -7,6 +7,7 @@ A password's sealed verifiers are never shown. Proof and refold run in a process
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from aiohttp import web
 from eventlog.log import EventLog
 from nodes import jobs
 from nodes.http.admin import answer, catch_up, number_query, services
-from nodes.http.errors import ApiError
+from nodes.http.errors import no_position
 from nodes.record_json import record_json
 
 ROUTES = web.RouteTableDef()
@@ -37,21 +38,19 @@ async def read(request: web.Request) -> web.Response:
         await _wait_beyond(log, after, wait_s)
     with log.snapshot() as snapshot:
         end = min(snapshot.position, after + MOST_RECORDS)
-        found = [record_json(snapshot.record(position), position) for position in range(after + 1, end + 1)]
+        found = [record_json(snapshot, position) for position in range(after + 1, end + 1)]
     return web.json_response({"records": found, "position": end})
 
 
-@ROUTES.get("/v1/log/{position:\\d{1,18}}")
+@ROUTES.get("/v1/log/{position:\\d{1,30}}")
 async def show(request: web.Request) -> web.Response:
     log = services(request).log
     position = int(request.match_info["position"])
     stale = await catch_up(request)
     with log.snapshot() as snapshot:
-        stored = snapshot.record(position) if position <= snapshot.position else None
-        if stored is None:
-            hint = f"the log goes from 1 to {snapshot.position}"
-            raise ApiError(404, "not_found", f"the log has no position {position}", hint)
-        return answer(record_json(stored, position), stale=stale)
+        if not 1 <= position <= snapshot.position:
+            raise no_position(position, snapshot.position)
+        return answer(record_json(snapshot, position), stale=stale)
 
 
 @ROUTES.post("/v1/log/{job:verify|rebuild}")
@@ -59,10 +58,13 @@ async def run_job(request: web.Request) -> web.StreamResponse:
     """Lines of JSON: {"progress": [done, total]} any number of times, then {"result": ...} or {"error": ...}."""
     path = services(request).config.node.data_dir
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
-    async for line in jobs.run(request.match_info["job"], path):
-        await response.write(line)
-    await response.write_eof()
+    # a client that goes away is no fault; the job's process ends with the block
+    with contextlib.suppress(ConnectionResetError):
+        await response.prepare(request)
+        async with contextlib.aclosing(jobs.run(request.match_info["job"], path)) as lines:
+            async for line in lines:
+                await response.write(line)
+        await response.write_eof()
     return response
 
 

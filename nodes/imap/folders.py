@@ -18,7 +18,7 @@ from actors.mailbox import Change, Folder, counters, folder, folder_by_name, mes
 from actors.runtime import NewBody
 from eventlog.record import digest_of, new_id
 from nodes.imap import commands, render
-from nodes.imap.errors import BadCommand, Refusal
+from nodes.imap.errors import BadCommand, Refusal, refusal_of
 from nodes.imap.selected import PERMANENT_FLAGS, Selected
 from nodes.imap.session import Handler, Session
 from nodes.imap.states import State
@@ -105,9 +105,13 @@ async def create(session: Session, command: commands.Create) -> str:
 async def delete(session: Session, command: commands.Delete) -> str:
     """Inferior names stay (RFC 3501 6.3.4). One's own selected mailbox is closed first, not under one's feet."""
     found = find(session, command.name)
+    delete_it = actor.DeleteFolder(found.id)
     if session.selected is not None and session.selected.folder.id == found.id:
+        refusal = session.services.runtime.check(session.target.account, delete_it)
+        if refusal is not None:
+            raise refusal_of(refusal)  # a NO changes no state: the mailbox stays selected
         session.deselect()
-    await session.ask(actor.DeleteFolder(found.id))
+    await session.ask(delete_it)
     return "DELETE completed"
 
 

@@ -14,7 +14,7 @@ from nodes.imap.errors import BadCommand, Farewell, Refusal
 from nodes.imap.render import string
 from nodes.imap.session import TLS_HANDSHAKE_S, Handler, Session
 from nodes.imap.states import State
-from nodes.security import TooManyFailures
+from nodes.security import TooManyFailures, log_failed_login
 
 
 async def capability(session: Session, _: commands.Capability) -> str:
@@ -109,6 +109,7 @@ async def _check(session: Session, credentials: sasl.Credentials) -> str:
     except Overloaded:
         raise Refusal("too many log-ins at once; try again", "UNAVAILABLE") from None
     if account is None:
+        log_failed_login(services.logger, session.shared.kind, peer, credentials.login)
         raise _refusal(session, services.login_guard.failed(peer, credentials.login))
     services.login_guard.succeeded(peer, credentials.login)
     session.account = account
@@ -123,7 +124,6 @@ def _refusal(session: Session, close: bool) -> Refusal:
     """Guesses are counted by connection too, whatever login each of them names."""
     session.services.metrics.auth_failure(session.shared.kind)
     session.failed_logins += 1
-    session.logger.info("log-in refused")
     if close or session.failed_logins >= session.limits.auth_failures:
 
         async def hang_up() -> None:

@@ -20,7 +20,7 @@ from nodes.pop3 import multiline
 from nodes.pop3.loading import load_maildrop
 from nodes.pop3.maildrop import Entry
 from nodes.pop3.session import Close, Event, Limits, LogIn, Refused, Remove, Say, Send, Session, StartTls
-from nodes.security import TooManyFailures, may_send_password
+from nodes.security import TooManyFailures, log_failed_login, may_send_password
 
 if TYPE_CHECKING:
     from actors.directory import Target
@@ -240,6 +240,7 @@ class Connection(asyncio.Protocol):
         except Overloaded:
             return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP")
         if target is None:
+            log_failed_login(self._services.logger, self._listener.kind, self.client, credentials.login)
             return self._wrong_password(session, guard.failed(self.client, credentials.login))
         guard.succeeded(self.client, credentials.login)
         maildrop = await load_maildrop(self._services.log, target)
@@ -254,7 +255,6 @@ class Connection(asyncio.Protocol):
 
     def _wrong_password(self, session: Session, close: bool) -> Event:
         self._services.metrics.auth_failure(self._listener.kind)
-        self._services.logger.info("login failed", protocol=self._listener.kind, client=self.client)
         self._failed_logins += 1
         answer = session.not_logged_in("Wrong name or password", "AUTH")
         if close or self._failed_logins >= self._services.config.limits.auth_failures:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors.passwords import Overloaded
 from nodes import sasl
-from nodes.security import TooManyFailures, may_send_password
+from nodes.security import TooManyFailures, log_failed_login, may_send_password
 from nodes.smtp import replies
 from nodes.smtp.replies import Refused
 
@@ -59,6 +59,7 @@ async def _log_in(connection: Connection, exchange: Coroutine[Any, Any, sasl.Cre
     except Overloaded:
         return replies.AUTH_LATER
     if account is None:
+        log_failed_login(services.logger, connection.listener.profile.kind, session.client, credentials.login)
         return _wrong_password(connection, services.login_guard.failed(session.client, credentials.login))
     services.login_guard.succeeded(session.client, credentials.login)
     session.account = account
@@ -75,7 +76,6 @@ async def _check(services: Services, credentials: sasl.Credentials) -> Target | 
 def _wrong_password(connection: Connection, close: bool) -> bytes:
     """Guesses are counted by connection too, whatever login each of them names."""
     connection.listener.services.metrics.auth_failure(connection.listener.profile.kind)
-    connection.listener.logger.info("login failed", client=connection.session.client)
     connection.failed_logins += 1
     if close or connection.failed_logins >= connection.limits.auth_failures:
         connection.close_with(replies.AUTH_FAILED + replies.TOO_MANY_ERRORS)

@@ -140,6 +140,8 @@ def test_accounts_and_aliases_are_added_listed_and_deleted(folder: Path) -> None
     ]
     succeed("account", "passwd", "bob@example.test", "--password-stdin", stdin="builder\n", cluster=folder)
     assert "has second.test" in mailraft("tenant", "add-domain", "example", "second.test", cluster=folder).stderr
+    assert quota_of(folder, "500 KiB", "bob@example.test may hold 512000 bytes") == 512_000
+    assert quota_of(folder, "none", "bob@example.test may hold as much as there is room for") is None
     succeed("alias", "delete", "info@example.test", cluster=folder)
     succeed("account", "delete", "bob@example.test", "--yes", cluster=folder)
     assert "bob@example.test" not in succeed("account", "list", cluster=folder)
@@ -150,9 +152,19 @@ def test_accounts_and_aliases_are_added_listed_and_deleted(folder: Path) -> None
     assert json.loads(succeed("queue", "list", "--json", cluster=folder)) == {"items": []}
 
 
+def quota_of(folder: Path, size: str, said: str) -> int | None:
+    """Bob's limit after `account quota`, as the listing shows it."""
+    assert said in mailraft("account", "quota", "bob@example.test", size, cluster=folder).stderr
+    accounts = json.loads(succeed("account", "list", "--json", cluster=folder))["accounts"]
+    limit: int | None = next(one["quota_bytes"] for one in accounts if one["address"] == "bob@example.test")
+    return limit
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("account", "quota", "nobody@example.test", "1 MiB"), "there is no account nobody@example.test"),
+        (("alias", "add", "new@example.test", "ghost@example.test"), "nobody has the address ghost@example.test"),
         (("tenant", "add", "example", "--domain", "other.test"), "example is taken"),
         (("tenant", "add", "second", "--domain", "example.test"), "example.test is taken"),
         (("account", "add", "alice@example.test", "--password-stdin"), "alice@example.test is taken"),
@@ -162,7 +174,11 @@ def test_accounts_and_aliases_are_added_listed_and_deleted(folder: Path) -> None
         (("alias", "delete", "nobody@example.test"), "there is no alias nobody@example.test"),
         (("account", "list", "--tenant", "nobody"), "there is no tenant nobody"),
         (("mailbox", "show", "nobody@example.test"), "there is no account nobody@example.test"),
+        (("mailbox", "show", "alice@example.test", "--as-of", "-2h"), "there was no account alice@example.test then"),
+        (("mailbox", "show", "alice@example.test", "--as-of", "#0"), "the log has no position 0"),
+        (("mailbox", "show", "alice@example.test", "--as-of", "#999999"), "try: the log goes from 1 to "),
         (("log", "show", "999999"), "the log has no position 999999"),
+        (("log", "show", "0"), "the log has no position 0"),
         (("log", "tail", "--node", "n9"), "has no node n9"),
     ],
 )
@@ -196,9 +212,6 @@ def test_a_mailbox_is_shown_now_and_as_it_was(folder: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", message["internaldate"])
     assert len(inbox(folder)) == count + 1
     assert len(inbox(folder, "--as-of", f"#{before}")) == count
-    assert "the mailbox did not exist then" in succeed(
-        "mailbox", "show", "alice@example.test", "--as-of", "-2h", cluster=folder
-    )
     assert "INBOX" in succeed("mailbox", "show", "alice@example.test", cluster=folder)
 
 
@@ -215,6 +228,24 @@ def test_the_log_is_shown_proved_and_folded_again(folder: Path) -> None:
     assert set(proved) == {"ok", "records", "head", "first_bad"}
     assert (proved["ok"], proved["first_bad"]) == (True, None)
     assert json.loads(succeed("log", "rebuild", "--json", cluster=folder))["equal"] is True
+    assert not [node for node in ("n1", "n3") if "Traceback" in (folder / node / "node.log").read_text()]
+
+
+def test_the_log_tells_whose_mail_came_under_which_queue_id(folder: Path) -> None:
+    host, port = split_address(node_status(folder, "n1")["endpoints"]["smtp"])
+    with smtplib.SMTP(host, port, timeout=20) as smtp:
+        smtp.ehlo()
+        smtp.mail("bob@sender.test")
+        smtp.rcpt("alice@example.test")
+        _, said = smtp.data("Subject: traced\r\n\r\nbody\r\n")
+    queue_id = said.decode().rpartition(" ")[2]
+    line = succeed("log", "tail", "-n", "1", "--node", "n1", cluster=folder)
+    assert f"MessageDelivered  <bob@sender.test> -> alice@example.test  id {queue_id}  by smtp" in line
+    shown = succeed("log", "show", line.split()[0], cluster=folder)
+    assert " of alice@example.test\n" in shown
+    assert "  trace            Return-Path: <bob@sender.test>\n                   Received: from " in shown
+    succeed("account", "passwd", "alice@example.test", "--password-stdin", stdin="wonderland\n", cluster=folder)
+    assert "PasswordSet  alice@example.test  by admin" in succeed("log", "tail", "-n", "1", cluster=folder)
 
 
 def test_the_log_is_followed_until_ctrl_c(folder: Path) -> None:
@@ -316,6 +347,16 @@ def test_up_in_the_foreground_stops_cleanly_on_a_signal(small: Path, number: sig
         assert process.wait(30) == 0
         assert process.stderr.read().splitlines()[-1] == "stopped"
     assert processes_of(small) == []
+
+
+def test_a_hang_up_of_the_supervisor_renews_certificates_and_stops_nothing(small: Path) -> None:
+    succeed("cluster", "up", str(small), "--detach")
+    supervisor, node = read_pid(small / "supervisor.lock"), read_pid(small / "n1" / "node.pid")
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGHUP)
+    wait_for(lambda: b"certificates renewed" in (small / "n1" / "node.log").read_bytes(), 10)
+    assert read_pid(small / "n1" / "node.pid") == node
+    succeed("cluster", "down", str(small))
 
 
 def test_nodes_end_with_a_supervisor_that_is_killed(small: Path) -> None:

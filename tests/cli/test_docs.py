@@ -1,6 +1,7 @@
 """The reference pages are what the program says. To write them: MAILRAFT_REWRITE=1 pytest tests/cli/test_docs.py"""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 
 from cli.main import main
 from cli.reference import pages
+from cli.supervisor import environment, program
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "docs" / "reference"
 
@@ -19,6 +21,12 @@ def test_reference_page_is_current(name: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(pages()[name])
     assert path.read_text() == pages()[name], "MAILRAFT_REWRITE=1 pytest tests/cli/test_docs.py"
+
+
+def test_the_docs_command_and_this_test_see_the_same_pages() -> None:
+    """A command that ran before must not change what the pages say of it (its help option)."""
+    done = subprocess.run(program("docs", str(FOLDER)), env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_docs_command_tells_which_pages_are_not_current_and_writes_them(tmp_path: Path) -> None:

@@ -120,6 +120,38 @@ def test_init_refuses_what_can_not_be(tmp_path: Path, arguments: tuple[str, ...]
     assert not (tmp_path / "c").exists()
 
 
+def test_init_says_why_a_folder_can_not_be_made() -> None:
+    result = invoke("cluster", "init", "/proc/mailraft")
+    assert (result.exit_code, "error: /proc/mailraft: can not be made: " in result.stderr) == (1, True)
+    assert isinstance(result.exception, SystemExit)  # a sentence, no traceback
+
+
+@pytest.mark.parametrize("name", ["up", "renew", "status", "down"])
+def test_the_folder_may_come_from_the_environment_and_the_help_says_so(tmp_path: Path, name: str) -> None:
+    help_text = invoke("cluster", name, "--help").output
+    assert "[DIR]" in help_text
+    assert "MAILRAFT_CLUSTER" in help_text
+    missing = invoke("cluster", name)
+    assert (missing.exit_code, "or set MAILRAFT_CLUSTER" in missing.stderr) == (2, True)
+    named = invoke("cluster", name, env={"MAILRAFT_CLUSTER": str(tmp_path)})
+    assert f"{tmp_path} is not a cluster" in named.stderr
+
+
+def test_a_check_warns_of_a_key_that_others_may_read(tmp_path: Path) -> None:
+    invoke("cluster", "init", str(tmp_path / "c"))
+    config = str(tmp_path / "c" / "n1" / "mailraft.toml")
+    assert invoke("node", "run", "--config", config, "--check").stderr == ""
+    (tmp_path / "c" / "n1" / "node.key").chmod(0o644)
+    warned = invoke("node", "run", "--config", config, "--check")
+    assert (warned.exit_code, "node.key: has mode 0644" in warned.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "5x", "", "none at all", "99999999999999999999"])
+def test_a_size_that_is_none_is_a_usage_error(size: str) -> None:
+    result = invoke("account", "quota", "a@b.test", "--cluster", ".", "--", size)
+    assert (result.exit_code, 'as in "50 MiB"' in result.stderr) == (2, True)
+
+
 def test_ports_are_laid_out_from_the_base_port(tmp_path: Path) -> None:
     invoke("cluster", "init", str(tmp_path / "c"), "--base-port", "21000")
     checked = invoke("node", "run", "--config", str(tmp_path / "c" / "n2" / "mailraft.toml"), "--check")

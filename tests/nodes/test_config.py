@@ -191,7 +191,28 @@ def test_files_that_are_named_must_be_there(tmp_path: Path) -> None:
         config_sources.check_files(config)
     said = str(caught.value)
     assert f'tls.ca = "{tmp_path}/ca.pem": can not be read: No such file or directory' in said
-    assert "secrets.cluster_key_file = (not shown): can not be read" in said
+    assert f'secrets.cluster_key_file = "{tmp_path}/cluster.key": can not be read' in said
+
+
+def test_a_key_in_the_place_of_its_file_is_not_shown(tmp_path: Path) -> None:
+    config = load(tmp_path, SOUND + f'[secrets]\ncluster_key_file = "{"ab" * 32}"\n')
+    with pytest.raises(ConfigError, match=r"secrets.cluster_key_file = \(not shown\): can not be read") as caught:
+        config_sources.check_files(config)
+    assert "abab" not in str(caught.value)
+
+
+def test_a_key_that_others_may_use_is_named(tmp_path: Path) -> None:
+    config = load(tmp_path, SOUND.replace("/etc/keys/", ""))
+    for path in (config.tls.key, config.secrets.cluster_key_file):
+        path.touch(0o600)
+    assert config_sources.open_secrets(config) == []
+    config.tls.key.chmod(0o644)
+    config.secrets.cluster_key_file.chmod(0o640)
+    assert config_sources.open_secrets(config) == [
+        f"tls.key = {tmp_path}/node.key: has mode 0644, so others than its owner may use it: chmod 0600",
+        f"secrets.cluster_key_file = {tmp_path}/cluster.key: has mode 0640, so others than its owner may use it: "
+        "chmod 0600",
+    ]
 
 
 def test_the_file_is_found_by_flag_then_environment_then_folder(

@@ -1,12 +1,15 @@
 """The admin API of one node: who may in, what it answers, and that its errors say what to do."""
 
 import asyncio
+import datetime
+import smtplib
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+import structlog
 
 from actors.errors import NameTaken, NoSuchAccount
 from chaos.cluster import free_base_port
@@ -114,13 +117,110 @@ def test_a_mailbox_is_shown_now_and_as_it_was(run: Run, cell: layout.Cluster) ->
         now = client.get("/v1/mailboxes/postmaster@example.test")["folders"]
         assert [folder["name"] for folder in now] == ["INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"]
         assert set(now[0]) == {"name", "uidvalidity", "uidnext", "highestmodseq", "messages"}
-        assert client.get("/v1/mailboxes/postmaster@example.test?position=1")["folders"] == []
+        early = refused(lambda: client.get("/v1/mailboxes/postmaster@example.test?position=1"))
+        assert str(early) == "there was no account postmaster@example.test then"
         assert client.get("/v1/mailboxes/postmaster@example.test?position=2")["folders"] == now
         missing = refused(lambda: client.get("/v1/mailboxes/bob@example.test"))
         assert (str(missing), missing.hint) == ("there is no account bob@example.test", "mailraft account list")
         refused(lambda: client.get("/v1/mailboxes/postmaster@example.test?position=1&at_ms=1"))
 
     serving(run, cell, ask)
+
+
+def test_an_event_names_the_address_that_it_is_about_and_shows_trace_headers_as_text(
+    run: Run, cell: layout.Cluster
+) -> None:
+    def ask(client: AdminClient) -> None:
+        client.change("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
+        client.change("POST", "/v1/accounts", {"address": "alice@example.test", "password": "pw-1"})
+        host, port = split_address(cell.nodes[0].addresses["smtp"])
+        with smtplib.SMTP(host, port, timeout=10) as smtp:
+            smtp.sendmail("bob@sender.test", ["alice@example.test"], "Subject: one\r\n\r\nbody\r\n")
+        delivery = client.get("/v1/log?last=1")["records"][0]["events"][0]
+        client.change("PUT", "/v1/accounts/alice@example.test/password", {"password": "pw-2"})
+        client.change("DELETE", "/v1/accounts/alice@example.test")
+        records = client.get("/v1/log?last=1000")["records"]
+        events = [event for record in records if record["kind"] == "record" for event in record["events"]]
+        found = [(event["type"], event["address"]) for event in events if event["address"] != "postmaster@example.test"]
+        assert found == [
+            *(("NameClaimed", None), ("TenantRegistered", None), ("TenantCreated", None), ("NameClaimed", None)),
+            *(("DomainAdded", None), ("NameClaimed", None), ("NameClaimed", None)),
+            *(("AccountAdded", "alice@example.test"), ("MailboxOpened", "alice@example.test")),
+            *(("PasswordSet", "alice@example.test"), ("MessageDelivered", "alice@example.test")),
+            *(("PasswordSet", "alice@example.test"), ("MessagesExpunged", "alice@example.test")),
+            *(("MailboxClosed", "alice@example.test"), ("NameReleased", None)),
+            ("AccountDeleted", "alice@example.test"),
+        ]
+        assert delivery["address"] == "alice@example.test"  # and it is not in the data: looked up by its stream
+        assert delivery["data"]["trace"].startswith("Return-Path: <bob@sender.test>\r\nReceived: from ")
+        assert f" id {delivery['data']['message_id']}" in delivery["data"]["trace"]
+
+    serving(run, cell, ask)
+
+
+def position_of(client: AdminClient) -> int:
+    return int(client.get("/v1/log?last=1")["position"])
+
+
+def test_an_address_means_the_account_that_held_it_then(run: Run, cell: layout.Cluster) -> None:
+    """Alice is deleted, her address is an alias for a while, then another account: each is found at its own time."""
+
+    def ask(client: AdminClient) -> None:
+        shown = "/v1/mailboxes/Alice@example.test?"
+        client.change("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
+        account = {"address": "alice@example.test", "password": "pw-1"}
+        client.change("POST", "/v1/accounts", account)
+        host, port = split_address(cell.nodes[0].addresses["smtp"])
+        with smtplib.SMTP(host, port, timeout=10) as smtp:
+            smtp.sendmail("bob@sender.test", ["alice@example.test"], "Subject: one\r\n\r\nbody\r\n")
+        first, first_ms = position_of(client), client.get("/v1/log?last=1")["records"][0]["at"]
+        old = client.get("/v1/mailboxes/alice@example.test")["folders"]
+        client.change("DELETE", "/v1/accounts/alice@example.test")
+        gone = position_of(client)
+        assert client.get(f"{shown}position={first}")["folders"] == old
+        at_ms = int(datetime.datetime.fromisoformat(first_ms).timestamp() * 1000)
+        assert client.get(f"{shown}at_ms={at_ms}")["folders"] == old
+        assert str(refused(lambda: client.get(f"{shown}position={gone}"))).startswith("there was no account alice@")
+        client.change("POST", "/v1/aliases", {"address": "alice@example.test", "targets": ["postmaster@example.test"]})
+        alias = position_of(client)
+        client.change("DELETE", "/v1/aliases/alice@example.test")
+        client.change("POST", "/v1/accounts", account)
+        assert "was an alias then" in str(refused(lambda: client.get(f"{shown}position={alias}")))
+        assert client.get(f"{shown}position={first}")["folders"] == old
+        now = client.get("/v1/mailboxes/alice@example.test")["folders"]
+        assert now != old
+        assert client.get(f"{shown}position={position_of(client)}")["folders"] == now
+
+    serving(run, cell, ask)
+
+
+@pytest.mark.parametrize("position", [0, 999999])
+def test_a_position_that_the_log_does_not_have_is_no_moment(run: Run, cell: layout.Cluster, position: int) -> None:
+    def ask(client: AdminClient) -> None:
+        client.change("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
+        for path in (f"/v1/mailboxes/postmaster@example.test?position={position}", f"/v1/log/{position}"):
+            error = refused(lambda path=path: client.get(path))  # type: ignore[misc]
+            assert str(error) == f"the log has no position {position}"
+            assert error.hint == f"the log goes from 1 to {position_of(client)}"
+
+    serving(run, cell, ask)
+
+
+@pytest.mark.parametrize("path", ["POST /v1/log/verify", "GET /v1/mailboxes/postmaster@example.test?position=2"])
+def test_a_client_that_goes_away_is_no_error_in_the_node_s_log(run: Run, cell: layout.Cluster, path: str) -> None:
+    admin = cell.folder / "admin"
+    context = tls.admin_client_context(cell.folder / "ca" / "ca.pem", admin / "admin.pem", admin / "admin.key")
+
+    def ask(client: AdminClient) -> None:
+        client.change("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
+        address = split_address(cell.nodes[0].addresses["admin"])
+        with socket.create_connection(address, timeout=5) as plain, context.wrap_socket(plain) as secure:
+            secure.sendall(f"{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        assert list(client.stream("/v1/log/verify"))[-1]["result"]["ok"] is True  # the first is done by then, too
+
+    with structlog.testing.capture_logs() as said:
+        serving(run, cell, ask)
+    assert [line for line in said if line["log_level"] in ("error", "warning")] == []
 
 
 @pytest.mark.parametrize(
@@ -134,6 +234,10 @@ def test_a_mailbox_is_shown_now_and_as_it_was(run: Run, cell: layout.Cluster) ->
         ("POST", "/v1/accounts", {"address": "a@b.test", "password": "x"}, "b.test is not one of our domains"),
         ("POST", "/v1/tenants/nobody/domains", {"domain": "b.test"}, "there is no tenant nobody"),
         ("DELETE", "/v1/accounts/a@b.test", None, "there is no account a@b.test"),
+        ("PUT", "/v1/accounts/a@b.test/quota", {}, "quota_bytes: is missing"),
+        ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": 0}, "quota_bytes: must be a whole number above 0"),
+        ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": None}, "there is no account a@b.test"),
+        ("POST", "/v1/aliases", {"address": "a@b.test", "targets": ["a@b.test"]}, "b.test is not one of our domains"),
         ("DELETE", "/v1/aliases/a@b.test", None, "there is no alias a@b.test"),
         ("GET", "/v1/log?last=x", None, "last: must be a whole number from 0 to 1000"),
         ("GET", "/v1/nothing", None, "GET /v1/nothing: Not Found"),
