@@ -19,10 +19,15 @@ _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 def encode_frame(message: dict[str, Any]) -> bytes:
     """One message as bytes. Raises FrameError when it is over the limit."""
+    return b"".join(frame_parts(message))
+
+
+def frame_parts(message: dict[str, Any]) -> tuple[bytes, bytes]:
+    """The same in two pieces, so that a large one is not copied to stand behind its length."""
     payload = bytes(_packb(message))
     if len(payload) > MAX_FRAME_BYTES:
         raise FrameError(f"a message of {len(payload)} bytes is over the limit of {MAX_FRAME_BYTES}")
-    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+    return len(payload).to_bytes(LENGTH_BYTES, "big"), payload
 
 
 class FrameReader:
@@ -43,13 +48,15 @@ class FrameReader:
                 end = start + LENGTH_BYTES + length
                 if len(self._buffer) < end:
                     break
-                yield _decode(bytes(memoryview(self._buffer)[start + LENGTH_BYTES : end]))
+                with memoryview(self._buffer) as view, view[start + LENGTH_BYTES : end] as payload:
+                    message = _decode(payload)
                 start = end
+                yield message
         finally:
             del self._buffer[:start]
 
 
-def _decode(payload: bytes) -> dict[str, Any]:
+def _decode(payload: memoryview) -> dict[str, Any]:
     try:
         message = msgpack.unpackb(payload, use_list=False, max_str_len=MAX_FRAME_BYTES, max_bin_len=MAX_FRAME_BYTES)
     except Exception as error:

@@ -23,13 +23,14 @@ _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 class Command:
     """What an entry carries: a record's bytes, the bytes of its bodies (None: stored before, or dropped), its time."""
 
-    __slots__ = ("_parsed", "at_ms", "bodies", "data", "kind")
+    __slots__ = ("_parsed", "at_ms", "bodies", "data", "kind", "size_bytes")
 
     def __init__(self, kind: int, at_ms: int, data: bytes, bodies: Sequence[bytes | None] = ()) -> None:
         self.kind = kind
         self.at_ms = at_ms
         self.data = data
         self.bodies = bodies
+        self.size_bytes = len(data) + sum([len(body) for body in bodies if body is not None])
         self._parsed: tuple[Record, bytes] | None = None
 
     def parsed(self) -> tuple[Record, bytes]:
@@ -52,10 +53,6 @@ class Command:
             return
         for ordinal, body in enumerate(bodies):
             yield ordinal, body, self.bodies[ordinal] if ordinal < len(self.bodies) else None
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.data) + sum(len(b) for b in self.bodies if b is not None)
 
 
 Entry = tuple[Command, int, int]  # command, index, term: pysyncobj's own order
@@ -214,8 +211,8 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             raise IndexError(f"no entry {index}: the log ends at {self.last_index}")
         term, kind, at_ms = LOG_HEAD.unpack_from(value)
         command = Command(kind, at_ms, value[LOG_HEAD.size :])
-        command.bodies = [self._body_bytes(index, ordinal, body) for ordinal, body, _ in command.new_bodies()]
-        return command, index, term
+        bodies = [self._body_bytes(index, ordinal, body) for ordinal, body, _ in command.new_bodies()]
+        return command if not bodies else Command(kind, at_ms, command.data, bodies), index, term
 
     def _value(self, index: int) -> bytes | None:
         key = POSITION.pack(index)

@@ -253,8 +253,10 @@ def event_commitment(event: Event) -> bytes:
     """SHA-256 over salt, place and payload; of an erased event, the commitment that was kept."""
     if len(event.salt) == ERASED_SALT_BYTES:
         return event.salt
-    place = b"%b%b%b%c%b\0" % (event.salt, event.tenant, event.stream, event.version, event.type.encode())
-    return hashlib.sha256(b"E" + place + event.data).digest()
+    place = b"E%b%b%b%c%b\0" % (event.salt, event.tenant, event.stream, event.version, event.type.encode())
+    digest = hashlib.sha256(place)
+    digest.update(event.data)
+    return digest.digest()
 
 
 def body_commitment(body: Body) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import structlog
 
 from eventlog.errors import FrameError
-from eventlog.frames import FrameReader, encode_frame
+from eventlog.frames import FrameReader, frame_parts
 
 PeerName = Callable[[Any], str | None]  # the TLS object of a connection -> the node's name, if it is one of this cell
 RECONNECT_S = (0.05, 1.0)
@@ -101,7 +101,7 @@ class PeerTransport:
         self._on_disconnected = on_disconnected
         self._links: dict[str, asyncio.Transport] = {}
         self.incoming: set[asyncio.Transport | None] = set()
-        self._encoded: tuple[dict[str, Any], bytes] = ({}, b"")
+        self._encoded: tuple[dict[str, Any], tuple[bytes, ...]] = ({}, ())
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
 
@@ -140,8 +140,8 @@ class PeerTransport:
             transport.abort()
             return False
         if message != self._encoded[0]:
-            self._encoded = (message, encode_frame(message))
-        transport.write(self._encoded[1])
+            self._encoded = (message, frame_parts(message))
+        transport.writelines(self._encoded[1])
         return True
 
     def identify(self, transport: asyncio.BaseTransport) -> str | None:
