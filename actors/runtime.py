@@ -30,7 +30,6 @@ from eventlog.fold import ROW_BUDGET
 from eventlog.log import Committed, EventLog
 from eventlog.record import (
     NO_TENANT,
-    SALT_BYTES,
     Body,
     By,
     Event,
@@ -39,6 +38,7 @@ from eventlog.record import (
     Stamp,
     digest_of,
     new_id,
+    new_salt,
     stream_id,
 )
 from eventlog.store import Snapshot
@@ -125,22 +125,6 @@ class _PendingView(ScratchView):
         return len(self._rows)
 
 
-class _Salts:
-    """Salts out of random blocks: one system call for many, where each would give up the interpreter lock."""
-
-    _BLOCK_BYTES = 4096
-
-    def __init__(self) -> None:
-        self._block = b""
-        self._at = 0
-
-    def take(self) -> bytes:
-        if self._at >= len(self._block):
-            self._block, self._at = os.urandom(self._BLOCK_BYTES), 0
-        self._at += SALT_BYTES
-        return self._block[self._at - SALT_BYTES : self._at]
-
-
 class StreamActor(LoopActor):
     """Keeps the commands of one stream in turn on this node."""
 
@@ -182,7 +166,6 @@ class Runtime:
         self._sweep: asyncio.TimerHandle | None = self._loop.call_later(idle_s / 4, self._passivate)
         self._stopping = False
         self._transacting = 0
-        self._salts = _Salts()
 
     async def ask(self, stream: bytes, command: Command, context: Context, bodies: Sequence[NewBody] = ()) -> Done:
         """Carry out a command on a stream, through its actor; answered after the fold on this node.
@@ -338,7 +321,7 @@ class Runtime:
             guards.update(dict.fromkeys(recording.guards))
             tenant = kind.tenant_of(view, command) or context.tenant
             for fact in decided:
-                event = Event(tenant, stream, fact.TYPE, fact.VERSION, encode(fact), self._salts.take())
+                event = Event(tenant, stream, fact.TYPE, fact.VERSION, encode(fact), new_salt())
                 fold_event(view, event, stamp)
                 facts.append(fact)
                 events.append(event)
@@ -362,7 +345,7 @@ class Runtime:
         for body in bodies:
             chunks = await self._upload(body, context) if len(body.data) > CHUNK_BYTES else ()
             digest = body.digest or digest_of(body.data)
-            stored.append(Body(body.tenant, digest, self._salts.take(), len(body.data), chunks))
+            stored.append(Body(body.tenant, digest, new_salt(), len(body.data), chunks))
         return tuple(stored)
 
     async def _upload(self, body: NewBody, context: Context) -> tuple[bytes, ...]:
@@ -380,8 +363,8 @@ class Runtime:
         """Gives the chunk's key. It is kept under its upload, not the tenant, so that nothing else shares it."""
         digest = digest_of(piece)
         fact = BodyChunkStored(digest, len(piece), ordinal)
-        event = Event(tenant, upload, fact.TYPE, fact.VERSION, encode(fact), self._salts.take())
-        stored = Body(upload, digest, self._salts.take(), len(piece), ())
+        event = Event(tenant, upload, fact.TYPE, fact.VERSION, encode(fact), new_salt())
+        stored = Body(upload, digest, new_salt(), len(piece), ())
         await self._log.propose(self._record((event,), context, (), (stored,)), [piece], context.timeout_s)
         return upload + digest
 

@@ -42,6 +42,9 @@ class Outcome(IntEnum):
     TOO_LARGE = 7  # it would write more rows than one record may
 
 
+OUTCOME_BYTES = tuple(bytes((number,)) for number in range(len(Outcome)))
+
+
 class Folded(NamedTuple):
     """One folded entry: `facts` and `results` are parallel to the record's events, empty unless it took effect."""
 
@@ -94,7 +97,7 @@ class Fold:
             folded, parts = self._apply_record(entry)
         before_ms = self.at_ms
         self.chain = chain_hash(self.chain, index, term, command.kind, command.at_ms, folded.outcome, parts)
-        self._chain_rows.append((POSITION.pack(index), self.chain + bytes((folded.outcome,))))
+        self._chain_rows.append((POSITION.pack(index), self.chain + OUTCOME_BYTES[folded.outcome]))
         self.applied, self.at_ms = index, command.at_ms
         if before_ms // PURGE_EVERY_MS != self.at_ms // PURGE_EVERY_MS:
             self._purge_ids(self.at_ms)
@@ -146,7 +149,8 @@ class Fold:
             self._bodies.add_composites(index, record)
             for key in self._dropped:
                 self._bodies.drop_body(key)
-            self._streams.extend({event.stream + POSITION.pack(index): None for event in record.events})
+            place = POSITION.pack(index)
+            self._streams.extend({event.stream + place for event in record.events})
         else:
             facts, results = [], []
             self._overlay.drop_record()
@@ -198,7 +202,7 @@ class Fold:
 
     def _remember(self, record: Record, index: int, outcome: Outcome) -> None:
         """Keeps the id until it expires: a second attempt under it must not take effect."""
-        self._ids[POSITION.pack(record.expires_ms) + record.id] = POSITION.pack(index) + bytes((outcome,))
+        self._ids[POSITION.pack(record.expires_ms) + record.id] = POSITION.pack(index) + OUTCOME_BYTES[outcome]
 
     def first_outcome(self, record: Record) -> tuple[Outcome, int]:
         """What became of the first attempt under a duplicate's id, and its position."""

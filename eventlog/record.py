@@ -10,6 +10,7 @@ import hashlib
 import os
 import struct
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,10 @@ CHUNK_KEY_BYTES = STREAM_ID_BYTES + DIGEST_BYTES
 ERASED_SALT_BYTES = DIGEST_BYTES  # a commitment stands where the salt stood: the lengths tell them apart
 SALT_LENGTHS = (SALT_BYTES, ERASED_SALT_BYTES)
 NO_TENANT = bytes(16)
+
+RANDOM_AT_ONCE = 256
+_random: deque[bytes] = deque()
+os.register_at_fork(after_in_child=_random.clear)  # a child must not give out what its parent does
 
 _pack = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 _unpackb = msgpack.unpackb
@@ -106,11 +111,17 @@ class Stamp(NamedTuple):
 def new_id(now_ms: int | None = None) -> bytes:
     """16 opaque bytes that sort by the time they were made in (48 bits of milliseconds, 80 random bits)."""
     ms = int(time.time() * 1000) if now_ms is None else now_ms
-    return (ms & 0xFFFFFFFFFFFF).to_bytes(6, "big") + os.urandom(10)
+    return (ms & 0xFFFFFFFFFFFF).to_bytes(6, "big") + new_salt()[:10]
 
 
 def new_salt() -> bytes:
-    return os.urandom(SALT_BYTES)
+    """16 random bytes. Many are asked of the system at once; each is given to one caller, whatever its thread."""
+    try:
+        return _random.pop()
+    except IndexError:
+        block = os.urandom(SALT_BYTES * RANDOM_AT_ONCE)
+        _random.extend(block[at : at + SALT_BYTES] for at in range(SALT_BYTES, len(block), SALT_BYTES))
+        return block[:SALT_BYTES]
 
 
 def stream_id(kind: str, name: str) -> bytes:

@@ -125,6 +125,7 @@ class Writer(threading.Thread):
         self._connected: set[str] = set()
         self._stopping = False
         self._stalled: str | None = None
+        self._clock_is_off = False
         self._writable = True  # the last tick that had something to write could be written
         self._free_bytes = store.free_bytes()
         self._space_check_due = 0.0
@@ -183,6 +184,7 @@ class Writer(threading.Thread):
 
     def _compute(self, items: list[Item], now: float, now_ms: int) -> None:
         self._check_space(now)
+        self._clock_is_off = self._raft.clock_is_off
         self._untaken = items[::-1]
         while self._untaken:
             self._take(self._untaken.pop(), now, now_ms)
@@ -243,7 +245,7 @@ class Writer(threading.Thread):
     def _why_not(self, proposal: Proposal, now_ms: int) -> str | None:
         if not self._raft.is_leader:
             return "not_leader"
-        if abs(proposal.clock_ms - now_ms) > PROPOSER_CLOCK_MS or self._raft.clock_is_off:
+        if self._clock_is_off or abs(proposal.clock_ms - now_ms) > PROPOSER_CLOCK_MS:
             return "clock"
         if self._journal.last_index - self._raft.commit_index > MAX_UNCOMMITTED or self._stalled:
             return "busy"
@@ -266,17 +268,17 @@ class Writer(threading.Thread):
 
     def _fold_committed(self) -> None:
         """Folds what is committed, for as long as the budget lasts; the next tick goes on."""
+        if not self._behind():
+            return
         deadline = time.monotonic() + FOLD_BUDGET_S
-        count = 0
-        while self._behind():
+        for index in range(self._fold.applied + 1, self._raft.commit_index + 1):
             try:
-                self._note(self._fold.apply(self._journal.entry(self._fold.applied + 1)))
+                self._note(self._fold.apply(self._journal.entry(index)))
             except FoldStalled as error:
                 self._stalled = str(error)
-                _log.error("the fold is stalled", position=self._fold.applied + 1, error=str(error), exc_info=True)
+                _log.error("the fold is stalled", position=index, error=str(error), exc_info=True)
                 return
-            count += 1
-            if count % 32 == 0 and time.monotonic() > deadline:
+            if index % 32 == 0 and time.monotonic() > deadline:
                 return
 
     def _note(self, folded: Folded) -> None:

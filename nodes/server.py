@@ -37,7 +37,7 @@ from nodes.files import Locked, lock, write_atomically
 from nodes.http import admin, public
 from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
-from nodes.process import LOCK_NAME, tune_memory
+from nodes.process import LOCK_NAME, raise_file_limit, tune_memory
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
 from nodes.state import NodeState
@@ -71,6 +71,7 @@ def serve(config: NodeConfig) -> None:
     logs.configure(config.log)
     sys.setswitchinterval(config.node.switch_interval_ms / 1000)
     tune_memory()
+    raise_file_limit()
     with _only_one(config), _pid_file(config):
         uvloop.run(_serve(config))
 

@@ -1,6 +1,7 @@
 """A process is known by its command line, never by its number alone."""
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.process import arguments, read_pid, runs_node
+from nodes.process import arguments, raise_file_limit, read_pid, runs_node
 
 Sleep = Callable[..., int]
 
@@ -59,3 +60,13 @@ def test_a_pid_file_holds_a_number_or_nothing(tmp_path: Path, text: str, pid: in
     (tmp_path / "pid").write_text(text)
     assert read_pid(tmp_path / "pid") == pid
     assert read_pid(tmp_path / "none") is None
+
+
+def test_a_node_may_hold_as_many_connections_as_the_system_allows() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, before[1]), before[1]))
+        raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
