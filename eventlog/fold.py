@@ -95,6 +95,7 @@ class Fold:
             folded = Folded(Stamp(index, command.at_ms, term, b"", _NOBODY, ""), None, Outcome.NOTHING)
         else:
             folded, parts = self._apply_record(entry)
+        command.forget_parsed()
         before_ms = self.at_ms
         self.chain = chain_hash(self.chain, index, term, command.kind, command.at_ms, folded.outcome, parts)
         self._chain_rows.append((POSITION.pack(index), self.chain + OUTCOME_BYTES[folded.outcome]))

@@ -43,6 +43,10 @@ class Command:
         """What `parsed` would find out, from the one that packed the record and has checked it."""
         self._parsed = record, header
 
+    def forget_parsed(self) -> None:
+        """It has been folded: the bytes are what followers are sent, the rest would only be kept."""
+        self._parsed = None
+
     def new_bodies(self) -> Iterator[tuple[int, Body, bytes | None]]:
         """Ordinal, body and bytes of each body that the record names; nothing for a record that can not be read."""
         if self.kind != KIND_RECORD:

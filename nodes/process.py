@@ -15,7 +15,7 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-GC_THRESHOLDS = (20_000, 20, 50)
+GC_THRESHOLDS = (100_000, 20, 50)
 LOCK_NAME = "node.lock"  # in node.data_dir, held by the process that runs the node
 KEPT_BYTES = 64 * 1024 * 1024
 
