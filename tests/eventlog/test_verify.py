@@ -1,0 +1,102 @@
+"""Proof of the log in ranges, against anchored heads, and of bodies that are gone."""
+
+from pathlib import Path
+
+import pytest
+
+import eventlog.verify
+from eventlog.fold import Fold
+from eventlog.journal import KIND_RECORD, Command, LmdbJournal
+from eventlog.record import encode
+from eventlog.store import BODIES, BODY_SLOT, LOG, POSITION, SLICES, Store
+from eventlog.verify import VerifyReport, verify, verify_store
+from tests.eventlog import ledger
+
+RECORDS = 30
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A database of RECORDS records, each with a body of its own."""
+    store = Store(tmp_path / "data", ledger_map_bytes(), durable=False)
+    journal = LmdbJournal(store)
+    fold = Fold(store, journal, ledger.evolve)
+    for number in range(1, RECORDS + 1):
+        data = b"body %d" % number
+        record = ledger.record(bodies=(ledger.body(data),), expires_ms=2**50)
+        journal.add(Command(KIND_RECORD, 1000 + number, encode(record), [data]), number, 1)
+        fold.apply(journal.entry(number))
+    fold.flush()
+    store.commit()
+    store.close()
+    return tmp_path / "data"
+
+
+def ledger_map_bytes() -> int:
+    return 64 * 1024 * 1024
+
+
+def in_ranges(folder: Path, monkeypatch: pytest.MonkeyPatch) -> VerifyReport:
+    monkeypatch.setattr(eventlog.verify, "RANGE", 7)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    seen: list[int] = []
+    report = verify(folder, lambda done, _: seen.append(done), at=(1, 8, RECORDS))
+    assert seen == [7, 14, 21, 28, 30]
+    return report
+
+
+def change(folder: Path, table: bytes, key: bytes, value: bytes | None) -> None:
+    store = Store(folder, ledger_map_bytes(), durable=False)
+    if value is None:
+        store.txn.delete(key, db=store.db[table])
+    else:
+        store.txn.put(key, value, db=store.db[table])
+    store.commit()
+    store.close()
+
+
+def whole(folder: Path) -> VerifyReport:
+    store = Store(folder, ledger_map_bytes(), durable=False)
+    try:
+        return verify_store(store, at=(1, 8, RECORDS))
+    finally:
+        store.close()
+
+
+def test_a_log_verified_in_ranges_by_several_processes_gives_what_one_walk_gives(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = whole(folder)
+    assert expected.ok
+    assert set(expected.chains) == {1, 8, RECORDS}
+    assert expected.chains[RECORDS] == expected.head
+    assert in_ranges(folder, monkeypatch) == expected
+
+
+@pytest.mark.parametrize("position", [7, 8, 22])
+def test_a_record_altered_at_either_side_of_a_ranges_edge_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, position: int
+) -> None:
+    key = POSITION.pack(position)
+    store = Store(folder, ledger_map_bytes(), durable=False)
+    value = bytearray(store.txn.get(key, db=store.db[LOG]) or b"")
+    store.close()
+    value[-1] ^= 1
+    change(folder, LOG, key, bytes(value))
+    report = in_ranges(folder, monkeypatch)
+    assert (report.ok, report.first_bad) == (False, position)
+
+
+def test_the_chain_given_for_an_anchor_is_the_recomputed_one_not_the_one_that_is_stored(folder: Path) -> None:
+    expected = whole(folder).chains[8]
+    change(folder, b"chain", POSITION.pack(8), bytes(33))
+    assert whole(folder).chains[8] == expected
+
+
+def test_a_body_whose_bytes_are_gone_without_a_word_in_the_log_is_found(folder: Path) -> None:
+    change(folder, SLICES, BODY_SLOT.pack(5, 0), None)
+    assert whole(folder).first_bad == 5
+    change(folder, BODIES, ledger.TENANT + ledger.body(b"body 5").digest, None)
+    report = whole(folder)
+    assert (report.ok, report.first_bad) == (False, 5)
+    assert "is not there" in report.problems[0]
