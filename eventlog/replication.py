@@ -1,0 +1,201 @@
+"""Replication of the consensus engine: a leader's entries to its peers, a follower's log, the commit index, reads.
+
+Section 5.3 of the Raft paper, and section 8 for linearizable reads. Nothing that has been acknowledged is sent twice or
+truncated; what differs from PySyncObj, and why, is told in docs/ADR/0001-consensus.md.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pysyncobj.node import Node
+
+from eventlog.elections import Elections
+from eventlog.engine import FOLLOWER, ConsensusViolation
+from eventlog.journal import Command, Entry
+from eventlog.peers import Message, Progress
+
+MAX_MESSAGE_BYTES = 1024 * 1024  # entries in one append-entries message: what a slow reader must take in one piece
+MAX_IN_FLIGHT_BYTES = 16 * 1024 * 1024  # sent to one peer and not yet acknowledged
+
+
+class Replication(Elections):
+    """An engine that also keeps logs alike."""
+
+    # -- replication, the leader's side (section 5.3) ----------------------------------------------------------------
+
+    def _advance_commit(self) -> None:
+        """The highest index that a majority holds, if its entry is of this term (section 5.4.2)."""
+        match = self._SyncObj__raftMatchIndex
+        held = sorted([*(match[node] for node in self._peers), self._journal.last_index], reverse=True)
+        index = held[self._quorum - 1]
+        if index > self.commit_index and self._journal.term_at(index) == self.term:
+            self._set_commit(index)
+
+    def _send_to(self, node: Node, beat: bool) -> None:
+        progress, log = self._progress[node], self._journal
+        sent = False
+        if progress.probing:
+            if not progress.waiting or beat:
+                progress.waiting = sent = True
+                self._send_entries(node, log.entries(self._SyncObj__raftNextIndex[node], MAX_MESSAGE_BYTES))
+        else:
+            while self._SyncObj__raftNextIndex[node] <= log.last_index:
+                if progress.in_flight_bytes >= MAX_IN_FLIGHT_BYTES:
+                    break
+                entries = log.entries(self._SyncObj__raftNextIndex[node], MAX_MESSAGE_BYTES)
+                self._send_entries(node, entries)
+                self._in_flight(node, entries)
+                sent = True
+        if not sent and (beat or progress.commit_sent < self.commit_index):
+            self._send_entries(node, [])
+
+    def _in_flight(self, node: Node, entries: list[Entry]) -> None:
+        progress, last = self._progress[node], entries[-1][1]
+        size = sum(entry[0].size_bytes for entry in entries)
+        progress.in_flight.append((last, size))
+        progress.in_flight_bytes += size
+        self._SyncObj__raftNextIndex[node] = last + 1
+
+    def _send_entries(self, node: Node, entries: list[Entry]) -> None:
+        previous = self._SyncObj__raftNextIndex[node] - 1
+        progress = self._progress[node]
+        progress.commit_sent = self.commit_index
+        self._outbox.send(
+            node,
+            {
+                "type": "append_entries",
+                "term": self.term,
+                "prevLogIdx": previous,
+                "prevLogTerm": self._journal.term_at(previous),
+                "entries": [(term, c.kind, c.at_ms, c.data, c.bodies) for c, _, term in entries],
+                "commit_index": self.commit_index,
+                "round": self._round,
+            },
+        )
+
+    def _on_next_node_idx(self, node: Node, message: Message) -> None:
+        if message["term"] > self.term:
+            self._step_down(message["term"])
+        if not self.is_leader or message["term"] != self.term:
+            return  # a reply to an earlier term says nothing about this one
+        progress = self._progress[node]
+        self._SyncObj__lastResponseTime[node] = self._now
+        progress.round = max(progress.round, message["round"])
+        progress.clock_off_ms = message["clock_ms"] - self._now_ms if self._now_ms else None
+        progress.has_room = not message["low_on_space"]
+        if message["success"]:
+            self._accepted(node, progress, message["match"])
+        else:
+            self._refused(node, progress, message["rejected"], message["hint"], message["hint_term"])
+        self._finish_reads()
+
+    def _accepted(self, node: Node, progress: Progress, match: int) -> None:
+        """Raises match and next index, never lowers them: entries on their way are not sent again."""
+        indices, following = self._SyncObj__raftMatchIndex, self._SyncObj__raftNextIndex
+        if match > self._journal.last_index:
+            raise ConsensusViolation(f"{node.id} acknowledged {match}, beyond the end of this leader's log")
+        indices[node] = max(indices[node], match)
+        following[node] = max(following[node], indices[node] + 1)
+        progress.acknowledged(match)
+        progress.probing, progress.waiting = False, False
+
+    def _refused(self, node: Node, progress: Progress, rejected: int, hint: int, hint_term: int) -> None:
+        match, log = self._SyncObj__raftMatchIndex[node], self._journal
+        if rejected <= match or rejected >= self._SyncObj__raftNextIndex[node]:
+            return  # late: the peer has said since that it holds more, or it was asked again lower
+        progress.probe()
+        index = min(hint, rejected - 1)
+        while index > match and (log.term_at(index) or 0) > hint_term:
+            index -= 1  # nothing of a term that the peer does not have at all can match
+        self._SyncObj__raftNextIndex[node] = index + 1
+
+    def _back_to_match(self, node: Node) -> None:
+        if self.is_leader and node in self._progress:
+            self._progress[node].probe()
+            known = self._SyncObj__raftMatchIndex[node] or self._journal.last_index
+            self._SyncObj__raftNextIndex[node] = known + 1
+
+    # -- replication, the follower's side --------------------------------------------------------------------------
+
+    def _on_append_entries(self, node: Node, message: Message) -> None:
+        if message["term"] < self.term:
+            self._answer(node, message, success=False)  # carries the higher term: the sender steps down
+            return
+        if self.is_leader and message["term"] == self.term:
+            raise ConsensusViolation(f"{node.id} leads in term {self.term}, and so does this node")
+        if message["term"] > self.term or self._SyncObj__raftState != FOLLOWER:
+            self._step_down(message["term"])
+        self._SyncObj__raftLeader = node
+        self._pre_votes = None
+        self._heard_leader = self._now
+        self._put_off_election()
+        previous, log = message["prevLogIdx"], self._journal
+        if log.term_at(previous) != message["prevLogTerm"]:
+            self._answer(node, message, success=False, hint=self._conflict_hint(previous, message["prevLogTerm"]))
+            return
+        self._append(previous, message["entries"])
+        verified = previous + len(message["entries"])
+        commit = min(message["commit_index"], verified)
+        if commit > self.commit_index:
+            self._set_commit(commit)
+        self._answer(node, message, success=True, match=verified)
+
+    def _append(self, previous: int, entries: Sequence[Any]) -> None:
+        """Skips what matches and truncates only at a conflict: late or repeated messages change nothing (5.3)."""
+        log = self._journal
+        for index, (term, kind, at_ms, data, bodies) in enumerate(entries, previous + 1):
+            if index <= log.last_index:
+                if log.term_at(index) == term:
+                    continue
+                if index <= self.commit_index:
+                    raise ConsensusViolation(f"asked to truncate entry {index}; {self.commit_index} are committed")
+                log.deleteEntriesFrom(index - 1)
+            log.add(Command(kind, at_ms, data, bodies), index, term)
+
+    def _conflict_hint(self, previous: int, term: int) -> int:
+        """The last index that could match: where the log ends, or before the conflicting term (5.3, end)."""
+        log = self._journal
+        if previous > log.last_index:
+            return int(log.last_index)
+        index = previous
+        while index > self.commit_index and (log.term_at(index) or 0) > term:
+            index -= 1
+        return int(min(index, previous - 1))
+
+    def _answer(self, node: Node, message: Message, *, success: bool, match: int = 0, hint: int = 0) -> None:
+        self._outbox.send(
+            node,
+            {
+                "type": "next_node_idx",
+                "term": self.term,
+                "success": success,
+                "match": match,
+                "rejected": message["prevLogIdx"],
+                "hint": hint,
+                "hint_term": self._journal.term_at(hint) or 0,
+                "round": message["round"] if message["term"] == self.term else 0,
+                "clock_ms": self._now_ms,
+                "low_on_space": self.low_on_space,
+            },
+        )
+
+    # -- linearizable reads (section 8; thesis 6.4) ----------------------------------------------------------------
+
+    def _begin_round(self) -> bool:
+        if not self._reads_waiting or not self.can_serve_reads:
+            return False
+        self._round += 1
+        for read in self._reads_waiting:
+            self._reads_sent.append((self._round, self.commit_index, read))
+        self._reads_waiting.clear()
+        return True
+
+    def _finish_reads(self) -> None:
+        """A round is confirmed when a majority has answered it: no other leader can have committed anything before."""
+        if not self._reads_sent:
+            return
+        rounds = sorted([*(self._progress[node].round for node in self._peers), self._round], reverse=True)
+        confirmed = rounds[self._quorum - 1]
+        while self._reads_sent and self._reads_sent[0][0] <= confirmed:
+            _, index, read = self._reads_sent.popleft()
+            self.reads_done.append((read, index))
