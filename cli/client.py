@@ -64,9 +64,9 @@ class AdminClient:
         """Changes something through any node. Raises CommandError (exit code 3: unknown) if it is not certain."""
         return json.loads(self._read(method, self._first_response(method, path, body, None)) or b"null")
 
-    def stream(self, path: str, node: str | None = None) -> Iterator[Any]:
+    def stream(self, path: str, node: str | None = None, body: Any = None) -> Iterator[Any]:
         """Starts a long task; yields its JSON lines as they come."""
-        response = self._first_response("POST", path, None, node)
+        response = self._first_response("POST", path, body, node)
         try:
             while line := response.readline():
                 yield json.loads(line)

@@ -1,16 +1,29 @@
-"""`mailraft log`: look into the event log, prove it, fold it again."""
+"""`mailraft log`: look into the event log: the audit trail, as lines, as a record in full, as JSON lines in a file.
+
+What proves the log is in cli/log_proof.py.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import click
 
-from cli.options import cluster_option, json_option, node_option, open_client
-from cli.output import CommandError, console, print_json, print_json_line, printable, say
+from cli.log_proof import PROOFS
+from cli.moments import moment_argument
+from cli.options import cluster_option, json_option, node_option, open_client, open_data, source_options
+from cli.output import CommandError, print_json, print_json_line, printable, say
+
+if TYPE_CHECKING:
+    from cli.client import AdminClient
+
+_C = TypeVar("_C", bound=Callable[..., Any])
 
 
 @click.group()
@@ -18,42 +31,98 @@ def log() -> None:
     """Look into the event log, prove it, fold it again."""
 
 
+for _command in PROOFS:
+    log.add_command(_command)
+
+
+def _filters(command: _C) -> _C:
+    """The options that choose records; `_wanted` makes a selection of them."""
+    options = [
+        click.option("--type", "types", multiple=True, metavar="TYPE", help='With an event of it; "Message*" works.'),
+        click.option("--stream", "streams", multiple=True, metavar="ID", help="With an event on this stream."),
+        click.option("--account", metavar="ADDRESS", help="Done by or to an account that holds, or held, ADDRESS."),
+        click.option("--by", metavar="TEXT", help='Whose author contains TEXT: "admin", "imap", "192.0.2.7".'),
+        click.option("--outcome", metavar="OUTCOME", help='With this outcome: "committed", "guard", "expired", ...'),
+        click.option("--since", metavar="MOMENT", help="From then: 2026-11-01T10:00:00Z, #12345, or -2h."),
+        click.option("--until", metavar="MOMENT", help="Up to then, including it."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @log.command()
 @click.option("-n", "--last", type=click.IntRange(0, 1000), default=20, show_default=True, help="How many records.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is added, until Ctrl-C.")
+@_filters
 @node_option
 @cluster_option
 @json_option
-def tail(last: int, follow: bool, node: str | None, cluster_dir: Path, as_json: bool) -> None:
+def tail(last: int, follow: bool, node: str | None, cluster_dir: Path, as_json: bool, **filters: Any) -> None:
     """Print the last records, one line each (with --json: one JSON document a line)."""
     client = open_client(cluster_dir)
-    answer = client.get(f"/v1/log?last={last}", node)
-    _print_records(answer["records"], as_json)
+    wanted = _wanted(filters)
+    if not wanted:
+        answer = client.get(f"/v1/log?last={last}", node)
+        position = answer["position"]
+        _print_records(answer["records"], as_json)
+    else:
+        position = _print_selected(client, {**wanted, "newest": last}, node, as_json)
+    query = quote(json.dumps(wanted))
     try:
         while follow:
-            answer = client.get(f"/v1/log?after={answer['position']}&wait_s=15", node)
+            answer = client.get(f"/v1/log?after={position}&wait_s=15&wanted={query}", node)
+            position = answer["position"]
             _print_records(answer["records"], as_json)
     except KeyboardInterrupt:
         pass  # how one ends it
 
 
 @log.command()
-@click.argument("position", type=click.IntRange(0, 10**18))
+@_filters
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file; it must be new.")
+@source_options
 @node_option
-@cluster_option
+def export(out: Path | None, data: Path | None, cluster_dir: Path | None, node: str | None, **filters: Any) -> None:
+    """Write records as JSON lines: who did what, when, from where, and why, in the log's order."""
+    wanted = _wanted(filters)
+    with _output(out) as file:
+        if data is not None:
+            count = _export_folder(data, wanted, file)
+        else:
+            assert cluster_dir is not None
+            count = 0
+            for record in _records_of(open_client(cluster_dir).stream("/v1/log/records", node, wanted)):
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                count += 1
+    say(f"{count} records" + (f" in {out}" if out is not None else ""))
+
+
+@log.command()
+@click.argument("position", type=click.IntRange(0, 10**18))
+@source_options
+@node_option
 @json_option
-def show(position: int, node: str | None, cluster_dir: Path, as_json: bool) -> None:
+def show(position: int, data: Path | None, cluster_dir: Path | None, node: str | None, as_json: bool) -> None:
     """Print the record at POSITION in full."""
-    record = open_client(cluster_dir).get(f"/v1/log/{position}", node)
+    record = _record_in_folder(data, position) if data is not None else None
+    if record is None:
+        assert cluster_dir is not None
+        record = open_client(cluster_dir).get(f"/v1/log/{position}", node)
     if as_json:
         print_json(record)
-        return
+    else:
+        _print_whole(record)
+
+
+def _print_whole(record: dict[str, Any]) -> None:
     for key, value in record.items():
         if key not in ("events", "bodies", "by"):
             click.echo(f"{key:<10} {'-' if value is None else value}")
     if record["kind"] != "record":
         return
-    click.echo(f"{'by':<10} {record['by']['kind']} {record['by']['id']} {record['by']['origin']}")
+    by = record["by"]
+    click.echo(f"{'by':<10} {by['kind']} {by['id']} {by['origin']}" + (f" {by['address']}" if by["address"] else ""))
     for event in record["events"]:
         whose = f" of {printable(event['address'])}" if event["address"] else ""
         click.echo(f"\n{event['type']} (version {event['version']}) on {event['stream']}{whose}")
@@ -64,54 +133,77 @@ def show(position: int, node: str | None, cluster_dir: Path, as_json: bool) -> N
         click.echo(f"\nbody {body['digest']}, {body['size']} bytes{parts}")
 
 
-@log.command()
-@node_option
-@cluster_option
-@json_option
-def verify(node: str | None, cluster_dir: Path, as_json: bool) -> None:
-    """Walk the log of a node from its start and prove that nothing in it was altered."""
-    report = _run(cluster_dir, "verify", node)
-    if as_json:
-        print_json({key: report[key] for key in ("ok", "records", "head", "first_bad")})
-    if not report["ok"]:
-        text = "\n  ".join([f"the log is damaged at position {report['first_bad']}:", *report["problems"]])
-        raise CommandError(text, "stop this node; the others keep the cell alive. Give it a new folder to copy into")
-    say(f"{report['records']} records, each as it was written; head {report['head']}")
+def _wanted(filters: dict[str, Any]) -> dict[str, Any]:
+    """A selection's JSON form. Raises CommandError for a moment that is none."""
+    wanted = {name: filters[name] for name in ("account", "by", "outcome") if filters[name] is not None}
+    wanted |= {name: list(filters[name]) for name in ("types", "streams") if filters[name]}
+    for option, position_field, time_field in (("since", "first", "since_ms"), ("until", "last", "until_ms")):
+        if filters[option] is not None:
+            moment = moment_argument(filters[option], f"--{option}")
+            wanted |= {position_field: moment.position} if moment.at_ms is None else {time_field: moment.at_ms}
+    return wanted
 
 
-@log.command()
-@node_option
-@cluster_option
-@json_option
-def rebuild(node: str | None, cluster_dir: Path, as_json: bool) -> None:
-    """Fold a node's log from zero into fresh tables and compare them with those that it serves."""
-    report = _run(cluster_dir, "rebuild", node)
-    if as_json:
-        print_json(report)
-    if not report["equal"]:
-        tables = ", ".join(report["differing"])
-        raise CommandError(f"the tables are not what the log says: {tables}", "compare with another node: --node NAME")
-    rate = report["events"] / report["seconds"] if report["seconds"] else 0
-    say(f"{report['positions']} positions, {report['events']} events in {report['seconds']} s ({rate:.0f}/s): equal")
+def _print_selected(client: AdminClient, wanted: dict[str, Any], node: str | None, as_json: bool) -> int:
+    """Prints what the selection finds and gives the position that the node had reached."""
+    result: dict[str, Any] = {}
+    lines = client.stream("/v1/log/records", node, wanted)
+    _print_records(_records_of(lines, result), as_json)
+    return int(result["position"])
 
 
-def _run(cluster_dir: Path, job: str, node: str | None) -> dict[str, Any]:
-    from rich.progress import Progress
-
-    lines = open_client(cluster_dir).stream(f"/v1/log/{job}", node)
-    terminal = console()
-    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-        task = bar.add_task(job, total=None)
-        last: dict[str, Any] = {}
-        for last in lines:  # to their end: a connection that is closed before it looks like a failure to the node
-            if "progress" in last:
-                bar.update(task, completed=last["progress"][0], total=last["progress"][1])
+def _records_of(lines: Iterable[dict[str, Any]], result: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """The records of a job's answer; what it says at its end goes into `result`. Raises CommandError."""
+    last: dict[str, Any] = {}
+    for last in lines:
+        if "record" in last:
+            yield last["record"]
     if "error" in last:
-        raise CommandError(last["error"], "read the node's log")
+        raise CommandError(last["error"], "the node's log tells more")
     if "result" not in last:
         raise CommandError("the node stopped before it was done", "the command again")
-    result: dict[str, Any] = last["result"]
-    return result
+    if result is not None:
+        result |= last["result"]
+
+
+def _export_folder(data: Path, wanted: dict[str, Any], file: IO[str]) -> int:
+    from nodes.log_selection import selected, selection
+    from nodes.record_json import record_json
+
+    count = 0
+    with open_data(data) as store:
+        with store.snapshot() as snapshot:
+            try:
+                chosen = selection(snapshot, wanted)
+            except ValueError as error:
+                raise CommandError(str(error)) from None
+        for snapshot, stored in selected(store, chosen):
+            file.write(json.dumps(record_json(snapshot, stored.position), ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _record_in_folder(data: Path, position: int) -> dict[str, Any]:
+    from nodes.record_json import record_json
+
+    with open_data(data) as store, store.snapshot() as snapshot:
+        if not 1 <= position <= snapshot.position:
+            raise CommandError(f"the log has no position {position}", f"it goes from 1 to {snapshot.position}")
+        return record_json(snapshot, position)
+
+
+@contextlib.contextmanager
+def _output(out: Path | None) -> Iterator[IO[str]]:
+    if out is None:
+        yield sys.stdout
+        return
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            yield file
+    except FileExistsError:
+        raise CommandError(f"{out} exists", "another file") from None
+    except OSError as error:
+        raise CommandError(f"{out}: can not be written: {error.strerror}") from None
 
 
 def _print_records(records: Iterable[dict[str, Any]], as_json: bool) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime
 import re
+import time
 from typing import NamedTuple
+
+from cli.output import CommandError
 
 _AGO = re.compile(r"-(\d+(?:\.\d+)?)([smhdw])")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
@@ -36,6 +39,14 @@ def parse_moment(text: str, now_ms: int) -> Moment:
     if at_ms > now_ms:
         raise ValueError("that is in the future")
     return Moment(None, _not_below_zero(at_ms))
+
+
+def moment_argument(text: str, option: str) -> Moment:
+    """The same, of what was typed behind an option. Raises CommandError."""
+    try:
+        return parse_moment(text, int(time.time() * 1000))
+    except ValueError as error:
+        raise CommandError(f"{option} {text}: {error}", "2026-11-01T10:00:00Z, #12345 or -2h") from None
 
 
 def _not_below_zero(at_ms: int) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +15,7 @@ from cli.output import CommandError
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
+    from eventlog.store import Store
 
 cluster_option = click.option(
     "--cluster",
@@ -42,6 +46,70 @@ cluster_argument = click.argument(
 )
 DIR_NOTE = "DIR may be left out where the environment variable MAILRAFT_CLUSTER names it."
 node_option = click.option("--node", metavar="NAME", help="Ask this node only; otherwise the first that answers.")
+
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="FOLDER",
+    help="Read this node's folder instead (DIR/n1), whether it runs or not.",
+)
+_cluster_or_data = click.option(
+    "--cluster",
+    "cluster_dir",
+    type=click.Path(path_type=Path),
+    envvar="MAILRAFT_CLUSTER",
+    show_envvar=True,
+    metavar="DIR",
+    help="Folder of the cluster.",
+)
+
+
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--cluster` or `--data`, one of which must be given; a folder that is named goes first."""
+
+    @functools.wraps(command)
+    def checked(*arguments: Any, data: Path | None, cluster_dir: Path | None, **options: Any) -> Any:
+        if data is None and cluster_dir is None:
+            raise click.UsageError(
+                "Whose log? Name a cluster (--cluster DIR, or MAILRAFT_CLUSTER) or a node's folder (--data DIR/n1)."
+            )
+        return command(*arguments, data=data, cluster_dir=cluster_dir, **options)
+
+    return data_option(_cluster_or_data(checked))
+
+
+def data_folder(data: Path | None, cluster_dir: Path | None, node: str | None) -> Path:
+    """The folder with a node's database: the one given or its `data`, else that of a cluster's node.
+
+    Raises CommandError where there is no database.
+    """
+    from cli.layout import load
+
+    if data is None:
+        assert cluster_dir is not None
+        found = load(cluster_dir)
+        data = (found.node(node) if node is not None else found.nodes[0]).folder
+    for folder in (data, data / "data"):
+        if (folder / "data.mdb").is_file():
+            return folder
+    raise CommandError(f"{data}: there is no database (data.mdb)", "a node's folder, as DIR/n1")
+
+
+@contextlib.contextmanager
+def open_data(data: Path) -> Iterator[Store]:
+    """The database in a node's folder, for reading. Raises CommandError."""
+    import lmdb
+
+    from eventlog.errors import DamagedDatabase
+    from eventlog.store import open_for_reading
+
+    folder = data_folder(data, None, None)
+    try:
+        with open_for_reading(folder) as store:
+            yield store
+    except (lmdb.Error, DamagedDatabase) as error:
+        raise CommandError(f"{folder}: can not be read: {error}", "mailraft node inspect") from None
 
 
 def size_bytes(text: str) -> int:

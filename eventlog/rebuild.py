@@ -8,6 +8,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,14 +24,28 @@ MAP_SIZE_BYTES = 1 << 40
 Progress = Callable[[int, int], None]
 
 
+class Difference(NamedTuple):
+    """The first row of a table in which two folds differ; a value that is not there is None."""
+
+    table: str
+    key: bytes
+    live: bytes | None
+    fresh: bytes | None
+
+
 class RebuildReport(NamedTuple):
-    """`differing` names the tables whose digests are not those of the live node."""
+    """`differing` names the tables whose digests are not those of the live node; `first` shows where each begins to.
+
+    `digests` holds the SHA-256 of each fresh table.
+    """
 
     positions: int
     events: int
     seconds: float
     equal: bool
     differing: list[str]
+    first: list[Difference]
+    digests: dict[str, bytes]
 
 
 class _KeepBodies:
@@ -66,10 +81,28 @@ def rebuild_store(live: Store, evolve: Evolve, progress: Progress | None = None)
             seconds = time.monotonic() - started
             with fresh.snapshot() as snapshot:
                 found = table_digests(snapshot)
+            differing = [name for name in FOLDED if expected[name] != found[name]]
+            first = [_first_difference(live, fresh, name) for name in differing]
         finally:
             fresh.close()
-    differing = [name.decode() for name in FOLDED if expected[name] != found[name]]
-    return RebuildReport(last, events, seconds, not differing, differing)
+    names = [name.decode() for name in differing]
+    digests = {name.decode(): digest for name, digest in found.items()}
+    return RebuildReport(last, events, seconds, not names, names, [one for one in first if one is not None], digests)
+
+
+def _first_difference(live: Store, fresh: Store, name: bytes) -> Difference | None:
+    """None where a live table has meanwhile gone on and nothing else differs up to its end."""
+    with live.snapshot() as ours, fresh.snapshot() as theirs:
+        for mine, other in zip_longest(ours.raw(name), theirs.raw(name)):
+            if mine != other:
+                key = min(row[0] for row in (mine, other) if row is not None)
+                return Difference(
+                    name.decode(),
+                    key,
+                    mine[1] if mine is not None and mine[0] == key else None,
+                    other[1] if other is not None and other[0] == key else None,
+                )
+    return None
 
 
 def table_digests(snapshot: Snapshot) -> dict[bytes, bytes]:

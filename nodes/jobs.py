@@ -1,7 +1,7 @@
 """Long tasks over a node's database, in a process of their own: proof of the chain, a fold from zero, a look back.
 
-`python -m nodes.jobs verify|rebuild|mailbox PATH ...` reads the database of a running node (LMDB allows it) and
-prints JSON. It changes nothing of the node's.
+`python -m nodes.jobs verify|rebuild|records|mailbox PATH ...` reads the database of a running node (LMDB allows it)
+and prints JSON. It changes nothing of the node's.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from nodes.process import end_with_parent, tune_memory
 
 Progress = Callable[[int, int], None]
 OUTPUT_BYTES = 256 * 1024
+MOST_SHOWN_BYTES = 256
+MOST_LINE_BYTES = 64 * 1024 * 1024  # a record in hexadecimal, and what stands around it
 
 
 class JobFailed(Exception):
@@ -36,6 +38,7 @@ async def started(job: str, path: Path, *arguments: str) -> AsyncIterator[Proces
         *(sys.executable, "-P", "-m", "nodes.jobs", job, str(path), str(os.getpid()), *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
+        limit=MOST_LINE_BYTES,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)},
     )
     try:
@@ -47,13 +50,13 @@ async def started(job: str, path: Path, *arguments: str) -> AsyncIterator[Proces
             await process.wait()
 
 
-async def run(job: str, path: Path) -> AsyncGenerator[bytes, None]:
+async def run(job: str, path: Path, *arguments: str) -> AsyncGenerator[bytes, None]:
     """The lines that the job prints, as they come; the last one is a result or an error."""
-    async with started(job, path) as process:
+    async with started(job, path, *arguments) as process:
         assert process.stdout is not None
         ended_well = False
         async for line in process.stdout:
-            ended_well = not line.startswith(b'{"progress"')
+            ended_well = line.startswith((b'{"result"', b'{"error"'))
             yield line
         status = await process.wait()
         if not ended_well:
@@ -69,18 +72,35 @@ async def output(process: Process) -> bytes:
     return data
 
 
-def verify(path: Path, progress: Progress) -> dict[str, Any]:
-    """Walks the log from the start and compares every chain hash."""
+def verify(path: Path, progress: Progress, positions: str = "") -> dict[str, Any]:
+    """Walks the log from the start and compares every chain hash; gives the chain at some positions, if asked."""
     from eventlog.verify import verify as walk
 
-    report = walk(path, progress)
+    report = walk(path, progress, [int(position) for position in positions.split(",") if position])
     return {
         "ok": report.ok,
         "records": report.records,
         "head": report.head.hex(),
         "first_bad": report.first_bad,
         "problems": list(report.problems),
+        "chains": {str(position): chain.hex() for position, chain in report.chains.items()},
     }
+
+
+def records(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
+    """Prints the records of a selection, a line each."""
+    from eventlog.store import open_for_reading
+    from nodes.log_selection import selected, selection
+    from nodes.record_json import record_json
+
+    printed = 0
+    with open_for_reading(path) as store:
+        with store.snapshot() as snapshot:
+            chosen, position = selection(snapshot, json.loads(wanted)), snapshot.position
+        for snapshot, stored in selected(store, chosen):
+            _print({"record": record_json(snapshot, stored.position)})
+            printed += 1
+    return {"records": printed, "position": position}
 
 
 def rebuild(path: Path, progress: Progress) -> dict[str, Any]:
@@ -95,7 +115,17 @@ def rebuild(path: Path, progress: Progress) -> dict[str, Any]:
         "events": report.events,
         "seconds": round(report.seconds, 3),
         "differing": list(report.differing),
+        "first": [
+            {"table": one.table, "key": one.key.hex(), "live": _row(one.live), "fresh": _row(one.fresh)}
+            for one in report.first
+        ],
+        "digests": {name: digest.hex() for name, digest in report.digests.items()},
     }
+
+
+def _row(value: bytes | None) -> str | None:
+    """A stored row for people: in hexadecimal, and not all of a large one."""
+    return None if value is None else value[:MOST_SHOWN_BYTES].hex()
 
 
 def mailbox(path: Path, account: str, unit: str, moment: str) -> None:
@@ -112,7 +142,7 @@ def mailbox(path: Path, account: str, unit: str, moment: str) -> None:
         sys.stdout.write(piece)
 
 
-JOBS: dict[str, Callable[[Path, Progress], dict[str, Any]]] = {"verify": verify, "rebuild": rebuild}
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {"verify": verify, "rebuild": rebuild, "records": records}
 
 
 def _line(value: Any) -> bytes:
@@ -133,7 +163,7 @@ def main(arguments: list[str]) -> None:
         mailbox(Path(path), *rest)
         return
     try:
-        result = JOBS[job](Path(path), lambda done, total: _print({"progress": [done, total]}))
+        result = JOBS[job](Path(path), lambda done, total: _print({"progress": [done, total]}), *rest)
     except Exception as error:
         _print({"error": f"{type(error).__name__}: {error}"})
     else:

@@ -47,7 +47,12 @@ def _record(snapshot: Snapshot, record: Record) -> dict[str, Any]:
     return {
         "kind": "record",
         "id": record.id.hex(),
-        "by": {"kind": record.by.kind, "id": record.by.id.hex(), "origin": record.by.origin},
+        "by": {
+            "kind": record.by.kind,
+            "id": record.by.id.hex(),
+            "origin": record.by.origin,
+            "address": _address_of(snapshot, record.by.id) if record.by.kind == "account" else None,
+        },
         "cause": record.cause,
         "guards": len(record.guards),
         "events": [_event(snapshot, event) for event in record.events],

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
+import json
+import re
 from typing import Any
 
 from aiohttp import web
 
 from eventlog.log import EventLog
+from eventlog.store import Snapshot
 from nodes import jobs
-from nodes.http.admin import answer, catch_up, number_query, services
-from nodes.http.errors import no_position
-from nodes.record_json import record_json
+from nodes.anchors import Anchor, sign
+from nodes.http.admin import answer, catch_up, json_body, number_query, services
+from nodes.http.errors import bad_request, no_position
+from nodes.log_selection import Selection, fits, selection
+from nodes.record_json import record_json, utc
 
 ROUTES = web.RouteTableDef()
 MOST_RECORDS = 1000
@@ -25,7 +31,10 @@ MOST_WAIT_S = 20
 
 @ROUTES.get("/v1/log")
 async def read(request: web.Request) -> web.Response:
-    """?last=N: the last N records. ?after=POSITION&wait_s=S: those after it, waiting for the first if there is none."""
+    """?last=N: the last N records. ?after=POSITION&wait_s=S: those after it, waiting for the first if there is none.
+
+    ?wanted=JSON leaves out those that a selection (nodes/log_selection.py) does not ask for.
+    """
     log = services(request).log
     last = number_query(request, "last", 20, MOST_RECORDS)
     wait_s = number_query(request, "wait_s", 0, MOST_WAIT_S)
@@ -38,8 +47,43 @@ async def read(request: web.Request) -> web.Response:
         await _wait_beyond(log, after, wait_s)
     with log.snapshot() as snapshot:
         end = min(snapshot.position, after + MOST_RECORDS)
-        found = [record_json(snapshot, position) for position in range(after + 1, end + 1)]
+        wanted = _selection(snapshot, _json_query(request, "wanted"))
+        found = [
+            record_json(snapshot, stored.position)
+            for stored in snapshot.records(after + 1, end)
+            if fits(wanted, stored)
+        ]
     return web.json_response({"records": found, "position": end})
+
+
+@ROUTES.post("/v1/log/records")
+async def records(request: web.Request) -> web.StreamResponse:
+    """Lines of JSON: {"record": ...} for each that the selection in the body asks for, then {"result": ...}."""
+    body = await json_body(request)
+    with services(request).log.snapshot() as snapshot:
+        _selection(snapshot, body)  # what is wrong with it is said before the answer begins
+    return await _stream_job(request, "records", json.dumps(body))
+
+
+@ROUTES.get("/v1/log/anchor")
+async def anchor(request: web.Request) -> web.Response:
+    """The chain at ?position=N (the newest where none is given), signed with the key of this node's certificate."""
+    node = services(request)
+    position = number_query(request, "position", None)
+    stale = await catch_up(request)
+    with node.log.snapshot() as snapshot:
+        stored = snapshot.record(snapshot.position if position is None else position)
+        if stored is None or stored.chain is None:
+            raise no_position(position or 0, snapshot.position)
+    head = Anchor(
+        node.config.node.cluster_id,
+        node.config.node.name,
+        stored.position,
+        utc(stored.at_ms),
+        stored.chain.hex(),
+        datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    return answer(sign(head, node.config.tls.certificate, node.config.tls.key), stale=stale)
 
 
 @ROUTES.get("/v1/log/{position:\\d{1,30}}")
@@ -55,17 +99,49 @@ async def show(request: web.Request) -> web.Response:
 
 @ROUTES.post("/v1/log/{job:verify|rebuild}")
 async def run_job(request: web.Request) -> web.StreamResponse:
-    """Lines of JSON: {"progress": [done, total]} any number of times, then {"result": ...} or {"error": ...}."""
+    """Lines of JSON: {"progress": [done, total]} any number of times, then {"result": ...} or {"error": ...}.
+
+    A verification with ?at=N,M gives the chain at those positions too.
+    """
+    job = request.match_info["job"]
+    return await _stream_job(request, job, *([_positions(request)] if job == "verify" else []))
+
+
+async def _stream_job(request: web.Request, job: str, *arguments: str) -> web.StreamResponse:
     path = services(request).config.node.data_dir
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     # a client that goes away is no fault; the job's process ends with the block
     with contextlib.suppress(ConnectionResetError):
         await response.prepare(request)
-        async with contextlib.aclosing(jobs.run(request.match_info["job"], path)) as lines:
+        async with contextlib.aclosing(jobs.run(job, path, *arguments)) as lines:
             async for line in lines:
                 await response.write(line)
         await response.write_eof()
     return response
+
+
+def _positions(request: web.Request) -> str:
+    text = request.query.get("at", "")
+    if not re.fullmatch(r"(\d{1,19}(,\d{1,19}){0,99})?", text, re.ASCII):
+        raise bad_request("at: positions, separated by commas")
+    return text
+
+
+def _json_query(request: web.Request, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(request.query.get(name, "{}"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise bad_request(f"{name}: must be a JSON object")
+    return value
+
+
+def _selection(snapshot: Snapshot, wanted: dict[str, Any]) -> Selection:
+    try:
+        return selection(snapshot, wanted)
+    except ValueError as error:
+        raise bad_request(str(error)) from None
 
 
 def _position(log: EventLog) -> int:

@@ -1,0 +1,251 @@
+"""`mailraft log verify|anchor|rebuild|rehearse`: prove that the log is what it was, and the tables what it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options import cluster_option, data_folder, json_option, node_option, open_client, source_options
+from cli.output import CommandError, console, print_json, print_table, say
+
+if TYPE_CHECKING:
+    pass
+
+Update = Callable[[int, int], None]
+
+
+@click.command()
+@source_options
+@node_option
+@click.option("--all", "all_nodes", is_flag=True, help="Verify every node, and compare their chains.")
+@click.option(
+    "--anchor",
+    "anchors",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A head that was kept elsewhere (log anchor): the log must still lead to it.",
+)
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The cell's CA, to check an anchor's signature; with --cluster it is found.",
+)
+@json_option
+def verify(
+    data: Path | None,
+    cluster_dir: Path | None,
+    node: str | None,
+    all_nodes: bool,
+    anchors: tuple[Path, ...],
+    ca: Path | None,
+    as_json: bool,
+) -> None:
+    """Walk the log of a node from its start and prove that nothing in it was altered.
+
+    With --data the folder of a node is read by this command itself: the node may be stopped.
+    """
+    kept = [_read_anchor(path, _authority(ca, cluster_dir)) for path in anchors]
+    positions = sorted({anchor["position"] for anchor in kept})
+    if all_nodes:
+        if cluster_dir is None:
+            raise CommandError("--all asks the nodes of a cluster", "--cluster DIR")
+        reports = _verify_all(cluster_dir, positions)
+    elif data is not None:
+        reports = {"": _verify_folder(data, positions)}
+    else:
+        assert cluster_dir is not None
+        reports = {"": _run(cluster_dir, _verify_path(positions), node, "verify")}
+    problems = [problem for name, report in reports.items() for problem in _problems(name, report, kept)]
+    problems += _differences(reports)
+    if as_json:
+        print_json(_verify_json(reports, problems))
+    if problems:
+        hint = "stop this node; the others keep the cell alive. mailraft cluster replace-node gives it a new start"
+        raise CommandError("\n  ".join(["the log does not prove itself:", *problems]), hint)
+    for name, report in reports.items():
+        of = f"{name}: " if name else ""
+        say(f"{of}{report['records']} records, each as it was written; head {report['head']}")
+    for anchor in kept:
+        say(f"the chain leads to the head that {anchor['node']} signed at position {anchor['position']}")
+
+
+@click.command()
+@click.option("--position", type=click.IntRange(1, 10**18), help="Of the head; the newest where none is given.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file; it must be new.")
+@node_option
+@cluster_option
+def anchor(position: int | None, out: Path | None, node: str | None, cluster_dir: Path) -> None:
+    """Print the head of the log, signed by a node: keep it where the cluster's keepers can not reach it."""
+    query = "" if position is None else f"?position={position}"
+    document = open_client(cluster_dir).get(f"/v1/log/anchor{query}", node)
+    if out is None:
+        print_json(document)
+        return
+    try:
+        with out.open("x") as file:
+            file.write(json.dumps(document, indent=2) + "\n")
+    except FileExistsError:
+        raise CommandError(f"{out} exists", "another file") from None
+    except OSError as error:
+        raise CommandError(f"{out}: can not be written: {error.strerror}") from None
+    say(f"{out}: position {document['position']}, chain {document['chain']}, signed by {document['node']}")
+
+
+@click.command()
+@node_option
+@cluster_option
+@json_option
+def rebuild(node: str | None, cluster_dir: Path, as_json: bool) -> None:
+    """Fold a node's log from zero into fresh tables and compare them with those that it serves."""
+    report = _run(cluster_dir, "/v1/log/rebuild", node, "fold")
+    _print_rebuild(report, as_json)
+
+
+@click.command()
+@source_options
+@node_option
+@json_option
+def rehearse(data: Path | None, cluster_dir: Path | None, node: str | None, as_json: bool) -> None:
+    """Fold a node's whole log with this version of the program and compare every table with the node's own.
+
+    Before an upgrade: run the new version's `mailraft log rehearse --data DIR/n1` beside the old one's node.
+    """
+    from nodes.jobs import rebuild as fold_again
+
+    folder = data_folder(data, cluster_dir, node)
+    with _progress("fold") as update:
+        try:
+            report = fold_again(folder, update)
+        except Exception as error:
+            text = f"this version can not fold the log: {type(error).__name__}: {error}"
+            raise CommandError(text, "the version that wrote it, or a later one") from None
+    _print_rebuild(report, as_json)
+
+
+PROOFS = (verify, anchor, rebuild, rehearse)
+
+
+def _print_rebuild(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+    else:
+        equal = {name: name not in report["differing"] for name in report["digests"]}
+        print_table(("table", "equal", "sha256"), [(n, equal[n], d[:16]) for n, d in report["digests"].items()], "")
+    if not report["equal"]:
+        lines = [
+            f"{one['table']}: first at {one['key']}: live {one['live'] or '-'}, fresh {one['fresh'] or '-'}"
+            for one in report["first"]
+        ]
+        text = "\n  ".join([f"the tables are not what the log says: {', '.join(report['differing'])}", *lines])
+        raise CommandError(text, "compare with another node: --node NAME")
+    rate = report["events"] / report["seconds"] if report["seconds"] else 0
+    say(f"{report['positions']} positions, {report['events']} events in {report['seconds']} s ({rate:.0f}/s): equal")
+
+
+def _verify_path(positions: list[int]) -> str:
+    return "/v1/log/verify" + (f"?at={','.join(map(str, positions))}" if positions else "")
+
+
+def _verify_folder(data: Path, positions: list[int]) -> dict[str, Any]:
+    from nodes.jobs import verify as walk
+
+    folder = data_folder(data, None, None)
+    with _progress("verify") as update:
+        try:
+            return walk(folder, update, ",".join(map(str, positions)))
+        except Exception as error:
+            raise CommandError(f"{folder}: can not be read: {error}", "mailraft node inspect") from None
+
+
+def _verify_all(cluster_dir: Path, positions: list[int]) -> dict[str, dict[str, Any]]:
+    """Every node by itself, and all of them at the position that the slowest has folded."""
+    from cli.client import AdminClient, Unreachable
+    from cli.layout import load
+
+    found = load(cluster_dir)
+    client = AdminClient(found)
+    try:
+        common = min(int(client.status(node)["applied"] or 0) for node in found.nodes)
+    except Unreachable as error:
+        raise CommandError(f"a node does not answer: {error}", f"mailraft cluster status {cluster_dir}") from None
+    path = _verify_path(sorted({*positions, max(1, common)}))
+    return {node.name: _run(cluster_dir, path, node.name, f"verify {node.name}") for node in found.nodes}
+
+
+def _problems(name: str, report: dict[str, Any], kept: list[dict[str, Any]]) -> Iterator[str]:
+    of = f"{name}: " if name else ""
+    if not report["ok"]:
+        yield f"{of}damaged at position {report['first_bad']}"
+        yield from (f"{of}{problem}" for problem in report["problems"])
+    for anchor in kept:
+        found = report["chains"].get(str(anchor["position"]))
+        if found is None:
+            yield f"{of}the log ends before position {anchor['position']}, whose head {anchor['node']} has signed"
+        elif found != anchor["chain"]:
+            yield (
+                f"{of}not the log that was anchored: at position {anchor['position']} its chain is {found}, "
+                f"and {anchor['node']} signed {anchor['chain']}"
+            )
+
+
+def _differences(reports: dict[str, dict[str, Any]]) -> Iterator[str]:
+    positions = {position for report in reports.values() for position in report["chains"]}
+    for position in sorted(positions, key=int):
+        chains = {name: report["chains"].get(position) for name, report in reports.items()}
+        if len(set(chains.values())) > 1:
+            yield f"the nodes differ at position {position}: " + ", ".join(f"{n} {c}" for n, c in chains.items())
+
+
+def _verify_json(reports: dict[str, dict[str, Any]], problems: list[str]) -> dict[str, Any]:
+    keys = ("ok", "records", "head", "first_bad")
+    if list(reports) == [""]:
+        (report,) = reports.values()
+        return {**{key: report[key] for key in keys}, "ok": not problems}
+    nodes = [{"name": name, **{key: report[key] for key in keys}} for name, report in reports.items()]
+    return {"ok": not problems, "nodes": nodes}
+
+
+def _authority(ca: Path | None, cluster_dir: Path | None) -> Path | None:
+    return ca if ca is not None or cluster_dir is None else cluster_dir / "ca" / "ca.pem"
+
+
+def _read_anchor(path: Path, authority: Path | None) -> dict[str, Any]:
+    from nodes.anchors import AnchorError, check
+
+    if authority is None:
+        raise CommandError("an anchor's signature is checked with the cell's CA", "--ca DIR/ca/ca.pem")
+    try:
+        return check(json.loads(path.read_text()), authority)._asdict()
+    except (OSError, ValueError) as error:  # AnchorError is one
+        what = "" if isinstance(error, AnchorError) else "not an anchor: "
+        raise CommandError(f"{path}: {what}{error}", "a file that mailraft log anchor --out wrote") from None
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Update]:
+    from rich.progress import Progress
+
+    terminal = console()
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _run(cluster_dir: Path, path: str, node: str | None, what: str) -> dict[str, Any]:
+    """A job of a node, to its end. Raises CommandError."""
+    last: dict[str, Any] = {}
+    with _progress(what) as update:
+        for last in open_client(cluster_dir).stream(path, node):  # to their end: the node would take less for a failure
+            if "progress" in last:
+                update(*last["progress"])
+    if "error" in last:
+        raise CommandError(last["error"], "read the node's log")
+    if "result" not in last:
+        raise CommandError("the node stopped before it was done", "the command again")
+    result: dict[str, Any] = last["result"]
+    return result
