@@ -1,0 +1,91 @@
+"""Where the content of a segment comes from: a node's database, running or not, read in short snapshots.
+
+Only what is folded is taken. A live node goes on meanwhile, and can reuse its pages.
+"""
+
+from collections.abc import Iterator
+
+from eventlog.segment_frames import SegmentError
+from eventlog.segments import ROW_OVERHEAD, SegmentHeader, SegmentRecord
+from eventlog.store import BODY_SLOT, CHAIN, GENESIS, LOG, POSITION, SLICES, Store
+
+SLICE_BYTES = 4 * 1024 * 1024  # read in one snapshot
+SLICE_POSITIONS = 2000
+
+
+def describe(
+    store: Store, cell: str, first: int = 1, last: int | None = None, most_bytes: int | None = None
+) -> SegmentHeader | None:
+    """The header of a segment from `first` on: to `last`, or as far as is folded, or until it would hold `most_bytes`.
+
+    None where nothing is folded there yet. Raises SegmentError for positions that the log does not have.
+    """
+    with store.snapshot() as snapshot:
+        end = snapshot.position if last is None else last
+        if end > snapshot.position:
+            raise SegmentError(f"position {end} is not folded yet: the log is at {snapshot.position}")
+        if first > end:
+            return None
+        if most_bytes is not None:
+            end = _last_within(store, first, end, most_bytes)
+        before, begin, close = snapshot.record(first - 1), snapshot.record(first), snapshot.record(end)
+    if begin is None or close is None or close.chain is None or (before is None) != (first == 1):
+        raise SegmentError(f"the log has no positions {first} to {end}: some are missing")
+    chain_before = GENESIS if before is None or before.chain is None else before.chain
+    return SegmentHeader(cell, first, end, chain_before, close.chain, begin.at_ms, close.at_ms, close.term)
+
+
+def records_of(store: Store, first: int, last: int) -> Iterator[SegmentRecord]:
+    """The positions from `first` to `last`, read a slice at a time. Raises SegmentError for one that is missing."""
+    while first <= last:
+        rows = _read_slice(store, first, min(last, first + SLICE_POSITIONS - 1))
+        for row in rows:
+            if row.position != first:
+                break
+            first += 1
+            yield row
+        if not rows or rows[-1].position != first - 1:
+            raise SegmentError(f"position {first} is missing in {store.path}")
+
+
+def _read_slice(store: Store, first: int, last: int) -> list[SegmentRecord]:
+    rows: list[SegmentRecord] = []
+    size_bytes = 0
+    start = POSITION.pack(first)
+    with store.env.begin() as txn, txn.cursor(db=store.db[LOG]) as log, txn.cursor(db=store.db[SLICES]) as slices:
+        slices.set_range(start)
+        if not log.set_range(start):
+            return rows
+        for key, value in log:
+            position = POSITION.unpack(key)[0]
+            if position > last or size_bytes > SLICE_BYTES:
+                break
+            bodies = []
+            while slices.key()[: POSITION.size] == key:
+                bodies.append((BODY_SLOT.unpack(slices.key())[1], slices.value()))
+                slices.next()
+            folded = txn.get(key, default=b"", db=store.db[CHAIN])
+            rows.append(SegmentRecord(position, value, folded, tuple(bodies)))
+            size_bytes += rows[-1].size_bytes
+    return rows
+
+
+def _last_within(store: Store, first: int, last: int, most_bytes: int) -> int:
+    """How far a segment from `first` goes until it holds `most_bytes`; at least one position. Reads sizes alone."""
+    left, start = most_bytes, POSITION.pack(first)
+    with (
+        store.env.begin(buffers=True) as txn,
+        txn.cursor(db=store.db[LOG]) as log,
+        txn.cursor(db=store.db[SLICES]) as slices,
+    ):
+        slices.set_range(start)
+        log.set_range(start)
+        for key, value in log:
+            position = int(POSITION.unpack(key)[0])
+            left -= len(value) + ROW_OVERHEAD
+            while bytes(slices.key()[: POSITION.size]) == key:
+                left -= len(slices.value())
+                slices.next()
+            if left <= 0 or position >= last:
+                return position
+    return last
