@@ -46,8 +46,8 @@ class Replication(Elections):
                 self._send_entries(node, entries)
                 self._in_flight(node, entries)
                 sent = True
-        if not sent and (beat or progress.commit_sent < self.commit_index):
-            self._send_entries(node, [])
+        if not sent and not progress.probing and (beat or progress.commit_sent < self.commit_index):
+            self._send_entries(node, [])  # not to one that is probed: it may only commit what a message verifies
 
     def _in_flight(self, node: Node, entries: list[Entry]) -> None:
         progress, last = self._progress[node], entries[-1][1]

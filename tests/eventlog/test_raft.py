@@ -693,6 +693,27 @@ def test_commit_news_goes_out_at_once_and_not_with_the_next_heartbeat(three: Cel
     assert [three[name].commit_index for name in ("n1", "n2", "n3")] == [index] * 3
 
 
+def test_commit_news_waits_for_the_answer_to_a_probe(three: Cell) -> None:
+    three.elect("n1")
+    three.heartbeat()
+    three.propose("n1")
+    three.tick("n1")
+    three.carry(lambda letter: letter.target == "n3")  # n2 lacks it
+    index = three.propose("n1")
+    three.tick("n1")
+    three.carry(lambda letter: letter.target == "n2")
+    three.tick("n2")
+    three.carry()  # refused
+    three.tick("n1")
+    probe = list(three.mail)
+    three["n1"].receive("n3", reply(1, index), three.now)
+    three.tick("n1")  # committed, while the probe is on its way
+    assert three["n1"].commit_index == index
+    assert [letter for letter in appends(three, "n2") if letter not in probe] == []
+    three.settle()  # no time passes
+    assert three["n2"].commit_index == index
+
+
 # -- 5.4.2: figure 8 --------------------------------------------------------------------------------------------------
 
 
