@@ -10,6 +10,12 @@ import uvloop
 LIMIT_S = 100.0  # below pytest's own timeout, which can only end the whole run: uvloop swallows what a signal raises
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-scripts", action="store_true", help="write the traces of tests/eventlog/scripts as they are now"
+    )
+
+
 @pytest.fixture
 def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Runs a coroutine to its end on a fresh uvloop, the loop that nodes use: `assert run(ask()) == answer`."""

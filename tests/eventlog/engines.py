@@ -47,10 +47,11 @@ class Engine:
         """The terms of its entries."""
         return [self.journal.entry(i)[2] for i in range(1, self.journal.last_index + 1)]
 
-    def write(self, *terms: int) -> None:
+    def write(self, *terms: int, fact: str | None = None) -> None:
         """Puts entries of these terms at the end of its log, as an earlier life left them."""
         for term in terms:
-            data = ledger.encoded(ledger.event(f"{self.name} {self.journal.last_index}"))
+            text = f"{self.name} {self.journal.last_index}" if fact is None else fact
+            data = ledger.encoded(ledger.event(text))
             self.journal.add(Command(KIND_RECORD, NOW_MS, data), self.journal.last_index + 1, term)
         self.journal.setCurrentTerm(max(terms), None)
         self.store.commit()
