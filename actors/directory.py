@@ -219,6 +219,13 @@ class Directory:
         steps = _domain_steps(tenant, normalise_domain(domain))
         await self._runtime.transact(steps, context._replace(tenant=tenant))
 
+    async def allow_time_travel(self, tenant_name: str, allowed: bool, context: Context) -> None:
+        """Whether its accounts may log in to their mailboxes as they were. Raises NoSuchTenant, InvalidName."""
+        with self._event_log.snapshot() as snapshot:
+            tenant = tenant_named(snapshot, tenant_name)
+        command = tenants_kind.AllowTimeTravel(allowed)
+        await self._runtime.ask(tenant, command, context._replace(tenant=tenant))
+
     async def add_account(self, address: str, password: str | None, quota_bytes: int | None, context: Context) -> bytes:
         """An account with its mailbox; gives its id. Without a password nobody can log in to it.
 

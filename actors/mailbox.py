@@ -86,8 +86,10 @@ from actors.mailbox_terms import (
     Mode,
     MoveMessages,
     NewMessage,
+    NotePastViewed,
     OpenMailbox,
     Parents,
+    PastViewed,
     QuotaSet,
     RenameFolder,
     SetQuota,
@@ -131,6 +133,9 @@ def decide(view: View, command: MailboxCommand) -> Facts:
         case SetQuota():
             _identity(view)
             return (QuotaSet(command.limit_bytes),)
+        case NotePastViewed():
+            _identity(view)
+            return (PastViewed(command.position),)
         case _:
             assert_never(command)
 
@@ -365,6 +370,7 @@ __all__ = [
     "Mode",
     "MoveMessages",
     "NewMessage",
+    "NotePastViewed",
     "OpenMailbox",
     "QuotaSet",
     "RenameFolder",

@@ -44,6 +44,7 @@ from actors.mailbox_terms import (
     MessagesExpunged,
     MessagesMoved,
     Mode,
+    PastViewed,
     QuotaSet,
 )
 from eventlog.record import Stamp
@@ -90,6 +91,8 @@ def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
             view.delete(subscription_key(fact.name))
         case QuotaSet():
             _put_if_open(view, LIMITS_KEY, (fact.limit_bytes,))
+        case PastViewed():
+            pass
         case _:
             assert_never(fact)
     return []

@@ -57,6 +57,14 @@ class OpenMailbox(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class NotePastViewed(Command):
+    """Somebody looks at the mailbox as it was at a position of the log."""
+
+    PIPELINES: ClassVar[bool] = True
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class CloseMailbox(Command):
     SLICED: ClassVar[bool] = True
 
@@ -181,6 +189,7 @@ MailboxCommand = (
     | Subscribe
     | Unsubscribe
     | SetQuota
+    | NotePastViewed
 )
 
 
@@ -296,6 +305,14 @@ class QuotaSet(Fact):
     limit_bytes: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class PastViewed(Fact):
+    """Who did is the record's author; it changes no table."""
+
+    SINCE: ClassVar[int] = 2
+    position: int
+
+
 MailboxFact = (
     MailboxOpened
     | MailboxClosed
@@ -311,4 +328,5 @@ MailboxFact = (
     | FolderSubscribed
     | FolderUnsubscribed
     | QuotaSet
+    | PastViewed
 )

@@ -2,13 +2,13 @@
 
 That a domain or address is unique in the cell is settled by the name claims that stand in the same record; a tenant
 decides only about its own. Addresses arrive normalised and secrets sealed. Rows: T tenant, d domain, a account,
-c credentials, l alias.
+c credentials, l alias, p policy.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, assert_never
+from typing import ClassVar, Literal, NamedTuple, assert_never
 
 from actors.errors import NameTaken, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchTenant, NotAllowed, TooLarge
 from actors.kind import Command, Fact
@@ -20,6 +20,7 @@ from eventlog.views import View
 MAX_ALIAS_TARGETS = 100
 POSTMASTER = "postmaster"
 TENANT_KEY = b"T"
+TIME_TRAVEL_KEY = b"p-time-travel"
 
 Status = Literal["active"]
 
@@ -96,7 +97,24 @@ class DeleteAlias(Command):
     alias_id: bytes
 
 
-TenantCommand = CreateTenant | AddDomain | AddAccount | SetPassword | SetQuota | DeleteAccount | AddAlias | DeleteAlias
+@dataclass(frozen=True, slots=True)
+class AllowTimeTravel(Command):
+    """Whether accounts may log in to their mailboxes as they were."""
+
+    allowed: bool
+
+
+TenantCommand = (
+    CreateTenant
+    | AddDomain
+    | AddAccount
+    | SetPassword
+    | SetQuota
+    | DeleteAccount
+    | AddAlias
+    | DeleteAlias
+    | AllowTimeTravel
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +165,12 @@ class AliasDeleted(Fact):
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class TimeTravelAllowed(Fact):
+    SINCE: ClassVar[int] = 2
+    allowed: bool
+
+
 TenantFact = (
     TenantCreated
     | DomainAdded
@@ -156,6 +180,7 @@ TenantFact = (
     | AccountDeleted
     | AliasAdded
     | AliasDeleted
+    | TimeTravelAllowed
 )
 
 
@@ -173,7 +198,9 @@ def decide(view: View, command: TenantCommand) -> tuple[TenantFact, ...]:
 
 def _decide(
     view: View,
-    command: AddDomain | AddAccount | SetPassword | SetQuota | DeleteAccount | AddAlias | DeleteAlias,
+    command: (
+        AddDomain | AddAccount | SetPassword | SetQuota | DeleteAccount | AddAlias | DeleteAlias | AllowTimeTravel
+    ),
 ) -> TenantFact:
     match command:
         case AddDomain(domain):
@@ -200,6 +227,8 @@ def _decide(
             if row is None:
                 raise NoSuchAlias("no such alias")
             return AliasDeleted(alias_id, row[0])
+        case AllowTimeTravel(allowed):
+            return TimeTravelAllowed(allowed)
         case _:
             assert_never(command)
 
@@ -259,6 +288,8 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             view.put(b"l" + fact.alias_id, (fact.address, fact.targets, stamp.at_ms))
         case AliasDeleted():
             view.delete(b"l" + fact.alias_id)
+        case TimeTravelAllowed():
+            view.put(TIME_TRAVEL_KEY, fact.allowed)
         case _:
             assert_never(fact)
 
@@ -288,6 +319,11 @@ def aliases(view: View) -> list[Alias]:
 def alias(view: View, alias_id: bytes) -> Alias | None:
     row = view.peek(b"l" + alias_id)
     return Alias(alias_id, *row) if row else None
+
+
+def allows_time_travel(view: View) -> bool:
+    """Whether its accounts may log in to their mailboxes as they were; they may unless it was switched off."""
+    return view.peek(TIME_TRAVEL_KEY) is not False
 
 
 def domains(view: View) -> list[Domain]:

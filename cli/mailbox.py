@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from urllib.parse import quote
 
 import click
 
-from cli.moments import Moment, parse_moment
+from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, open_client
-from cli.output import CommandError, print_table
+from cli.output import print_table
+from nodes.moments import Moment
 
 
 @click.group()
@@ -59,11 +59,8 @@ def show(address: str, as_of: str | None, cluster_dir: Path, as_json: bool) -> N
 def _query(as_of: str | None) -> str:
     if as_of is None:
         return ""
-    try:
-        match parse_moment(as_of, int(time.time() * 1000)):
-            case Moment(position=int(position)):
-                return f"?position={position}"
-            case Moment(at_ms=at_ms):
-                return f"?at_ms={at_ms}"
-    except ValueError as error:
-        raise CommandError(f"--as-of {as_of}: {error}", "2026-11-01T10:00:00Z, #12345 or -2h") from None
+    match moment_argument(as_of, "--as-of"):
+        case Moment(position=int(position)):
+            return f"?position={position}"
+        case Moment(at_ms=at_ms):
+            return f"?at_ms={at_ms}"

@@ -1,55 +1,16 @@
-"""A moment of the log as a person writes it: a time, a position, or how long ago."""
+"""A moment of the log that was typed behind an option."""
 
 from __future__ import annotations
 
-import datetime
-import re
 import time
-from typing import NamedTuple
 
 from cli.output import CommandError
-
-_AGO = re.compile(r"-(\d+(?:\.\d+)?)([smhdw])")
-_UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
-
-
-class Moment(NamedTuple):
-    """One of both is given. `at_ms` is milliseconds since 1970, UTC."""
-
-    position: int | None
-    at_ms: int | None
-
-
-def parse_moment(text: str, now_ms: int) -> Moment:
-    """`#12345`, `-2h`, or an ISO 8601 time (UTC if it has no zone). Raises ValueError that says what is wrong."""
-    text = text.strip()
-    if text.startswith("#"):
-        if not text[1:].isascii() or not text[1:].isdigit():
-            raise ValueError("a position is a whole number after #")
-        return Moment(int(text[1:]), None)
-    if ago := _AGO.fullmatch(text):
-        return Moment(None, _not_below_zero(now_ms - int(float(ago[1]) * _UNIT_MS[ago[2]])))
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError("neither a time, nor a #position, nor a while ago") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=datetime.UTC)
-    at_ms = round(moment.timestamp() * 1000)
-    if at_ms > now_ms:
-        raise ValueError("that is in the future")
-    return Moment(None, _not_below_zero(at_ms))
+from nodes.moments import Moment, parse_moment
 
 
 def moment_argument(text: str, option: str) -> Moment:
-    """The same, of what was typed behind an option. Raises CommandError."""
+    """What was typed behind an option, as nodes/moments.py reads it. Raises CommandError."""
     try:
         return parse_moment(text, int(time.time() * 1000))
     except ValueError as error:
         raise CommandError(f"{option} {text}: {error}", "2026-11-01T10:00:00Z, #12345 or -2h") from None
-
-
-def _not_below_zero(at_ms: int) -> int:
-    if at_ms < 0:
-        raise ValueError("that is before 1970")
-    return at_ms

@@ -41,6 +41,22 @@ def add_domain(name: str, domain: str, cluster_dir: Path) -> None:
     say(f"tenant {name} has {made['domain']}")
 
 
+@tenant.command("set")
+@click.argument("name")
+@click.option(
+    "--time-travel/--no-time-travel",
+    "time_travel",
+    required=True,
+    help="Whether accounts may log in to their mailboxes as they were (alice@example.test@@-2h).",
+)
+@cluster_option
+def set_policy(name: str, time_travel: bool, cluster_dir: Path) -> None:
+    """Change what accounts of the tenant NAME may do."""
+    path = f"/v1/tenants/{quote(name, safe='')}"
+    open_client(cluster_dir).change("PATCH", path, {"time_travel": time_travel})
+    say(f"tenant {name}: log-ins to mailboxes as they were are {'allowed' if time_travel else 'refused'}")
+
+
 @tenant.command("list")
 @cluster_option
 @json_option

@@ -29,7 +29,7 @@ LOG_HEAD = struct.Struct(">QBQ")  # term, kind, at_ms; the record follows
 POSITION = struct.Struct(">Q")
 BODY_SLOT = struct.Struct(">QH")  # the position that introduced a body, and which of its bodies it was
 CHAIN_BYTES = 32
-READ_MAP_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
+READ_MAP_BYTES = MAP_ROOM_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
 GENESIS = bytes(CHAIN_BYTES)
 
 LOG: Final = b"log"
@@ -263,6 +263,15 @@ class Snapshot:
                     if last is not None and position > last:
                         return
                     yield position
+
+    def last_stream_position(self, stream: bytes, last: int) -> int | None:
+        """The newest position up to and including `last` whose record took effect on a stream; None without one."""
+        with self._txn.cursor(db=self._db[STREAMS]) as cursor:
+            beyond = cursor.set_range(stream + POSITION.pack(last + 1))
+            found = cursor.prev() if beyond else cursor.last()
+            if not found or not cursor.key().startswith(stream):
+                return None
+            return int(POSITION.unpack_from(cursor.key(), len(stream))[0])
 
     def stream_entries(self, stream: bytes, last: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Position and stored bytes (LOG_HEAD, then the record) of each record that took effect on a stream."""

@@ -142,6 +142,18 @@ def mailbox(path: Path, account: str, unit: str, moment: str) -> None:
         sys.stdout.write(piece)
 
 
+def past(path: Path, account: str, position: str, folder: str) -> None:
+    """Writes the tables of an account as of a position to a database of their own."""
+    from actors.registry import fold_event
+    from eventlog.past import write_past
+    from eventlog.store import open_for_reading
+
+    tune_memory()
+    with open_for_reading(path) as store, store.snapshot() as snapshot:
+        write_past(snapshot, bytes.fromhex(account), fold_event, int(position), Path(folder))
+
+
+QUIET: dict[str, Callable[..., None]] = {"mailbox": mailbox, "past": past}  # their output, if any, is no JSON lines
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {"verify": verify, "rebuild": rebuild, "records": records}
 
 
@@ -159,8 +171,8 @@ def main(arguments: list[str]) -> None:
     job, path, parent, *rest = arguments
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it wrote beside the node is removed
     end_with_parent(int(parent))
-    if job == "mailbox":
-        mailbox(Path(path), *rest)
+    if job in QUIET:
+        QUIET[job](Path(path), *rest)
         return
     try:
         result = JOBS[job](Path(path), lambda done, total: _print({"progress": [done, total]}), *rest)

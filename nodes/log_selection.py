@@ -129,6 +129,11 @@ def _bounds(snapshot: Snapshot, wanted: Selection) -> tuple[int, int]:
     return first, last
 
 
+def last_before(snapshot: Snapshot, at_ms: int | None) -> int:
+    """The last position stamped up to and including a time in ms; the newest where none is given."""
+    return snapshot.position if at_ms is None else _first_after(snapshot, at_ms) - 1
+
+
 def _first_after(snapshot: Snapshot, at_ms: int) -> int:
     """The first position whose time is later; one beyond the end where there is none."""
     low, high = 1, snapshot.position + 1

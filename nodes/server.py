@@ -37,6 +37,7 @@ from nodes.files import Locked, lock, write_atomically
 from nodes.http import admin, public
 from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
+from nodes.past import PastMailboxes
 from nodes.process import LOCK_NAME, raise_file_limit, tune_memory
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
@@ -167,6 +168,8 @@ class Node:
         stack.push_async_callback(runtime.stop)
         directory = Directory(log, runtime, read_cluster_key(config.secrets.cluster_key_file))
         stack.push_async_callback(directory.stop)
+        past = PastMailboxes(log, runtime, config.node.data_dir / "past", config.raft.propose_timeout_s)
+        stack.push_async_callback(past.stop)
         services = Services(
             config=config,
             log=log,
@@ -182,6 +185,7 @@ class Node:
             login_guard=LoginGuard(config.limits),
             connections=ConnectionLimit(config.limits),
             host_names=HostNames(config.dns),
+            past=past,
         )
         stack.push_async_callback(self._stop_front_ends)
         for kind in LISTENERS:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from actors.directory import Directory
     from actors.runtime import Runtime
     from eventlog.log import EventLog
+    from nodes.past import PastMailboxes
 
 
 class Logger(Protocol):
@@ -46,6 +47,7 @@ class Services:
     login_guard: LoginGuard
     connections: ConnectionLimit
     host_names: HostNames
+    past: PastMailboxes
 
 
 class Listener(Protocol):

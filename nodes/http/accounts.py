@@ -56,6 +56,17 @@ async def add_domain(request: web.Request) -> web.Response:
     return web.json_response({"domain": normalise_domain(domain)}, status=201)
 
 
+@ROUTES.patch("/v1/tenants/{name}")
+async def change_tenant(request: web.Request) -> web.Response:
+    """{"time_travel": true or false}: whether accounts may log in to their mailboxes as they were."""
+    allowed = (await json_body(request)).get("time_travel")
+    if not isinstance(allowed, bool):
+        raise bad_request("time_travel: must be true or false")
+    directory = await directory_for_change(request)
+    await directory.allow_time_travel(request.match_info["name"], allowed, context(request))
+    return web.json_response({"time_travel": allowed})
+
+
 @ROUTES.get("/v1/accounts")
 async def list_accounts(request: web.Request) -> web.Response:
     stale = await catch_up(request)
@@ -172,6 +183,7 @@ def _tenant_json(snapshot: Snapshot, entry: tenant.TenantEntry) -> dict[str, Any
         "id": entry.id.hex(),
         "domains": [domain.name for domain in domains],
         "accounts": _count(view.range(b"a")),
+        "time_travel": tenant.allows_time_travel(view),
         "created_ms": min((domain.added_ms for domain in domains), default=0),
     }
 

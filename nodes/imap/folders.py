@@ -29,8 +29,8 @@ THREAD_BYTES = 1024 * 1024  # a message this large is hashed in a thread
 
 def find(session: Session, name: str) -> Folder:
     """The mailbox of that name. Raises Refusal."""
-    with session.services.log.snapshot() as snapshot:
-        found = folder_by_name(snapshot.view(session.target.account), name)
+    with session.reading() as reading:
+        found = folder_by_name(reading.view, name)
     if found is None:
         raise Refusal("no such mailbox", "NONEXISTENT")
     return found
@@ -42,11 +42,12 @@ def find(session: Session, name: str) -> Folder:
 async def select(session: Session, command: commands.Select) -> str:
     """RFC 3501 6.3.1: whatever was selected before is not any more, even if this fails."""
     session.deselect()
-    selected = Selected(find(session, command.name), command.read_only, session.cause, session.shared.marks)
+    read_only = command.read_only or session.past is not None
+    selected = Selected(find(session, command.name), read_only, session.cause, session.shared.marks)
     session.select(selected)
     await _scan(session, selected)
-    with session.services.log.snapshot() as snapshot:
-        view = snapshot.view(session.target.account)
+    with session.reading() as reading:
+        view = reading.view
         present = folder(view, selected.folder.id)
         uidnext = counters(view, selected.folder.id).uidnext
     if present is None:
@@ -54,15 +55,16 @@ async def select(session: Session, command: commands.Select) -> str:
         raise Refusal("the mailbox was deleted just now", "NONEXISTENT")
     session.state = State.SELECTED
     _describe(session, selected, uidnext)
-    return "[READ-ONLY] EXAMINE completed" if command.read_only else "[READ-WRITE] SELECT completed"
+    name = "EXAMINE" if command.read_only else "SELECT"
+    return f"[READ-ONLY] {name} completed" if read_only else f"[READ-WRITE] {name} completed"
 
 
 async def _scan(session: Session, selected: Selected) -> None:
     """Slice by slice, so that a mailbox of a million messages does not hold up the other sessions."""
     first = 1
     while True:
-        with session.services.log.snapshot() as snapshot:
-            view = snapshot.view(session.target.account)
+        with session.reading() as reading:
+            view = reading.view
             rows = list(islice(messages(view, selected.folder.id, first), SCAN_MESSAGES))
             selected.take_rows(rows)
         if len(rows) < SCAN_MESSAGES:
@@ -158,8 +160,8 @@ def _append_uid(session: Session, results: Sequence[Any]) -> str:
     for result in results:
         for change in result:
             if isinstance(change, Change) and change.kind == "added":
-                with session.services.log.snapshot() as snapshot:
-                    where = folder(snapshot.view(session.target.account), change.folder)
+                with session.reading() as reading:
+                    where = folder(reading.view, change.folder)
                 return f"[APPENDUID {where.uidvalidity} {change.uid}] " if where else ""
     return ""
 

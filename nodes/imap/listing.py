@@ -174,8 +174,8 @@ async def list_mailboxes(session: Session, command: commands.List) -> str:
         # RFC 3501 6.3.8: asks for the delimiter and the root of the reference.
         session.write(b'* %b (\\Noselect) "/" ""\r\n' % response)
         return f"{response.decode('ascii')} completed"
-    with session.services.log.snapshot() as snapshot:
-        view = snapshot.view(session.target.account)
+    with session.reading() as reading:
+        view = reading.view
         tree = Tree(folders(view), subscriptions(view))
     for looked_at, entry in enumerate(tree.entries(command), 1):
         if entry is not None:
@@ -188,8 +188,8 @@ async def list_mailboxes(session: Session, command: commands.List) -> str:
 
 
 async def status(session: Session, command: commands.Status) -> str:
-    with session.services.log.snapshot() as snapshot:
-        view = snapshot.view(session.target.account)
+    with session.reading() as reading:
+        view = reading.view
         found = folder_by_name(view, command.name)
         if found is None:
             raise Refusal("no such mailbox", "NONEXISTENT")
@@ -199,8 +199,8 @@ async def status(session: Session, command: commands.Status) -> str:
 
 def _write_status(session: Session, found: Folder, items: tuple[str, ...]) -> None:
     """Of a folder that LIST has found; nothing if it has gone meanwhile."""
-    with session.services.log.snapshot() as snapshot:
-        view = snapshot.view(session.target.account)
+    with session.reading() as reading:
+        view = reading.view
         if folder(view, found.id) is not None:
             session.write(_status(session, view, found, items))
 

@@ -6,14 +6,19 @@ A password lives in a local variable only; no reply and no log line tells whethe
 from __future__ import annotations
 
 import base64
+import time
 
+from actors.directory import Target
 from actors.passwords import Overloaded
+from eventlog.record import By
 from nodes import sasl
 from nodes.imap import commands
 from nodes.imap.errors import BadCommand, Farewell, Refusal
 from nodes.imap.render import string
 from nodes.imap.session import TLS_HANDSHAKE_S, Handler, Session
 from nodes.imap.states import State
+from nodes.moments import parse_moment, split_login
+from nodes.past import NotThen, PastMailbox
 from nodes.security import TooManyFailures, log_failed_login
 
 
@@ -100,6 +105,7 @@ def _demand_privacy(session: Session) -> None:
 
 async def _check(session: Session, credentials: sasl.Credentials) -> str:
     services, peer = session.services, session.connection.peer
+    credentials, moment = _moment(credentials)
     try:
         await services.login_guard.attempt(peer, credentials.login)
         allowed = sasl.may_act_as(credentials)
@@ -112,12 +118,40 @@ async def _check(session: Session, credentials: sasl.Credentials) -> str:
         log_failed_login(services.logger, session.shared.kind, peer, credentials.login)
         raise _refusal(session, services.login_guard.failed(peer, credentials.login))
     services.login_guard.succeeded(peer, credentials.login)
+    if moment is not None:
+        session.past = await _past(session, account, moment)
     session.account = account
     session.state = State.AUTHENTICATED
     session.framer.appends = True
     session.logger = session.logger.bind(account=session.target.address)
     session.logger.info("logged in", tls=session.connection.secure)
-    return f"[CAPABILITY {session.capabilities().decode('ascii')}] logged in"
+    if session.past is not None:
+        session.write(f"* OK [ALERT] this is the mailbox as of {session.past.moment}, read-only\r\n".encode())
+    return f"[CAPABILITY {session.capabilities().decode('ascii')}] logged in{_as_of(session)}"
+
+
+def _as_of(session: Session) -> str:
+    return f" to {session.target.address} as of {session.past.moment}, read-only" if session.past is not None else ""
+
+
+def _moment(credentials: sasl.Credentials) -> tuple[sasl.Credentials, str | None]:
+    """Takes the moment off a login as `alice@example.test@@-2h`: the password is the one of now."""
+    login, moment = split_login(credentials.login)
+    if moment is None:
+        return credentials, None
+    return credentials._replace(login=login, acting_as=split_login(credentials.acting_as)[0]), moment
+
+
+async def _past(session: Session, account: Target, moment: str) -> PastMailbox:
+    """Raises Refusal."""
+    by = By("account", account.account, session.origin)
+    try:
+        when = parse_moment(moment, time.time_ns() // 1_000_000)
+        return await session.services.past.open(account, when, by, session.cause)
+    except ValueError as error:
+        raise Refusal(f"{moment[:64]!a}: {error}; write @@2026-11-01T10:00:00Z, @@-2h or @@#12345", "CANNOT") from None
+    except NotThen as error:
+        raise Refusal(str(error), "CANNOT") from None
 
 
 def _refusal(session: Session, close: bool) -> Refusal:

@@ -12,7 +12,6 @@ from typing import Any
 
 from actors import mailbox as actor
 from actors.mailbox import Change, Folder, Message, Mode, folder_by_name
-from eventlog.log import Snapshot
 from nodes.imap import commands
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.fetch import MessageText, Plan
@@ -20,6 +19,7 @@ from nodes.imap.search_match import Candidate, Predicate, compile_key
 from nodes.imap.selected import Selected, rows_of
 from nodes.imap.sequence import SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids
 from nodes.imap.session import Handler, Session
+from nodes.reading import Reading
 
 BATCH_MESSAGES = 1000  # rows read in one snapshot
 BATCH_BYTES = 1024 * 1024  # bodies read in one snapshot, the last one in full
@@ -37,9 +37,9 @@ def _chosen(selected: Selected, wanted: SequenceSet, by_uid: bool) -> list[int]:
     return found
 
 
-def _body(session: Session, snapshot: Snapshot, row: Message) -> bytes | None:
+def _body(reading: Reading, row: Message) -> bytes | None:
     """The message as it is served: trace headers, then the client's bytes. None where they are not kept."""
-    data = snapshot.body(session.target.tenant, row.digest)
+    data = reading.body(row.digest)
     return None if data is None else row.trace + data
 
 
@@ -80,12 +80,12 @@ def _fetch_batch(
     batch = list(uids[at : at + BATCH_MESSAGES])
     rows: list[Message] = []
     read_bytes = 0
-    with session.services.log.snapshot() as snapshot:
-        for row in rows_of(snapshot.view(session.target.account), selected.folder.id, batch):
+    with session.reading() as reading:
+        for row in rows_of(reading.view, selected.folder.id, batch):
             rows.append(row)
             text = None
             if plan.may_need_body and plan.needs_body(row):
-                text = _text(session, snapshot, plan, row)
+                text = _text(session, reading, plan, row)
                 if text is None:
                     missing.append(row.uid)
                     continue
@@ -96,10 +96,10 @@ def _fetch_batch(
     return rows, at + len(batch)
 
 
-def _text(session: Session, snapshot: Snapshot, plan: Plan, row: Message) -> MessageText | None:
+def _text(session: Session, reading: Reading, plan: Plan, row: Message) -> MessageText | None:
     if session.last_text is not None and session.last_text[0] == row.id:
         return session.last_text[1]
-    data = _body(session, snapshot, row)
+    data = _body(reading, row)
     if data is None:
         return None
     text = MessageText(data)
@@ -155,16 +155,16 @@ def _search_batch(
     """Looks at some messages from `at` on; gives where to go on."""
     batch = selected.uids[at : at + BATCH_MESSAGES]
     read_bytes = 0
-    with session.services.log.snapshot() as snapshot:
+    with session.reading() as reading:
 
         def load(row: Message) -> bytes:
             nonlocal read_bytes
-            data = _body(session, snapshot, row) or b""
+            data = _body(reading, row) or b""
             read_bytes += len(data)
             return data
 
         number = at
-        for row in rows_of(snapshot.view(session.target.account), selected.folder.id, batch):
+        for row in rows_of(reading.view, selected.folder.id, batch):
             while selected.uids[number] != row.uid:
                 number += 1
             number += 1
@@ -197,8 +197,8 @@ async def copy(session: Session, command: commands.Copy) -> str:
 
 
 def _target(session: Session, name: str) -> Folder:
-    with session.services.log.snapshot() as snapshot:
-        found = folder_by_name(snapshot.view(session.target.account), name)
+    with session.reading() as reading:
+        found = folder_by_name(reading.view, name)
     if found is None:
         raise Refusal("no such mailbox", "TRYCREATE")  # RFC 3501 6.4.7
     return found
@@ -241,9 +241,8 @@ async def _deleted(session: Session, selected: Selected) -> list[int]:
     """The UIDs of the messages that carry \\Deleted now, of those that the client knows."""
     found: list[int] = []
     for at in range(0, len(selected.uids), BATCH_MESSAGES):
-        with session.services.log.snapshot() as snapshot:
-            view = snapshot.view(session.target.account)
-            rows = rows_of(view, selected.folder.id, selected.uids[at : at + BATCH_MESSAGES])
+        with session.reading() as reading:
+            rows = rows_of(reading.view, selected.folder.id, selected.uids[at : at + BATCH_MESSAGES])
             found += [row.uid for row in rows if actor.DELETED in row.flags]
         await asyncio.sleep(0)
     return found

@@ -26,12 +26,17 @@ from nodes.imap.framing import NEED_MORE, Continuation, Frame, Framer, Limits, O
 from nodes.imap.grammar import read_command, read_tag
 from nodes.imap.selected import RecentMarks, Selected, Watchers
 from nodes.imap.states import State, is_legal, may_announce_expunges
+from nodes.reading import Present
 from nodes.security import may_send_password
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from actors.directory import Target
     from actors.kind import Command as ActorCommand
     from nodes.config import ListenerKind
+    from nodes.past import PastMailbox
+    from nodes.reading import Reading
     from nodes.services import Services
 
 STALLED_COMMAND_S = 300.0  # a client that stops in the middle of a command
@@ -78,6 +83,7 @@ class Session:
         self.framer = Framer(Limits(limits.line_bytes, limits.literal_bytes, limits.message_bytes))
         self.state = State.NOT_AUTHENTICATED
         self.account: Target | None = None
+        self.past: PastMailbox | None = None  # what is shown where the log-in named a moment
         self.selected: Selected | None = None
         self.failed_logins = 0
         self.last_text: tuple[bytes, MessageText] | None = None  # of a large message that is fetched in pieces
@@ -104,6 +110,8 @@ class Session:
             self.write(Farewell("internal error; the session ends", "SERVERBUG").reply())
         finally:
             self.deselect()
+            if self.past is not None:
+                self.services.past.close(self.target, self.past)
             self.shared.held.bytes -= self._held_bytes
             self.connection.close()
 
@@ -260,15 +268,29 @@ class Session:
 
     @property
     def writable_mailbox(self) -> Selected:
-        """The selected mailbox; raises Refusal after EXAMINE."""
+        """The selected mailbox; raises Refusal after EXAMINE, and where it is a look back."""
+        if self.past is not None:
+            raise Refusal(f"this is the mailbox as of {self.past.moment}: nothing can be changed", "NOPERM")
         if self.mailbox.read_only:
             raise Refusal("the mailbox is selected read-only", "CANNOT")
         return self.mailbox
 
+    def reading(self) -> AbstractContextManager[Reading]:
+        """A short read of the account's mailbox: as it is, or as it was where the log-in named a moment."""
+        if self.past is not None:
+            return self.past()
+        return Present(self.services.log, self.target)()
+
+    @property
+    def origin(self) -> str:
+        """Where the client is, for the record."""
+        return f"{self.shared.kind} {self.connection.peer}:{self.connection.peer_port}"
+
     async def ask(self, command: ActorCommand, bodies: Sequence[NewBody] = (), timeout_s: float | None = None) -> Done:
         """Has a change made; answered once it is folded here. Raises Refusal."""
-        origin = f"{self.shared.kind} {self.connection.peer}:{self.connection.peer_port}"
-        by = By("account", self.target.account, origin)
+        if self.past is not None:
+            raise Refusal(f"this is the mailbox as of {self.past.moment}: nothing can be changed", "NOPERM")
+        by = By("account", self.target.account, self.origin)
         wait_s = timeout_s or self.services.config.raft.propose_timeout_s
         context = Context(by, self.cause, self.target.tenant, wait_s)
         try:
@@ -280,6 +302,8 @@ class Session:
         """Begins to watch; the caller then scans, settles and answers."""
         self.deselect()
         self.selected = selected
+        if self.past is not None:
+            return  # the past is quiet
 
         def applied(items: list[Any]) -> None:
             if selected.applied(items) and self._idling:
@@ -306,8 +330,8 @@ class Session:
 
     def _tell(self, selected: Selected, expunges: bool, with_uid: bool) -> None:
         if selected.folder_changed:
-            with self.services.log.snapshot() as snapshot:
-                found = folder(snapshot.view(self.target.account), selected.folder.id)
+            with self.reading() as reading:
+                found = folder(reading.view, selected.folder.id)
             if found is None:
                 raise Farewell("the selected mailbox was deleted")
             selected.folder_changed = False

@@ -7,6 +7,7 @@ vanishes or falls silent, nothing is removed (RFC 1939 3 and 6).
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, assert_never
 
 from actors.errors import CommandRefused
@@ -16,9 +17,11 @@ from actors.runtime import Context
 from eventlog.errors import LogError
 from eventlog.record import By
 from nodes import sasl
+from nodes.moments import parse_moment, split_login
+from nodes.past import NotThen
 from nodes.pop3 import multiline
-from nodes.pop3.loading import load_maildrop
-from nodes.pop3.maildrop import Entry
+from nodes.pop3.loading import load_maildrop, load_past_maildrop
+from nodes.pop3.maildrop import Entry, Maildrop
 from nodes.pop3.session import Close, Event, Limits, LogIn, Refused, Remove, Say, Send, Session, StartTls
 from nodes.security import TooManyFailures, log_failed_login, may_send_password
 
@@ -232,6 +235,9 @@ class Connection(asyncio.Protocol):
 
     async def _log_in(self, session: Session, credentials: sasl.Credentials) -> Event:
         guard = self._services.login_guard
+        login, moment = split_login(credentials.login)
+        acting_as = credentials.acting_as if moment is None else split_login(credentials.acting_as)[0]
+        credentials = credentials._replace(login=login, acting_as=acting_as)
         try:
             await guard.attempt(self.client, credentials.login)
             target = await self._check(credentials)
@@ -243,10 +249,25 @@ class Connection(asyncio.Protocol):
             log_failed_login(self._services.logger, self._listener.kind, self.client, credentials.login)
             return self._wrong_password(session, guard.failed(self.client, credentials.login))
         guard.succeeded(self.client, credentials.login)
-        maildrop = await load_maildrop(self._services.log, target)
+        try:
+            maildrop = await self._load(target, moment)
+        except (NotThen, ValueError) as error:
+            return session.not_logged_in(f"{error}".replace("\n", " ")[:200], "SYS/PERM")
         if maildrop is None:
             return session.not_logged_in("The mailbox is closed", "SYS/PERM")
         return session.logged_in(maildrop)
+
+    async def _load(self, target: Target, moment: str | None) -> Maildrop | None:
+        """Raises NotThen, or ValueError for a moment that is none."""
+        if moment is None:
+            return await load_maildrop(self._services.log, target)
+        when = parse_moment(moment, time.time_ns() // 1_000_000)
+        by = By("account", target.account, f"{self._listener.kind} {self.origin}")
+        past = await self._services.past.open(target, when, by, f"{self._listener.kind} log-in")
+        try:
+            return await load_past_maildrop(past, target)
+        finally:
+            self._services.past.close(target, past)
 
     async def _check(self, credentials: sasl.Credentials) -> Target | None:
         if not sasl.may_act_as(credentials):

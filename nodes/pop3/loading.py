@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from actors.mailbox import INBOX, counters, folder_by_name, messages
 from eventlog.errors import OutcomeUnknown
 from nodes.pop3.maildrop import Entry, Maildrop
+from nodes.reading import Present, Source
 
 if TYPE_CHECKING:
     from actors.directory import Target
     from eventlog.log import EventLog
+    from nodes.past import PastMailbox
 
 SLICE_UIDS = 1000
 BARRIER_S = 1.0
@@ -25,17 +27,25 @@ async def load_maildrop(log: EventLog, target: Target) -> Maildrop | None:
     """
     with contextlib.suppress(OutcomeUnknown):
         await log.barrier(BARRIER_S)
-    with log.snapshot() as snapshot:
-        view = snapshot.view(target.account)
-        inbox = folder_by_name(view, INBOX)
+    return await _load(Present(log, target), target, None)
+
+
+async def load_past_maildrop(past: PastMailbox, target: Target) -> Maildrop | None:
+    """INBOX as it was; None when the mailbox was closed then."""
+    return await _load(past, target, past.moment)
+
+
+async def _load(source: Source, target: Target, as_of: str | None) -> Maildrop | None:
+    with source() as reading:
+        inbox = folder_by_name(reading.view, INBOX)
         if inbox is None:
             return None
-        end = counters(view, inbox.id).uidnext
+        end = counters(reading.view, inbox.id).uidnext
     entries: list[Entry] = []
     for first in range(1, end, SLICE_UIDS):
-        with log.snapshot() as snapshot:
-            view = snapshot.view(target.account)
+        with source() as reading:
             last = min(first + SLICE_UIDS, end) - 1
-            entries += (Entry(m.uid, m.id, m.digest, m.size, m.trace) for m in messages(view, inbox.id, first, last))
+            found = messages(reading.view, inbox.id, first, last)
+            entries += (Entry(m.uid, m.id, m.digest, m.size, m.trace) for m in found)
         await asyncio.sleep(0)
-    return Maildrop(target.tenant, target.account, inbox.id, entries)
+    return Maildrop(target.tenant, target.account, inbox.id, entries, as_of)

@@ -135,7 +135,8 @@ class Session:
         self._maildrop = maildrop
         self.state = State.TRANSACTION
         messages, octets = maildrop.total()
-        return ok(f"{messages} messages ({octets} octets)")
+        as_of = "" if maildrop.as_of is None else f" as of {maildrop.as_of}, read-only"
+        return ok(f"{messages} messages ({octets} octets){as_of}")
 
     def not_logged_in(self, text: str, code: str) -> Event:
         """The password was wrong, or can not be checked now."""
@@ -274,6 +275,8 @@ class Session:
         return Send(self._named_entry(words[0])[1], _number(words[1]))
 
     def _dele(self, argument: bytes) -> Event:
+        if self.maildrop.as_of is not None:
+            raise Refused(f"This is the maildrop as of {self.maildrop.as_of}: nothing can be deleted", "SYS/PERM")
         number, _ = self._named_entry(argument)
         self.maildrop.mark(number)
         return ok(f"Message {number} is marked as deleted")

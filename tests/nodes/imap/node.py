@@ -20,6 +20,7 @@ from nodes.config import ListenerKind, NodeConfig
 from nodes.dns import HostNames
 from nodes.imap import start
 from nodes.metrics import Metrics
+from nodes.past import PastMailboxes
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Services
 from nodes.tls import create_authority, issue_node, server_context
@@ -86,12 +87,14 @@ class Node:
             login_guard=LoginGuard(config.limits),
             connections=ConnectionLimit(config.limits),
             host_names=HostNames(config.dns),
+            past=PastMailboxes(self.log, self.runtime, self.folder / "past", 8.0),
         )
         self.listener = await start(self.services, self._kind, "127.0.0.1:0")
         await self.directory.add_tenant("example", ["example.test"], ADMIN)
 
     async def _stop(self) -> None:
         await self.listener.stop(0.5)
+        await self.services.past.stop()
         await self.runtime.stop()
         await self.directory.stop()
         await self.log.stop()

@@ -26,6 +26,7 @@ from nodes import pop3, smtp, tls
 from nodes.config import ListenerKind, NodeConfig
 from nodes.dns import HostNames
 from nodes.metrics import Metrics
+from nodes.past import PastMailboxes
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
 
@@ -127,6 +128,7 @@ class Cell:
             login_guard=LoginGuard(self.config.limits),
             connections=ConnectionLimit(self.config.limits),
             host_names=HostNames(self.config.dns),
+            past=PastMailboxes(self.log, self.runtime, self.config.node.data_dir / "past", 8.0),
         )
         for kind in SMTP_KINDS:
             self.listeners[kind] = await smtp.start(self.services, kind, "127.0.0.1:0")

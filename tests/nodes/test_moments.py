@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.moments import Moment, parse_moment
+from nodes.moments import Moment, parse_moment, split_login
 
 NOW_MS = 1_795_000_000_000  # 2026-11-18T10:26:40Z
 
@@ -42,3 +42,22 @@ def test_a_moment_is_a_time_a_position_or_a_while_ago(text: str, moment: Moment)
 def test_anything_else_is_refused_with_the_reason(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse_moment(text, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("login", "expected"),
+    [
+        ("alice@example.test", ("alice@example.test", None)),
+        ("alice@example.test@@-2h", ("alice@example.test", "-2h")),
+        ("alice@example.test@@#12345", ("alice@example.test", "#12345")),
+        ("alice@example.test@@20261101T100000Z", ("alice@example.test", "20261101T100000Z")),
+        ("alice@example.test@@", ("alice@example.test", "")),
+        ("a@@b@@-1d", ("a@@b", "-1d")),
+    ],
+)
+def test_a_login_may_name_a_moment_behind_two_at_signs(login: str, expected: tuple[str, str | None]) -> None:
+    assert split_login(login) == expected
+
+
+def test_a_time_may_be_written_without_colons() -> None:
+    assert parse_moment("20200101T100000Z", NOW_MS) == parse_moment("2020-01-01T10:00:00Z", NOW_MS)

@@ -1,0 +1,215 @@
+"""Mailboxes as they were, over IMAP and POP3, with clients of others: exact UIDs and flags, and nothing can change."""
+
+import imaplib
+import json
+import poplib
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from chaos.cluster import ClusterError
+from tests.acceptance.site import Site, need
+
+ERIN = "erin@example.test"
+PASSWORD = "correct horse battery"
+
+
+class Story(NamedTuple):
+    """A mailbox that had three messages in INBOX, and then much was done to it."""
+
+    site: Site
+    before: str  # the moment, as it stands behind a login
+    position: int
+
+
+@pytest.fixture(scope="module")
+def story(site: Site) -> Story:
+    site.cluster.command("account", "add", ERIN, "--password-stdin", stdin=f"{PASSWORD}\n")
+    with imap(site, ERIN) as client:
+        for number in (1, 2, 3):
+            client.append("INBOX", r"(\Seen)" if number == 2 else "", "", message(number))
+        client.select("INBOX")
+        client.uid("STORE", "3", "+FLAGS", r"(\Flagged $Later)")
+        client.create("Projects")
+    site.cluster.wait_settled()
+    position = json.loads(site.cluster.command("log", "tail", "-n", "1", "--json"))["position"]
+    time.sleep(1.1)
+    before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    time.sleep(1.1)
+    with imap(site, ERIN) as client:
+        client.select("INBOX")
+        client.uid("STORE", "1", "+FLAGS", r"(\Deleted)")
+        client.expunge()
+        client.uid("STORE", "3", "-FLAGS", r"(\Flagged)")
+        client.uid("COPY", "2", "Archive")
+        client.delete("Projects")
+        client.append("INBOX", "", "", message(4))
+    return Story(site, before, position)
+
+
+def message(number: int) -> bytes:
+    return f"From: a@b.test\r\nSubject: number {number}\r\nMessage-ID: <{number}@t>\r\n\r\nbody {number}\r\n".encode()
+
+
+def imap(site: Site, login: str, node: int = 0) -> imaplib.IMAP4:
+    host, _, port = site.endpoints("imap")[node].rpartition(":")
+    client = imaplib.IMAP4(host, int(port), timeout=20)
+    client.starttls()
+    client.login(login, PASSWORD)
+    return client
+
+
+def uids_and_flags(client: imaplib.IMAP4, folder: str = "INBOX") -> dict[int, set[str]]:
+    client.select(folder, readonly=True)
+    found = {}
+    for line in client.fetch("1:*", "(UID FLAGS)")[1]:
+        text = (line if isinstance(line, bytes) else b"").decode()
+        flags = set(text.partition("FLAGS (")[2].partition(")")[0].split()) - {r"\Recent"}
+        found[int(text.partition("UID ")[2].split()[0].rstrip(")"))] = flags
+    return found
+
+
+def test_a_login_with_a_moment_shows_uids_flags_and_folders_as_they_were_on_every_node(story: Story) -> None:
+    for node in range(3):
+        with imap(story.site, f"{ERIN}@@{story.before}", node) as client:
+            assert uids_and_flags(client) == {1: set(), 2: {r"\Seen"}, 3: {r"\Flagged", "$Later"}}
+            assert any(b"Projects" in (line if isinstance(line, bytes) else b"") for line in client.list()[1])
+            assert b"body 1" in client.uid("FETCH", "1", "BODY.PEEK[TEXT]")[1][0][1]  # expunged since
+    with imap(story.site, ERIN) as client:
+        assert uids_and_flags(client) == {2: {r"\Seen"}, 3: {"$Later"}, 4: set()}
+
+
+def test_uidvalidity_is_that_of_now_so_that_a_clients_cache_stays_good(story: Story) -> None:
+    def validity(login: str) -> bytes:
+        with imap(story.site, login) as client:
+            client.select("INBOX", readonly=True)
+            return bytes(client.response("UIDVALIDITY")[1][0])
+
+    assert validity(ERIN) == validity(f"{ERIN}@@{story.before}")
+
+
+@pytest.mark.parametrize("form", ["#{position}", "{compact}", "-1s"])
+def test_the_moment_may_be_a_position_a_time_without_colons_or_a_while_ago(story: Story, form: str) -> None:
+    compact = story.before.replace("-", "").replace(":", "")
+    with imap(story.site, f"{ERIN}@@" + form.format(position=story.position, compact=compact)) as client:
+        expected = {2, 3, 4} if form == "-1s" else {1, 2, 3}
+        assert set(uids_and_flags(client)) == expected
+
+
+def test_every_write_is_refused_clearly_and_changes_nothing(story: Story) -> None:
+    with imap(story.site, f"{ERIN}@@{story.before}") as client:
+        assert client.select("INBOX", readonly=True)[0] == "OK"
+        refusals = [
+            client.uid("STORE", "2", "+FLAGS", r"(\Deleted)"),
+            client.uid("COPY", "2", "Archive"),
+            client.uid("EXPUNGE", "2"),
+            client.create("New"),
+            client.delete("Trash"),
+            client.rename("Trash", "Bin"),
+            client.subscribe("INBOX"),
+            client.append("INBOX", "", "", message(9)),
+        ]
+        for answer, text in refusals:
+            assert answer == "NO", text
+            assert b"nothing can be changed" in text[0]
+        assert uids_and_flags(client) == {1: set(), 2: {r"\Seen"}, 3: {r"\Flagged", "$Later"}}
+
+
+def test_the_log_in_says_what_it_shows(story: Story) -> None:
+    host, _, port = story.site.endpoints("imap")[0].rpartition(":")
+    with imaplib.IMAP4(host, int(port), timeout=20) as client:
+        client.starttls()
+        answer = client.login(f"{ERIN}@@{story.before}", PASSWORD)[1][0].decode()
+        assert f"as of {story.before[:-1]}" in answer
+        assert "read-only" in answer
+
+
+def test_pop3_shows_the_maildrop_as_it_was_and_deletes_nothing(story: Story) -> None:
+    host, _, port = story.site.endpoints("pop3")[2].rpartition(":")
+    client = poplib.POP3(host, int(port), timeout=20)
+    client.stls()
+    client.user(f"{ERIN}@@{story.before}")
+    assert b"read-only" in client.pass_(PASSWORD)
+    assert client.stat()[0] == 3
+    assert b"body 1" in client.retr(1)[1]
+    with pytest.raises(poplib.error_proto, match="nothing can be deleted"):
+        client.dele(1)
+    client.quit()
+
+
+@pytest.mark.parametrize(
+    ("moment", "says"),
+    [("yesterday", "neither a time"), ("#999999999", "no position"), ("2001-01-01", "did not exist"), ("", "neither")],
+)
+def test_a_moment_that_can_not_be_shown_is_refused_with_the_reason(story: Story, moment: str, says: str) -> None:
+    with pytest.raises(imaplib.IMAP4.error, match=says):
+        imap(story.site, f"{ERIN}@@{moment}")
+
+
+def test_the_password_is_the_one_of_now(story: Story) -> None:
+    host, _, port = story.site.endpoints("imap")[0].rpartition(":")
+    with imaplib.IMAP4(host, int(port), timeout=20) as client:
+        client.starttls()
+        with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
+            client.login(f"{ERIN}@@-1s", "not the password")
+
+
+def test_each_look_back_is_an_event_that_says_who_and_from_where(story: Story) -> None:
+    with imap(story.site, f"{ERIN}@@#{story.position}"):
+        pass
+    record = json.loads(story.site.cluster.command("log", "tail", "-n", "1", "--type", "PastViewed", "--json"))
+    assert record["by"]["address"] == ERIN
+    assert record["by"]["origin"].startswith("imap 127.0.0.1:")
+    assert record["events"][0]["data"]["position"] <= story.position
+
+
+def test_a_tenant_can_switch_looking_back_off(story: Story) -> None:
+    cluster = story.site.cluster
+    cluster.command("tenant", "set", "example", "--no-time-travel")
+    try:
+        with pytest.raises(imaplib.IMAP4.error, match="switched off"):
+            imap(story.site, f"{ERIN}@@{story.before}")
+    finally:
+        cluster.command("tenant", "set", "example", "--time-travel")
+    with pytest.raises(ClusterError, match="no tenant"):
+        cluster.command("tenant", "set", "nobody", "--time-travel")
+
+
+def test_mbsync_pulls_the_mailbox_as_it_was(story: Story, tmp_path: Path) -> None:
+    port = story.site.endpoints("imaps")[1].rpartition(":")[2]
+    (tmp_path / "mail").mkdir()
+    (tmp_path / "mbsyncrc").write_text(
+        f'''IMAPStore far
+Host localhost
+Port {port}
+User "{ERIN}@@{story.before}"
+Pass "{PASSWORD}"
+SSLType IMAPS
+CertificateFile {story.site.ca}
+
+MaildirStore near
+Path {tmp_path}/mail/
+Inbox {tmp_path}/mail/INBOX
+SubFolders Verbatim
+
+Channel all
+Far :far:
+Near :near:
+Patterns INBOX
+Create Near
+Sync Pull
+SyncState *
+'''
+    )
+    command = [need("mbsync"), "-c", str(tmp_path / "mbsyncrc"), "all"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    pulled = sorted(path for path in (tmp_path / "mail" / "INBOX").glob("*/*") if path.is_file())
+    assert len(pulled) == 3
+    assert sum(b"body 1" in path.read_bytes() for path in pulled) == 1
+    flagged = [path for path in pulled if "F" in path.name.partition(":2,")[2]]
+    assert len(flagged) == 1
+    assert b"body 3" in flagged[0].read_bytes()
