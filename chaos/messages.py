@@ -37,8 +37,8 @@ def size_of(rng: Random) -> int:
     return rng.randrange(256, 16 * KIB)
 
 
-def make_message(seed: int, number: int, accounts: tuple[str, ...]) -> Message:
-    """Message `number` of the workload with this seed, to one to three of the accounts."""
+def make_message(seed: int, number: int, accounts: tuple[str, ...], size_bytes: int | None = None) -> Message:
+    """Message `number` of the workload with this seed, to one to three of the accounts, of about that size if given."""
     rng = Random(f"{seed}:{number}")
     identity = f"{seed}-{number}-{rng.getrandbits(64):016x}"
     recipients = tuple(rng.sample(accounts, k=min(len(accounts), rng.choice((1, 1, 1, 2, 3)))))
@@ -47,7 +47,7 @@ def make_message(seed: int, number: int, accounts: tuple[str, ...]) -> Message:
         f"{IDENTITY_HEADER}: {identity}\r\nFrom: <{sender}>\r\nTo: {', '.join(recipients)}\r\n"
         f"Subject: attempt {number}\r\nMessage-ID: <{identity}@workload.test>\r\n\r\n"
     )
-    filler = base64.encodebytes(rng.randbytes(size_of(rng) * 3 // 4)).replace(b"\n", b"\r\n")
+    filler = base64.encodebytes(rng.randbytes((size_bytes or size_of(rng)) * 3 // 4)).replace(b"\n", b"\r\n")
     return Message(identity, sender, recipients, head.encode() + TRICKY + filler)
 
 

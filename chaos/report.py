@@ -3,19 +3,14 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from chaos.checkers import Violation
+from chaos.checkers import Check
+from chaos.final import Final
 from chaos.history import History, recovery_times, summary
+from chaos.history_file import FILE, write_run
 
 SHOWN_VIOLATIONS = 20
-
-
-class Check(NamedTuple):
-    """One promise, and what broke it."""
-
-    promise: str
-    violations: list[Violation]
 
 
 @dataclass(frozen=True)
@@ -26,11 +21,12 @@ class Report:
     seed: int
     history: History
     checks: list[Check]
+    final: Final
 
     @property
     def ok(self) -> bool:
         """Nothing was broken, and something was promised: a run without a single 250 proves nothing."""
-        return not any(check.violations for check in self.checks) and self.history.counts()["acknowledged"] > 0
+        return all(check.ok for check in self.checks) and self.history.counts()["acknowledged"] > 0
 
     def as_dict(self) -> dict[str, Any]:
         times = recovery_times(self.history)
@@ -47,7 +43,7 @@ class Report:
             "checks": [
                 {
                     "promise": check.promise,
-                    "ok": not check.violations,
+                    "ok": check.ok,
                     "violations": [violation._asdict() for violation in check.violations],
                 }
                 for check in self.checks
@@ -62,16 +58,15 @@ class Report:
         lines += ["", "attempts  " + "  ".join(f"{name} {count}" for name, count in counts.items())]
         lines += ["recovery  " + "  ".join(f"{name} {value}" for name, value in recovery.items())]
         for check in self.checks:
-            lines.append(f"{'FAIL' if check.violations else 'ok':<5} {check.promise}")
+            lines.append(f"{'FAIL' if not check.ok else 'ok':<5} {check.promise}")
             lines += [f"      {v.checker} {v.node}: {v.text}" for v in check.violations[:SHOWN_VIOLATIONS]]
             if len(check.violations) > SHOWN_VIOLATIONS:
                 lines.append(f"      and {len(check.violations) - SHOWN_VIOLATIONS} more")
         return "\n".join(lines)
 
     def write(self, folder: Path) -> None:
-        """report.json, report.txt, and every attempt as a line of attempts.jsonl."""
+        """report.json, report.txt, and the history."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.json").write_text(json.dumps(self.as_dict(), indent=2) + "\n")
         (folder / "report.txt").write_text(self.as_text() + "\n")
-        with open(folder / "attempts.jsonl", "w") as file:
-            file.writelines(json.dumps(asdict(attempt)) + "\n" for attempt in self.history.attempts)
+        write_run(folder / FILE, self.scenario, self.seed, self.history, self.final)

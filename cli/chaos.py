@@ -43,7 +43,7 @@ def list_(as_json: bool) -> None:
 @click.argument("scenario")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed: the same mail, the same schedule.")
 @click.option("--duration", "duration_s", type=click.FloatRange(1), metavar="SECONDS", help="How long faults go on.")
-@click.option("--rate", type=click.FloatRange(1, 2000), default=60.0, show_default=True, help="Deliveries a second.")
+@click.option("--rate", type=click.FloatRange(1, 2000), default=60.0, show_default=True, help="Operations a second.")
 @click.option(
     "--interval",
     "interval_s",
@@ -57,7 +57,7 @@ def list_(as_json: bool) -> None:
     "report_dir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write report.json, report.txt and attempts.jsonl here.",
+    help="Write report.json, report.txt and history.jsonl here.",
 )
 @json_option
 def run(

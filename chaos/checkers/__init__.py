@@ -9,3 +9,15 @@ class Violation(NamedTuple):
     checker: str
     node: str
     text: str
+
+
+class Check(NamedTuple):
+    """One promise, and what broke it. `undecided`: what could not be judged, which is not a pass."""
+
+    promise: str
+    violations: list[Violation]
+    undecided: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations and not self.undecided

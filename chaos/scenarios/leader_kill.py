@@ -9,20 +9,20 @@ import asyncio
 import dataclasses
 import time
 
-from chaos.checkers.delivery import check_deliveries
-from chaos.checkers.log import NodeHead, check_heads, check_logs
+from chaos.checkers.judge import judge
+from chaos.checkers.log import NodeHead
 from chaos.cluster import Cluster, ClusterStatus
 from chaos.faults import kill, kill_schedule, leader_of
+from chaos.final import Final, observe
 from chaos.history import History, Kill
 from chaos.node_files import examine
-from chaos.observation import Observed, read_mailbox
-from chaos.report import Check, Report
+from chaos.report import Report
 from chaos.scenarios.settings import Settings
-from chaos.workload import Workload
+from chaos.watcher import Watcher
+from chaos.workload import Site, Workload, make_site
 
 SUMMARY = "SIGKILL of the leader every few seconds under mail to all nodes; nothing acknowledged may be lost"
 DURATION_S = 30.0
-ACCOUNTS = tuple(f"user{number}@chaos.test" for number in range(1, 5))
 CALM_S = 2.0
 RESTART_TIMEOUT_S = 30.0
 
@@ -33,33 +33,28 @@ async def run(settings: Settings) -> Report:
     history = History()
     try:
         await asyncio.to_thread(cluster.start)
-        password = await asyncio.to_thread(cluster.add_accounts, "chaos", ACCOUNTS)
+        site = await asyncio.to_thread(make_site, cluster)
         history.started = time.monotonic()
-        history.note("workload begins", detail=f"{settings.rate:g} deliveries a second")
-        await _under_load(cluster, settings, history)
+        history.note("workload begins", detail=f"{settings.rate:g} operations a second")
+        await _under_load(cluster, settings, site, history)
         history.note("healed; waiting for one position on all nodes")
         status = await asyncio.to_thread(cluster.wait_settled)
         history.note("settled", detail=f"position {status.nodes[0].applied}")
-        observed = await asyncio.to_thread(_observe, status, password)
+        observed = await observe(site, history, settings.seed)
     finally:
         await asyncio.to_thread(cluster.stop)
     logs = [await asyncio.to_thread(examine, node.name, cluster.data_dir(node.name)) for node in status.nodes]
     history.note("judged")
     heads = [NodeHead(node.name, node.applied, node.chain) for node in status.nodes]
-    checks = [
-        Check("every 250 is there exactly once on every node", check_deliveries(history.attempts, observed)),
-        Check("chain heads are equal", check_heads(heads)),
-        Check("logs verify and tables equal a refold", check_logs(logs)),
-    ]
-    return Report("leader-kill", settings.seed, history, checks)
+    final = Final(observed, heads, logs)
+    return Report("leader-kill", settings.seed, history, judge(history, final), final)
 
 
-async def _under_load(cluster: Cluster, settings: Settings, history: History) -> None:
-    status = await asyncio.to_thread(cluster.status)
-    endpoints = {node.name: node.endpoints["smtp"] for node in status.nodes}
+async def _under_load(cluster: Cluster, settings: Settings, site: Site, history: History) -> None:
     stop = asyncio.Event()
-    workload = Workload(settings.seed, endpoints, ACCOUNTS, history, settings.rate)
+    workload = Workload(settings.seed, site, history, settings.rate)
     mail = asyncio.create_task(workload.run(stop))
+    watch = asyncio.create_task(Watcher(site, history).run())
     try:
         await _kill_leaders(cluster, settings, history)
         await asyncio.sleep(CALM_S)
@@ -67,7 +62,8 @@ async def _under_load(cluster: Cluster, settings: Settings, history: History) ->
         await mail
     finally:
         mail.cancel()
-        await asyncio.gather(mail, return_exceptions=True)
+        watch.cancel()
+        await asyncio.gather(mail, watch, return_exceptions=True)
 
 
 async def _kill_leaders(cluster: Cluster, settings: Settings, history: History) -> None:
@@ -102,10 +98,3 @@ def _watch_return(cluster: Cluster, history: History) -> None:
     cluster.wait_for(complete, RESTART_TIMEOUT_S, f"{killed.node} to come back")
     moment = history.note("back", killed.node)
     history.kills[-1] = dataclasses.replace(killed, alive_again_s=moment.at_s)
-
-
-def _observe(status: ClusterStatus, password: str) -> Observed:
-    return {
-        node.name: {account: read_mailbox(node.endpoints["imap"], account, password) for account in ACCOUNTS}
-        for node in status.nodes
-    }

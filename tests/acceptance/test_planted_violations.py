@@ -7,32 +7,35 @@ from typing import Any
 
 import pytest
 
+from chaos.admin_client import AdminAccess
 from chaos.checkers.delivery import check_deliveries
-from chaos.history import Attempt, History
+from chaos.history import History, Operation
 from chaos.observation import Observed, read_mailbox
-from chaos.workload import Workload
+from chaos.workload import Mix, Workload
+from chaos.workload import Site as Target
 from tests.acceptance.site import Site
 
 ACCOUNT = "erin@example.test"
 
 
 @pytest.fixture(scope="module")
-def attempts(site: Site) -> list[Attempt]:
+def attempts(site: Site) -> list[Operation]:
     """A second of mail through all nodes to an account of its own."""
     site.cluster.command("account", "add", ACCOUNT, "--password-stdin", stdin=site.password + "\n")
-    endpoints = {node.name: node.endpoints["smtp"] for node in site.cluster.status().nodes}
+    endpoints = {node.name: node.endpoints for node in site.cluster.status().nodes}
+    target = Target(endpoints, site.password, AdminAccess.of_folder(site.cluster.folder), accounts=(ACCOUNT,))
     history = History()
 
     async def send() -> None:
         stop = asyncio.Event()
-        mail = asyncio.create_task(Workload(3, endpoints, (ACCOUNT,), history, rate=20).run(stop))
+        mail = asyncio.create_task(Workload(3, target, history, 20, Mix(1, 0, 0, 0)).run(stop))
         await asyncio.sleep(1)
         stop.set()
         await mail
 
     asyncio.run(send())
-    assert len(history.attempts) >= 10
-    return history.attempts
+    assert len(history.deliveries) >= 10
+    return history.deliveries
 
 
 def observe(site: Site) -> Observed:
@@ -56,13 +59,13 @@ def alter_one(client: imaplib.IMAP4) -> None:
     remove_one(client)
 
 
-def test_the_mail_was_as_promised_before_anything_was_done_to_it(site: Site, attempts: list[Attempt]) -> None:
+def test_the_mail_was_as_promised_before_anything_was_done_to_it(site: Site, attempts: list[Operation]) -> None:
     assert check_deliveries(attempts, observe(site)) == []
 
 
 @pytest.mark.parametrize(("plant", "text"), [(remove_one, "lost"), (double_one, "doubled"), (alter_one, "altered")])
 def test_what_is_done_to_a_mailbox_is_found_on_every_node(
-    site: Site, attempts: list[Attempt], plant: Callable[[imaplib.IMAP4], Any], text: str
+    site: Site, attempts: list[Operation], plant: Callable[[imaplib.IMAP4], Any], text: str
 ) -> None:
     before = {violation.text for violation in check_deliveries(attempts, observe(site))}
     host, _, port = site.endpoints("imap")[0].rpartition(":")

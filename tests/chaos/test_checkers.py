@@ -7,7 +7,7 @@ import pytest
 
 from chaos.checkers.delivery import check_deliveries
 from chaos.checkers.log import NodeHead, NodeLog, check_heads, check_logs
-from chaos.history import Attempt, Outcome
+from chaos.history import Operation, Outcome
 from chaos.messages import make_message
 from chaos.observation import Copy, copy_of
 
@@ -15,8 +15,10 @@ ALICE, BOB = "alice@chaos.test", "bob@chaos.test"
 Holding = dict[str, dict[str, list[Copy]]]
 
 
-def attempt(identity: str, outcome: Outcome, *recipients: str) -> Attempt:
-    return Attempt(identity, "n1", recipients or (ALICE,), digest(identity), 10, 0.0, 1.0, outcome, "250 or not")
+def attempt(identity: str, outcome: Outcome, *recipients: str) -> Operation:
+    asked = {"identity": identity, "sha256": digest(identity), "size": 10}
+    subject = " ".join(recipients or (ALICE,))
+    return Operation(1, "smtp-n1", "n1", "smtp", "deliver", subject, asked, 0.0, 1.0, outcome, "250 or not")
 
 
 def digest(identity: str) -> str:

@@ -3,13 +3,16 @@
 import pytest
 
 from chaos.faults import kill_schedule
-from chaos.history import Attempt, History, Kill, Outcome, percentile, recovery_times, summary
+from chaos.history import History, Kill, Operation, Outcome, percentile, recovery_times, summary
 from chaos.messages import dot_stuffed, make_message
 
 
 def history(kills: list[float], attempts: list[tuple[float, float, Outcome]]) -> History:
     return History(
-        attempts=[Attempt(str(i), "n1", (), "", 0, b, e, o, "") for i, (b, e, o) in enumerate(attempts)],
+        operations=[
+            Operation(i, "smtp-n1", "n1", "smtp", "deliver", "", {}, began_s, ended_s, outcome, "")
+            for i, (began_s, ended_s, outcome) in enumerate(attempts)
+        ],
         kills=[Kill(at_s, "n1", 1) for at_s in kills],
     )
 

@@ -3,14 +3,19 @@
 import json
 from pathlib import Path
 
-from chaos.checkers import Violation
-from chaos.history import Attempt, History, Kill, Outcome
-from chaos.report import Check, Report
+from chaos.checkers import Check, Violation
+from chaos.final import Final
+from chaos.history import History, Kill, Operation, Outcome
+from chaos.history_file import FILE, read_run
+from chaos.report import Report
 
 
 def history(*outcomes: Outcome) -> History:
     past = History(
-        attempts=[Attempt(str(i), "n1", ("a@b.test",), "", 1, 2.0, 2.5, o, "") for i, o in enumerate(outcomes)],
+        operations=[
+            Operation(i, "smtp-n1", "n1", "smtp", "deliver", "a@b.test", {}, 2.0, 2.5, outcome, "")
+            for i, outcome in enumerate(outcomes)
+        ],
         kills=[Kill(1.0, "n2", 42, 3.0)],
     )
     past.note("kill leader", "n2", "pid 42")
@@ -18,7 +23,7 @@ def history(*outcomes: Outcome) -> History:
 
 
 def report(past: History, *violations: Violation) -> Report:
-    return Report("leader-kill", 7, past, [Check("nothing is lost", list(violations))])
+    return Report("leader-kill", 7, past, [Check("nothing is lost", list(violations))], Final({}))
 
 
 def test_a_run_without_violations_is_clean_and_tells_its_recovery_times(tmp_path: Path) -> None:
@@ -29,7 +34,7 @@ def test_a_run_without_violations_is_clean_and_tells_its_recovery_times(tmp_path
     assert written["recovery"] == {"kills": 1, "never": 0, "median_s": 1.5, "p95_s": 1.5, "max_s": 1.5}
     assert written["attempts"] == {"total": 2, "acknowledged": 1, "refused": 1, "unknown": 0}
     assert written["kills"][0]["recovery_s"] == 1.5
-    assert len((tmp_path / "run" / "attempts.jsonl").read_text().splitlines()) == 2
+    assert read_run(tmp_path / "run" / FILE) == ("leader-kill", 7, clean.history, clean.final)
     assert "seed 7: clean" in (tmp_path / "run" / "report.txt").read_text()
 
 
