@@ -12,7 +12,7 @@ from chaos.history import History, Outcome
 from chaos.observation import Observed, password_in_force, read_mailbox
 from chaos.workload.administration import Administration, vault_password
 from chaos.workload.book import FOLDERS
-from chaos.workload.site import Site
+from chaos.workload.target import Target
 
 MOST_CANDIDATES = 4  # a node stops listening to somebody who tries many passwords
 
@@ -26,31 +26,33 @@ class Final:
     logs: Sequence[NodeLog] = ()
 
 
-async def observe(site: Site, history: History, seed: int) -> Observed:
+async def observe(target: Target, history: History, seed: int) -> Observed:
     """Every account's mailbox at every node; for the history, the names and passwords. The cluster has settled.
+
+    Give a target without the nodes that can not be looked at (one that is quarantined): `target.without(names)`.
 
     Raises ObservationError.
     """
-    administration = Administration(seed, site, history)
-    for node in site.nodes:
+    administration = Administration(seed, target, history)
+    for node in target.nodes:
         await administration.list_names(node)
-        for account in site.witnesses:
+        for account in target.witnesses:
             await administration.look_into(node, account)
-    return await asyncio.to_thread(_observe, site, history, seed)
+    return await asyncio.to_thread(_observe, target, history, seed)
 
 
-def _observe(site: Site, history: History, seed: int) -> Observed:
+def _observe(target: Target, history: History, seed: int) -> Observed:
     candidates = {
-        value: vault_password(seed, value) if value else site.password for value in _values_that_may_stand(history)
+        value: vault_password(seed, value) if value else target.password for value in _values_that_may_stand(history)
     }
     observed = {}
-    for node in site.nodes:
-        endpoint = site.endpoints[node]["imap"]
-        holdings = {account: read_mailbox(endpoint, account, site.password) for account in site.accounts}
-        for account in site.witnesses:
-            holdings[account] = read_mailbox(endpoint, account, site.password, FOLDERS)
+    for node in target.nodes:
+        endpoint = target.endpoints[node]["imap"]
+        holdings = {account: read_mailbox(endpoint, account, target.password) for account in target.accounts}
+        for account in target.witnesses:
+            holdings[account] = read_mailbox(endpoint, account, target.password, FOLDERS)
         observed[node] = holdings
-        password_in_force(history, node, endpoint, site.vault, candidates)
+        password_in_force(history, node, endpoint, target.vault, candidates)
     return observed
 
 

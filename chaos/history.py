@@ -7,7 +7,7 @@ nothing else.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -84,7 +84,7 @@ class Band:
     """A fault that lasts: from when to when, None while it lasts."""
 
     fault: str
-    node: str  # empty: more than one
+    node: str  # several are joined by a blank
     began_s: float
     ended_s: float | None = None
     detail: str = ""
@@ -187,22 +187,24 @@ class History:
     def begin_fault(self, fault: str, node: str = "", detail: str = "") -> int:
         """A band that begins now; what it gives is for `end_fault`."""
         self.bands.append(Band(fault, node, self.now_s(), None, detail))
+        self.note(fault, node, detail)
         return len(self.bands) - 1
 
     def end_fault(self, at: int) -> None:
         self.bands[at] = replace(self.bands[at], ended_s=self.now_s())
+        self.note(f"{self.bands[at].fault} ends", self.bands[at].node)
 
 
-def recovery_times(history: History) -> list[float | None]:
-    """For each kill, seconds from it to the first 250 of a delivery that began after it; None: there was none.
+def recovery_times(history: History, moments: Sequence[float] | None = None) -> list[float | None]:
+    """For each kill (or each of `moments`), seconds to the first 250 of a delivery that began after it; None: none did.
 
-    Deliveries that were under way at the kill do not count: their answer may have been on the wire already.
+    Deliveries that were under way at the time do not count: their answer may have been on the wire already.
     """
     acknowledged = sorted((one for one in history.deliveries if one.acknowledged), key=lambda one: one.ended_s)
     times: list[float | None] = []
-    for kill in history.kills:
-        first = next((one.ended_s for one in acknowledged if one.began_s > kill.at_s), None)
-        times.append(None if first is None else first - kill.at_s)
+    for at_s in [kill.at_s for kill in history.kills] if moments is None else moments:
+        first = next((one.ended_s for one in acknowledged if one.began_s > at_s), None)
+        times.append(None if first is None else first - at_s)
     return times
 
 

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from chaos.history import History
-from chaos.workload.site import Site
+from chaos.workload.target import Target
 
 INTERVAL_S = 0.25
 ANSWER_TIMEOUT_S = 1.0
@@ -14,17 +14,17 @@ ANSWER_TIMEOUT_S = 1.0
 class Watcher:
     """Asks every node for its status, each on a clock of its own, so that a slow one does not hide the others."""
 
-    site: Site
+    target: Target
     history: History
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        await asyncio.gather(*(self._watch(node) for node in self.site.nodes))
+        await asyncio.gather(*(self._watch(node) for node in self.target.nodes))
 
     async def _watch(self, node: str) -> None:
-        endpoint = self.site.endpoints[node]["admin"]
+        endpoint = self.target.endpoints[node]["admin"]
         while True:
-            answer = await self.site.admin.ask(node, endpoint, "GET", "/v1/status", timeout_s=ANSWER_TIMEOUT_S)
+            answer = await self.target.admin.ask(node, endpoint, "GET", "/v1/status", timeout_s=ANSWER_TIMEOUT_S)
             match answer.body:
                 case {"role": "leader", "term": int(term), "applied": int(applied)}:
                     self.history.saw(node, "leader", term, applied)

@@ -19,7 +19,7 @@ from chaos.node_files import examine
 from chaos.report import Report
 from chaos.scenarios.settings import Settings
 from chaos.watcher import Watcher
-from chaos.workload import Site, Workload, make_site
+from chaos.workload import Target, Workload, make_target
 
 SUMMARY = "SIGKILL of the leader every few seconds under mail to all nodes; nothing acknowledged may be lost"
 DURATION_S = 30.0
@@ -33,14 +33,14 @@ async def run(settings: Settings) -> Report:
     history = History()
     try:
         await asyncio.to_thread(cluster.start)
-        site = await asyncio.to_thread(make_site, cluster)
+        target = await asyncio.to_thread(make_target, cluster)
         history.started = time.monotonic()
         history.note("workload begins", detail=f"{settings.rate:g} operations a second")
-        await _under_load(cluster, settings, site, history)
+        await _under_load(cluster, settings, target, history)
         history.note("healed; waiting for one position on all nodes")
         status = await asyncio.to_thread(cluster.wait_settled)
         history.note("settled", detail=f"position {status.nodes[0].applied}")
-        observed = await observe(site, history, settings.seed)
+        observed = await observe(target, history, settings.seed)
     finally:
         await asyncio.to_thread(cluster.stop)
     logs = [await asyncio.to_thread(examine, node.name, cluster.data_dir(node.name)) for node in status.nodes]
@@ -50,11 +50,11 @@ async def run(settings: Settings) -> Report:
     return Report("leader-kill", settings.seed, history, judge(history, final), final)
 
 
-async def _under_load(cluster: Cluster, settings: Settings, site: Site, history: History) -> None:
+async def _under_load(cluster: Cluster, settings: Settings, target: Target, history: History) -> None:
     stop = asyncio.Event()
-    workload = Workload(settings.seed, site, history, settings.rate)
+    workload = Workload(settings.seed, target, history, settings.rate)
     mail = asyncio.create_task(workload.run(stop))
-    watch = asyncio.create_task(Watcher(site, history).run())
+    watch = asyncio.create_task(Watcher(target, history).run())
     try:
         await _kill_leaders(cluster, settings, history)
         await asyncio.sleep(CALM_S)

@@ -10,7 +10,7 @@ from typing import Any
 
 from chaos.admin_client import AdminAnswer
 from chaos.history import History
-from chaos.workload.site import Site
+from chaos.workload.target import Target
 
 ANSWER_TIMEOUT_S = 30.0
 ACTIONS = {
@@ -36,29 +36,29 @@ class Administration:
     """One `perform` is one request to one node."""
 
     seed: int
-    site: Site
+    target: Target
     history: History
     _opened: int = field(default=0)
 
     async def perform(self, node: str, number: int, rng: Random) -> None:
         """Draws a request and makes it. Raises nothing of a network."""
         action = rng.choices(list(ACTIONS), weights=list(ACTIONS.values()))[0]
-        name = rng.choice(self.site.names)
+        name = rng.choice(self.target.names)
         password = {"password": vault_password(self.seed, number)}
         match action:
             case "mailbox":
-                await self.look_into(node, rng.choice(self.site.witnesses))
+                await self.look_into(node, rng.choice(self.target.witnesses))
             case "names":
                 await self.list_names(node)
             case "quota":
                 quota = 2**40 + number
-                await self._ask(node, "quota", self.site.vault, "PUT", "/quota", {"quota_bytes": quota}, value=quota)
+                await self._ask(node, "quota", self.target.vault, "PUT", "/quota", {"quota_bytes": quota}, value=quota)
             case "password":
-                await self._ask(node, "password", self.site.vault, "PUT", "/password", password, value=number)
+                await self._ask(node, "password", self.target.vault, "PUT", "/password", password, value=number)
             case "account-add":
                 await self._ask(node, action, name, "POST", "", {"address": name} | password)
             case "alias-add":
-                await self._ask(node, action, name, "POST", "", {"address": name, "targets": [self.site.accounts[0]]})
+                await self._ask(node, action, name, "POST", "", {"address": name, "targets": [self.target.accounts[0]]})
             case _:
                 await self._ask(node, action, name, "DELETE", "", None)
 
@@ -76,14 +76,14 @@ class Administration:
         result: dict[str, Any] = {}
         if answer.body is not None:
             quotas = {row["address"]: row["quota_bytes"] for row in answer.body["accounts"]}
-            held = [name for name in self.site.names if name in quotas]
-            result = {"stale": answer.stale, "names": held, "quota": quotas.get(self.site.vault)}
+            held = [name for name in self.target.names if name in quotas]
+            result = {"stale": answer.stale, "names": held, "quota": quotas.get(self.target.vault)}
         self.history.end(started, answer.outcome, answer.text, **result)
         started = self.history.begin(self._session(node), node, "admin", "aliases", "")
         answer, result = await self._answer(node, "GET", "/v1/aliases"), {}
         if answer.body is not None:
             addresses = {row["address"] for row in answer.body["aliases"]}
-            result = {"stale": answer.stale, "names": [name for name in self.site.names if name in addresses]}
+            result = {"stale": answer.stale, "names": [name for name in self.target.names if name in addresses]}
         self.history.end(started, answer.outcome, answer.text, **result)
 
     async def _ask(
@@ -96,8 +96,8 @@ class Administration:
         self.history.end(started, answer.outcome, answer.text, category=answer.category)
 
     async def _answer(self, node: str, method: str, path: str, body: dict[str, Any] | None = None) -> AdminAnswer:
-        endpoint = self.site.endpoints[node]["admin"]
-        return await self.site.admin.ask(node, endpoint, method, path, body, ANSWER_TIMEOUT_S)
+        endpoint = self.target.endpoints[node]["admin"]
+        return await self.target.admin.ask(node, endpoint, method, path, body, ANSWER_TIMEOUT_S)
 
     def _session(self, node: str) -> str:
         self._opened += 1

@@ -10,16 +10,16 @@ from chaos.history import History, Outcome
 from chaos.messages import Message
 from chaos.smtp_client import SmtpConnection, SmtpRefused
 from chaos.workload.pool import Named, Pool
-from chaos.workload.site import Site
+from chaos.workload.target import Target
 
 ANSWER_TIMEOUT_S = 30.0
 
 
 @dataclass
 class Deliveries:
-    """Sends messages to any node of the site."""
+    """Sends messages to any node of the target."""
 
-    site: Site
+    target: Target
     history: History
     _pool: Pool[SmtpConnection] = field(default_factory=lambda: Pool("smtp"))
 
@@ -54,7 +54,7 @@ class Deliveries:
         found = self._pool.take(node)
         if found is not None:
             return found
-        return self._pool.name(node, await SmtpConnection.open(self.site.endpoints[node]["smtp"]))
+        return self._pool.name(node, await SmtpConnection.open(self.target.endpoints[node]["smtp"]))
 
     def close(self) -> None:
         self._pool.close()

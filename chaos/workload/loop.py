@@ -16,7 +16,7 @@ from chaos.messages import make_message
 from chaos.workload.administration import Administration
 from chaos.workload.deliveries import Deliveries
 from chaos.workload.mailboxes import Mailboxes
-from chaos.workload.site import Site
+from chaos.workload.target import Target
 
 WITNESS_BYTES = 1500
 
@@ -38,7 +38,7 @@ class Workload:
     """Begins `rate` operations a second, over all nodes in a seeded order."""
 
     seed: int
-    site: Site
+    target: Target
     history: History
     rate: float = 60.0
     mix: Mix = field(default_factory=Mix)
@@ -49,9 +49,9 @@ class Workload:
     _faults: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._deliveries = Deliveries(self.site, self.history)
-        self._mailboxes = Mailboxes(self.seed, self.site, self.history)
-        self._administration = Administration(self.seed, self.site, self.history)
+        self._deliveries = Deliveries(self.target, self.history)
+        self._mailboxes = Mailboxes(self.seed, self.target, self.history)
+        self._administration = Administration(self.seed, self.target, self.history)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Begins operations until `stop` is set, then waits for those under way."""
@@ -60,7 +60,7 @@ class Workload:
         due_s = loop.time()
         try:
             while not stop.is_set():
-                self._begin(rng.choices(Mix._fields, weights=self.mix)[0], rng.choice(self.site.nodes))
+                self._begin(rng.choices(Mix._fields, weights=self.mix)[0], rng.choice(self.target.nodes))
                 due_s = max(due_s + 1 / self.rate, loop.time() - 1)
                 await asyncio.sleep(max(0.0, due_s - loop.time()))
             if tasks := self._tasks():
@@ -92,12 +92,12 @@ class Workload:
         rng = Random(f"{self.seed}:{number}:{kind}")
         match kind:
             case "deliver":
-                return self._deliveries.deliver(node, make_message(self.seed, number, self.site.accounts))
+                return self._deliveries.deliver(node, make_message(self.seed, number, self.target.accounts))
             case "witness":
-                account = rng.choice(self.site.witnesses)
+                account = rng.choice(self.target.witnesses)
                 return self._deliveries.deliver(node, make_message(self.seed, number, (account,), WITNESS_BYTES))
             case "imap":
-                return self._mailboxes.perform(node, rng.choice(self.site.witnesses), number, rng)
+                return self._mailboxes.perform(node, rng.choice(self.target.witnesses), number, rng)
             case _:
                 return self._administration.perform(node, number, rng)
 

@@ -16,7 +16,7 @@ from chaos.messages import IDENTITY_HEADER, identity_in, make_message
 from chaos.observation import copy_of
 from chaos.workload.book import COPIES, FOLDERS, INBOX, MOVED, Book, Held
 from chaos.workload.pool import Named, Pool
-from chaos.workload.site import Site
+from chaos.workload.target import Target
 
 ANSWER_TIMEOUT_S = 30.0
 LOGIN_TIMEOUT_S = 30.0
@@ -39,7 +39,7 @@ class Mailboxes:
     """One `perform` is one thing that one client does; most are one operation of the history."""
 
     seed: int
-    site: Site
+    target: Target
     history: History
     _pool: Pool[ImapSession] = field(default_factory=lambda: Pool("imap"))
     _books: dict[str, Book] = field(default_factory=lambda: defaultdict(Book))
@@ -86,8 +86,8 @@ class Mailboxes:
         connection = None
         try:
             async with asyncio.timeout(LOGIN_TIMEOUT_S):
-                connection = await ImapSession.open(self.site.endpoints[node]["imap"])
-                if (await connection.login(account, self.site.password)).status == "OK":
+                connection = await ImapSession.open(self.target.endpoints[node]["imap"])
+                if (await connection.login(account, self.target.password)).status == "OK":
                     return self._pool.name(node, connection)
                 reply = "LOGIN was refused"
         except (OSError, ImapBroken, TimeoutError) as error:

@@ -11,8 +11,7 @@ from chaos.admin_client import AdminAccess
 from chaos.checkers.delivery import check_deliveries
 from chaos.history import History, Operation
 from chaos.observation import Observed, read_mailbox
-from chaos.workload import Mix, Workload
-from chaos.workload import Site as Target
+from chaos.workload import Mix, Target, Workload
 from tests.acceptance.site import Site
 
 ACCOUNT = "erin@example.test"

@@ -1,6 +1,6 @@
 """What a workload works on: the nodes' addresses, the accounts and what each of them is for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from chaos.admin_client import AdminAccess
@@ -13,7 +13,7 @@ VAULT = f"vault@{DOMAIN}"
 NAMES = tuple(f"name{number}@{DOMAIN}" for number in range(1, 5))
 
 
-class Site(NamedTuple):
+class Target(NamedTuple):
     """`endpoints`: host:port by node and use. `password` opens every account but the vault, once it was changed."""
 
     endpoints: Mapping[str, Mapping[str, str]]
@@ -28,9 +28,14 @@ class Site(NamedTuple):
     def nodes(self) -> tuple[str, ...]:
         return tuple(sorted(self.endpoints))
 
+    def without(self, names: Iterable[str]) -> "Target":
+        """The same, but for these nodes."""
+        gone = set(names)
+        return self._replace(endpoints={node: uses for node, uses in self.endpoints.items() if node not in gone})
 
-def make_site(cluster: Cluster, tenant: str = "chaos") -> Site:
+
+def make_target(cluster: Cluster, tenant: str = "chaos") -> Target:
     """Makes a tenant and the accounts on a running cluster. Blocking; raises ClusterError."""
     password = cluster.add_accounts(tenant, (*ACCOUNTS, *WITNESSES, VAULT))
     endpoints = {node.name: node.endpoints for node in cluster.status().nodes}
-    return Site(endpoints, password, AdminAccess.of_folder(cluster.folder))
+    return Target(endpoints, password, AdminAccess.of_folder(cluster.folder))
