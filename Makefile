@@ -4,9 +4,11 @@
 #   make test    every test (installs the mail clients that the tests use, through apt-get, where they are missing)
 #   make check   ruff, mypy --strict, import direction
 #   make bench   the log and SMTP benchmarks; results/*.json
+#   make simulate  cells in simulated time under faults: [SEEDS=1..5000] one cell a seed, [JOBS=] processes at a time
 #   make soak    the leader-kill scenario with ten seeds
 PYTHON ?= python3
 SEEDS ?= 1 2 3 4 5 6 7 8 9 10
+JOBS ?=
 RUN_DIR ?= run
 BASE_PORT ?=
 TEST_ARGS ?=
@@ -15,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help setup run test check bench soak clean
+.PHONY: help setup run test check bench simulate soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -50,6 +52,10 @@ bench: $(STAMP)
 	$(BIN)/mailraft bench log --json > results/log.json
 	$(BIN)/mailraft bench smtp --peer postfix --json > results/smtp.json
 	@echo "results/log.json and results/smtp.json; against an earlier run: mailraft bench compare OLD NEW"
+
+simulate: SEEDS = 1..5000
+simulate: $(STAMP)
+	$(BIN)/mailraft chaos simulate --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
 
 soak: $(STAMP)
 	@for seed in $(SEEDS); do \

@@ -13,6 +13,7 @@ import click
 
 from cli.options import json_option
 from cli.output import CommandError, print_json, say
+from cli.simulate import simulate
 
 if TYPE_CHECKING:
     from chaos.report import Report
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 @click.group()
 def chaos() -> None:
     """Break a cluster on purpose and check what it kept."""
+
+
+chaos.add_command(simulate)
 
 
 @chaos.command("list")

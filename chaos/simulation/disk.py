@@ -1,0 +1,114 @@
+"""The fake disk: a real LMDB file without its fsync, and a power that goes at the worst moments.
+
+A commit that returned is on disk, in the model as in LMDB with its fsync. One that the power interrupts is not there:
+either none of it was written, or it is torn, that is, any of its pages may be old, new or garbage, but the meta page,
+which LMDB writes last and after a flush, still names the commit before. So a node comes back with exactly that one.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+
+from eventlog.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAP_BYTES = 64 * 1024 * 1024
+PAGE_BYTES = 4096
+META_PAGES = 2
+PLENTY_BYTES = 1 << 30
+
+
+class PowerLost(Exception):
+    """The power goes in the middle of a tick: nothing of it is on disk."""
+
+
+class Disk:
+    """One node's disk, over all of its lives. `fail_at_commit` is asked before each commit: None, "lost" or "torn"."""
+
+    def __init__(self, path: Path, rng: random.Random) -> None:
+        self.path = path
+        self.rng = rng
+        self.full = False
+        self.slow_s = 0.0
+        self.fail_at_commit: Callable[[], str | None] = lambda: None
+        self.store: SimulatedStore | None = None
+
+    def open(self) -> SimulatedStore:
+        """The store of a new life."""
+        self.store = SimulatedStore(self)
+        return self.store
+
+    def power_off(self) -> None:
+        """What was not committed is gone."""
+        if self.store is not None:
+            self.store.close()
+            self.store = None
+
+    def latency_s(self) -> float:
+        """How long the fsync of a tick takes."""
+        quick_s = self.rng.uniform(0.0002, 0.004)
+        return quick_s + self.rng.uniform(0.0, self.slow_s) if self.slow_s else quick_s
+
+    def tear(self, before: bytes) -> None:
+        """Makes of the file what a commit leaves that was interrupted before its meta page was written."""
+        path = self.path / "data.mdb"
+        after = path.read_bytes()
+        pages = [before[at : at + PAGE_BYTES] for at in range(0, META_PAGES * PAGE_BYTES, PAGE_BYTES)]
+        for at in range(META_PAGES * PAGE_BYTES, len(after), PAGE_BYTES):
+            old, new = before[at : at + PAGE_BYTES], after[at : at + PAGE_BYTES]
+            pages.append(new if new == old else self._torn_page(old, new))
+        path.write_bytes(b"".join(pages))
+
+    def _torn_page(self, old: bytes, new: bytes) -> bytes:
+        old = old.ljust(PAGE_BYTES, b"\0")
+        match self.rng.randrange(4):
+            case 0:
+                return old
+            case 1:
+                return new
+            case 2:
+                return new[: PAGE_BYTES // 2] + old[PAGE_BYTES // 2 :]
+            case _:
+                return self.rng.randbytes(PAGE_BYTES)
+
+
+class SimulatedStore(Store):
+    """The node's store, whose commits may meet a full disk or the end of the power."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self.armed = False  # in a tick, not while the node starts
+        super().__init__(disk.path, MAP_BYTES, durable=False)
+
+    @property
+    def txn(self) -> Any:
+        """A write in the middle of a tick may find the disk full, too."""
+        if self.armed and self._disk.full and self._disk.rng.random() < 0.02:
+            raise lmdb.MapFullError("mdb_put: the simulation's disk is full")
+        return super().txn
+
+    def commit(self) -> None:
+        if not self.armed or not self.dirty:
+            super().commit()
+            return
+        if self._disk.full and self._disk.rng.random() < 0.5:
+            raise lmdb.MapFullError("mdb_txn_commit: the simulation's disk is full")
+        match self._disk.fail_at_commit():
+            case "lost":
+                raise PowerLost
+            case "torn":
+                before = (self.path / "data.mdb").read_bytes()
+                super().commit()
+                self.close()
+                self._disk.tear(before)
+                raise PowerLost
+        super().commit()
+
+    def free_bytes(self) -> int:
+        return 0 if self._disk.full else PLENTY_BYTES

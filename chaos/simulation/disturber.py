@@ -1,0 +1,188 @@
+"""Does to the cell what the seed says: crashes, partitions, bad disks, pauses, wrong clocks, needless elections.
+
+It knows the protocol well enough to strike where it hurts (in the tick that made a leader or committed something),
+and nothing of what must hold.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import TYPE_CHECKING
+
+from chaos.simulation.faults import NEVER_S, NO_FAULTS, Faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chaos.simulation.node import SimulatedNode
+    from chaos.simulation.run import Simulation
+
+DOWN_S = (0.02, 1.5)
+FAR_OFF_MS = 20_000
+
+
+class Disturber:
+    """All faults of one run, from `begin` to `end`."""
+
+    def __init__(self, sim: Simulation, rng: random.Random, faults: Faults) -> None:
+        self.sim = sim
+        self.rng = rng
+        self.faults = faults
+        self._led: dict[str, int] = {}
+
+    def begin(self) -> None:
+        faults = self.faults
+        self._every(faults.crash_every_s, self._crash)
+        self._every(faults.slow_disk_every_s, self._slow_disk)
+        self._every(faults.full_disk_every_s, self._full_disk)
+        self._every(faults.pause_every_s, self._pause)
+        self._every(faults.skew_every_s, self._skew)
+        if len(self.sim.names) > 1:
+            self._every(faults.partition_every_s, self._partition)
+            self._every(faults.disturb_every_s, self._disturb)
+
+    def end(self) -> None:
+        """Everything is whole again: the disks, the clocks, the network; nodes that are down come back."""
+        self.faults = self.sim.network.faults = NO_FAULTS
+        self.sim.network.heal_all()
+        for node in self.sim.nodes.values():
+            node.disk.slow_s = 0.0
+            node.disk.full = False
+            self._set_skew(node, 0)
+            node.loop.paused_until_s = 0.0
+
+    def _every(self, gap_s: float, action: Callable[[], None]) -> None:
+        if gap_s < NEVER_S:
+            self.sim.clock.after(self.rng.uniform(0.2, 1.8) * gap_s, self._again, gap_s, action)
+
+    def _again(self, gap_s: float, action: Callable[[], None]) -> None:
+        if self.faults is not NO_FAULTS:
+            action()
+            self._every(gap_s, action)
+
+    def _one(self) -> SimulatedNode | None:
+        """A node that is up; a leader as often as not."""
+        up = [node for node in self.sim.nodes.values() if node.up]
+        leaders = [node for node in up if node.raft.is_leader]
+        pool = leaders if leaders and self.rng.random() < 0.5 else up
+        return self.rng.choice(pool) if pool else None
+
+    def _say(self, node: SimulatedNode, what: str) -> None:
+        self.sim.trace.add(node.name, what)
+
+    # -- power ------------------------------------------------------------------------------------------------------
+
+    def at_commit(self, node: SimulatedNode) -> str | None:
+        """Whether the power goes in this commit: more likely in one that matters."""
+        faults = self.faults
+        if not faults.sniper or not self._matters(node) or self.rng.random() >= faults.sniper / 2:
+            return None
+        return "torn" if self.rng.random() < faults.torn else "lost"
+
+    def after_tick(self, node: SimulatedNode) -> str:
+        """What becomes of a tick that is on disk: "", "unheard", or "half heard" before the power goes."""
+        faults = self.faults
+        if not faults.sniper or not self._matters(node, done=True) or self.rng.random() >= faults.sniper:
+            return ""
+        return self.rng.choice(("unheard", "half heard", "half heard"))
+
+    def _matters(self, node: SimulatedNode, done: bool = False) -> bool:
+        """A node has just been made leader, or has appended or committed something."""
+        raft, seen = node.raft, self.sim.oracle.seen[node.name]
+        if not raft.is_leader:
+            return self.rng.random() < 0.02
+        new = self._led.get(node.name) != raft.term
+        if done:
+            self._led[node.name] = raft.term
+        return new or raft.commit_index > seen.commit or self.rng.random() < 0.1
+
+    def _crash(self) -> None:
+        node = self._one()
+        if node is not None:
+            node.crash("between two ticks")
+
+    def crashed(self, node: SimulatedNode) -> None:
+        """It comes back by itself, after a while."""
+        self.sim.clock.after(self.rng.uniform(*DOWN_S), self.sim.start, node)
+
+    # -- network -----------------------------------------------------------------------------------------------------
+
+    def _partition(self) -> None:
+        """Cuts some links, in one direction or both, noticed or not; heals them after a while."""
+        names, rng = self.sim.names, self.rng
+        side = set(rng.sample(names, rng.randint(1, len(names) - 1)))
+        leaders = {node.name for node in self.sim.nodes.values() if node.up and node.raft.is_leader}
+        if leaders and rng.random() < 0.5:
+            side = leaders | ({rng.choice(names)} if rng.random() < 0.3 else set())
+        kind = rng.choice(("split", "split", "one way", "some"))
+        pairs = [pair for pair in itertools.permutations(names, 2) if self._is_cut(kind, side, *pair)]
+        noticed = self.faults.streams and rng.random() < 0.5
+        for_s = rng.uniform(0.3, 6.0) * self.sim.config.timing.election_max_s
+        shown = " ".join(f"{a}->{b}" for a, b in pairs)
+        self.sim.trace.add("network", f"cut for {for_s:.3f} s ({kind}{', noticed' if noticed else ''}): {shown}")
+        self.sim.network.cut(pairs, noticed=noticed)
+        self.sim.clock.after(for_s, self._heal, pairs)
+
+    def _is_cut(self, kind: str, side: set[str], source: str, target: str) -> bool:
+        match kind:
+            case "split":
+                return (source in side) != (target in side)
+            case "one way":
+                return source in side and target not in side
+            case _:
+                return self.rng.random() < 0.4
+
+    def _heal(self, pairs: list[tuple[str, str]]) -> None:
+        if self.faults is not NO_FAULTS:
+            self.sim.network.heal(pairs)
+            self.sim.trace.add("network", f"healed: {' '.join(f'{a}->{b}' for a, b in pairs)}")
+
+    # -- disks, processes, clocks -----------------------------------------------------------------------------------
+
+    def _slow_disk(self) -> None:
+        node = self._one()
+        if node is not None:
+            node.disk.slow_s = self.rng.choice((0.05, 0.5)) * self.sim.config.timing.election_max_s
+            self._say(node, f"disk is slow: up to {node.disk.slow_s:.3f} s")
+            self.sim.clock.after(self.rng.uniform(0.5, 3.0), self._quick_disk, node)
+
+    def _quick_disk(self, node: SimulatedNode) -> None:
+        node.disk.slow_s = 0.0
+
+    def _full_disk(self) -> None:
+        node = self._one()
+        if node is not None:
+            node.disk.full = True
+            self._say(node, "disk is full")
+            self.sim.clock.after(self.rng.uniform(0.2, 2.0), self._empty_disk, node)
+
+    def _empty_disk(self, node: SimulatedNode) -> None:
+        node.disk.full = False
+        self._say(node, "disk has room")
+
+    def _pause(self) -> None:
+        node = self._one()
+        if node is not None:
+            for_s = self.rng.uniform(0.3, 4.0) * self.sim.config.timing.election_max_s
+            node.loop.paused_until_s = self.sim.clock.now + for_s
+            self._say(node, f"is paused for {for_s:.3f} s")
+
+    def _skew(self) -> None:
+        node = self._one()
+        if node is not None:
+            far = self.rng.random() < 0.3
+            self._set_skew(node, self.rng.randint(-1, 1) * FAR_OFF_MS if far else self.rng.randint(-2000, 2000))
+            self._say(node, f"clock is off by {node.skew_ms} ms")
+
+    @staticmethod
+    def _set_skew(node: SimulatedNode, skew_ms: int) -> None:
+        node.skew_ms = node.loop.skew_ms = skew_ms
+
+    def _disturb(self) -> None:
+        """A follower is told to stand for election, whatever its log is worth: safety must not depend on timing."""
+        node = self._one()
+        if node is not None and node.raft.leader not in (None, node.name):
+            message = {"type": "timeout_now", "term": node.raft.term}
+            self._say(node, "is told to stand for election")
+            node.loop.call_soon(node.log._message, node.raft.leader, message)
