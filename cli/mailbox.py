@@ -1,22 +1,23 @@
-"""`mailraft mailbox`: look into a mailbox, now or as it was."""
+"""`mailraft mailbox`: look into a mailbox, now or as it was; bring back what was lost."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, open_client
-from cli.output import print_table
+from cli.output import UNKNOWN, CommandError, console, print_json, print_table, say
 from nodes.moments import Moment
 
 
 @click.group()
 def mailbox() -> None:
-    """Look into a mailbox, now or as it was."""
+    """Look into a mailbox, now or as it was; bring it back."""
 
 
 @mailbox.command()
@@ -54,6 +55,89 @@ def show(address: str, as_of: str | None, cluster_dir: Path, as_json: bool) -> N
                 for m in folder["messages"]
             )
             print_table((">uid", "flags", ">bytes", "internaldate", "sha256"), messages, "")
+
+
+@mailbox.command()
+@click.argument("address")
+@click.option(
+    "--as-of",
+    "as_of",
+    required=True,
+    metavar="TIME|#POSITION|-2h",
+    help="The moment to go back to: 2026-11-01T10:00:00Z, #12345, or -2h.",
+)
+@click.option("--folder", metavar="NAME", help="Only this folder, as it was called then.")
+@click.option("--uid", "uids", type=click.IntRange(1), multiple=True, help="Only this message of --folder; repeatable.")
+@click.option("--drop-newer", is_flag=True, help="Also remove what has arrived since; otherwise it stays.")
+@click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
+@cluster_option
+@json_option
+def restore(
+    address: str,
+    as_of: str,
+    folder: str | None,
+    uids: tuple[int, ...],
+    drop_newer: bool,
+    dry_run: bool,
+    cluster_dir: Path,
+    as_json: bool,
+) -> None:
+    """Bring the mailbox of ADDRESS, a folder or a message back to what it was.
+
+    Folders, flags, keywords and dates come back exactly; a message that is gone gets a new UID. Look at --dry-run
+    first. It is done by new events, so it can itself be undone; repeated, it does what is left.
+    """
+    if uids and folder is None:
+        raise click.UsageError("--uid names a message of a folder: --folder NAME")
+    moment = moment_argument(as_of, "--as-of")
+    wanted = {"position": moment.position} if moment.at_ms is None else {"at_ms": moment.at_ms}
+    body = {**wanted, "folder": folder, "uids": list(uids) or None, "drop_newer": drop_newer, "dry_run": dry_run}
+    plan, changed = _restore(cluster_dir, address, body)
+    if as_json:
+        print_json({**plan, "changed": changed})
+        return
+    _print_plan(plan["plan"])
+    if dry_run:
+        say(f"as of {plan['as_of']} (position {plan['position']}); nothing was changed")
+    else:
+        say(f"{address} is as it was at {plan['as_of']}" if changed else "nothing had to be changed")
+
+
+def _restore(cluster_dir: Path, address: str, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """What the node planned, and whether it changed something. Raises CommandError."""
+    from rich.progress import Progress
+
+    lines = open_client(cluster_dir).stream(f"/v1/mailboxes/{quote(address, safe='')}/restore", None, body)
+    terminal = console()
+    plan: dict[str, Any] = {}
+    last: dict[str, Any] = {}
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
+        task = bar.add_task("restore", total=None)
+        for last in lines:
+            if "plan" in last:
+                plan = last
+            elif "progress" in last:
+                bar.update(task, completed=last["progress"][0], total=last["progress"][1])
+    if "error" in last:
+        raise CommandError(last["error"], "the same command once the reason is gone")
+    if "result" not in last:
+        raise CommandError("the node stopped before it was done", "the same command: it does what is left", UNKNOWN)
+    return plan, bool(last["result"]["changed"])
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    rows = []
+    for one in plan["folders"]:
+        what = "create" if one["create"] else f"rename from {one['rename_from']}" if one["rename_from"] else ""
+        flags = sum(len(group["uids"]) for group in one["flags"])
+        rows.append(
+            (one["name"], what, len(one["bring_back"]), one["moved_back"], flags, len(one["newer"]), len(one["gone"]))
+        )
+    columns = ("folder", "", ">bring back", ">of them moved", ">flags", ">remove newer", ">bytes gone")
+    print_table(columns, (row for row in rows if any(row[1:])), "no difference")
+    for verb in ("subscribe", "unsubscribe"):
+        if plan[verb]:
+            click.echo(f"{verb}: {', '.join(plan[verb])}")
 
 
 def _query(as_of: str | None) -> str:

@@ -30,7 +30,7 @@ COMMANDS = {
     "completion": Lazy("cli.completion", "completion", "Print the completion script of a shell."),
     "docs": Lazy("cli.reference", "docs", "Write the reference pages from the program.", hidden=True),
     "log": Lazy("cli.log", "log", "Look into the event log, prove it, fold it again."),
-    "mailbox": Lazy("cli.mailbox", "mailbox", "Look into a mailbox, now or as it was."),
+    "mailbox": Lazy("cli.mailbox", "mailbox", "Look into a mailbox, now or as it was; bring it back."),
     "node": Lazy("cli.node", "node", "Run one node; look into one that is stopped."),
     "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
     "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),

@@ -213,3 +213,116 @@ SyncState *
     flagged = [path for path in pulled if "F" in path.name.partition(":2,")[2]]
     assert len(flagged) == 1
     assert b"body 3" in flagged[0].read_bytes()
+
+
+# -- restore -------------------------------------------------------------------------------------------------------
+
+
+class Wreck(NamedTuple):
+    """A mailbox that was good at `position`, then wrecked."""
+
+    site: Site
+    login: str
+    position: int
+    good: dict[str, dict[bytes, tuple[frozenset[str], str]]]
+
+
+def contents(site: Site, login: str) -> dict[str, dict[bytes, tuple[frozenset[str], str]]]:
+    """By folder, then by text: flags and internal date, as a client sees them."""
+    found: dict[str, dict[bytes, tuple[frozenset[str], str]]] = {}
+    with imap(site, login) as client:
+        names = [line.decode().rpartition('"/" ')[2].strip('"') for line in client.list()[1] if isinstance(line, bytes)]
+        for name in names:
+            client.select(f'"{name}"', readonly=True)
+            found[name] = {}
+            answers = client.uid("FETCH", "1:*", "(FLAGS INTERNALDATE BODY.PEEK[])")[1]
+            for head, text in [one for one in answers if isinstance(one, tuple)]:
+                flags = frozenset(head.decode().partition("FLAGS (")[2].partition(")")[0].split()) - {r"\Recent"}
+                found[name][text] = (flags, head.decode().partition('INTERNALDATE "')[2].partition('"')[0])
+    return found
+
+
+@pytest.fixture
+def wreck(site: Site, request: pytest.FixtureRequest) -> Wreck:
+    login = f"wreck{abs(hash(request.node.name)) % 10**8}@example.test"
+    site.cluster.command("account", "add", login, "--password-stdin", stdin=f"{PASSWORD}\n")
+    with imap(site, login) as client:
+        client.create("Projects/2026")
+        for number in (1, 2, 3, 4):
+            client.append(
+                "INBOX", r"(\Flagged $Work)" if number == 1 else "", '"01-Feb-2020 10:00:00 +0000"', message(number)
+            )
+        client.append("Projects/2026", r"(\Seen)", "", message(5))
+    site.cluster.wait_settled()
+    position = json.loads(site.cluster.command("log", "tail", "-n", "1", "--json"))["position"]
+    good = contents(site, login)
+    with imap(site, login) as client:
+        client.select("INBOX")
+        client.uid("STORE", "1", "-FLAGS", r"(\Flagged $Work)")
+        client.uid("STORE", "2", "+FLAGS", r"(\Deleted)")
+        client.expunge()
+        client.uid("MOVE", "3", "Trash")
+        client.delete("Projects/2026")
+        client.rename("Projects", '"Old projects"')
+        client.append("INBOX", "", "", message(9))
+    return Wreck(site, login, position, good)
+
+
+def restore(wreck: Wreck, *arguments: str) -> dict[str, object]:
+    as_of = ("--as-of", f"#{wreck.position}")
+    answer: dict[str, object] = json.loads(
+        wreck.site.cluster.command("mailbox", "restore", wreck.login, *as_of, *arguments, "--json")
+    )
+    wreck.site.cluster.wait_settled()
+    return answer
+
+
+def test_a_dry_run_shows_the_difference_and_changes_nothing(wreck: Wreck) -> None:
+    before = contents(wreck.site, wreck.login)
+    answer = restore(wreck, "--dry-run")
+    assert answer["changed"] is False
+    (inbox,) = [one for one in answer["plan"]["folders"] if one["name"] == "INBOX"]  # type: ignore[index]
+    assert inbox["bring_back"] == [2, 3]
+    assert inbox["moved_back"] == 1
+    assert inbox["flags"] == [{"flags": ["\\Flagged", "$Work"], "uids": [1]}]
+    assert contents(wreck.site, wreck.login) == before
+
+
+def test_a_mailbox_comes_back_with_folders_flags_keywords_and_dates_and_keeps_what_is_newer(wreck: Wreck) -> None:
+    assert restore(wreck)["changed"] is True
+    now = contents(wreck.site, wreck.login)
+    newer = now["INBOX"].pop(message(9))
+    assert newer[0] == frozenset()
+    assert now == wreck.good
+    assert restore(wreck)["changed"] is False
+
+
+def test_with_drop_newer_the_mailbox_is_exactly_what_it_was(wreck: Wreck) -> None:
+    restore(wreck, "--drop-newer")
+    assert contents(wreck.site, wreck.login) == wreck.good
+
+
+def test_one_folder_or_one_message_is_restored_alone(wreck: Wreck) -> None:
+    before = contents(wreck.site, wreck.login)
+    restore(wreck, "--folder", "INBOX", "--uid", "2")
+    now = contents(wreck.site, wreck.login)
+    assert now["INBOX"].pop(message(2)) == wreck.good["INBOX"][message(2)]
+    assert now == before
+    restore(wreck, "--folder", "Projects/2026")
+    assert contents(wreck.site, wreck.login)["Projects/2026"] == wreck.good["Projects/2026"]
+    with pytest.raises(ClusterError, match="no message with UID 77"):
+        restore(wreck, "--folder", "INBOX", "--uid", "77")
+    with pytest.raises(ClusterError, match="no folder Nowhere"):
+        restore(wreck, "--folder", "Nowhere")
+
+
+def test_a_restore_is_in_the_audit_trail_and_can_itself_be_undone(wreck: Wreck) -> None:
+    wrecked = contents(wreck.site, wreck.login)
+    position = json.loads(wreck.site.cluster.command("log", "tail", "-n", "1", "--json"))["position"]
+    restore(wreck)
+    text = wreck.site.cluster.command("log", "export", "--account", wreck.login, "--since", f"#{position}")
+    records = [json.loads(line) for line in text.splitlines()]
+    assert any("restore" in record["cause"] and record["by"]["kind"] == "admin" for record in records)
+    restore(wreck._replace(position=position), "--drop-newer")
+    undone = contents(wreck.site, wreck.login)
+    assert {name: undone[name] for name in wrecked} == wrecked

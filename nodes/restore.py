@@ -1,0 +1,315 @@
+"""Bring a mailbox, a folder or a message back to what it was: the difference first, then the events that undo it.
+
+Nothing is taken back in the log: what is restored is appended, as the mailbox's own commands would do it, so the
+mistake and its repair both stay in the history. Folders, flags, keywords, dates and trace headers come back exactly;
+a message that is gone comes back under a new UID, as IMAP demands (RFC 3501 2.3.1.1). What has arrived since stays
+unless its removal is asked for. The difference is computed anew by each call, so an interrupted one is repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from actors import mailbox as actor
+from actors.directory import Target
+from actors.facts import message_facts
+from actors.mailbox import INBOX, Folder, Message, folder_by_name, folders, messages, subscriptions, superior_names
+from actors.runtime import Context, NewBody, Runtime
+from eventlog.log import EventLog
+from eventlog.record import new_id
+from eventlog.views import View
+from nodes.past import PastMailbox
+from nodes.reading import Present, Source
+
+READ_AT_ONCE = 1000
+GROUP_MESSAGES = 50
+GROUP_BYTES = 1024 * 1024
+
+
+class NothingThere(Exception):
+    """What should be restored was not there then; the text says what."""
+
+
+class Scope(NamedTuple):
+    """What to restore: everything, one folder of then, or some of its messages. `drop_newer`: also what came since."""
+
+    folder: str | None = None
+    uids: frozenset[int] | None = None
+    drop_newer: bool = False
+
+
+class FolderPlan(NamedTuple):
+    """What one folder of then needs. `present` is the folder of now that it is, None where it is gone."""
+
+    then: Folder
+    present: Folder | None
+    rename: bool
+    bring_back: tuple[Message, ...]
+    moved: tuple[tuple[bytes, int], ...]  # folder and UID of now of those that were moved elsewhere since
+    flags: dict[tuple[str, ...], tuple[int, ...]]  # flags of then, and the UIDs of now that have others
+    newer: tuple[int, ...]
+    gone: tuple[int, ...]  # UIDs of then whose bytes are not kept any more
+
+    @property
+    def is_empty(self) -> bool:
+        return self.present is not None and not (self.rename or self.bring_back or self.flags or self.moved)
+
+
+class Plan(NamedTuple):
+    """The difference between then and now, as far as the scope goes."""
+
+    folders: tuple[FolderPlan, ...]
+    subscribe: tuple[str, ...]
+    unsubscribe: tuple[str, ...]
+    drop_newer: bool
+
+    @property
+    def is_empty(self) -> bool:
+        newer = self.drop_newer and any(one.newer for one in self.folders)
+        return not newer and not self.subscribe and not self.unsubscribe and all(one.is_empty for one in self.folders)
+
+    @property
+    def steps(self) -> int:
+        """How much there is to do, for a progress bar."""
+        messages = sum(len(one.bring_back) + len(one.flags) + len(one.moved) for one in self.folders)
+        return messages + len(self.folders) + len(self.subscribe) + len(self.unsubscribe)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "folders": [
+                {
+                    "name": one.then.name,
+                    "create": one.present is None,
+                    "rename_from": one.present.name if one.present is not None and one.rename else None,
+                    "bring_back": [message.uid for message in one.bring_back],
+                    "moved_back": len(one.moved),
+                    "flags": [{"flags": list(flags), "uids": list(uids)} for flags, uids in one.flags.items()],
+                    "newer": list(one.newer),
+                    "gone": list(one.gone),
+                }
+                for one in self.folders
+            ],
+            "subscribe": list(self.subscribe),
+            "unsubscribe": list(self.unsubscribe),
+            "drop_newer": self.drop_newer,
+        }
+
+
+class _Row(NamedTuple):
+    """What the difference is made of; texts and traces stay where they are."""
+
+    folder: bytes
+    uid: int
+    id: bytes
+    flags: tuple[str, ...]
+
+
+async def difference(log: EventLog, target: Target, past: PastMailbox, scope: Scope) -> Plan:
+    """What would have to be done. Raises NothingThere."""
+    present = Present(log, target)
+    with past() as reading:
+        wanted = _wanted(reading.view, scope)
+        then_everywhere = folders(reading.view)
+        subscribed_then = set(subscriptions(reading.view))
+    with present() as reading:
+        now = {one.id: one for one in folders(reading.view)}
+        named = {one.name: one for one in now.values()}
+        subscribed_now = set(subscriptions(reading.view))
+    rows_then = {one.id: await _rows(past, one.id) for one in then_everywhere}
+    rows_now = {folder_id: await _rows(present, folder_id) for folder_id in now}
+    plans = []
+    for folder in wanted:
+        found = now.get(folder.id) or named.get(folder.name)
+        rename = found is not None and found.name != folder.name and folder.name not in named and found.name != INBOX
+        rows = [row for row in rows_then[folder.id] if scope.uids is None or row.uid in scope.uids]
+        missing, flags, newer = _compare(rows, rows_now[found.id] if found is not None else [])
+        moved = _moved(missing, rows_then, rows_now)
+        bring_back, gone = _bodies(log, target, past, folder.id, missing)
+        keep_newer = scope.uids is not None or not scope.drop_newer
+        plans.append(FolderPlan(folder, found, rename, bring_back, moved, flags, () if keep_newer else newer, gone))
+    whole = scope.folder is None
+    return Plan(
+        tuple(plans),
+        tuple(sorted(subscribed_then - subscribed_now)) if whole else (),
+        tuple(sorted(subscribed_now - subscribed_then)) if whole and scope.drop_newer else (),
+        scope.drop_newer,
+    )
+
+
+def _wanted(view: View, scope: Scope) -> list[Folder]:
+    """Superior names first, so that they are there when an inferior is made."""
+    if scope.folder is None:
+        return sorted(folders(view), key=lambda folder: folder.name.count("/"))
+    found = folder_by_name(view, scope.folder)
+    if found is None:
+        raise NothingThere(f"there was no folder {scope.folder} then")
+    there = {row.uid for row in messages(view, found.id)} if scope.uids is not None else set()
+    missing = sorted((scope.uids or frozenset()) - there)
+    if missing:
+        raise NothingThere(f"{scope.folder} had no message with UID {', '.join(map(str, missing))} then")
+    return [found]
+
+
+async def _rows(source: Source, folder_id: bytes) -> list[_Row]:
+    """All messages of a folder, read in slices."""
+    found: list[_Row] = []
+    first = 1
+    while True:
+        with source() as reading:
+            batch = []
+            for row in messages(reading.view, folder_id, first):
+                batch.append(_Row(folder_id, row.uid, row.id, row.flags))
+                if len(batch) == READ_AT_ONCE:
+                    break
+        found += batch
+        if len(batch) < READ_AT_ONCE:
+            return found
+        first = batch[-1].uid + 1
+        await asyncio.sleep(0)
+
+
+def _compare(
+    then: Sequence[_Row], now: Sequence[_Row]
+) -> tuple[list[_Row], dict[tuple[str, ...], tuple[int, ...]], tuple[int, ...]]:
+    """The rows of then that are missing, the UIDs of now that need other flags, and those that have come since.
+
+    A message is the same by its id; where a folder has several copies of one, those with the same UID are paired first.
+    """
+    left: dict[bytes, list[_Row]] = defaultdict(list)
+    for row in now:
+        left[row.id].append(row)
+    missing: list[_Row] = []
+    flags: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for row in sorted(then, key=lambda row: all(row.uid != other.uid for other in left[row.id])):
+        candidates = left[row.id]
+        if not candidates:
+            missing.append(row)
+            continue
+        found = next((one for one in candidates if one.uid == row.uid), candidates[0])
+        candidates.remove(found)
+        if set(found.flags) != set(row.flags):
+            flags[row.flags].append(found.uid)
+    newer = sorted(row.uid for rows in left.values() for row in rows)
+    missing.sort(key=lambda row: row.uid)
+    return missing, {key: tuple(sorted(uids)) for key, uids in flags.items()}, tuple(newer)
+
+
+def _moved(
+    missing: Iterable[_Row], then: dict[bytes, list[_Row]], now: dict[bytes, list[_Row]]
+) -> tuple[tuple[bytes, int], ...]:
+    """Where messages that are missing are now, in folders that did not have them then: they were moved there."""
+    wanted = Counter(row.id for row in missing)
+    found: list[tuple[bytes, int]] = []
+    for folder_id, rows in now.items():
+        had = {row.id for row in then.get(folder_id, ())}
+        for row in rows:
+            if wanted[row.id] > 0 and row.id not in had:
+                wanted[row.id] -= 1
+                found.append((folder_id, row.uid))
+    return tuple(found)
+
+
+def _bodies(
+    log: EventLog, target: Target, past: PastMailbox, folder_id: bytes, rows: Sequence[_Row]
+) -> tuple[tuple[Message, ...], tuple[int, ...]]:
+    """The rows in full, and the UIDs of those whose bytes are not kept any more."""
+    bring_back: list[Message] = []
+    gone: list[int] = []
+    with past() as reading, log.snapshot() as snapshot:
+        for row in rows:
+            found = actor.message(reading.view, folder_id, row.uid)
+            assert found is not None, "it was read from there"
+            if snapshot.has_body(target.tenant, found.digest):
+                bring_back.append(found)
+            else:
+                gone.append(row.uid)
+    return tuple(bring_back), tuple(gone)
+
+
+async def carry_out(
+    plan: Plan, log: EventLog, runtime: Runtime, target: Target, context: Context
+) -> AsyncIterator[int]:
+    """Does it, and yields how many steps are done. Raises CommandRefused and LogError; a repeated call goes on."""
+    done = 0
+    for one in plan.folders:
+        folder_id = await _folder(one, runtime, target, context)
+        done += 1
+        for group in _groups(one.bring_back):
+            await _bring_back(group, folder_id, log, runtime, target, context)
+            done += len(group)
+            yield done
+        for elsewhere, uids in _by_folder(one.moved):
+            await runtime.ask(target.account, actor.Expunge(elsewhere, uids, force=True), context)
+            done += len(uids)
+            yield done
+        for flags, uids in one.flags.items():
+            await runtime.ask(target.account, actor.ChangeFlags(folder_id, uids, "replace", flags), context)
+            done += 1
+            yield done
+        if one.newer:
+            await runtime.ask(target.account, actor.Expunge(folder_id, one.newer, force=True), context)
+        yield done
+    for name in plan.subscribe:
+        await runtime.ask(target.account, actor.Subscribe(name), context)
+    for name in plan.unsubscribe:
+        await runtime.ask(target.account, actor.Unsubscribe(name), context)
+    yield plan.steps
+
+
+async def _folder(one: FolderPlan, runtime: Runtime, target: Target, context: Context) -> bytes:
+    """The folder of now that one of then is, made or renamed where it must be."""
+    parents = tuple((new_id(), superior) for superior in superior_names(one.then.name))
+    if one.present is None:
+        folder_id = new_id()
+        create = actor.CreateFolder(folder_id, one.then.name, one.then.special_use, parents)
+        await runtime.ask(target.account, create, context)
+        return folder_id
+    if one.rename:
+        rename = actor.RenameFolder(one.present.id, one.then.name, None, parents)
+        await runtime.ask(target.account, rename, context)
+    return one.present.id
+
+
+async def _bring_back(
+    group: Sequence[Message], folder_id: bytes, log: EventLog, runtime: Runtime, target: Target, context: Context
+) -> None:
+    steps = []
+    bodies: dict[bytes, NewBody] = {}
+    for row in group:
+        with log.snapshot() as snapshot:
+            data = snapshot.body(target.tenant, row.digest)
+        if data is None:
+            raise NothingThere(f"the bytes of the message with UID {row.uid} are not kept any more")
+        facts = message_facts(data)
+        message = actor.NewMessage(
+            row.id, row.digest, row.size, row.internaldate_ms, row.trace, facts.message_id, facts.references,
+            facts.sent_ms,
+        )  # fmt: skip
+        steps.append((target.account, actor.Append(folder_id, message, row.flags)))
+        bodies[row.digest] = NewBody(target.tenant, data, row.digest)
+    await runtime.transact(steps, context, tuple(bodies.values()))
+
+
+def _groups(rows: Sequence[Message]) -> Iterator[list[Message]]:
+    """As many messages as go into one record."""
+    group: list[Message] = []
+    size_bytes = 0
+    for row in rows:
+        if group and (len(group) == GROUP_MESSAGES or size_bytes + row.size > GROUP_BYTES):
+            yield group
+            group, size_bytes = [], 0
+        group.append(row)
+        size_bytes += row.size
+    if group:
+        yield group
+
+
+def _by_folder(places: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, tuple[int, ...]]]:
+    found: dict[bytes, list[int]] = defaultdict(list)
+    for folder_id, uid in places:
+        found[folder_id].append(uid)
+    for folder_id, uids in found.items():
+        yield folder_id, tuple(sorted(uids))
