@@ -1,7 +1,8 @@
 """Stock PySyncObj where it departs from the paper: each test asserts the defect for which we override a method.
 
 So an upgrade of the dependency that mends one fails here, and the message says which of our patches can go: the row
-of the table in docs/ADR/0001-consensus.md, and the method. Each docstring names the test that shows our engine doing it right.
+of the table in docs/ADR/0001-consensus.md, and the method. Each docstring names the test that shows our engine doing it
+right.
 """
 
 import mmap
