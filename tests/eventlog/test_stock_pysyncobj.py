@@ -127,6 +127,21 @@ def test_stock_the_commit_index_goes_back(three: StockCell) -> None:
     assert (before, three.commit("n2")) == (4, 2), mended(TRUNCATION, Raft._append, Raft._on_append_entries)
 
 
+def test_stock_a_heartbeat_commits_no_unverified_tail_only_because_it_truncates_the_tail(three: StockCell) -> None:
+    """Ours: test_raft_paper.py::test_a_heartbeat_does_not_commit_a_tail_that_it_has_not_verified"""
+    three.elect("n1", "n1", "n2", "n3")
+    three.propose("n1", "a", "b")
+    three.settle("n1", "n2")
+    three.beat("n1")
+    (heartbeat,) = three.waiting("n1", "n2")
+    message = {**heartbeat.message, "prevLogIdx": 2, "prevLogTerm": 1, "entries": []}  # says that 4 are committed
+    assert message["commit_index"] == 4
+    three.deliver(heartbeat._replace(message=message))
+    assert (three.commit("n2"), three.log("n2")) == (2, ["1/0", "2/1"]), mended(
+        TRUNCATION, Raft._append, Raft._on_append_entries
+    )
+
+
 # -- terms ------------------------------------------------------------------------------------------------------------
 
 
