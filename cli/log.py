@@ -19,6 +19,7 @@ from cli.log_proof import PROOFS
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, node_option, open_client, open_data, source_options
 from cli.output import CommandError, print_json, print_json_line, printable, say
+from cli.what_if import what_if
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
@@ -31,7 +32,7 @@ def log() -> None:
     """Look into the event log, prove it, fold it again."""
 
 
-for _command in PROOFS:
+for _command in (*PROOFS, what_if):
     log.add_command(_command)
 
 

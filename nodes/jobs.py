@@ -1,6 +1,6 @@
 """Long tasks over a node's database, in a process of their own: proof of the chain, a fold from zero, a look back.
 
-`python -m nodes.jobs verify|rebuild|records|mailbox PATH ...` reads the database of a running node (LMDB allows it)
+`python -m nodes.jobs verify|rebuild|records|what-if|mailbox|past PATH ...` reads the database of a running node (LMDB allows it)
 and prints JSON. It changes nothing of the node's.
 """
 
@@ -103,6 +103,24 @@ def records(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
     return {"records": printed, "position": position}
 
 
+def what_if(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
+    """Prints what a rule would have changed, a line each; gives how much of each kind."""
+    from eventlog.store import open_for_reading
+    from nodes.log_selection import bounds, selection
+    from nodes.what_if import read_rule
+    from nodes.what_if import what_if as decide_again
+
+    request = json.loads(wanted)
+    counts: dict[str, int] = {}
+    with open_for_reading(path) as store:
+        with store.snapshot() as snapshot:
+            first, last = bounds(snapshot, selection(snapshot, request["selection"]))
+        for found in decide_again(store, read_rule(request["rule"]), first, last, progress):
+            counts[found.what] = counts.get(found.what, 0) + 1
+            _print({"difference": found._asdict()})
+    return {"first": first, "last": last, "differences": counts}
+
+
 def rebuild(path: Path, progress: Progress) -> dict[str, Any]:
     """Folds the log from zero into fresh tables and compares them with the ones that are served."""
     from actors.registry import fold_event
@@ -154,7 +172,12 @@ def past(path: Path, account: str, position: str, folder: str) -> None:
 
 
 QUIET: dict[str, Callable[..., None]] = {"mailbox": mailbox, "past": past}  # their output, if any, is no JSON lines
-JOBS: dict[str, Callable[..., dict[str, Any]]] = {"verify": verify, "rebuild": rebuild, "records": records}
+JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "verify": verify,
+    "rebuild": rebuild,
+    "records": records,
+    "what-if": what_if,
+}
 
 
 def _line(value: Any) -> bytes:

@@ -69,7 +69,7 @@ def selection(snapshot: Snapshot, wanted: dict[str, Any]) -> Selection:
 def selected(store: Store, wanted: Selection) -> Iterator[tuple[Snapshot, StoredRecord]]:
     """The folded records that fit, in the log's order, each with the snapshot that it was read in."""
     with store.snapshot() as snapshot:
-        first, last = _bounds(snapshot, wanted)
+        first, last = bounds(snapshot, wanted)
     if wanted.newest is not None:
         yield from _each(store, _newest(store, wanted, first, last))
         return
@@ -119,7 +119,7 @@ def _each(store: Store, positions: list[int]) -> Iterator[tuple[Snapshot, Stored
                     yield snapshot, stored
 
 
-def _bounds(snapshot: Snapshot, wanted: Selection) -> tuple[int, int]:
+def bounds(snapshot: Snapshot, wanted: Selection) -> tuple[int, int]:
     """The positions between which the moments lie; log time never goes back, so they are found by halving."""
     first, last = wanted.first, snapshot.position if wanted.last is None else min(wanted.last, snapshot.position)
     if wanted.since_ms is not None:

@@ -23,6 +23,7 @@ from nodes.http.admin import answer, catch_up, json_body, number_query, services
 from nodes.http.errors import bad_request, no_position
 from nodes.log_selection import Selection, fits, selection
 from nodes.record_json import record_json, utc
+from nodes.what_if import RuleError, read_rule
 
 ROUTES = web.RouteTableDef()
 MOST_RECORDS = 1000
@@ -63,6 +64,22 @@ async def records(request: web.Request) -> web.StreamResponse:
     with services(request).log.snapshot() as snapshot:
         _selection(snapshot, body)  # what is wrong with it is said before the answer begins
     return await _stream_job(request, "records", json.dumps(body))
+
+
+@ROUTES.post("/v1/log/what-if")
+async def what_if(request: web.Request) -> web.StreamResponse:
+    """Lines of JSON: {"difference": ...} for each that {"rule", "selection"} of the body would have made."""
+    body = await json_body(request)
+    rule, chosen = body.get("rule"), body.get("selection", {})
+    if not isinstance(rule, dict) or not isinstance(chosen, dict):
+        raise bad_request("rule and selection: must be objects")
+    with services(request).log.snapshot() as snapshot:
+        _selection(snapshot, chosen)
+    try:
+        read_rule(rule)
+    except RuleError as error:
+        raise bad_request(str(error)) from None
+    return await _stream_job(request, "what-if", json.dumps(body))
 
 
 @ROUTES.get("/v1/log/anchor")
