@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from pysyncobj.node import Node
 
+from eventlog.engine import CANDIDATE
 from eventlog.journal import Command
 from eventlog.peers import Message, Progress
-from eventlog.raft import CANDIDATE, Raft
+from eventlog.raft import Raft
 
 
 def handling(**handlers: Callable[[Any, Node, Message], None]) -> Any:
