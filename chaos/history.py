@@ -50,7 +50,7 @@ class Operation:
         return self.outcome is not Outcome.REFUSED
 
     def __str__(self) -> str:
-        what = " ".join(f"{key}={value}" for key, value in self.asked.items())
+        what = " ".join(f"{key}={value}" for key, value in self.asked.items() if key not in ("sha256", "size"))
         shown = f"#{self.number} {self.began_s:.3f}-{self.ended_s:.3f} s {self.session}: {self.action} {self.subject}"
         return f"{shown} {what} -> {self.outcome}: {self.reply}"[:400]
 

@@ -35,8 +35,9 @@ def check_uids(sightings: Iterable[FolderSighting]) -> list[Violation]:
 
 
 def _stable_uidvalidity(where: str, sightings: list[FolderSighting]) -> Iterator[Violation]:
-    first = sightings[0]
-    for seen in sightings:
+    numbered = [seen for seen in sightings if seen.uidvalidity]
+    for seen in numbered:
+        first = numbered[0]
         if seen.uidvalidity != first.uidvalidity:
             text = f"{where} is {seen.uidvalidity} ({seen.source}) and was {first.uidvalidity} ({first.source})"
             yield Violation("uids", seen.node, f"UIDVALIDITY changed: {text}")

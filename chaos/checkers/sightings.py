@@ -7,9 +7,12 @@ whose message has which UID with which flags. Answers to writes (APPENDUID, COPY
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from chaos.history import Operation
+from chaos.history import Facts, Operation
 from chaos.observation import Observed
 from chaos.workload.administration import DIGEST_DIGITS
+from chaos.workload.book import FOLDERS
+
+MOMENT_S = 0.001  # the final observation comes after all else
 
 
 class Shown(NamedTuple):
@@ -23,18 +26,23 @@ class Shown(NamedTuple):
 class FolderSighting(NamedTuple):
     """What one answer showed of a folder. 0 stands for a number that it did not show."""
 
-    source: str  # for people
+    source: str  # for people; what one answer showed has one source
+    kind: str  # "answer" to a write, "folder", or "mailbox": all folders at one moment
     node: str
     account: str
     folder: str
     began_s: float
     ended_s: float
     current: bool  # shows all that was acknowledged anywhere before it began
-    whole: bool  # shows every message of the folder
-    uidvalidity: int
-    uidnext: int
-    modseq: int
-    messages: tuple[Shown, ...]
+    uidvalidity: int = 0
+    uidnext: int = 0
+    modseq: int = 0
+    first: int = 1  # the first UID that it would show
+    messages: tuple[Shown, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        return self.kind != "answer" and self.first == 1
 
 
 def folder_sightings(operations: Iterable[Operation], observed: Observed) -> list[FolderSighting]:
@@ -46,7 +54,7 @@ def folder_sightings(operations: Iterable[Operation], observed: Observed) -> lis
         if one.action in ("deliver", "append")
     }
     found = [seen for one in operations if one.acknowledged for seen in _of_operation(one, identities)]
-    end_s = max((one.ended_s for one in operations), default=0.0)
+    end_s = max((one.ended_s for one in operations), default=0.0) + MOMENT_S
     return found + list(_of_final(observed, end_s))
 
 
@@ -55,45 +63,51 @@ def _of_operation(one: Operation, identities: dict[str, str]) -> Iterator[Folder
         case "append" | "copy" | "move":
             folder = one.asked["folder"] if one.action == "append" else one.asked["target"]
             placed = Shown(one.result["uid"], one.asked["identity"], None)
-            yield _sighting(one, folder, False, False, one.result["uidvalidity"], 0, 0, (placed,))
+            yield _sighting(one, "answer", folder)._replace(uidvalidity=one.result["uidvalidity"], messages=(placed,))
         case "read":
+            numbers = {name: one.result[name] for name in ("uidvalidity", "uidnext", "first")}
             messages = tuple(Shown(uid, identity, frozenset(flags)) for uid, identity, flags in one.result["messages"])
-            numbers = one.result["uidvalidity"], one.result["uidnext"]
-            yield _sighting(one, one.asked["folder"], False, one.result["first"] == 1, *numbers, 0, messages)
+            yield _sighting(one, "folder", one.asked["folder"])._replace(**numbers, messages=messages)
         case "mailbox":
-            for name, facts in one.result["folders"].items():
-                messages = tuple(
-                    Shown(uid, identities.get(digest, f"sha256 {digest}"), frozenset(flags))
-                    for uid, digest, flags in facts["messages"]
-                )
-                head = facts["uidvalidity"], facts["uidnext"], facts["highestmodseq"]
-                yield _sighting(one, name, not one.result["stale"], True, *head, messages)
+            for name in sorted({*FOLDERS, *one.result["folders"]}):
+                seen = _sighting(one, "mailbox", name)._replace(current=not one.result["stale"])
+                yield _filled(seen, one.result["folders"].get(name), identities)
 
 
-def _sighting(
-    one: Operation,
-    folder: str,
-    current: bool,
-    whole: bool,
-    uidvalidity: int,
-    uidnext: int,
-    modseq: int,
-    messages: tuple[Shown, ...],
-) -> FolderSighting:
-    source = f"{one.session} {one.action} #{one.number} at {one.ended_s:.3f} s"
-    times = one.began_s, one.ended_s
-    return FolderSighting(
-        source, one.node, one.subject, folder, *times, current, whole, uidvalidity, uidnext, modseq, messages
+def _filled(seen: FolderSighting, facts: Facts | None, identities: dict[str, str]) -> FolderSighting:
+    """A folder that is not among the facts was never used."""
+    if facts is None:
+        return seen
+    return seen._replace(
+        uidvalidity=facts["uidvalidity"],
+        uidnext=facts["uidnext"],
+        modseq=facts["highestmodseq"],
+        messages=tuple(
+            Shown(uid, identities.get(digest, f"sha256 {digest}"), frozenset(flags))
+            for uid, digest, flags in facts["messages"]
+        ),
     )
+
+
+def _sighting(one: Operation, kind: str, folder: str) -> FolderSighting:
+    source = f"{one.session} {one.action} #{one.number} at {one.ended_s:.3f} s"
+    return FolderSighting(source, kind, one.node, one.subject, folder, one.began_s, one.ended_s, current=False)
 
 
 def _of_final(observed: Observed, end_s: float) -> Iterator[FolderSighting]:
     for node, holdings in observed.items():
         for account, copies in holdings.items():
-            for folder, uidvalidity in sorted({(copy.folder, copy.uidvalidity) for copy in copies}):
-                messages = tuple(
-                    Shown(copy.uid, copy.identity, frozenset(copy.flags)) for copy in copies if copy.folder == folder
-                )
+            for folder in FOLDERS:
+                own = [copy for copy in copies if copy.folder == folder]
                 yield FolderSighting(
-                    f"{node} in the end", node, account, folder, end_s, end_s, True, True, uidvalidity, 0, 0, messages
+                    f"{node} in the end",
+                    "mailbox",
+                    node,
+                    account,
+                    folder,
+                    end_s,
+                    end_s,
+                    current=True,
+                    uidvalidity=own[0].uidvalidity if own else 0,
+                    messages=tuple(Shown(copy.uid, copy.identity, frozenset(copy.flags)) for copy in own),
                 )
