@@ -60,7 +60,7 @@ def _rule(path: Path) -> dict[str, Any]:
 
 def _selection(since: str, until: str | None) -> dict[str, int | None]:
     first = moment_argument(since, "--since")
-    wanted = {"first": first.position} if first.at_ms is None else {"since_ms": first.at_ms}
+    wanted: dict[str, int | None] = {"first": first.position} if first.at_ms is None else {"since_ms": first.at_ms}
     if until is not None:
         last = moment_argument(until, "--until")
         wanted |= {"last": last.position} if last.at_ms is None else {"until_ms": last.at_ms}

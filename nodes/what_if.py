@@ -1,4 +1,4 @@
-"""What would have differed under another rule: the log's deliveries decided again, by the same `decide`, changing nothing.
+"""What would have differed under another rule: the log's deliveries decided again, by the same `decide`.
 
 A rule changes quotas, where addresses lead, or whom mail is taken for. From a moment on each record is read; what the
 rule touches is decided anew over the mailbox as it would then have been. What was refused at the time left no trace
