@@ -14,6 +14,8 @@ from typing import Any, ClassVar, TypeVar
 
 import msgpack
 
+from eventlog.errors import UnknownEvent
+
 Values = tuple[Any, ...]
 Upcaster = Callable[[Values], Values]
 
@@ -23,7 +25,7 @@ _upcasters: dict[tuple[str, int], Upcaster] = {}
 _F = TypeVar("_F", bound=Upcaster)
 
 
-class UnknownEventType(Exception):
+class UnknownEventType(UnknownEvent):
     """The log holds an event type, or a version of one, that this program does not know."""
 
 
@@ -40,11 +42,15 @@ class Command:
 
 
 class Fact:
-    """An event: what happened, in the past tense. Subclasses are frozen dataclasses of MessagePack values."""
+    """An event: what happened, in the past tense. Subclasses are frozen dataclasses of MessagePack values.
+
+    SINCE: the feature level of the cell from which on it may be written.
+    """
 
     __slots__ = ()
     TYPE: ClassVar[str] = ""
     VERSION: ClassVar[int] = 1
+    SINCE: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
         """Make the type known to `decode`; a name belongs to one module for ever."""

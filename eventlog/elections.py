@@ -6,13 +6,14 @@ comes back from a partition must not depose a healthy leader. Votes are a set of
 
 from pysyncobj.node import Node
 
-from eventlog.engine import CANDIDATE, FOLLOWER, Engine
+from eventlog.configuration import Configured
+from eventlog.engine import CANDIDATE, FOLLOWER
 from eventlog.peers import Message, Progress
 
 CLOCK_OFF_MS = 5000
 
 
-class Elections(Engine):
+class Elections(Configured):
     """An engine that asks for votes, gives them, and steps down."""
 
     def _put_off_election(self) -> None:
@@ -27,6 +28,9 @@ class Elections(Engine):
         self._put_off_election()
         self._lose_leader()
         self._SyncObj__setState(FOLLOWER)
+        if not self._is_voter:
+            self._ask_whether_removed()
+            return
         self._pre_votes = {self.name}
         self._ask_votes(self.term + 1, pre=True)
         self._count_pre_votes()
@@ -45,8 +49,13 @@ class Elections(Engine):
         log = self._journal
         message = {"type": "request_vote", "term": term, "last_log_index": log.last_index,
                    "last_log_term": log.last_term, "pre": pre, "transfer": transfer}  # fmt: skip
-        for node in self._peers:
+        for node in self._voters:
             self._outbox.send(node, message)
+
+    def _ask_whether_removed(self) -> None:
+        """A node without a vote does not campaign. That it hears no leader may be because it was removed."""
+        for node in self._voters:
+            self._outbox.send(node, {"type": "am_i_removed", "term": self.term})
 
     def _on_request_vote(self, node: Node, message: Message) -> None:
         term, pre = message["term"], message["pre"]
@@ -77,26 +86,25 @@ class Elections(Engine):
             self._count_votes()
 
     def _count_pre_votes(self) -> None:
-        if self._pre_votes is not None and len(self._pre_votes) >= self._quorum:
+        if self._pre_votes is not None and self._is_majority(self._pre_votes):
             self._elect()
 
     def _count_votes(self) -> None:
-        if len(self._votes) >= self._quorum:
+        if self._is_majority(self._votes):
             self._SyncObj__onBecomeLeader()
+
+    def _is_majority(self, votes: set[str]) -> bool:
+        return self._is_voter + sum(node.id in votes for node in self._voters) >= self._quorum
 
     def _up_to_date(self, message: Message) -> bool:
         log = self._journal
         theirs: tuple[int, int] = (message["last_log_term"], message["last_log_index"])
         return theirs >= (log.last_term, log.last_index)
 
-    def _hears_leader(self) -> bool:
-        if self.is_leader:
-            return True
-        return self.leader is not None and self._now - self._heard_leader < self._timing.election_min_s
-
     def _SyncObj__onBecomeLeader(self) -> None:
         self._progress = {node: Progress() for node in self._peers}
         self._heartbeat_due = self._now
+        self._left = False
         super()._SyncObj__onBecomeLeader()  # next and match indices, and the no-op of the new term
         for node in self._peers:
             self._SyncObj__lastResponseTime[node] = self._now
@@ -125,14 +133,14 @@ class Elections(Engine):
 
     def _check_quorum(self) -> None:
         since = self._now - self._timing.fallback_s
-        answered = sum(self._SyncObj__lastResponseTime[node] > since for node in self._peers)
-        if answered + 1 < self._quorum:
+        answered = sum(self._SyncObj__lastResponseTime[node] > since for node in self._voters)
+        if answered + self._is_voter < self._quorum:
             self._step_down(self.term)
 
     @property
     def clock_is_off(self) -> bool:
         """Whether the clocks of a majority differ from this leader's: then it is this one that is wrong."""
-        far = sum(abs(p.clock_off_ms or 0) > CLOCK_OFF_MS for p in self._progress.values())
+        far = sum(abs(self._progress[node].clock_off_ms or 0) > CLOCK_OFF_MS for node in self._voters)
         return far >= self._quorum
 
     def _hand_over_if_unfit(self) -> None:
@@ -144,12 +152,12 @@ class Elections(Engine):
             return
         self._transfer_due = self._now + self._timing.heartbeat_s
         last = self._journal.last_index
-        for node, progress in self._progress.items():
-            fit = self.clock_is_off or progress.has_room
+        for node in self._voters:
+            fit = self.clock_is_off or self._progress[node].has_room
             if fit and node in self._SyncObj__connectedNodes and self._SyncObj__raftMatchIndex[node] == last:
                 self.transferLeadership(node)
                 return
 
     def _on_timeout_now(self, node: Node, message: Message) -> None:
-        if message["term"] >= self.term and node == self._SyncObj__raftLeader:
+        if message["term"] >= self.term and node == self._SyncObj__raftLeader and self._is_voter:
             self._elect(transfer=True)

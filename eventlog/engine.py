@@ -13,6 +13,7 @@ from pysyncobj.syncobj import _RAFT_STATE
 
 from eventlog.errors import LogError
 from eventlog.journal import LmdbJournal
+from eventlog.levels import NEWEST
 from eventlog.peers import Outbox, Progress, Read, Timing
 
 FOLLOWER, CANDIDATE, LEADER = _RAFT_STATE.FOLLOWER, _RAFT_STATE.CANDIDATE, _RAFT_STATE.LEADER
@@ -27,6 +28,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     """The state of one node's engine, and what can be read from it. `Raft` sets it up."""
 
     name: str
+    level: int = NEWEST  # the highest feature level that this node's program knows
     low_on_space: bool  # the caller says so: mail is refused here
     reads_done: list[tuple[Read, int]]
     reads_failed: list[Read]
@@ -36,14 +38,13 @@ class Engine(SyncObj):  # type: ignore[misc]
     _timing: Timing
     _journal: LmdbJournal
     _outbox: Outbox
-    _peers: tuple[Node, ...]
-    _quorum: int
     _progress: dict[Node, Progress]
     _votes: set[str]
     _pre_votes: set[str] | None
     _heard_leader: float
     _heartbeat_due: float
     _transfer_due: float
+    _left: bool  # this leader was removed, and has begun to hand over
     _round: int
     _reads_waiting: list[Read]
     _reads_sent: deque[tuple[int, int, Read]]  # round, index, read

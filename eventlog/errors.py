@@ -12,7 +12,9 @@ class LogError(Exception):
 class Rejected(LogError):
     """The proposal did not take effect and never will.
 
-    `reason` is one of: expired, guard, disk_full, too_large, busy, clock, stopping, bad_record, chunk_gone, no_leader.
+    `reason` is one of: expired, guard, disk_full, too_large, busy, clock, stopping, bad_record, chunk_gone, no_leader,
+    feature_level; of a change of the members also: change_under_way, members_changed, is_a_member, not_a_member,
+    was_a_member, not_a_voter, bad_name, bad_address, too_many_members, last_voter, no_majority.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -31,6 +33,10 @@ class DamagedDatabase(LogError):
 
 class FrameError(LogError):
     """A peer sent bytes that are not a frame of ours, or one over the limit."""
+
+
+class UnknownEvent(LogError):
+    """The log holds an event type, or a version of one, that this program does not know: a later program wrote it."""
 
 
 class FoldStalled(LogError):

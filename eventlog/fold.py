@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Protocol
 import lmdb
 import msgpack
 
-from eventlog import uploads
-from eventlog.errors import FoldStalled
-from eventlog.journal import KIND_RECORD, Entry
+from eventlog import levels, members, uploads
+from eventlog.errors import FoldStalled, UnknownEvent
+from eventlog.journal import KIND_CONFIG, KIND_RECORD, Entry
 from eventlog.overlay import Overlay, OverlayView
 from eventlog.record import By, Event, Record, RecordError, Stamp, chain_hash, leaves, raw_leaf
-from eventlog.store import CHAIN, IDS, META, POSITION, STREAMS, Store, read_fold_head
+from eventlog.store import CHAIN, IDS, META, POSITION, STREAMS, TABLES, Store, TableView, read_fold_head
 from eventlog.views import View
 
 Evolve = Callable[[View, Event, Stamp], tuple[Any, Any]]  # gives the decoded fact and the result
@@ -86,12 +86,16 @@ class Fold:
         self._chain_rows: list[tuple[bytes, bytes]] = []
         with self._store.env.begin() as txn:
             self.applied, self.at_ms, self.chain = read_fold_head(txn, self._store.db[META])
+            self.level = self._level_now = levels.in_force(TableView(txn, self._store.db[TABLES], levels.LEVEL))
 
     def apply(self, entry: Entry) -> Folded:
-        """Folds the next entry into the overlay. Raises FoldStalled, with nothing changed, if `evolve` raises."""
+        """Folds the next entry into the overlay. Raises FoldStalled, with nothing changed, if `evolve` raises.
+
+        Raises UnknownEvent, with nothing changed, for what a later program wrote.
+        """
         command, index, term = entry
         parts: list[bytes] = []
-        if command.kind != KIND_RECORD:
+        if command.kind not in (KIND_RECORD, KIND_CONFIG):
             folded = Folded(Stamp(index, command.at_ms, term, b"", _NOBODY, ""), None, Outcome.NOTHING)
         else:
             folded, parts = self._apply_record(entry)
@@ -131,6 +135,8 @@ class Fold:
             stamp = Stamp(index, command.at_ms, term, b"", _NOBODY, "")
             return Folded(stamp, None, Outcome.BAD_RECORD), [raw_leaf(command.data)]
         stamp = Stamp(index, command.at_ms, term, record.id, record.by, record.cause)
+        if command.kind == KIND_CONFIG:
+            return self._apply_configuration(record, stamp), leaves(record, header)
         outcome = self._admit(record, command.at_ms)
         self._dropped.clear()
         facts: list[Any] = []
@@ -142,11 +148,18 @@ class Fold:
                 outcome = Outcome.TOO_LARGE
             except lmdb.Error:
                 raise  # the disk, not the record: the tick is undone
+            except UnknownEvent as error:
+                self._overlay.drop_record()
+                raise UnknownEvent(
+                    f"position {index} holds an event type {error} of a later version of mailraft: "
+                    "start this node with that version"
+                ) from error
             except Exception as error:
                 self._overlay.drop_record()
                 raise FoldStalled(f"record {index}: {type(error).__name__}: {error}") from error
         if outcome is Outcome.COMMITTED:
             self._overlay.commit_record()
+            self.level = self._level_now
             self._bodies.add_composites(index, record)
             for key in self._dropped:
                 self._bodies.drop_body(key)
@@ -155,9 +168,24 @@ class Fold:
         else:
             facts, results = [], []
             self._overlay.drop_record()
+            self._level_now = self.level
         if outcome not in (Outcome.EXPIRED, Outcome.DUPLICATE):
             self._remember(record, index, outcome)
         return Folded(stamp, record, outcome, tuple(facts), tuple(results)), leaves(record, header)
+
+    def _apply_configuration(self, record: Record, stamp: Stamp) -> Folded:
+        """It was in force when it was appended, so neither its expiry nor a guard is asked: it is written down."""
+        self._count(record.events[0], stamp.position)
+        view = OverlayView(self._overlay, members.MEMBERS, stamp.position)
+        fact = members.evolve(view, record.events[0], stamp.position, stamp.at_ms)
+        self._overlay.commit_record()
+        self._streams.append(members.MEMBERS + POSITION.pack(stamp.position))
+        return Folded(stamp, record, Outcome.COMMITTED, (fact,), (None,))
+
+    def _count(self, event: Event, position: int) -> None:
+        """The version of a stream is the number of its events."""
+        head = self._overlay.get(event.stream)
+        self._overlay.put(event.stream, (position, 1 if head is None else head[1] + 1))
 
     def _admit(self, record: Record, at_ms: int) -> Outcome:
         if at_ms > record.expires_ms:
@@ -182,6 +210,9 @@ class Fold:
             if event.type == uploads.CHUNKS_COLLECTED:
                 self._collect(event, position)
                 fact = result = None
+            elif event.type == levels.FEATURE_LEVEL_RAISED:
+                fact, result = levels.evolve(OverlayView(overlay, levels.LEVEL, position), event), None
+                self._level_now = fact
             else:
                 if event.type == uploads.CHUNK_STORED:
                     for body in record.bodies:

@@ -10,11 +10,14 @@ from typing import Any
 import msgpack
 from pysyncobj.journal import Journal
 
+from eventlog import members
+from eventlog.members import Configuration
 from eventlog.record import Body, Record, RecordError, decode_with_header
-from eventlog.store import BODIES, BODY_SLOT, LOG, LOG_HEAD, POSITION, SLICES, Store
+from eventlog.store import BODIES, BODY_SLOT, CONFIGS, LOG, LOG_HEAD, POSITION, SLICES, Store
 
-KIND_NOOP = 1  # pysyncobj's _COMMAND_TYPE.NO_OP
-KIND_RECORD = 0  # its REGULAR
+KIND_RECORD = 0  # pysyncobj's _COMMAND_TYPE.REGULAR
+KIND_NOOP = 1  # its NO_OP
+KIND_CONFIG = 2  # its MEMBERSHIP: a record with the members of the cell, in force from here on
 CACHE_BYTES = 64 * 1024 * 1024
 
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -82,6 +85,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
                 self.last_index = POSITION.unpack(cursor.key())[0]
                 self.last_term, _, self.last_at_ms = LOG_HEAD.unpack_from(cursor.value())
         self._oldest = self.last_index + 1  # no index below this is in the cache
+        self.config = self._newest_config()
 
     # -- what pysyncobj calls -----------------------------------------------------------------------------------
 
@@ -90,6 +94,8 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             command = Command(command[0], self.last_at_ms or self.now_ms, b"")
         assert idx == self.last_index + 1, f"gap in the log: {idx} after {self.last_index}"
         txn, db = self._store.txn, self._store.db
+        if command.kind == KIND_CONFIG:
+            self._add_config(idx, members.members_in(command.data))
         head = LOG_HEAD.pack(term, command.kind, command.at_ms)
         txn.put(POSITION.pack(idx), head + command.data, db=db[LOG], append=True)
         for ordinal, body, data in command.new_bodies():
@@ -105,6 +111,9 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             for _, body, _ in command.new_bodies():
                 self._remove_body(index, body)
             self._store.txn.delete(POSITION.pack(index), db=self._store.db[LOG])
+            if command.kind == KIND_CONFIG:
+                self._store.txn.delete(POSITION.pack(index), db=self._store.db[CONFIGS])
+                self.config = self._newest_config()
             self._forget(index)
         self.last_index = first - 1
         _, _, self.last_term = self._read(self.last_index) if self.last_index else (None, 0, 0)
@@ -177,6 +186,16 @@ class LmdbJournal(Journal):  # type: ignore[misc]
     def entry(self, index: int) -> Entry:
         return self._read(index)
 
+    def configurations(self) -> list[Configuration]:
+        """Every configuration that the log holds, the uncommitted tail's too, oldest first."""
+        table = self._store.db.get(CONFIGS)
+        if table is None:
+            return []
+        if self._store.dirty:
+            return _read_configs(self._store.txn, table)
+        with self._store.env.begin() as txn:
+            return _read_configs(txn, table)
+
     def drop_body(self, key: bytes) -> None:
         """Removes a body's bytes and row, whoever introduced it. The key is tenant (or upload) and digest."""
         row = self._store.txn.pop(key, db=self._store.db[BODIES])
@@ -192,6 +211,15 @@ class LmdbJournal(Journal):  # type: ignore[misc]
                 self._store.txn.put(body.tenant + body.digest, row, db=self._store.db[BODIES], overwrite=False)
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _newest_config(self) -> Configuration | None:
+        """What is in force as far as the log says; None if it says nothing, and the configuration file does."""
+        found = self.configurations()
+        return found[-1] if found else None
+
+    def _add_config(self, index: int, found: members.Members) -> None:
+        self._store.txn.put(POSITION.pack(index), members.pack(found), db=self._store.db[CONFIGS])
+        self.config = Configuration(index, found)
 
     def _add_body(self, index: int, ordinal: int, body: Body, data: bytes | None) -> None:
         if data is None or body.chunks:
@@ -245,3 +273,8 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         entry = self._cache.pop(index, None)
         if entry is not None:
             self._cache_bytes -= entry[0].size_bytes
+
+
+def _read_configs(txn: Any, table: Any) -> list[Configuration]:
+    with txn.cursor(db=table) as cursor:
+        return [Configuration(POSITION.unpack(key)[0], members.unpack(value)) for key, value in cursor]

@@ -15,21 +15,26 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from eventlog import levels
 from eventlog.errors import LogError, OutcomeUnknown, Rejected
 from eventlog.fold import Evolve, Folded
+from eventlog.journal import KIND_CONFIG
+from eventlog.members import Member, Members, added, change_record, removed
 from eventlog.proposals import Committed, Proposals
 from eventlog.raft import Timing
-from eventlog.record import Event, Record, RecordError, Stamp, check, encode_whole
+from eventlog.record import By, Event, Record, RecordError, Stamp, check, encode_whole
 from eventlog.store import Snapshot, Store, StoredRecord, joined_mark
 from eventlog.transport import PeerName, PeerTransport
-from eventlog.writer import Item, State, Tick, Writer
+from eventlog.writer import KIND_LEVEL, Item, State, Tick, Writer
 
-__all__ = ["Applied", "Committed", "EventLog", "LogConfig", "LogStatus", "Snapshot", "StoredRecord"]
+__all__ = ["Applied", "Committed", "EventLog", "LogConfig", "LogStatus", "Member", "MemberStatus", "Snapshot",
+           "StoredRecord"]  # fmt: skip
 
 MAX_PROPOSAL_BYTES = 8 * 1024 * 1024
 REVIEW_S = 0.1
 FOLLOW_BATCH = 256
 HAND_OVER_S = 0.5
+HAND_OVER_POLL_S = 0.02
 
 _log = structlog.get_logger("mailraft.log")
 
@@ -39,7 +44,7 @@ class LogConfig(NamedTuple):
 
     name: str
     data_dir: Path
-    peers: Mapping[str, str]  # every node of the cell by name, this one among them
+    peers: Mapping[str, str]  # the first members by name, for a log that names none yet; without this node: it joins
     listen: str
     election_timeout_s: tuple[float, float] = (0.5, 1.0)
     heartbeat_s: float = 0.1
@@ -56,8 +61,20 @@ class Applied(NamedTuple):
     result: Any
 
 
+class MemberStatus(NamedTuple):
+    """A member as this node knows the cell. `match`: on the leader, how far its log is known to be the leader's."""
+
+    name: str
+    address: str
+    voter: bool
+    match: int | None
+
+
 class LogStatus(NamedTuple):
-    """The log of this node now. `chain` is the chain hash at `applied`."""
+    """The log of this node now. `chain` is the chain hash at `applied`.
+
+    `members` are those in force, committed or not; `removed_at` is where this node was removed from the cell, or 0.
+    """
 
     name: str
     role: str
@@ -71,6 +88,9 @@ class LogStatus(NamedTuple):
     disk_free_bytes: int
     accepting_mail: bool
     stalled: str | None
+    members: tuple[MemberStatus, ...] = ()
+    feature_level: int = levels.OLDEST
+    removed_at: int = 0
 
 
 class EventLog:
@@ -85,11 +105,13 @@ class EventLog:
         client_ssl: ssl.SSLContext | None,
         peer_name: PeerName,
         on_fatal: Callable[[BaseException], None] | None,
+        on_removed: Callable[[int], None] | None = None,
     ) -> None:
         self.config = config
         self.store = store
         self._loop = asyncio.get_running_loop()
         self._on_fatal = on_fatal
+        self._on_removed = on_removed
         self._proposals = Proposals(config.name, self._submit, self._forward, lambda: self._state)
         self._subscribers: dict[bytes | None, list[Callable[[list[Applied]], None]]] = {}
         self._reads: dict[bytes, asyncio.Future[int | None]] = {}
@@ -107,13 +129,14 @@ class EventLog:
         )
         self._state: State = self._writer.state
         self._transport: PeerTransport | None = None
-        if len(config.peers) > 1:
-            if server_ssl is None or client_ssl is None:
+        if server_ssl is None or client_ssl is None:
+            if self._state.links:
                 raise LogError("a cell of several nodes needs TLS contexts for its peers")
+        else:
             self._transport = PeerTransport(
                 config.name,
                 config.listen,
-                config.peers,
+                {member.name: member.address for member in self._state.links},
                 server_ssl=server_ssl,
                 client_ssl=client_ssl,
                 peer_name=peer_name,
@@ -121,6 +144,7 @@ class EventLog:
                 on_connected=lambda peer: self._put(("connected", peer)),
                 on_disconnected=self._disconnected,
             )
+        self._hand_overs: dict[bytes, asyncio.Future[None]] = {}
         self._inbox: list[Item] = []
         self._ticking = False  # a tick is on its way: computed, not yet durable
         self._pump_due = False
@@ -138,17 +162,25 @@ class EventLog:
         client_ssl: ssl.SSLContext | None = None,
         peer_name: PeerName = lambda _: None,
         on_fatal: Callable[[BaseException], None] | None = None,
+        on_removed: Callable[[int], None] | None = None,
     ) -> "EventLog":
-        """Opens the node's database; call it on the running event loop. Raises DamagedDatabase or lmdb.Error."""
+        """Opens the node's database; call it on the running event loop. Raises DamagedDatabase or lmdb.Error.
+
+        `on_fatal` is called when the log can not go on; `on_removed` with the position at which this node was removed
+        from its cell, once it learns of that.
+        """
         store = Store(config.data_dir, config.map_size_bytes)
         joined_mark(config.data_dir).touch()
-        return cls(config, store, evolve, server_ssl, client_ssl, peer_name, on_fatal)
+        return cls(config, store, evolve, server_ssl, client_ssl, peer_name, on_fatal, on_removed)
 
     async def start(self) -> None:
         """Joins the cell. Raises OSError if the address for peers can not be bound."""
         if self._transport is not None:
             await self._transport.start()
         self._writer.start()
+        self._warn_of_addresses()
+        if self._state.removed_at:
+            self._tell_removed(self._state.removed_at)
         self._review = self._loop.create_task(self._keep_reviewing())
         self._pump()
 
@@ -168,7 +200,7 @@ class EventLog:
     async def _hand_over(self) -> None:
         """A leader that stops passes leadership on first, so that the cell does not wait for an election."""
         deadline = time.monotonic() + HAND_OVER_S
-        while self._transport is not None and self._state.leader == self.config.name and time.monotonic() < deadline:
+        while self._others_vote() and self._state.leader == self.config.name and time.monotonic() < deadline:
             self._put(("transfer",))
             await asyncio.sleep(0.02)
 
@@ -261,7 +293,100 @@ class EventLog:
             self.config.name, state.role, state.leader, state.term, state.commit, state.applied, state.last_index,
             state.at_ms, state.chain, state.free_bytes,
             state.free_bytes >= self.config.reserve_bytes and state.stalled is None, state.stalled,
+            tuple(MemberStatus(*member, state.matches.get(member.name)) for member in state.config.members),
+            state.level, state.removed_at,
         )  # fmt: skip
+
+    @property
+    def feature_level(self) -> int:
+        """The feature level in force, as folded here: which event types may be written."""
+        return self._state.level
+
+    # -- members --------------------------------------------------------------------------------------------------
+
+    def members(self) -> Members:
+        """The configuration in force as this node knows it."""
+        return self._state.config.members
+
+    async def add_member(self, name: str, address: str, by: By, cause: str, timeout_s: float = 8.0) -> int:
+        """Adds a node as a learner; the leader gives it a vote by itself once it has caught up. Gives the position.
+
+        The name must be one that no member ever had. Raises Rejected or OutcomeUnknown.
+        """
+        return await self._change_members(lambda members: added(members, name, address), by, cause, timeout_s)
+
+    async def remove_member(self, name: str, by: By, cause: str, timeout_s: float = 8.0) -> int:
+        """Removes a node, which is told and must not come back under that name. Raises Rejected or OutcomeUnknown."""
+        return await self._change_members(lambda members: removed(members, name), by, cause, timeout_s)
+
+    async def transfer_leadership(self, name: str, timeout_s: float = 8.0) -> None:
+        """Has the leader pass leadership to a member that votes, once that has everything; returns when it leads.
+
+        Raises Rejected, or OutcomeUnknown when it does not lead in time: the old leader goes on, or another.
+        """
+        token = os.urandom(8)
+        refused = self._hand_overs[token] = self._loop.create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ask_hand_over(token, name, timeout_s)
+                while self._state.leader != name:
+                    if refused.done():
+                        await refused
+                    await asyncio.sleep(HAND_OVER_POLL_S)
+        except TimeoutError:
+            raise OutcomeUnknown(f"{name} does not lead yet; another may go on, or {name} may yet lead") from None
+        finally:
+            del self._hand_overs[token]
+            refused.cancel()
+
+    async def raise_feature_level(self, level: int, by: By, cause: str, timeout_s: float = 8.0) -> int:
+        """Lets what `level` has introduced be written, for ever. Gives the position.
+
+        Raises Rejected, naming the members that do not know the level, or OutcomeUnknown.
+        """
+        if level <= self._state.level:
+            raise Rejected("feature_level", f"the cell is at feature level {self._state.level} already")
+        record = levels.raise_record(level, by, cause, self._log_now_ms(), os.urandom)
+        return (await self._proposals.propose(encode_whole(record), (), timeout_s, KIND_LEVEL)).position
+
+    async def _change_members(self, change: Callable[[Members], Members], by: By, cause: str, timeout_s: float) -> int:
+        try:
+            await self.barrier(timeout_s)  # so that it is decided on what is
+        except OutcomeUnknown as error:
+            raise Rejected("no_leader", "no majority of the cell answers, so nothing was changed") from error
+        if self._transport is None:
+            raise Rejected("no_tls", "this node was opened without certificates, so it can have no peers")
+        record = change_record(change(self.members()), by, cause, self._log_now_ms(), os.urandom)
+        return (await self._proposals.propose(encode_whole(record), (), timeout_s, KIND_CONFIG)).position
+
+    def _log_now_ms(self) -> int:
+        """The log's time may be ahead of this node's clock."""
+        return max(int(time.time() * 1000), self._state.at_ms)
+
+    async def _ask_hand_over(self, token: bytes, name: str, timeout_s: float) -> None:
+        while self._state.leader is None:
+            await asyncio.sleep(HAND_OVER_POLL_S)
+        message = {"type": "hand_over", "token": token, "name": name, "timeout_s": timeout_s}
+        if self._state.leader == self.config.name:
+            self._put(("hand_over", token, name, timeout_s))
+        elif not self._forward(self._state.leader, message):
+            raise Rejected("no_leader", f"the leader, {self._state.leader}, can not be reached from this node")
+
+    def _others_vote(self) -> bool:
+        return any(member.voter and member.name != self.config.name for member in self.members())
+
+    def _warn_of_addresses(self) -> None:
+        """The log says who the members are; a file that says otherwise is wrong, or of another day."""
+        if self._state.config.position:
+            for member in self.members():
+                said = self.config.peers.get(member.name, member.address)
+                if said != member.address:
+                    _log.warning("raft.peers is not used", member=member.name, address=member.address, configured=said)
+
+    def _tell_removed(self, position: int) -> None:
+        _log.error("removed from the cell", position=position)
+        if self._on_removed is not None:
+            self._on_removed(position)
 
     # -- between the threads --------------------------------------------------------------------------------------
 
@@ -329,7 +454,15 @@ class EventLog:
         leader_changed = (before.leader, before.term) != (tick.state.leader, tick.state.term)
         if leader_changed and tick.state.leader != before.leader:
             _log.info("leader", leader=tick.state.leader, term=tick.state.term, role=tick.state.role)
+        if tick.state.config is not before.config:
+            _log.info("members", position=tick.state.config.position, members=[m.name for m in self.members()])
+        if tick.state.links != before.links and self._transport is not None:
+            self._transport.connect_to({member.name: member.address for member in tick.state.links})
+        if tick.state.removed_at and not before.removed_at:
+            self._tell_removed(tick.state.removed_at)
         self._proposals.take(tick, leader_changed)
+        for id_, reason in tick.refusals:
+            self._refuse_hand_over(id_, reason)
         for token, index in tick.reads:
             self._finish_read(token, index)
         if self._subscribers:
@@ -362,10 +495,17 @@ class EventLog:
         match message["type"]:
             case "refused":
                 self._proposals.refused(message["id"], message["reason"])
+                self._refuse_hand_over(message["id"], message["reason"])
             case "read_done":
                 self._finish_read(message["token"], message["index"])
             case _:
                 self._put(("message", peer, message))
+
+    def _refuse_hand_over(self, token: bytes, reason: str) -> None:
+        future = self._hand_overs.get(token)
+        if future is not None and not future.done():
+            code, _, detail = reason.partition(": ")
+            future.set_exception(Rejected(code, detail))
 
     def _disconnected(self, peer: str) -> None:
         self._put(("disconnected", peer))

@@ -45,11 +45,15 @@ class Progress:
     """What the leader knows of one peer beyond next and match index."""
 
     __slots__ = (
+        "caught_up",
         "clock_off_ms",
         "commit_sent",
+        "goal",
+        "goal_set",
         "has_room",
         "in_flight",
         "in_flight_bytes",
+        "level",
         "probing",
         "round",
         "waiting",
@@ -64,6 +68,10 @@ class Progress:
         self.round = 0
         self.clock_off_ms: int | None = None
         self.has_room = False  # until it says so: leadership is passed on only to one that can write
+        self.level = 0  # the highest feature level that it knows; 0 until it says so
+        self.goal = 0  # of a learner's round: the leader's last index, and the time, when the round began
+        self.goal_set = 0.0
+        self.caught_up = False
 
     def probe(self) -> None:
         self.in_flight.clear()

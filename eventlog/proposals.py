@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.fold import Outcome
+from eventlog.journal import KIND_RECORD
 from eventlog.record import Encoded
 from eventlog.writer import Answer, Proposal, State, Tick
 
@@ -38,12 +39,14 @@ class _Pending:
         "deadline",
         "encoded",
         "id",
+        "kind",
         "sent_at",
         "sent_to",
     )
 
-    def __init__(self, encoded: Encoded, bodies: Sequence[bytes], deadline: float, unknown: int) -> None:
+    def __init__(self, encoded: Encoded, bodies: Sequence[bytes], deadline: float, unknown: int, kind: int) -> None:
         self.id = encoded.record.id
+        self.kind = kind
         self.encoded = encoded
         self.bodies = bodies
         self.deadline = deadline
@@ -77,7 +80,9 @@ class Proposals:
         self._to_forward: dict[str, list[_Pending]] = {}
         self._flush_due = False
 
-    async def propose(self, encoded: Encoded, bodies: Sequence[bytes], timeout_s: float) -> Committed:
+    async def propose(
+        self, encoded: Encoded, bodies: Sequence[bytes], timeout_s: float, kind: int = KIND_RECORD
+    ) -> Committed:
         """Raises Rejected or OutcomeUnknown. A second call under an id that waits gets the first one's outcome.
 
         A caller that is cancelled learns nothing; the proposal goes on.
@@ -86,7 +91,7 @@ class Proposals:
         id_ = encoded.record.id
         pending = self.wanted.get(id_)
         if pending is None:
-            pending = _Pending(encoded, bodies, time.monotonic() + timeout_s, self._unknown.pop(id_, 0))
+            pending = _Pending(encoded, bodies, time.monotonic() + timeout_s, self._unknown.pop(id_, 0), kind)
             self.wanted[id_] = pending
             self._send(pending)
         pending.callers.append(caller)
@@ -125,7 +130,8 @@ class Proposals:
         if reason == "not_leader":
             pending.sent_to = None  # sent again as soon as there is a leader
         elif pending.attempts == 0:
-            self._end(pending, Rejected(reason))
+            code, _, detail = reason.partition(": ")
+            self._end(pending, Rejected(code, detail))
 
     def lost_connection(self, peer: str) -> None:
         """What was on its way to a peer may be lost: it is sent again, under the same id."""
@@ -175,7 +181,8 @@ class Proposals:
         pending.sent_to, pending.sent_at = (state.term, state.leader), time.monotonic()
         if state.leader == self._name:
             pending.attempts += 1
-            self._submit(Proposal(pending.id, pending.data, pending.bodies, _now_ms(), None, pending.encoded))
+            clock_ms, encoded = _now_ms(), pending.encoded
+            self._submit(Proposal(pending.id, pending.data, pending.bodies, clock_ms, None, encoded, pending.kind))
             return
         self._to_forward.setdefault(state.leader, []).append(pending)
         if not self._flush_due:
@@ -201,7 +208,7 @@ class Proposals:
         if not batch:
             return
         clock_ms = _now_ms()
-        rows = [(p.id, p.data, p.bodies, clock_ms) for p in batch]
+        rows = [(p.id, p.data, p.bodies, clock_ms, *((p.kind,) if p.kind else ())) for p in batch]
         if self._forward(leader, {"type": "propose", "proposals": rows}):
             for pending in batch:
                 pending.attempts += 1

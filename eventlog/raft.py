@@ -9,7 +9,7 @@ caller uses; `eventlog.elections` and `eventlog.replication` do the work.
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 from pysyncobj import SyncObjConf
@@ -17,9 +17,10 @@ from pysyncobj.node import Node
 
 from eventlog.engine import FOLLOWER, ConsensusViolation
 from eventlog.errors import LogError
-from eventlog.journal import Command, LmdbJournal
+from eventlog.journal import LmdbJournal
+from eventlog.members import Configuration, configured
+from eventlog.membership import Membership
 from eventlog.peers import Message, Outbox, Progress, Read, Timing
-from eventlog.replication import Replication
 
 __all__ = ["ConsensusViolation", "Message", "Progress", "Raft", "Read", "Timing"]
 
@@ -27,24 +28,26 @@ MAX_TERMS_AHEAD = 1 << 32
 MAX_TERM = 1 << 62
 
 
-class Raft(Replication):
-    """One node's engine. All times are seconds of a monotonic clock that the caller passes in."""
+class Raft(Membership):
+    """One node's engine. All times are seconds of a monotonic clock that the caller passes in.
+
+    `peers` are the members of a cell whose log names none yet: their addresses by name, or names alone. A node that is
+    not among them joins: it waits for a leader to send it entries.
+    """
 
     def __init__(
-        self, name: str, peers: Sequence[str], journal: LmdbJournal, timing: Timing, rng: random.Random, now: float
+        self, name: str, peers: Collection[str], journal: LmdbJournal, timing: Timing, rng: random.Random, now: float
     ) -> None:
         self._outbox = Outbox()
         self._now = now
         self._now_ms = 0
         self._rng = rng
         self._journal = journal
-        self._peers = tuple(Node(p) for p in sorted(peers) if p != name)
-        self._quorum = (len(self._peers) + 1) // 2 + 1
-        self._progress = {}  # the library looks at every property while it is made
+        self._initial = Configuration(0, configured(peers))
         self.low_on_space = False
         self._timing = timing
         conf = SyncObjConf(autoTick=False, pollerType="poll", dynamicMembershipChange=False)
-        super().__init__(Node(name), [Node(p) for p in sorted(peers)], conf, transport=self._outbox)
+        super().__init__(Node(name), [], conf, transport=self._outbox)
         self.name = name
         self._SyncObj__raftLog = journal  # in place of the one in memory that the library makes
         self.restart(now)
@@ -62,14 +65,15 @@ class Raft(Replication):
         self._votes = set()
         self._pre_votes = None
         self._heard_leader = now
-        self._progress = {node: Progress() for node in self._peers}
+        self._transfer = None
+        self._start_configuration()
         self._round = 0
         self._reads_waiting, self._reads_sent = [], deque()
         self.reads_done, self.reads_failed = [], []
         self._heartbeat_due = 0.0
         self._transfer_due = 0.0
         self._put_off_election()
-        if not self._peers:
+        if self._is_voter and not self._voters:
             self._SyncObj__raftElectionDeadline = now  # nobody to wait for
 
     # -- what the caller sees -----------------------------------------------------------------------------------
@@ -92,7 +96,7 @@ class Raft(Replication):
         self._now = now
         node, term = Node(peer), message.get("term")
         handler = self._HANDLERS.get(message.get("type", ""))
-        if handler is None or node not in self._progress:
+        if handler is None or (node not in self._progress and not self._may_speak(node, message)):
             return
         if type(term) is not int or not 0 <= term <= min(self.term + MAX_TERMS_AHEAD, MAX_TERM):
             raise ValueError(f"term {term!r} can not be: this node is in term {self.term}")
@@ -100,12 +104,6 @@ class Raft(Replication):
 
     def _SyncObj__onMessageReceived(self, node: Node, message: Message) -> None:
         self.receive(node.id, message, self._now)
-
-    def propose(self, command: Command) -> int:
-        """Appends to the log of this leader and gives the index. The caller has checked `is_leader`."""
-        index = self._journal.last_index + 1
-        self._journal.add(command, index, self.term)
-        return int(index)
 
     def read(self, peer: str, token: bytes) -> None:
         """Asks for a round begun after now; ends in `reads_done` with the index to wait for, or in `reads_failed`."""
@@ -126,6 +124,14 @@ class Raft(Replication):
         if self.is_leader:
             self._advance_commit()
             self._hand_over_if_unfit()
+            if self._learners:
+                self._watch_learners()
+            if not self._is_voter:
+                self._leave_if_removed()
+        if self._transfer is not None:
+            self._carry_transfer()
+        if self._leaving:
+            self._part()
 
     def send_appends(self) -> None:
         """Puts into the outbox what each peer should get now: entries, commit news, heartbeats, rounds."""
@@ -152,14 +158,16 @@ class Raft(Replication):
         return float(self._SyncObj__raftElectionDeadline)
 
     def addNodeToCluster(self, node: Any, callback: Any = None) -> None:
-        raise LogError("this version does not change the members of a running cell")
+        raise LogError("the members of a cell are changed by its log, not by the library")
 
     removeNodeFromCluster = addNodeToCluster
 
     _HANDLERS: ClassVar[dict[str, Callable[[Any, Node, Message], None]]] = {
-        "append_entries": Replication._on_append_entries,
-        "next_node_idx": Replication._on_next_node_idx,
-        "request_vote": Replication._on_request_vote,
-        "response_vote": Replication._on_response_vote,
-        "timeout_now": Replication._on_timeout_now,
+        "am_i_removed": Membership._on_am_i_removed,
+        "append_entries": Membership._on_append_entries,
+        "next_node_idx": Membership._on_next_node_idx,
+        "removed": Membership._on_removed,
+        "request_vote": Membership._on_request_vote,
+        "response_vote": Membership._on_response_vote,
+        "timeout_now": Membership._on_timeout_now,
     }

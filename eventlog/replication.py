@@ -12,6 +12,7 @@ from pysyncobj.node import Node
 from eventlog.elections import Elections
 from eventlog.engine import FOLLOWER, ConsensusViolation
 from eventlog.journal import Command, Entry
+from eventlog.levels import OLDEST
 from eventlog.peers import Message, Progress
 
 MAX_MESSAGE_BYTES = 1024 * 1024  # entries in one append-entries message: what a slow reader must take in one piece
@@ -26,7 +27,10 @@ class Replication(Elections):
     def _advance_commit(self) -> None:
         """The highest index that a majority holds, if its entry is of this term (section 5.4.2)."""
         match = self._SyncObj__raftMatchIndex
-        held = sorted([*(match[node] for node in self._peers), self._journal.last_index], reverse=True)
+        held = [match[node] for node in self._voters]
+        if self._is_voter:
+            held.append(self._journal.last_index)
+        held.sort(reverse=True)
         index = held[self._quorum - 1]
         if index > self.commit_index and self._journal.term_at(index) == self.term:
             self._set_commit(index)
@@ -83,6 +87,7 @@ class Replication(Elections):
         progress.round = max(progress.round, message["round"])
         progress.clock_off_ms = message["clock_ms"] - self._now_ms if self._now_ms else None
         progress.has_room = not message["low_on_space"]
+        progress.level = message.get("level", OLDEST)
         if message["success"]:
             self._accepted(node, progress, message["match"])
         else:
@@ -134,6 +139,7 @@ class Replication(Elections):
             self._answer(node, message, success=False, hint=self._conflict_hint(previous, message["prevLogTerm"]))
             return
         self._append(previous, message["entries"])
+        self._follow_configuration()
         verified = previous + len(message["entries"])
         commit = min(message["commit_index"], verified)
         if commit > self.commit_index:
@@ -176,6 +182,7 @@ class Replication(Elections):
                 "round": message["round"] if message["term"] == self.term else 0,
                 "clock_ms": self._now_ms,
                 "low_on_space": self.low_on_space,
+                "level": self.level,
             },
         )
 
@@ -194,7 +201,10 @@ class Replication(Elections):
         """A round is confirmed when a majority has answered it: no other leader can have committed anything before."""
         if not self._reads_sent:
             return
-        rounds = sorted([*(self._progress[node].round for node in self._peers), self._round], reverse=True)
+        rounds = [self._progress[node].round for node in self._voters]
+        if self._is_voter:
+            rounds.append(self._round)
+        rounds.sort(reverse=True)
         confirmed = rounds[self._quorum - 1]
         while self._reads_sent and self._reads_sent[0][0] <= confirmed:
             _, index, read = self._reads_sent.popleft()

@@ -18,6 +18,7 @@ import lmdb
 import msgpack
 
 from eventlog.errors import DamagedDatabase
+from eventlog.levels import NEWEST
 from eventlog.record import Record, RecordError, decode
 from eventlog.views import range_bounds
 
@@ -40,7 +41,9 @@ CHAIN: Final = b"chain"
 IDS: Final = b"ids"
 STREAMS: Final = b"streams"
 TABLES: Final = b"tables"
-NAMES: Final = (LOG, META, BODIES, SLICES, CHAIN, IDS, STREAMS, TABLES)
+CONFIGS: Final = b"configs"  # index -> members; written with the entry, so it may hold the uncommitted tail's
+NAMES: Final = (LOG, META, BODIES, SLICES, CHAIN, IDS, STREAMS, TABLES, CONFIGS)
+SINCE_LEVEL_2: Final = frozenset({CONFIGS})  # missing in a database of the first release that is only read
 FOLDED: Final = (CHAIN, IDS, STREAMS, TABLES)  # what a fold from zero makes again
 
 _unpackb = msgpack.unpackb
@@ -74,15 +77,22 @@ class Store:
             readonly=readonly,
             max_spare_txns=4,
         )
-        self.db = {name: self.env.open_db(name, create=not readonly) for name in NAMES}
+        self.db = {name: self.env.open_db(name, create=not readonly) for name in NAMES if self._has(name, readonly)}
         self._txn: Transaction | None = None
         self._check_format(readonly)
+
+    def _has(self, name: bytes, readonly: bool) -> bool:
+        if not readonly or name not in SINCE_LEVEL_2:
+            return True
+        with self.env.begin() as txn:
+            return txn.get(name) is not None
 
     def _check_format(self, readonly: bool) -> None:
         with self.env.begin(write=not readonly) as txn:
             found = txn.get(b"format", db=self.db[META])
             if found is None and not readonly:
                 txn.put(b"format", _packb(FORMAT_VERSION), db=self.db[META])
+                txn.put(b"born", _packb(NEWEST), db=self.db[META])  # the feature level of the program that made it
             elif found is None or _unpackb(found) != FORMAT_VERSION:
                 raise DamagedDatabase(f"{self.path}: not a database of format {FORMAT_VERSION}")
 

@@ -2,6 +2,9 @@
 
 A peer is who its certificate says it is. What a connection loses, Raft sends again; nothing here retries. Messages are
 written only when they are handed over, which the tick does after its fsync.
+
+A connection is taken from any node of this cell: one that is unknown here may lead, in a configuration that has not
+arrived yet. What it may say is for the engine to decide. It is answered on its own connection: its address is unknown.
 """
 
 import asyncio
@@ -28,23 +31,14 @@ MAX_UNSENT_BYTES = 64 * 1024 * 1024
 _log = structlog.get_logger("mailraft.transport")
 
 
-class _Incoming(asyncio.Protocol):
-    """A peer's connection to us: messages come in, nothing goes out."""
+class _Messages(asyncio.Protocol):
+    """Messages that come in on a connection, from whichever side it was made."""
 
     def __init__(self, owner: "PeerTransport") -> None:
         self._owner = owner
         self._reader = FrameReader()
         self._peer: str | None = None
         self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not a subclass of asyncio's
-        self._peer = self._owner.identify(transport)
-        if self._peer is None:
-            _log.warning("peer refused", reason="its certificate names no node of this cell")
-            self._transport.abort()
-            return
-        self._owner.incoming.add(self._transport)
 
     def data_received(self, data: bytes) -> None:
         if self._peer is None or self._transport is None:
@@ -56,18 +50,33 @@ class _Incoming(asyncio.Protocol):
             _log.warning("peer disconnected", peer=self._peer, reason=str(error))
             self._transport.abort()
 
+
+class _Incoming(_Messages):
+    """A peer's connection to us. We write to it only if we have none of our own to that peer."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not a subclass of asyncio's
+        self._peer = self._owner.identify(transport)
+        if self._peer is None:
+            _log.warning("peer refused", reason="its certificate names no node of this cell")
+            self._transport.abort()
+            return
+        self._owner.incoming[self._transport] = self._peer
+
     def connection_lost(self, exc: Exception | None) -> None:
-        self._owner.incoming.discard(self._transport)
+        self._owner.incoming.pop(self._transport, None)
 
 
-class _Outgoing(asyncio.Protocol):
-    """Our connection to a peer: messages go out, nothing comes in."""
+class _Outgoing(_Messages):
+    """Our connection to a peer, who answers on one of its own if it knows our address, and else on this."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: "PeerTransport") -> None:
+        super().__init__(owner)
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def data_received(self, data: bytes) -> None:
-        """A peer answers on a connection of its own."""
+    def begin(self, peer: str, transport: asyncio.Transport) -> None:
+        """The other side has proved to be `peer`."""
+        self._peer, self._transport = peer, transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.lost.done():
@@ -92,7 +101,8 @@ class PeerTransport:
     ) -> None:
         self.name = name
         self._listen = listen
-        self._peers = {peer: address for peer, address in peers.items() if peer != name}
+        self._peers: dict[str, str] = {}
+        self._first_peers = peers
         self._server_ssl = server_ssl
         self._client_ssl = client_ssl
         self._peer_name = peer_name
@@ -100,22 +110,35 @@ class PeerTransport:
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._links: dict[str, asyncio.Transport] = {}
-        self.incoming: set[asyncio.Transport | None] = set()
+        self.incoming: dict[asyncio.Transport | None, str] = {}
         self._encoded: tuple[dict[str, Any], tuple[bytes, ...]] = ({}, ())
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Listens and begins to connect. Raises OSError if the address can not be bound."""
         loop = asyncio.get_running_loop()
         host, port = split_address(self._listen)
         self._server = await loop.create_server(lambda: _Incoming(self), host, port, ssl=self._server_ssl)
-        self._tasks = [loop.create_task(self._keep_connected(peer)) for peer in sorted(self._peers)]
+        self.connect_to(self._first_peers)
+
+    def connect_to(self, peers: Mapping[str, str]) -> None:
+        """Connects to these, by name and address, and to no others."""
+        wanted = {peer: address for peer, address in peers.items() if peer != self.name}
+        for peer in [peer for peer, address in self._peers.items() if wanted.get(peer) != address]:
+            self._tasks.pop(peer).cancel()
+        added = [peer for peer, address in wanted.items() if self._peers.get(peer) != address]
+        self._peers = wanted
+        for peer in sorted(added):
+            self._tasks[peer] = asyncio.get_running_loop().create_task(self._keep_connected(peer))
 
     async def stop(self) -> None:
-        for task in self._tasks:
+        self._stopping = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for transport in [*self._links.values(), *self.incoming]:
             if transport is not None:
                 transport.abort()
@@ -132,7 +155,7 @@ class PeerTransport:
 
         What goes to several peers in a row (a leader's entries) is encoded once.
         """
-        transport = self._links.get(peer)
+        transport = self._links.get(peer) if peer in self._peers else self._incoming_from(peer)
         if transport is None:
             return False
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
@@ -144,10 +167,14 @@ class PeerTransport:
         transport.writelines(self._encoded[1])
         return True
 
+    def _incoming_from(self, peer: str) -> asyncio.Transport | None:
+        """Where to answer one whose address is not known."""
+        return next((transport for transport, name in self.incoming.items() if name == peer), None)
+
     def identify(self, transport: asyncio.BaseTransport) -> str | None:
         """The name in the peer's certificate, if it is that of another node of this cell."""
         name = self._peer_name(transport.get_extra_info("ssl_object"))
-        return name if name in self._peers else None
+        return name if name != self.name else None
 
     async def _keep_connected(self, peer: str) -> None:
         delay_s = RECONNECT_S[0]
@@ -164,7 +191,7 @@ class PeerTransport:
         """One connection from its beginning to its end."""
         host, port = split_address(self._peers[peer])
         connecting = asyncio.get_running_loop().create_connection(
-            _Outgoing, host, port, ssl=self._client_ssl, server_hostname=host
+            lambda: _Outgoing(self), host, port, ssl=self._client_ssl, server_hostname=host
         )
         transport, protocol = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
         if self.identify(transport) != peer:
@@ -172,13 +199,17 @@ class PeerTransport:
             transport.abort()
             return
         _limit_silence(transport)
+        protocol.begin(peer, transport)
         self._links[peer] = transport
         self._on_connected(peer)
         try:
             await protocol.lost
         finally:
             self._links.pop(peer, None)
-            transport.abort()
+            if self._stopping:
+                transport.abort()
+            else:
+                transport.close()  # what was handed over still leaves
             self._on_disconnected(peer)
 
 

@@ -13,24 +13,26 @@ import errno
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lmdb
 import structlog
 
-from eventlog import uploads
+from eventlog import levels, uploads
 from eventlog.errors import FoldStalled
 from eventlog.fold import Evolve, Fold, Folded, Outcome
-from eventlog.journal import KIND_RECORD, Command, LmdbJournal
+from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
+from eventlog.members import Configuration, Members, change_record, members_in, promoted
 from eventlog.raft import ConsensusViolation, Message, Raft, Read, Timing
-from eventlog.record import Encoded
+from eventlog.record import By, Encoded, encode
 from eventlog.store import Store
 
 FOLD_BUDGET_S = 0.05  # a heartbeat must not wait for a long fold
 MAX_UNCOMMITTED = 20_000
 PROPOSER_CLOCK_MS = 5000
 SMALL_RECORD_BYTES = 16 * 1024  # what may still be written from the reserve: votes, expunges, redactions
+KIND_LEVEL = -1  # of a proposal: an ordinary record that raises the feature level
 FULL_BELOW_BYTES = 4 * 1024 * 1024  # LMDB calls a write cut short by a full disk an I/O error
 SPACE_CHECK_S = 0.25
 
@@ -49,6 +51,7 @@ class Proposal(NamedTuple):
     clock_ms: int
     origin: str | None
     encoded: Encoded | None = None  # this node's own: checked and taken apart before
+    kind: int = KIND_RECORD  # or KIND_CONFIG, or KIND_LEVEL: what the leader checks first
 
     @property
     def size_bytes(self) -> int:
@@ -81,6 +84,11 @@ class State(NamedTuple):
     writable: bool
     behind: bool  # committed entries wait for the fold
     deadline: float  # of the monotonic clock: when the next tick is due even if nothing arrives
+    config: Configuration = Configuration(0, ())
+    links: Members = ()  # whom this node should be connected to
+    removed_at: int = 0
+    level: int = levels.OLDEST  # the feature level in force
+    matches: Mapping[str, int] = {}
 
 
 class Tick(NamedTuple):
@@ -121,7 +129,8 @@ class Writer(threading.Thread):
         self._on_fatal = on_fatal
         self._journal = LmdbJournal(store)
         self._fold = Fold(store, self._journal, evolve)
-        self._raft = Raft(name, sorted(peers), self._journal, timing, random.Random(), time.monotonic())
+        self._rng = random.Random()
+        self._raft = Raft(name, peers, self._journal, timing, self._rng, time.monotonic())
         self._connected: set[str] = set()
         self._stopping = False
         self._stalled: str | None = None
@@ -130,6 +139,8 @@ class Writer(threading.Thread):
         self._free_bytes = store.free_bytes()
         self._space_check_due = 0.0
         self._refused_for_space = False
+        self._born = int(store.get_meta(b"born", levels.OLDEST))
+        self._level_asked = 0  # the term in which this leader has raised the feature level of a new cell
         self._collect_due = time.monotonic() + 60
         self._begin_tick()
         self._state = self._describe()
@@ -191,6 +202,9 @@ class Writer(threading.Thread):
         self._raft.tick(now, now_ms)
         self._collect_chunks(now, now_ms)
         self._fold_committed()
+        while self._raft.is_leader and self._settle(now_ms):
+            self._raft.tick(now, now_ms)  # alone in its cell, a leader commits at once
+            self._fold_committed()
         self._raft.send_appends()
         self._fold.flush()
 
@@ -210,18 +224,24 @@ class Writer(threading.Thread):
                 self._raft.disconnected(item[1])
             case "transfer":
                 if self._raft.is_leader:
-                    self._raft.transferLeadership()
+                    self._raft.hand_over_now()
+            case "hand_over":
+                self._hand_over(item[1], item[2], item[3], None)
             case "stop":
                 self._stopping = True
 
     def _take_message(self, peer: str, message: Message, now: float, now_ms: int) -> None:
         try:
             match message["type"]:
+                case "propose" | "read" | "hand_over" if peer not in self._raft.names:
+                    _log.warning("message ignored", peer=peer, type=message["type"], error="it is no member")
                 case "propose":
-                    for id_, data, bodies, clock_ms in message["proposals"]:
-                        self._propose(Proposal(id_, data, bodies, clock_ms, peer), now_ms)
+                    for id_, data, bodies, clock_ms, *kind in message["proposals"]:
+                        self._propose(Proposal(id_, data, bodies, clock_ms, peer, None, *kind), now_ms)
                 case "read":
                     self._raft.read(peer, message["token"])
+                case "hand_over":
+                    self._hand_over(message["token"], message["name"], message["timeout_s"], peer)
                 case _:
                     self._raft.receive(peer, message, now)
         except (ConsensusViolation, lmdb.Error):
@@ -229,21 +249,25 @@ class Writer(threading.Thread):
         except Exception as error:  # whatever an authenticated peer sends must not end this node
             _log.warning("message ignored", peer=peer, type=message.get("type"), error=repr(error))
 
-    def _propose(self, proposal: Proposal, now_ms: int) -> None:
+    def _propose(self, proposal: Proposal, now_ms: int) -> bool:
         reason = self._why_not(proposal, now_ms)
         if reason is not None:
             self._refuse(proposal, reason)
-            return
+            return False
         self._proposals.append(proposal)
         self._free_bytes -= 2 * proposal.size_bytes  # until it is measured again; LMDB stores in whole pages
         at_ms = max(now_ms, self._journal.last_at_ms)
+        if proposal.kind == KIND_CONFIG:
+            self._raft.change_members(Command(KIND_CONFIG, at_ms, proposal.data))
+            return True
         command = Command(KIND_RECORD, at_ms, proposal.data, proposal.bodies)
         if proposal.encoded is not None:
             command.known_as(proposal.encoded.record, proposal.encoded.header)
         self._raft.propose(command)
+        return True
 
     def _why_not(self, proposal: Proposal, now_ms: int) -> str | None:
-        if not self._raft.is_leader:
+        if not self._raft.is_leader or self._raft.is_handing_over:
             return "not_leader"
         if self._clock_is_off or abs(proposal.clock_ms - now_ms) > PROPOSER_CLOCK_MS:
             return "clock"
@@ -253,7 +277,21 @@ class Writer(threading.Thread):
         if self._free_bytes < (self._reserve_bytes // 8 if small else self._reserve_bytes):
             self._refused_for_space = self._raft.low_on_space = True
             return "disk_full"
-        return None
+        return None if proposal.kind == KIND_RECORD else self._why_not_change(proposal)
+
+    def _why_not_change(self, proposal: Proposal) -> str | None:
+        """Of a change of the members, or of the feature level: a reason, a colon, what to tell people."""
+        if proposal.kind == KIND_CONFIG:
+            behind = levels.why_not_write(levels.MEMBERS_SINCE, self._fold.level)
+            return behind or self._raft.why_no_change(members_in(proposal.data))
+        if proposal.kind == KIND_LEVEL:
+            return levels.why_not_raise(levels.raised_by(proposal.data), self._raft.levels_known())
+        return "bad_record: a proposal of no kind that this version knows"
+
+    def _hand_over(self, token: bytes, name: str, timeout_s: float, origin: str | None) -> None:
+        reason = self._raft.hand_over(name, timeout_s)
+        if reason is not None:
+            self._refuse(Proposal(token, b"", (), 0, origin), reason)
 
     def _refuse(self, proposal: Proposal, reason: str) -> None:
         if proposal.origin is None:
@@ -294,6 +332,38 @@ class Writer(threading.Thread):
             self._answers.append(Answer(record.id, outcome, position, stamp.at_ms, folded.results))
         if folded.outcome is Outcome.COMMITTED:
             self._folded.append(folded)
+
+    def _settle(self, now_ms: int) -> bool:
+        """A leader proposes by itself: a new cell's feature level and members, a learner's vote. True if it did."""
+        raft, at_ms = self._raft, max(now_ms, self._journal.last_at_ms)
+        if self._stalled or not raft.can_serve_reads:
+            return False
+        if self._fold.level == levels.OLDEST:
+            return self._level_asked != raft.term and self._found_cell(at_ms, now_ms)
+        if raft.config.position == 0:
+            return self._propose_members(raft.config.members, "as configured", at_ms, now_ms)
+        name = raft.caught_up()
+        if name is None or raft.levels_known()[name] < self._fold.level:
+            return False
+        return self._propose_members(promoted(raft.config.members, name), "caught up", at_ms, now_ms)
+
+    def _found_cell(self, at_ms: int, now_ms: int) -> bool:
+        """A new cell begins at the newest level that all know; an older one waits until it is told to upgrade."""
+        level = min(self._raft.levels_known().values())
+        if self._born == levels.OLDEST or level <= levels.OLDEST:
+            return False
+        record = levels.raise_record(level, self._by(), "a new cell", at_ms, self._rng.randbytes)
+        self._level_asked = self._raft.term
+        return self._propose(Proposal(record.id, encode(record), (), now_ms, None), now_ms)
+
+    def _propose_members(self, members: Members, cause: str, at_ms: int, now_ms: int) -> bool:
+        if self._raft.why_no_change(members) is not None:
+            return False
+        record = change_record(members, self._by(), cause, at_ms, self._rng.randbytes)
+        return self._propose(Proposal(record.id, encode(record), (), now_ms, None, None, KIND_CONFIG), now_ms)
+
+    def _by(self) -> By:
+        return By("node", self._raft.name.encode(), "leader")
 
     def _collect_chunks(self, now: float, now_ms: int) -> None:
         """The leader proposes, now and then, to drop chunks of large bodies that nothing claimed."""
@@ -365,5 +435,6 @@ class Writer(threading.Thread):
         return State(
             raft.role, raft.leader, raft.term, raft.commit_index, fold.applied, self._journal.last_index,
             fold.at_ms, fold.chain, self._free_bytes, self._stalled, self._writable,
-            self._behind(), raft.next_deadline(),
+            self._behind(), raft.next_deadline(), raft.config, raft.links, raft.removed_at, fold.level,
+            raft.matches() if raft.is_leader else {},
         )  # fmt: skip

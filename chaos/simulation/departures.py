@@ -99,7 +99,7 @@ class ForgetsItsLeader(Raft):
 class CommitsOldTerms(Raft):
     def _advance_commit(self) -> None:
         match = self._SyncObj__raftMatchIndex
-        held = sorted([*(match[node] for node in self._peers), self._journal.last_index], reverse=True)
+        held = sorted([*(match[node] for node in self._voters), self._journal.last_index], reverse=True)
         if held[self._quorum - 1] > self.commit_index:
             self._set_commit(held[self._quorum - 1])
 

@@ -16,8 +16,8 @@ import actors.directory
 import actors.runtime
 import eventlog.log
 import eventlog.proposals
-import eventlog.raft
 import eventlog.record
+import eventlog.replication
 import eventlog.writer
 from chaos.simulation.clock import Clock
 from chaos.simulation.faults import Config
@@ -51,8 +51,8 @@ def machine(clock: Clock, rng: random.Random, config: Config) -> Iterator[None]:
         (eventlog.writer, "time", time),
         (eventlog.writer, "random", dice),
         (eventlog.writer, "FOLD_BUDGET_S", config.fold_budget_s),
-        (eventlog.raft, "MAX_MESSAGE_BYTES", config.message_bytes),
-        (eventlog.raft, "MAX_IN_FLIGHT_BYTES", config.in_flight_bytes),
+        (eventlog.replication, "MAX_MESSAGE_BYTES", config.message_bytes),
+        (eventlog.replication, "MAX_IN_FLIGHT_BYTES", config.in_flight_bytes),
         (eventlog.proposals, "time", time),
         (eventlog.log, "time", time),
         (eventlog.log, "os", chance),

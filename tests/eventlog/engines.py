@@ -1,13 +1,16 @@
 """Engines whose messages a test carries by hand: what is sent waits in `mail` until it is delivered or dropped."""
 
+import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eventlog.journal import KIND_RECORD, Command, LmdbJournal
+from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
+from eventlog.members import Members, change_record
 from eventlog.raft import Raft, Timing
+from eventlog.record import encode
 from eventlog.store import Store
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
@@ -62,6 +65,7 @@ class Cell:
 
     def __init__(self, folder: Path, names: Sequence[str] = ("n1", "n2", "n3")) -> None:
         self.now = 100.0
+        self.folder = folder
         self.mail: list[Letter] = []
         self.engines = {name: Engine(name, names, folder / name, self.now) for name in names}
         for engine in self.engines.values():
@@ -75,9 +79,18 @@ class Cell:
             engine.store.close()
 
     def _connect(self, engine: Engine) -> None:
-        for peer in engine.names:
+        for peer in self.engines:
             if peer != engine.name:
                 engine.raft.connected(peer, self.now)
+
+    def join(self, name: str) -> Raft:
+        """An empty node that knows the others and can be reached by them; it is no member yet."""
+        engine = self.engines[name] = Engine(name, tuple(self.engines), self.folder / name, self.now)
+        for other in self.engines:
+            if other != name:
+                self[other].connected(name, self.now)
+        self._connect(engine)
+        return engine.raft
 
     def restart(self, name: str) -> None:
         """A process starts again on what it had committed; its connections are made again."""
@@ -151,6 +164,15 @@ class Cell:
         for number in range(count):
             index = self[name].propose(Command(KIND_RECORD, NOW_MS, ledger.encoded(ledger.event(number))))
         return index
+
+    def change(self, name: str, change: Callable[[Members], Members]) -> int:
+        """Has a leader append a changed configuration, without telling anybody yet."""
+        raft = self[name]
+        members = change(raft.config.members)
+        why_not = raft.why_no_change(members)
+        assert why_not is None, why_not
+        record = change_record(members, ledger.CLIENT, "a test", NOW_MS, os.urandom)
+        return raft.change_members(Command(KIND_CONFIG, NOW_MS, encode(record)))
 
     def logs(self) -> list[list[int]]:
         return [engine.log() for engine in self.engines.values()]

@@ -42,7 +42,8 @@ class Loopback:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.authority = self.new_authority("ca")
-        self.peers = dict(zip(NAMES, (f"127.0.0.1:{port}" for port in free_ports(len(NAMES))), strict=True))
+        self.addresses = dict(zip(NAMES, (f"127.0.0.1:{port}" for port in free_ports(len(NAMES))), strict=True))
+        self.peers = self.addresses  # as configured
         self.logs: dict[str, EventLog] = {}
         for name in NAMES:
             self.certify(name)
@@ -68,7 +69,7 @@ class Loopback:
                 name,
                 self.folder / name / "data",
                 self.peers,
-                self.peers[name],
+                self.addresses[name],
                 election_timeout_s=(0.25, 0.5),
                 heartbeat_s=0.05,
                 map_size_bytes=256 << 20,

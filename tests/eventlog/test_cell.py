@@ -37,10 +37,10 @@ def with_body(name: str, number: int, size: int = 200) -> tuple[Record, list[byt
 
 
 def effective_ids(log: EventLog) -> list[bytes]:
-    """The ids of the records that took effect, in order."""
+    """The ids of the clients' records that took effect, in order."""
     with log.snapshot() as snapshot:
         stored = [s for s in snapshot.records() if s.outcome == Outcome.COMMITTED]
-        return [s.record.id for s in stored if s.record is not None]
+        return [s.record.id for s in stored if s.record is not None and s.record.by == ledger.CLIENT]
 
 
 def bodies_are_there(log: EventLog, records: list[Record]) -> bool:

@@ -23,6 +23,8 @@ from eventlog.writer import Item, Proposal, Tick, Writer
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
 
+FOUNDED = 3  # positions that a new cell takes itself: a leader's no-op, its feature level, its members
+
 
 class WatchedStore(Store):
     """A store that fails when it is told to, and says when it was committed."""
@@ -170,7 +172,7 @@ def test_a_caller_is_answered_in_the_tick_that_folds_its_record(alone: Driven) -
     record = ledger.record(ledger.event("x"))
     tick = alone.tick(alone.proposal(record))
     assert [(a.id, a.outcome, a.position, a.results) for a in tick.answers] == [
-        (record.id, Outcome.COMMITTED, 2, ((1, 2),))
+        (record.id, Outcome.COMMITTED, FOUNDED + 1, ((1, FOUNDED + 1),))
     ]
 
 
@@ -178,7 +180,7 @@ def test_a_duplicate_is_answered_with_the_first_outcome_and_position(alone: Driv
     record = ledger.record(ledger.event("x"))
     alone.tick(alone.proposal(record))
     tick = alone.tick(alone.proposal(record))
-    assert [(a.outcome, a.position) for a in tick.answers] == [(Outcome.COMMITTED, 2)]
+    assert [(a.outcome, a.position) for a in tick.answers] == [(Outcome.COMMITTED, FOUNDED + 1)]
 
 
 def test_only_what_this_node_waits_for_is_answered(alone: Driven) -> None:
@@ -210,10 +212,10 @@ def test_a_long_fold_is_cut_so_that_heartbeats_go_out(alone: Driven, monkeypatch
     monkeypatch.setattr(eventlog.writer, "FOLD_BUDGET_S", -1)
     tick = alone.tick(*(alone.proposal(ledger.record()) for _ in range(100)))
     assert tick.state.behind
-    assert tick.state.applied < tick.state.commit == 101
+    assert tick.state.applied < tick.state.commit == FOUNDED + 100
     for _ in range(5):
         tick = alone.tick()
-    assert (tick.state.behind, tick.state.applied) == (False, 101)
+    assert (tick.state.behind, tick.state.applied) == (False, FOUNDED + 100)
 
 
 def test_what_is_folded_later_than_it_is_committed_is_answered_then(
@@ -263,6 +265,6 @@ def test_a_leader_collects_chunks_that_nobody_claimed(alone: Driven, monkeypatch
 def test_a_stalled_fold_is_told_and_consensus_goes_on(alone: Driven) -> None:
     tick = alone.tick(alone.proposal(ledger.record(ledger.event(type_="Fail"))))
     assert tick.state.stalled is not None
-    assert (tick.state.role, tick.state.commit, tick.state.applied) == ("leader", 2, 1)
+    assert (tick.state.role, tick.state.commit, tick.state.applied) == ("leader", FOUNDED + 1, FOUNDED)
     record = ledger.record()
     assert alone.tick(alone.proposal(record)).refusals == [(record.id, "busy")]

@@ -1,0 +1,70 @@
+"""The feature level of the cell: which event types may be written, so that every node can read what is.
+
+Each version of the program knows a highest level, and tells it to the leader. The level in force is an event like any
+other; it only rises, when every member knows the higher one. An event type says since which level it may be written.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgpack
+
+from eventlog.record import NO_TENANT, SALT_BYTES, By, Event, Record, RecordError, decode, stream_id
+from eventlog.views import View
+
+OLDEST = 1  # of a cell whose log says nothing of levels: the first release
+NEWEST = 2  # what this program knows
+MEMBERS_SINCE = 2  # the members of the cell stand in its log
+
+LEVEL = stream_id("log", "level")
+FEATURE_LEVEL_RAISED = "FeatureLevelRaised"
+EXPIRES_MS = 60_000
+
+_ROW = b"l"  # -> level
+
+
+def raise_record(level: int, by: By, cause: str, now_ms: int, entropy: Callable[[int], bytes]) -> Record:
+    """The record that raises the level; a second one changes nothing. `entropy` gives so many random bytes."""
+    data = bytes(msgpack.packb((level,)))
+    event = Event(NO_TENANT, LEVEL, FEATURE_LEVEL_RAISED, 1, data, entropy(SALT_BYTES))
+    id_ = now_ms.to_bytes(6, "big") + entropy(10)
+    return Record(id_, now_ms + EXPIRES_MS, by, cause, (), (event,))
+
+
+def raised_by(data: bytes) -> int:
+    """The level to which a record raises the cell. Raises RecordError for another record."""
+    events = decode(data).events
+    if len(events) != 1 or events[0].stream != LEVEL or events[0].type != FEATURE_LEVEL_RAISED:
+        raise RecordError("it does not raise the feature level")
+    return int(msgpack.unpackb(events[0].data, use_list=False)[0])
+
+
+def why_not_raise(level: int, known: Mapping[str, int]) -> str | None:
+    """Why the cell can not be raised to a level, by what its members know: a reason, a colon, what to tell people."""
+    behind = [name for name in sorted(known) if known[name] < level]
+    if not behind:
+        return None
+    told = ", ".join(f"{name} ({f'it knows {known[name]}' if known[name] else 'it has not said'})" for name in behind)
+    return f"feature_level: not every member is known to know feature level {level}: {told}"
+
+
+def why_not_write(needed: int, level: int) -> str | None:
+    """Why what was introduced with level `needed` can not be written at `level` yet."""
+    if needed <= level:
+        return None
+    return (
+        f"feature_level: this needs feature level {needed} and the cell is at {level}; once every node runs this "
+        "version: mailraft cluster upgrade, which names those that do not"
+    )
+
+
+def evolve(view: View, event: Event) -> int:
+    """Folds the event; gives the level in force."""
+    level = max(in_force(view), int(msgpack.unpackb(event.data, use_list=False)[0]))
+    view.put(_ROW, level)
+    return level
+
+
+def in_force(view: View) -> int:
+    """The level that a node has folded."""
+    row = view.peek(_ROW)
+    return OLDEST if row is None else int(row)
