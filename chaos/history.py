@@ -102,7 +102,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Sighting:
-    """What a node was seen to be from this moment on: "down", "up" or "leader", in which term, at which position."""
+    """What a node was seen to be from this moment on ("down", "unready", "up", "leader"), its term and position."""
 
     at_s: float
     node: str

@@ -28,8 +28,8 @@ class Watcher:
             match answer.body:
                 case {"role": "leader", "term": int(term), "applied": int(applied)}:
                     self.history.saw(node, "leader", term, applied)
-                case {"ready": True, "term": int(term), "applied": int(applied)}:
-                    self.history.saw(node, "up", term, applied)
+                case {"ready": bool(ready), "term": int(term), "applied": int(applied)}:
+                    self.history.saw(node, "up" if ready else "unready", term, applied)
                 case _:
                     self.history.saw(node, "down")
             await asyncio.sleep(INTERVAL_S)

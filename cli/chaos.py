@@ -61,7 +61,7 @@ def list_(as_json: bool) -> None:
     "report_dir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write report.json, report.txt and history.jsonl here.",
+    help="Write report.html, report.json, report.txt and history.jsonl here.",
 )
 @json_option
 def run(
