@@ -21,6 +21,7 @@ from cli.client import AdminClient
 from cli.layout import Cluster, Node
 from cli.options import DIR_NOTE, cluster_argument, json_option
 from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
+from cli.restore import restore
 from cli.supervisor import STOP_TIMEOUT_S, Supervisor, environment, program
 from cli.watch import Seen, leader_of, look, problems, running_pid, status_json, wait_ready
 from nodes.config import split_address
@@ -34,6 +35,9 @@ SHOWN_ENDPOINTS = ("smtp", "imap", "http")  # what fits beside each other in a t
 @click.group()
 def cluster() -> None:
     """Make, start, watch and stop a cluster on this machine."""
+
+
+cluster.add_command(restore)
 
 
 @cluster.command()

@@ -1,16 +1,57 @@
 """Where the content of a segment comes from: a node's database, running or not, read in short snapshots.
 
-Only what is folded is taken. A live node goes on meanwhile, and can reuse its pages.
+A live node goes on meanwhile, and can reuse its pages. Segments hold only what is folded; a recovery from nodes that
+are stopped also takes what the longest log has beyond that, as the leader that they would elect does.
 """
 
 from collections.abc import Iterator
 
+from eventlog.restore import Head
 from eventlog.segment_frames import SegmentError
 from eventlog.segments import ROW_OVERHEAD, SegmentHeader, SegmentRecord
-from eventlog.store import BODY_SLOT, CHAIN, GENESIS, LOG, POSITION, SLICES, Store
+from eventlog.store import BODY_SLOT, CHAIN, GENESIS, LOG, LOG_HEAD, POSITION, SLICES, Store
 
 SLICE_BYTES = 4 * 1024 * 1024  # read in one snapshot
 SLICE_POSITIONS = 2000
+
+
+class StoreSource:
+    """A node's database to recover from; with `tail`, also what it holds and has not folded."""
+
+    def __init__(self, store: Store, cell: str, *, tail: bool = False) -> None:
+        self.cell = cell
+        self._store = store
+        self._tail = tail
+
+    def head(self) -> Head:
+        with self._store.snapshot() as snapshot:
+            position = snapshot.position
+        if self._tail:
+            with self._store.env.begin() as txn, txn.cursor(db=self._store.db[LOG]) as cursor:
+                position = POSITION.unpack(cursor.key())[0] if cursor.last() else 0
+        return self.at(position) if position else Head(0, 0, 0, GENESIS)
+
+    def at(self, position: int) -> Head:
+        with self._store.snapshot() as snapshot:
+            stored = snapshot.record(position)
+        if stored is None:
+            raise SegmentError(f"position {position} is missing in {self._store.path}")
+        return Head(position, stored.at_ms, stored.term, stored.chain or b"")
+
+    def position_at(self, at_ms: int) -> int:
+        """Log time never goes back, so the place is found by halving."""
+        low, high = 0, self.head().position
+        with self._store.env.begin() as txn:
+            while low < high:
+                middle = (low + high + 1) // 2
+                value = txn.get(POSITION.pack(middle), db=self._store.db[LOG])
+                if value is None:
+                    raise SegmentError(f"position {middle} is missing in {self._store.path}")
+                low, high = (middle, high) if LOG_HEAD.unpack_from(value)[2] <= at_ms else (low, middle - 1)
+        return low
+
+    def records(self, first: int, last: int) -> Iterator[SegmentRecord]:
+        return records_of(self._store, first, last)
 
 
 def describe(

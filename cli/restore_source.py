@@ -1,0 +1,112 @@
+"""Where `cluster restore` and `backup create` read from: which node of a folder, and what its secrets are."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cli import layout
+from cli.output import CommandError
+
+if TYPE_CHECKING:
+    from eventlog.restore import Source
+
+CLUSTER_KEY_HINT = "--cluster-key FILE: the file cluster.key of any node of the old cluster"
+
+
+class Found(NamedTuple):
+    """A log to recover from. `notes` is what the one who asked should know of the choice."""
+
+    source: Source
+    description: str
+    cluster_key: bytes
+    size_bytes: int
+    notes: tuple[str, ...] = ()
+
+
+class Candidate(NamedTuple):
+    """The database of one node, and how far it goes."""
+
+    folder: Path  # of the node: its data is in data/, its configuration beside
+    data: Path
+    facts: dict[str, Any]
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Of stopped nodes the longest log wins, as in an election; one that runs is taken for what it has folded."""
+        if self.facts["running"]:
+            return 0, int(self.facts["applied"])
+        return int(self.facts["last_term"]), int(self.facts["last_index"])
+
+
+@contextmanager
+def find_source(place: Path, key_file: Path | None, cluster_key: Path | None) -> Iterator[Found]:
+    """What is to be recovered from in a folder. Raises CommandError."""
+    with _of_nodes(place, cluster_key) as found:
+        yield found
+
+
+@contextmanager
+def _of_nodes(place: Path, cluster_key: Path | None) -> Iterator[Found]:
+    from eventlog.segment_source import StoreSource
+    from eventlog.store import open_for_reading
+
+    chosen, notes = choose_node(place)
+    running = bool(chosen.facts["running"])
+    with open_for_reading(chosen.data) as store:
+        yield Found(
+            StoreSource(store, cell_id(chosen.folder), tail=not running),
+            f"{chosen.data} ({'running' if running else 'stopped'})",
+            read_key(cluster_key or chosen.folder / "cluster.key"),
+            (chosen.data / "data.mdb").stat().st_size,
+            notes,
+        )
+
+
+def choose_node(place: Path) -> tuple[Candidate, tuple[str, ...]]:
+    """The node of a cluster's folder, or of a node's, that has the most. Raises CommandError."""
+    from nodes.inspection import NotInspected, inspect
+
+    candidates, notes = [], []
+    for folder, data in _databases(place):
+        try:
+            candidates.append(Candidate(folder, data, inspect(data)))
+        except NotInspected as error:
+            notes.append(f"passed over: {error}")
+    if not candidates:
+        text = "\n  ".join([f"{place}: there is no database to read from", *notes])
+        raise CommandError(text, "a cluster's folder, the data folder of one node, or a backup")
+    running = [one for one in candidates if one.facts["running"]]
+    return max(running or candidates, key=lambda one: one.reach), tuple(notes)
+
+
+def _databases(place: Path) -> Iterator[tuple[Path, Path]]:
+    if (place / layout.CLUSTER_FILE).exists():
+        for node in layout.load(place).nodes:
+            yield node.folder, node.folder / "data"
+    elif (place / "data.mdb").exists():
+        yield place.parent, place
+    elif (place / "data" / "data.mdb").exists():
+        yield place, place / "data"
+
+
+def cell_id(node_folder: Path) -> str:
+    """What the node's configuration calls its cell; empty where there is none."""
+    try:
+        document = tomllib.loads((node_folder / "mailraft.toml").read_text())
+        return str(document["node"]["cluster_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def read_key(path: Path) -> bytes:
+    """The cluster's key in a file. Raises CommandError."""
+    from nodes.server import StartError, read_cluster_key
+
+    try:
+        return read_cluster_key(path)
+    except StartError:
+        raise CommandError(f"{path}: there is no key of the old cluster", CLUSTER_KEY_HINT) from None

@@ -1,0 +1,167 @@
+"""Point-in-time recovery: a log up to a cut, folded from zero into a new database, proven while it is read.
+
+Every position's chain is computed again and must be the one that the source wrote down, outcome included; every body
+must have the hash that its record names. So what comes out is what the source had folded at the cut, or nothing. The
+new database carries committed state only: no vote, and a term above every one of the source, so that nothing that the
+old cell may still say can be taken for the new one's.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from eventlog.errors import FoldStalled, LogError
+from eventlog.fold import OUTCOME_BYTES, Evolve, Fold
+from eventlog.journal import Command, LmdbJournal
+from eventlog.record import RecordError, digest_of
+from eventlog.segments import SegmentRecord
+from eventlog.store import LOG_HEAD, Store
+
+MAP_SIZE_BYTES = 1 << 40
+COMMIT_BYTES = 16 * 1024 * 1024
+COMMIT_RECORDS = 2000
+
+Progress = Callable[[int, int], None]  # done, of how many positions
+
+
+class RestoreError(LogError):
+    """The source is not what it says it is, or has nothing there; no database was made."""
+
+
+class Head(NamedTuple):
+    """A place in a log: the chain is empty where the source has not folded it."""
+
+    position: int
+    at_ms: int
+    term: int
+    chain: bytes
+
+
+class Source(Protocol):
+    """Where a log can be read from: a node's database, a backup, a running cluster."""
+
+    cell: str
+
+    def head(self) -> Head:
+        """How far it goes; position 0 for an empty one."""
+
+    def position_at(self, at_ms: int) -> int:
+        """The last position stamped up to and including a time in ms; 0 if there is none."""
+
+    def at(self, position: int) -> Head:
+        """What stands at a position."""
+
+    def records(self, first: int, last: int) -> Iterator[SegmentRecord]:
+        """The positions from `first` to `last`, in order."""
+
+
+class Restored(NamedTuple):
+    """What was made: its head, and how much went in. `unproven` positions had no chain to compare with."""
+
+    head: Head
+    events: int
+    bodies: int
+    body_bytes: int
+    unproven: int
+
+
+def find_cut(source: Source, position: int | None, at_ms: int | None) -> Head:
+    """The head at a position, or at a time, or (neither is given) at the end. Raises RestoreError for nothing there."""
+    end = source.head()
+    if position is None:
+        position = end.position if at_ms is None else source.position_at(at_ms)
+    if position > end.position:
+        raise RestoreError(f"there is no position {position}: the source ends at {end.position}")
+    if position < 1:
+        raise RestoreError("there was nothing at that moment: the log begins later")
+    return end if position == end.position else source.at(position)
+
+
+def restore(source: Source, cut: Head, path: Path, evolve: Evolve, progress: Progress | None = None) -> Restored:
+    """Makes the database in the folder `path`, which must not hold one. Raises RestoreError, SegmentError, LogError."""
+    term = max(cut.term, source.head().term) + 1
+    store = Store(path, MAP_SIZE_BYTES, durable=False)
+    try:
+        work = _Work(store, evolve)
+        for record in source.records(1, cut.position):
+            work.take(record)
+            if work.is_due:
+                work.commit()
+                if progress is not None:
+                    progress(work.head.position, cut.position)
+        if work.head.position != cut.position or cut.chain not in (b"", work.head.chain):
+            raise RestoreError(f"the chain at {work.head.position} is not the one that the source has at its head")
+        work.end(term)
+    finally:
+        store.close()
+    return Restored(work.head, work.events, work.bodies, work.body_bytes, work.unproven)
+
+
+class _Work:
+    """A database on its way: what has been folded into it."""
+
+    def __init__(self, store: Store, evolve: Evolve) -> None:
+        self._store = store
+        self._journal = LmdbJournal(store)
+        self._fold = Fold(store, self._journal, evolve)
+        self._size_bytes = self._records = 0
+        self.head = Head(0, 0, 0, self._fold.chain)
+        self.events = self.bodies = self.body_bytes = self.unproven = 0
+        if self._fold.applied:
+            raise RestoreError(f"{store.path}: there is a database already")
+
+    @property
+    def is_due(self) -> bool:
+        return self._size_bytes >= COMMIT_BYTES or self._records >= COMMIT_RECORDS
+
+    def take(self, record: SegmentRecord) -> None:
+        """Appends and folds one position, and compares what came of it."""
+        position = record.position
+        if position != self.head.position + 1:
+            raise RestoreError(f"position {self.head.position + 1} is missing in the source")
+        term, kind, at_ms = LOG_HEAD.unpack_from(record.value)
+        command = Command(kind, at_ms, record.value[LOG_HEAD.size :], _by_ordinal(record.bodies))
+        self._check_bodies(command, record)
+        self._journal.add(command, position, term)
+        try:
+            folded = self._fold.apply((command, position, term))
+        except FoldStalled as error:
+            raise RestoreError(f"{error}; the log up to {position - 1} can be restored") from None
+        if not record.folded:
+            self.unproven += 1
+        elif self._fold.chain + OUTCOME_BYTES[folded.outcome] != record.folded:
+            raise RestoreError(f"position {position} does not fit the chain: the source is damaged, or was altered")
+        self.head = Head(position, at_ms, term, self._fold.chain)
+        self.events += len(folded.results)
+        self._records += 1
+        self._size_bytes += record.size_bytes
+
+    def commit(self) -> None:
+        self._fold.flush()
+        self._store.commit()
+        self._size_bytes = self._records = 0
+
+    def end(self, term: int) -> None:
+        """All of it is committed, by everyone; and on disk when this returns."""
+        self._journal.setRaftCommitIndex(self.head.position)
+        self._journal.setCurrentTerm(term, None)
+        self.commit()
+        self._store.env.sync(True)
+
+    def _check_bodies(self, command: Command, record: SegmentRecord) -> None:
+        if not record.bodies:
+            return
+        try:
+            named = command.parsed()[0].bodies
+        except RecordError:
+            named = ()
+        for ordinal, data in record.bodies:
+            if ordinal >= len(named) or digest_of(data) != named[ordinal].digest:
+                raise RestoreError(f"a body of position {record.position} is not what its record says")
+            self.bodies += 1
+            self.body_bytes += len(data)
+
+
+def _by_ordinal(bodies: tuple[tuple[int, bytes], ...]) -> list[bytes | None]:
+    given = dict(bodies)
+    return [given.get(ordinal) for ordinal in range(max(given, default=-1) + 1)]
