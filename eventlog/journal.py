@@ -70,6 +70,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.term_changed = False  # term or vote, since the writer last asked
         self.now_ms = 0  # the engine's clock: for the first entry only, before any other clock was heard
         self.reload()
 
@@ -143,6 +144,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def setCurrentTerm(self, term: int, votedForNodeId: str | None) -> None:
         self._term, self._vote = term, votedForNodeId
+        self.term_changed = True
         self._store.put_meta(b"term", (term, votedForNodeId))
 
     def getCurrentTerm(self) -> int:

@@ -21,7 +21,7 @@ from eventlog.fold import Evolve, Folded
 from eventlog.journal import KIND_CONFIG
 from eventlog.members import Member, Members, added, change_record, removed
 from eventlog.proposals import Committed, Proposals
-from eventlog.raft import Timing
+from eventlog.raft import Message, Timing
 from eventlog.record import By, Event, Record, RecordError, Stamp, check, encode_whole
 from eventlog.store import Snapshot, Store, StoredRecord, joined_mark
 from eventlog.transport import PeerName, PeerTransport
@@ -410,7 +410,7 @@ class EventLog:
             self._timer = None
         self._ticking = True
         items, self._inbox = self._inbox, []
-        self._writer.tick(items)
+        self._send(self._writer.tick(items))
 
     def _submit(self, proposal: Any) -> None:
         self._put(("proposal", proposal))
@@ -446,11 +446,7 @@ class EventLog:
 
     def _let_go(self, tick: Tick, before: State) -> None:
         """What the tick has made durable goes where it belongs: to peers, callers and subscribers."""
-        for peer, message in tick.messages:
-            try:
-                self._forward(peer, message)
-            except Exception as error:  # what belongs to others of this tick must go on
-                _log.error("a message could not be sent", peer=peer, error=repr(error))
+        self._send(tick.messages)
         leader_changed = (before.leader, before.term) != (tick.state.leader, tick.state.term)
         if leader_changed and tick.state.leader != before.leader:
             _log.info("leader", leader=tick.state.leader, term=tick.state.term, role=tick.state.role)
@@ -469,6 +465,13 @@ class EventLog:
             self._tell_subscribers(tick.folded)
         if tick.state.applied != before.applied:
             self._progress.set()
+
+    def _send(self, messages: list[tuple[str, Message]]) -> None:
+        for peer, message in messages:
+            try:
+                self._forward(peer, message)
+            except Exception as error:  # what belongs to others of this tick must go on
+                _log.error("a message could not be sent", peer=peer, error=repr(error))
 
     def _tell_subscribers(self, folded: list[Folded]) -> None:
         everything: list[Applied] = []

@@ -88,6 +88,11 @@ class Raft(Membership):
     def disconnected(self, peer: str) -> None:
         self._SyncObj__onNodeDisconnected(Node(peer))
 
+    @property
+    def is_majority(self) -> bool:
+        """Whether this node alone decides what is committed."""
+        return self._quorum == 1
+
     def receive(self, peer: str, message: Message, now: float) -> None:
         """Takes one message of a peer whose name the transport has verified. What makes no sense is ignored.
 

@@ -1,8 +1,9 @@
 """The consensus thread: the only writer of a node, and its tick.
 
 A tick takes what is waiting, appends, folds what has committed, makes all of it durable in one LMDB commit, and only
-then lets messages and answers go: nothing leaves a node before it is on disk. If the commit fails, the tick never
-happened: state is taken from disk again, a leader resigns, and proposals of the tick are refused.
+then lets messages and answers go: no vote, no acknowledgement and no answer leaves a node before what it rests on is on
+disk. The one exception is a leader's entries, which its followers may write while it does (docs/ADR/0002). If the
+commit fails, the tick never happened: state is taken from disk again, a leader resigns, proposals are refused.
 
 The event loop begins each tick and waits while the thread computes; it goes on while the thread waits for the disk.
 Only one of the two wants the interpreter at a time, because LMDB's binding gives it up at every call and two busy
@@ -142,6 +143,7 @@ class Writer(threading.Thread):
         self._born = int(store.get_meta(b"born", levels.OLDEST))
         self._level_asked = 0  # the term in which this leader has raised the feature level of a new cell
         self._collect_due = time.monotonic() + 60
+        self._early: list[tuple[str, Message]] = []
         self._begin_tick()
         self._state = self._describe()
 
@@ -149,11 +151,16 @@ class Writer(threading.Thread):
     def state(self) -> State:
         return self._state
 
-    def tick(self, items: list[Item]) -> None:
-        """Begins a tick and returns when it is computed; `on_tick` tells when it is durable. One at a time."""
+    def tick(self, items: list[Item]) -> list[tuple[str, Message]]:
+        """Begins a tick and returns when it is computed; `on_tick` tells when it is durable. One at a time.
+
+        Gives what may be sent meanwhile: see `_send_early`.
+        """
         self._items = items
         self._begun.release()
         self._computed.acquire()
+        early, self._early = self._early, []
+        return early
 
     def run(self) -> None:
         try:
@@ -176,6 +183,7 @@ class Writer(threading.Thread):
         self._folded: list[Folded] = []
         self._proposals: list[Proposal] = []
         self._untaken: list[Item] = []
+        self._was_early = False
 
     def _run_tick(self, items: list[Item]) -> None:
         self._begin_tick()
@@ -183,6 +191,7 @@ class Writer(threading.Thread):
         handed_back = False
         try:
             self._compute(items, now, now_ms)
+            self._send_early()
             self._computed.release()
             handed_back = True
             self._writable = self._writable or self._store.dirty
@@ -193,7 +202,18 @@ class Writer(threading.Thread):
             self._computed.release()
         self._publish()
 
+    def _send_early(self) -> None:
+        """A leader's entries go to its followers while it writes them itself (Raft thesis 10.2.1).
+
+        It takes their answers only when this tick is durable, so what it counts as its own always is. Where the tick
+        has changed its term or vote, or it alone is a majority, nothing is said before it is on disk.
+        """
+        if self._raft.is_leader and not self._journal.term_changed and not self._raft.is_majority:
+            self._early = self._raft.take_outbox()
+            self._was_early = bool(self._early)
+
     def _compute(self, items: list[Item], now: float, now_ms: int) -> None:
+        self._journal.term_changed = False
         self._check_space(now)
         self._clock_is_off = self._raft.clock_is_off
         self._untaken = items[::-1]
@@ -409,7 +429,8 @@ class Writer(threading.Thread):
         self._writable = False
         self._raft.low_on_space = True
         self._space_check_due = now + 1.0
-        proposals, untaken = self._proposals, self._untaken
+        # what was sent early may be committed by the others: its outcome is unknown, and asked of the next leader
+        proposals, untaken = [] if self._was_early else self._proposals, self._untaken
         self._begin_tick()
         self._journal.reload()
         self._fold.reload()

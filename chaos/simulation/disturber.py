@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from chaos.simulation.node import SimulatedNode
     from chaos.simulation.run import Simulation
+    from eventlog.peers import Message
 
 DOWN_S = (0.02, 1.5)
 FAR_OFF_MS = 20_000
@@ -79,6 +80,11 @@ class Disturber:
         if not faults.sniper or not self._matters(node) or self.rng.random() >= faults.sniper / 2:
             return None
         return "torn" if self.rng.random() < faults.torn else "lost"
+
+    def heard(self, early: list[tuple[str, Message]]) -> list[tuple[str, Message]]:
+        """What of a tick's early messages still goes out when the power goes in its commit."""
+        peers = {peer for peer in sorted({peer for peer, _ in early}) if self.rng.random() < 0.5}
+        return [message for message in early if message[0] in peers]
 
     def after_tick(self, node: SimulatedNode) -> str:
         """What becomes of a tick that is on disk: "", "unheard", or "half heard" before the power goes."""

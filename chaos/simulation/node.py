@@ -22,6 +22,7 @@ from chaos.simulation.network import Transport
 from chaos.simulation.opaque import NOTED, note
 from eventlog.journal import Command, LmdbJournal
 from eventlog.log import Committed, EventLog, LogConfig
+from eventlog.peers import Message
 from eventlog.record import Event, Record, Stamp
 from eventlog.views import View
 from eventlog.writer import Tick, Writer
@@ -73,15 +74,20 @@ class SimulatedWriter(Writer):
     def is_alive(self) -> bool:
         return self._alive
 
-    def tick(self, items: list[Any]) -> None:
+    def tick(self, items: list[Any]) -> list[tuple[str, Message]]:
         store = cast(SimulatedStore, self._store)
         store.armed = True
         try:
             self._run_tick(items)
         except PowerLost:
+            for peer, message in self._node.sim.disturber.heard(self._early):
+                self._node.log._forward(peer, message)  # it was on its way before the disk had it
             self._node.crash("in the middle of a commit")
+            self._early = []
         finally:
             store.armed = False
+        early, self._early = self._early, []
+        return early
 
     def _durable(self, tick: Tick) -> None:
         """The tick is on disk; what it lets go waits until the disk has said so."""
@@ -90,9 +96,11 @@ class SimulatedWriter(Writer):
         node.sim.oracle.after_tick(node)
         delay_s = node.disk.latency_s()
         if plan == "unheard":
+            self._early = []
             node.loop.call_later(delay_s, node.crash, "before anybody heard of its last tick")
-        elif plan == "half heard" and tick.messages:
-            peer = node.sim.disturber.rng.choice(sorted({peer for peer, _ in tick.messages}))
+        elif plan == "half heard" and (peers := {peer for peer, _ in (*self._early, *tick.messages)}):
+            peer = node.sim.disturber.rng.choice(sorted(peers))
+            self._early = [message for message in self._early if message[0] == peer]
             heard = tick._replace(messages=[message for message in tick.messages if message[0] == peer])
             node.loop.call_later(delay_s, self._give, heard)
             node.loop.call_later(delay_s, node.loop.call_soon, node.crash, f"after {peer} alone heard of its last tick")

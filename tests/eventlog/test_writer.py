@@ -64,8 +64,31 @@ class Driven:
         self.told.append(tick)
 
     def tick(self, *items: Item) -> Tick:
+        self.writer._early = []
         self.writer._run_tick(list(items))
         return self.told[-1]
+
+    @property
+    def early(self) -> list[tuple[str, dict[str, Any]]]:
+        """What the last tick let go before it was durable."""
+        return self.writer._early
+
+    def lead(self) -> Tick:
+        """Wins the election of its next term; gives the tick in which it did."""
+        self.tick(("connected", "n2"), ("connected", "n3"))
+        raft = self.writer._raft
+        raft._SyncObj__raftElectionDeadline = 0.0
+        self.tick()
+        vote = {"type": "response_vote", "term": raft.term + 1, "pre": True, "granted": True}
+        self.tick(("message", "n2", vote))
+        return self.tick(("message", "n2", {**vote, "term": raft.term, "pre": False}))
+
+    def acknowledge(self, peer: str, match: int) -> Item:
+        """A follower's answer: it has everything up to `match`."""
+        reply = {"type": "next_node_idx", "term": self.writer._raft.term, "success": True, "match": match,
+                 "rejected": 0, "hint": 0, "hint_term": 0, "round": 0, "clock_ms": int(time.time() * 1000),
+                 "low_on_space": False}  # fmt: skip
+        return "message", peer, reply
 
     def proposal(self, record: Record, *bodies: bytes, origin: str | None = None, off_ms: int = 0) -> Item:
         self.wanted.add(record.id)
@@ -154,6 +177,50 @@ def test_what_a_full_tick_had_not_taken_yet_is_not_forgotten(
     assert one_of_three.writer._raft.isNodeConnected(Node("n2"))
     assert tick.refusals == [(late[1].id, "not_leader")]
     assert tick.reads == [(b"token", None)]
+
+
+def test_a_leaders_entries_are_on_their_way_while_it_writes_them_and_count_once_it_has(one_of_three: Driven) -> None:
+    one_of_three.lead()
+    noop = one_of_three.writer.state.last_index
+    one_of_three.tick(one_of_three.acknowledge("n2", noop), one_of_three.acknowledge("n3", noop))
+    committed = one_of_three.writer.state.commit
+    tick = one_of_three.tick(one_of_three.proposal(ledger.record()))
+    sent = [(peer, len(message["entries"])) for peer, message in one_of_three.early if message["entries"]]
+    assert sent == [("n2", 1), ("n3", 1)]
+    assert tick.messages == []
+    assert tick.state.commit == committed, "no follower has it yet"
+    tick = one_of_three.tick(one_of_three.acknowledge("n2", tick.state.last_index))
+    assert tick.state.commit == tick.state.last_index
+
+
+def test_a_tick_that_makes_a_leader_of_a_new_term_says_nothing_before_it_is_durable(one_of_three: Driven) -> None:
+    one_of_three.tick(("message", "n2", append_entries(1, ledger.record())))
+    raft = one_of_three.writer._raft
+    raft._SyncObj__raftElectionDeadline = 0.0
+    one_of_three.tick()
+    vote = {"type": "response_vote", "term": raft.term + 1, "pre": True, "granted": True}
+    tick = one_of_three.tick(("message", "n3", vote))
+    assert [message["type"] for _, message in tick.messages] == ["request_vote", "request_vote"]
+    assert one_of_three.early == []
+
+
+def test_a_follower_says_nothing_before_it_is_durable(one_of_three: Driven) -> None:
+    tick = one_of_three.tick(("message", "n2", append_entries(1, ledger.record())))
+    assert one_of_three.early == []
+    assert len(tick.messages) == 1
+
+
+def test_a_leader_that_could_not_write_what_it_had_sent_does_not_say_that_it_was_refused(one_of_three: Driven) -> None:
+    one_of_three.lead()
+    noop = one_of_three.writer.state.last_index
+    one_of_three.tick(one_of_three.acknowledge("n2", noop), one_of_three.acknowledge("n3", noop))
+    before = one_of_three.writer.state.last_index
+    one_of_three.store.failure = FULL
+    tick = one_of_three.tick(one_of_three.proposal(ledger.record()))
+    assert any(message["entries"] for _, message in one_of_three.early)
+    assert tick.refusals == [], "the others may commit it: its outcome is unknown"
+    assert tick.state.role == "follower"
+    assert tick.state.last_index == before
 
 
 def test_a_failed_disk_is_no_full_disk(alone: Driven) -> None:
