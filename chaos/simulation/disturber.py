@@ -44,14 +44,13 @@ class Disturber:
             self._every(faults.disturb_every_s, self._disturb)
 
     def end(self) -> None:
-        """Everything is whole again: the disks, the clocks, the network; nodes that are down come back."""
+        """Everything is whole again: the disks, the clocks, the network; nodes that are down or paused come back."""
         self.faults = self.sim.network.faults = NO_FAULTS
         self.sim.network.heal_all()
         for node in self.sim.nodes.values():
             node.disk.slow_s = 0.0
             node.disk.full = False
             self._set_skew(node, 0)
-            node.loop.paused_until_s = 0.0
 
     def _every(self, gap_s: float, action: Callable[[], None]) -> None:
         if gap_s < NEVER_S:
@@ -171,7 +170,8 @@ class Disturber:
         node = self._one()
         if node is not None:
             for_s = self.rng.uniform(0.3, 4.0) * self.sim.config.timing.election_max_s
-            node.loop.paused_until_s = self.sim.clock.now + for_s
+            # never shorter than it was: what waits for a later end must not be overtaken by what comes after it
+            node.loop.paused_until_s = max(node.loop.paused_until_s, self.sim.clock.now + for_s)
             self._say(node, f"is paused for {for_s:.3f} s")
 
     def _skew(self) -> None:
