@@ -24,6 +24,7 @@ from actors.kind import Command, Fact, encode
 from actors.loop_actor import LoopActor, index_registry
 from actors.registry import fold_event, kind_of
 from actors.upload import BodyChunkStored
+from eventlog import levels
 from eventlog.bodies import CHUNK_BYTES, split
 from eventlog.errors import Rejected
 from eventlog.fold import ROW_BUDGET
@@ -305,7 +306,7 @@ class Runtime:
             return self._decide_on(snapshot, steps, context)
 
     def _decide_on(self, snapshot: Snapshot, steps: Steps, context: Context) -> _Decision:
-        position, at_ms = snapshot.position, snapshot.at_ms
+        position, at_ms, level = snapshot.position, snapshot.at_ms, self._log.feature_level
         stamp = Stamp(position + 1, max(at_ms, self._now_ms()), 0, NO_TENANT, context.by, context.cause)
         pending: dict[bytes, _PendingView] = {}
         facts: list[Fact] = []
@@ -321,6 +322,8 @@ class Runtime:
             guards.update(dict.fromkeys(recording.guards))
             tenant = kind.tenant_of(view, command) or context.tenant
             for fact in decided:
+                if level < fact.SINCE:
+                    raise Rejected(*_too_new(fact.SINCE, level))
                 event = Event(tenant, stream, fact.TYPE, fact.VERSION, encode(fact), new_salt())
                 fold_event(view, event, stamp)
                 facts.append(fact)
@@ -367,6 +370,11 @@ class Runtime:
         stored = Body(upload, digest, new_salt(), len(piece), ())
         await self._log.propose(self._record((event,), context, (), (stored,)), [piece], context.timeout_s)
         return upload + digest
+
+
+def _too_new(needed: int, level: int) -> tuple[str, str]:
+    reason, _, detail = (levels.why_not_write(needed, level) or "").partition(": ")
+    return reason, detail
 
 
 def _inbox(ref: pykka.ActorRef[StreamActor]) -> Any:

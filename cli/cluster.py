@@ -83,6 +83,20 @@ def renew(cluster_dir: Path) -> None:
 @cluster.command(epilog=DIR_NOTE)
 @cluster_argument
 @json_option
+def upgrade(cluster_dir: Path, as_json: bool) -> None:
+    """After every node runs a new version: allow what it has introduced. Nodes of an older one can not come back."""
+    done = AdminClient(layout.load(cluster_dir)).change("POST", "/v1/cluster/upgrade")
+    if as_json:
+        print_json(done)
+    elif done["before"] == done["level"]:
+        say(f"the cell is at feature level {done['level']} already")
+    else:
+        say(f"the cell is at feature level {done['level']}; it was at {done['before']}")
+
+
+@cluster.command(epilog=DIR_NOTE)
+@cluster_argument
+@json_option
 def status(cluster_dir: Path, as_json: bool) -> None:
     """Show every node: its process, its role, how far it is."""
     found = layout.load(cluster_dir)

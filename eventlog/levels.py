@@ -35,7 +35,12 @@ def raised_by(data: bytes) -> int:
     events = decode(data).events
     if len(events) != 1 or events[0].stream != LEVEL or events[0].type != FEATURE_LEVEL_RAISED:
         raise RecordError("it does not raise the feature level")
-    return int(msgpack.unpackb(events[0].data, use_list=False)[0])
+    return raised_to(events[0])
+
+
+def raised_to(event: Event) -> int:
+    """The level that the event names."""
+    return int(msgpack.unpackb(event.data, use_list=False)[0])
 
 
 def why_not_raise(level: int, known: Mapping[str, int]) -> str | None:
@@ -59,7 +64,7 @@ def why_not_write(needed: int, level: int) -> str | None:
 
 def evolve(view: View, event: Event) -> int:
     """Folds the event; gives the level in force."""
-    level = max(in_force(view), int(msgpack.unpackb(event.data, use_list=False)[0]))
+    level = max(in_force(view), raised_to(event))
     view.put(_ROW, level)
     return level
 

@@ -1,10 +1,11 @@
 """Time travel: one stream as it was at a position or a moment, folded from its own records into a dict."""
 
+from eventlog import levels, members
 from eventlog.fold import Evolve
-from eventlog.record import Stamp, decode_events
+from eventlog.record import Event, Stamp, decode_events
 from eventlog.store import LOG_HEAD, Snapshot
 from eventlog.uploads import CHUNKS_COLLECTED
-from eventlog.views import DictView
+from eventlog.views import DictView, View
 
 
 def view_as_of(
@@ -22,6 +23,15 @@ def view_as_of(
         record_id, by, cause, events = decode_events(value[LOG_HEAD.size :], stream)
         stamp = Stamp(found, stamped_ms, term, record_id, by, cause)
         for event in events:
-            if event.type != CHUNKS_COLLECTED:
-                evolve(view.at(found), event, stamp)
+            _fold(view.at(found), event, stamp, evolve)
     return view
+
+
+def _fold(view: View, event: Event, stamp: Stamp, evolve: Evolve) -> None:
+    """The log's own events are not the actors' to fold; what is collected was never in a stream's rows."""
+    if event.type == members.MEMBERS_CHANGED:
+        members.evolve(view, event, stamp.position, stamp.at_ms)
+    elif event.type == levels.FEATURE_LEVEL_RAISED:
+        levels.evolve(view, event)
+    elif event.type != CHUNKS_COLLECTED:
+        evolve(view, event, stamp)

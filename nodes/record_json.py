@@ -12,6 +12,7 @@ from typing import Any
 from actors import mailbox, registry
 from actors.kind import UnknownEventType, decode
 from actors.mailbox_terms import MailboxFact, MailboxOpened
+from eventlog import levels, members
 from eventlog.fold import Outcome
 from eventlog.record import Body, Event, Record, decode_events
 from eventlog.store import LOG_HEAD, Snapshot
@@ -71,8 +72,17 @@ def _event(snapshot: Snapshot, event: Event) -> dict[str, Any]:
         "tenant": event.tenant.hex(),
         "stream": event.stream.hex(),
         "address": _address(snapshot, event.stream, fact),
-        "data": _plain(fact),
+        "data": _of_log(event) if fact is None else _plain(fact),
     }
+
+
+def _of_log(event: Event) -> dict[str, Any] | None:
+    """What the log says of the cell itself."""
+    if event.type == members.MEMBERS_CHANGED:
+        return {"members": [member._asdict() for member in members.unpack(event.data)]}
+    if event.type == levels.FEATURE_LEVEL_RAISED:
+        return {"level": levels.raised_to(event)}
+    return None
 
 
 def _address(snapshot: Snapshot, stream: bytes, fact: Any) -> str | None:

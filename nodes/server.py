@@ -27,7 +27,7 @@ from actors.directory import Directory
 from actors.registry import fold_event
 from actors.runtime import Runtime
 from eventlog.check import check_database
-from eventlog.errors import DamagedDatabase, Rejected
+from eventlog.errors import DamagedDatabase, Rejected, UnknownEvent
 from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
 from nodes import imap, logs, pop3, smtp, tls
@@ -95,6 +95,8 @@ async def _serve(config: NodeConfig) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         async with node.running():
             await node.stop.wait()
+    if isinstance(node.fatal, UnknownEvent):
+        raise StartError(str(node.fatal), "install that version here; nothing of this node's data was changed")
     if node.fatal is not None:
         raise StartError(f"the log stopped: {node.fatal}", "read the node's log; the other nodes have what it had")
 
@@ -129,6 +131,9 @@ class Node:
         self.state = NodeState(config, Metrics(config.node.name))
         self.stop = asyncio.Event()
         self.fatal: BaseException | None = None
+        self._removed_at = 0
+        self._parts = AsyncExitStack()  # all but HTTP: ends earlier where the node is removed from its cell
+        self._ending: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[NodeState]:
@@ -137,10 +142,15 @@ class Node:
             await self._start_http(stack)  # first, so that one can ask what the node is doing
             reason = await asyncio.to_thread(check_database, self._config.node.data_dir)
             if reason is not None:
-                self._quarantine(reason)
+                self._quarantine(f"the database is damaged, so this node joins nothing: {reason}")
             else:
-                await self._start(stack)
+                await stack.enter_async_context(self._parts)
+                await self._start(self._parts)
+                if self._removed_at:
+                    await self._leave_cell()
             yield self.state
+            if self._ending is not None:
+                await self._ending
             self.state.phase = "stopping"
             self._logger.info("stopping")
         self._logger.info("stopped")
@@ -158,7 +168,21 @@ class Node:
 
     def _quarantine(self, reason: str) -> None:
         self.state.phase, self.state.quarantine_reason = "quarantined", reason
-        self._logger.error("quarantined: the database is damaged, so this node joins nothing", reason=reason)
+        self._logger.error("quarantined", reason=reason)
+
+    def _removed(self, position: int) -> None:
+        self._removed_at = position
+        if self.state.phase == "serving":
+            self._ending = asyncio.create_task(self._leave_cell())
+
+    async def _leave_cell(self) -> None:
+        """Ends all but HTTP: what this node has is from now on a copy of the past, and it is to say so."""
+        self._quarantine(
+            f"removed from the cell at position {self._removed_at}: stop this node; to come back it needs a new name "
+            "and an empty node.data_dir"
+        )
+        self.state.log = self.state.services = None
+        await self._parts.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
         config = self._config
@@ -208,6 +232,7 @@ class Node:
                 client_ssl=contexts[1],
                 peer_name=lambda peer: tls.peer_node_name(peer, config.node.cluster_id),
                 on_fatal=self._end,
+                on_removed=self._removed,
             )
         except DamagedDatabase as error:
             raise StartError(str(error), "another node.data_dir: the other nodes bring it up to date") from None

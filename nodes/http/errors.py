@@ -43,7 +43,16 @@ _REJECTED_HINTS = {
     "clock": "set the node's clock (NTP)",
     "busy": "the command again in a moment",
     "guard": "the command again: something else changed the same thing",
+    "feature_level": "mailraft cluster upgrade, once every node runs this version",
+    "change_under_way": "the command again in a moment",
+    "members_changed": "the command again",
+    "no_majority": "start more nodes, or remove one that is down first",
 }
+# refused by the leader for what it is: another node would say the same
+_NO_SUCH_CHANGE = frozenset({
+    "bad_address", "bad_name", "feature_level", "is_a_member", "last_voter", "no_majority", "not_a_member",
+    "not_a_voter", "too_many_members", "was_a_member",
+})  # fmt: skip
 
 
 class ApiError(Exception):
@@ -80,6 +89,8 @@ def of_exception(error: Exception) -> ApiError | None:
             return _refused(error)
         case Rejected():
             hint = _REJECTED_HINTS.get(error.reason, "")
+            if error.reason in _NO_SUCH_CHANGE:
+                return ApiError(409, "refused", error.detail or error.reason, hint)
             return ApiError(503, "rejected", f"the log refused it: {error}", hint)
         case OutcomeUnknown():
             return ApiError(

@@ -3,12 +3,13 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from eventlog import levels
 from eventlog.log import EventLog, LogConfig
 from nodes.config import NodeConfig
 from nodes.tls import Authority, create_authority, issue_node, peer_node_name, raft_contexts
@@ -44,6 +45,7 @@ class Loopback:
         self.authority = self.new_authority("ca")
         self.addresses = dict(zip(NAMES, (f"127.0.0.1:{port}" for port in free_ports(len(NAMES))), strict=True))
         self.peers = self.addresses  # as configured
+        self.knows: dict[str, int] = {}  # a node's feature level, where it is that of an older program
         self.logs: dict[str, EventLog] = {}
         for name in NAMES:
             self.certify(name)
@@ -82,6 +84,7 @@ class Loopback:
                 client_ssl=client,
                 peer_name=lambda tls: peer_node_name(tls, CLUSTER),
             )
+            log._writer._raft.level = self.knows.get(name, levels.NEWEST)
             self.logs[name] = log
             await log.start()
 
@@ -129,9 +132,12 @@ class Loopback:
 
 
 @asynccontextmanager
-async def loopback(folder: Path, *, start: tuple[str, ...] = NAMES) -> AsyncIterator[Loopback]:
-    """A cell of three, of which `start` are running."""
+async def loopback(
+    folder: Path, *, start: tuple[str, ...] = NAMES, knows: Mapping[str, int] | None = None
+) -> AsyncIterator[Loopback]:
+    """A cell of three, of which `start` are running; `knows`: feature levels of programs that are older."""
     cell = Loopback(folder)
+    cell.knows.update(knows or {})
     try:
         await cell.start(*start)
         yield cell
