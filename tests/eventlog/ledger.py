@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 
+from eventlog.errors import UnknownEvent
 from eventlog.record import (
     NO_TENANT,
     Body,
@@ -37,6 +38,8 @@ def evolve(view: View, event: Event, stamp: Stamp) -> tuple[Any, Any]:
     """Appends the event's data to its stream: row b"e"+count holds it, b"n" counts. `Fail` raises."""
     if event.type == "Fail":
         raise RuntimeError("this event can not be folded")
+    if event.type == "OfALaterVersion":
+        raise UnknownEvent(event.type)
     if event.type == CHUNK_STORED:
         return None, None
     fact = msgpack.unpackb(event.data, use_list=False)

@@ -1,5 +1,6 @@
 """The fold: what takes effect, what is refused and how, and that every node and every refold says the same."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ import msgpack
 import pytest
 
 import eventlog.fold
-from eventlog import uploads
-from eventlog.errors import FoldStalled
+from eventlog import levels, uploads
+from eventlog.errors import FoldStalled, UnknownEvent
 from eventlog.fold import Fold, Folded, Outcome
-from eventlog.journal import KIND_NOOP, KIND_RECORD, Command, LmdbJournal
+from eventlog.journal import KIND_CONFIG, KIND_NOOP, KIND_RECORD, Command, LmdbJournal
+from eventlog.members import MEMBERS, Member, change_record, rows
 from eventlog.record import Body, Event, Guard, Record, Stamp, encode
-from eventlog.store import FOLDED, IDS, Store
+from eventlog.replay import view_as_of
+from eventlog.store import FOLDED, IDS, LOG, POSITION, Store
 from eventlog.verify import verify_store
 from eventlog.views import View
 from tests.eventlog import ledger
@@ -237,6 +240,90 @@ def test_a_stalled_fold_stalls_at_the_same_record_again(node: Node) -> None:
     node.fold.reload()
     with pytest.raises(FoldStalled, match="record 1"):
         node.fold_next()
+
+
+def test_an_event_of_a_later_version_is_named_with_its_position_and_changes_nothing(node: Node) -> None:
+    node.take(record(ledger.event("before")))
+    before, chain = node.tables(), node.fold.chain
+    node.append(record(ledger.event("half"), ledger.event(type_="OfALaterVersion")))
+    with pytest.raises(UnknownEvent, match="position 2 holds an event type OfALaterVersion of a later version"):
+        node.fold_next()
+    node.end_tick()
+    assert (node.fold.applied, node.fold.chain, node.tables()) == (1, chain, before)
+
+
+# -- the cell's own entries -------------------------------------------------------------------------------------------
+
+
+def members_record(*names: str, at_ms: int = START_MS) -> Record:
+    members = tuple(Member(name, f"{name}.test:1", name == "n1") for name in names)
+    return change_record(members, ledger.CLIENT, "a test", at_ms, os.urandom)
+
+
+def append_members(node: Node, *names: str, at_ms: int = START_MS) -> None:
+    data = encode(members_record(*names, at_ms=at_ms))
+    node.journal.add(Command(KIND_CONFIG, at_ms, data), node.journal.last_index + 1, node.term)
+
+
+def test_a_configuration_is_folded_into_rows_that_say_who_is_a_member_since_when(node: Node) -> None:
+    append_members(node, "n1", "n2")
+    node.fold_next()
+    append_members(node, "n1", "n3", at_ms=START_MS + 5)
+    folded = node.fold_next()
+    node.end_tick()
+    assert folded.outcome is Outcome.COMMITTED
+    assert rows(node.view(MEMBERS)) == [
+        ("n1", ("n1.test:1", True, 1, START_MS)),
+        ("n3", ("n3.test:1", False, 2, START_MS + 5)),
+    ]
+    assert node.view(MEMBERS).version(b"") == 2
+
+
+def test_a_configuration_takes_effect_whatever_the_time(node: Node) -> None:
+    """It was in force when it was appended: to call it expired would only make the tables lie."""
+    data = encode(members_record("n1", at_ms=1000))
+    node.journal.add(Command(KIND_CONFIG, START_MS * 10, data), 1, node.term)
+    assert node.fold_next().outcome is Outcome.COMMITTED
+
+
+def test_configurations_are_in_the_chain(node: Node) -> None:
+    append_members(node, "n1", "n2")
+    node.fold_next()
+    node.end_tick()
+    assert verify_store(node.store).ok
+    _flip_log(node.store, 1)
+    assert not verify_store(node.store).ok
+
+
+def test_the_feature_level_is_what_the_log_says_and_never_falls(node: Node) -> None:
+    assert node.fold.level == levels.OLDEST
+    for level, expected in ((2, 2), (4, 4), (3, 4)):
+        node.take(levels.raise_record(level, ledger.CLIENT, "a test", START_MS, os.urandom))
+        assert node.fold.level == expected
+    node.fold.reload()
+    assert node.fold.level == 4
+
+
+def test_the_cells_own_streams_can_be_seen_as_of_a_position(node: Node) -> None:
+    append_members(node, "n1")
+    node.fold_next()
+    append_members(node, "n1", "n2")
+    node.fold_next()
+    node.take(levels.raise_record(2, ledger.CLIENT, "a test", START_MS, os.urandom))
+    with node.store.snapshot() as snapshot:
+        assert [name for name, _ in rows(view_as_of(snapshot, MEMBERS, ledger.evolve, position=1))] == ["n1"]
+        assert levels.in_force(view_as_of(snapshot, levels.LEVEL, ledger.evolve)) == 2
+
+
+def _flip_log(store: Store, position: int) -> None:
+    key = POSITION.pack(position)
+    with store.env.begin(write=True) as txn:
+        value = bytearray(txn.get(key, db=store.db[LOG]) or b"")
+        value[-20] ^= 1
+        txn.put(key, bytes(value), db=store.db[LOG])
+
+
+# -- chunks -----------------------------------------------------------------------------------------------------------
 
 
 def test_chunks_are_not_dropped_by_a_record_that_does_not_take_effect(node: Node) -> None:

@@ -121,7 +121,8 @@ def test_a_change_is_in_the_log_with_who_made_it_and_why(tmp_path: Path, run: Ru
             position = await log.add_member("n2", "127.0.0.1:1", ledger.CLIENT, "more room")
             with log.snapshot() as snapshot:
                 stored = snapshot.record(position)
-            assert stored is not None and stored.record is not None
+            assert stored is not None
+            assert stored.record is not None
             assert (stored.record.by, stored.record.cause) == (ledger.CLIENT, "more room")
             assert [member.voter for member in log.members()] == [True, False]
 
@@ -167,7 +168,8 @@ def test_leadership_goes_to_the_member_that_any_node_names(tmp_path: Path, run: 
             for asked in sorted(cell.logs):
                 wanted = next(name for name in sorted(cell.logs) if name != leader)
                 await cell.logs[asked].transfer_leadership(wanted)
-                assert (leader := await cell.leader()) == wanted
+                leader = await cell.leader()
+                assert leader == wanted
 
     run(scenario())
 

@@ -1,13 +1,16 @@
 """The journal: entries and their bodies come and go together, and what is on disk is what was committed."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 import eventlog.journal
-from eventlog.journal import KIND_NOOP, KIND_RECORD, Command, LmdbJournal
-from eventlog.record import encode
-from eventlog.store import SLICES, Store
+from eventlog import levels
+from eventlog.journal import KIND_CONFIG, KIND_NOOP, KIND_RECORD, Command, LmdbJournal
+from eventlog.members import Member, change_record
+from eventlog.record import RecordError, encode
+from eventlog.store import CONFIGS, META, SLICES, Store, open_for_reading
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
 
@@ -258,3 +261,60 @@ def test_the_library_reads_it_as_a_list(journal: LmdbJournal) -> None:
     assert journal[-1][1:] == (3, 3)
     assert journal[0][1:] == (1, 1)
     assert [entry[1] for entry in journal[1:]] == [2, 3]
+
+
+# -- configurations ---------------------------------------------------------------------------------------------------
+
+
+def configuration(*names: str) -> Command:
+    members = tuple(Member(name, f"{name}.test:1", True) for name in names)
+    return Command(KIND_CONFIG, 1000, encode(change_record(members, ledger.CLIENT, "a test", 1000, os.urandom)))
+
+
+def test_a_configuration_is_kept_with_its_entry_and_goes_with_it(journal: LmdbJournal, store: Store) -> None:
+    assert journal.config is None
+    journal.add(configuration("n1"), 1, 1)
+    journal.add(command(), 2, 1)
+    journal.add(configuration("n1", "n2"), 3, 1)
+    store.commit()
+    assert [config.position for config in LmdbJournal(store).configurations()] == [1, 3]
+    journal.deleteEntriesFrom(2)
+    assert journal.config == journal.configurations()[-1]
+    assert journal.config.position == 1
+    store.commit()
+    assert LmdbJournal(store).config == journal.config
+
+
+def test_a_configuration_that_was_not_committed_to_disk_is_not_in_force(journal: LmdbJournal, store: Store) -> None:
+    journal.add(configuration("n1"), 1, 1)
+    store.abort()
+    journal.reload()
+    assert journal.config is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"x", ledger.encoded(), encode(levels.raise_record(2, ledger.CLIENT, "", 1, os.urandom))]
+)
+def test_what_is_no_configuration_is_not_appended_as_one(journal: LmdbJournal, data: bytes) -> None:
+    with pytest.raises(RecordError):
+        journal.add(Command(KIND_CONFIG, 1000, data), 1, 1)
+    assert (journal.last_index, journal.config) == (0, None)
+
+
+def test_a_database_of_the_first_release_opens_for_reading_and_for_writing(tmp_path: Path) -> None:
+    """It has no table of configurations."""
+    store = Store(tmp_path, MAP_BYTES)
+    LmdbJournal(store).add(command(), 1, 1)
+    store.commit()
+    with store.env.begin(write=True) as txn:
+        txn.drop(store.db[CONFIGS])
+        txn.delete(b"born", db=store.db[META])
+    store.close()
+    with open_for_reading(tmp_path) as old:
+        assert (LmdbJournal(old).last_index, LmdbJournal(old).config) == (1, None)
+    store = Store(tmp_path, MAP_BYTES)
+    journal = LmdbJournal(store)
+    journal.add(configuration("n1"), 2, 1)
+    store.commit()
+    assert journal.config is not None
+    store.close()

@@ -681,6 +681,22 @@ def test_a_disk_that_fails_ends_the_consensus_thread_and_says_so(tmp_path: Path,
         run(scenario())
 
 
+def test_an_event_of_a_later_version_ends_the_log_and_names_its_position(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        fatal: list[BaseException] = []
+        config = LogConfig("n1", tmp_path / "data", {"n1": "127.0.0.1:0"}, "127.0.0.1:0", map_size_bytes=MAP_BYTES)
+        log = EventLog.open(config, evolve=ledger.evolve, on_fatal=fatal.append)
+        await log.start()
+        with pytest.raises(LogError):
+            await log.propose(ledger.record(ledger.event(type_="OfALaterVersion")), timeout_s=3)
+        await log.stop()
+        told = "position 4 holds an event type OfALaterVersion of a later version of mailraft"
+        assert [str(error).startswith(told) for error in fatal] == [True]
+
+    with capture_logs():
+        run(scenario())
+
+
 # -- opening and closing -------------------------------------------------------------------------------------------
 
 
