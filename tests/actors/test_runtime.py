@@ -27,9 +27,10 @@ from actors.mailbox import (
     usage,
 )
 from actors.names import ClaimName, ReleaseName, holder, name_stream
-from actors.registry import fold_event
+from actors.registry import KINDS, fold_event
 from actors.runtime import NewBody, Runtime
 from actors.upload import BodyChunkStored
+from eventlog import levels
 from eventlog.bodies import CHUNK_BYTES
 from eventlog.errors import Rejected
 from eventlog.log import Applied, Committed
@@ -66,6 +67,29 @@ def test_the_record_says_who_did_it_and_whose_it_is(tmp_path: Path, run: Run) ->
             assert [event.tenant for event in stored.record.events] == [cell.tenant(ALICE)]
 
     run(scenario())
+
+
+def test_a_fact_of_a_later_feature_level_is_not_proposed(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FlagsChanged, "SINCE", levels.NEWEST + 1)
+
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            await cell.deliver(ALICE, b"x")
+            account, before = cell.account(ALICE), cell.position
+            change = ChangeFlags(cell.folder(account).id, (1,), "add", ("\\Seen",))
+            with pytest.raises(Rejected, match="feature_level: this needs feature level 3 and the cell is at 2"):
+                await cell.runtime.ask(account, change, ADMIN)
+            assert cell.position == before
+
+    run(scenario())
+
+
+def test_no_fact_needs_a_level_that_this_program_does_not_know() -> None:
+    facts = [fact for kind in KINDS.values() for fact in kind.facts]
+    assert max(fact.SINCE for fact in facts) <= levels.NEWEST
+    assert min(fact.SINCE for fact in facts) >= levels.OLDEST
 
 
 def test_what_is_refused_is_not_proposed(tmp_path: Path, run: Run) -> None:

@@ -20,6 +20,7 @@ import pytest
 from chaos.cluster import free_base_port
 from cli import layout
 from cli.supervisor import environment, program
+from eventlog import levels
 from nodes.config import split_address
 from nodes.process import arguments, read_pid
 from nodes.tls import admin_client_context
@@ -115,6 +116,16 @@ def test_status_for_people_names_the_leader(folder: Path) -> None:
     assert done.returncode == 0
     assert all(name in done.stdout for name in ("n1", "n2", "n3", "leader", "follower"))
     assert f"leader: {status(folder)['leader']}" in done.stderr
+
+
+def test_a_new_cell_is_at_the_newest_feature_level(folder: Path) -> None:
+    def at_newest() -> bool:
+        done: dict[str, int] = json.loads(succeed("cluster", "upgrade", str(folder), "--json"))
+        return done["before"] == done["level"] == levels.NEWEST
+
+    wait_for(at_newest)
+    said = mailraft("cluster", "upgrade", str(folder))
+    assert (said.returncode, said.stderr) == (0, f"the cell is at feature level {levels.NEWEST} already\n")
 
 
 def test_a_second_up_says_that_it_is_running(folder: Path) -> None:

@@ -162,6 +162,32 @@ def test_a_damaged_database_quarantines_the_node(make_cell: MakeCell, start_proc
     assert "quarantined" in process.communicate()[1]
 
 
+def test_a_node_that_was_removed_says_so_and_serves_nobody(make_cell: MakeCell, run: Run) -> None:
+    _, config = make_cell()
+
+    async def scenario() -> None:
+        node = Node(config)
+        async with node.running() as state:
+            assert state.log is not None
+            state.log._tell_removed(7)
+            for _ in range(500):
+                await asyncio.sleep(0.01)
+                if await asyncio.to_thread(refuses_connections, config.listen.smtp):
+                    break
+            assert state.phase == "quarantined"
+            assert state.unready()[0].startswith("quarantined: removed from the cell at position 7: ")
+            code, _ = await asyncio.to_thread(answers, config.listen.http, "/healthz")
+            assert code == 200
+            assert await asyncio.to_thread(refuses_connections, config.listen.smtp)
+
+    run(scenario())
+
+
+def refuses_connections(address: str) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", int(address.rpartition(":")[2]))) != 0
+
+
 def damage(database: Path) -> None:
     """Overwrites every page after the two meta pages."""
     size = database.stat().st_size

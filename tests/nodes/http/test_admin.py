@@ -293,6 +293,7 @@ def test_a_client_without_a_certificate_is_not_let_in(run: Run, cell: layout.Clu
         (NoSuchAccount("x"), 404, "not_found"),
         (NameTaken("x"), 409, "conflict"),
         (Rejected("disk_full"), 503, "rejected"),
+        (Rejected("is_a_member", "n2 is a member"), 409, "refused"),
         (OutcomeUnknown("x"), 504, "unknown"),
     ],
 )
