@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from chaos.checkers import Check
 from chaos.checkers.delivery import check_deliveries
+from chaos.checkers.folders import check_folders
 from chaos.checkers.log import check_heads, check_logs
-from chaos.checkers.mailbox import check_folders, check_linearizable, check_nodes
+from chaos.checkers.mailbox import check_linearizable, check_nodes
 from chaos.checkers.names import check_names
 from chaos.checkers.numbers import check_going_forward, check_one_state_a_modseq, check_uids
 from chaos.checkers.sightings import folder_sightings

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 MOST_STEPS = 200_000
+SHRINKING_STEPS = 5_000  # for each attempt to make a part smaller, of which there are many
 OPEN = math.inf
 
 
@@ -64,7 +65,8 @@ class Verdict(NamedTuple):
 
 def check(model: Model, calls: Iterable[Call], most_steps: int = MOST_STEPS) -> Verdict:
     """Searches for an order of the calls that the model allows and that time does not contradict."""
-    return _Search(model, sorted(calls, key=lambda call: call.began_s), most_steps).run()
+    telling = (call for call in calls if not (call.is_open and model.is_read(call.asked)))
+    return _Search(model, sorted(telling, key=lambda call: call.began_s), most_steps).run()
 
 
 @dataclass
@@ -130,7 +132,7 @@ class _Search:
         index = self._next[-1]
         while index != -1 and self.calls[index].began_s <= first_end_s:
             call = self.calls[index]
-            if self.model.is_read(call.asked) and not call.is_open:
+            if self.model.is_read(call.asked):
                 fits, _ = self.model.step(state, call.asked, call.result)
                 if fits:
                     return [index]
@@ -148,14 +150,14 @@ class _Search:
         return not helps, call.ended_s
 
 
-def smallest_part(model: Model, calls: Iterable[Call], most_steps: int = MOST_STEPS) -> list[Call]:
+def smallest_part(model: Model, calls: Iterable[Call], most_steps: int = SHRINKING_STEPS) -> list[Call]:
     """Of a history that is not linearizable: as few calls as show it, in the order in which they began.
 
     First the shortest beginning of the history that shows it, then, one call after another, what it can do without: a
     read that is left out, a write that is left open. The calls that stay can not be explained wherever one puts the
     others. Nothing is taken away where the search would not be decided.
     """
-    part = _shortest_beginning(model, sorted(calls, key=lambda call: call.began_s), most_steps)
+    part = shortest_beginning(model, calls, most_steps)
     for call in sorted(part, key=lambda call: call.began_s, reverse=True):
         if call.is_open:
             continue
@@ -166,8 +168,12 @@ def smallest_part(model: Model, calls: Iterable[Call], most_steps: int = MOST_ST
     return sorted((call for call in part if not call.is_open), key=lambda call: call.began_s)
 
 
-def _shortest_beginning(model: Model, calls: list[Call], most_steps: int) -> list[Call]:
-    """What is linearizable is so up to every moment, so the first moment at which it is not can be halved for."""
+def shortest_beginning(model: Model, calls: Iterable[Call], most_steps: int = SHRINKING_STEPS) -> list[Call]:
+    """Up to the first moment at which the history is seen not to be linearizable; what ends later is left open.
+
+    What is linearizable is so up to every moment, so that moment can be found by halving.
+    """
+    calls = sorted(calls, key=lambda call: call.began_s)
     ends_s = sorted({call.ended_s for call in calls if not call.is_open})
     low, high = 0, len(ends_s) - 1
     while low < high:

@@ -1,6 +1,6 @@
 """What happens to messages in mailboxes has an order, and every read fits it.
 
-Three promises, each searched message by message (chaos.checkers.life), the first also for each folder as a whole set:
+Three promises, each searched message by message (chaos.checkers.life); folders as whole sets are in folders.py:
 
 - Reads over the admin API that are not marked stale are linearizable with all writes, over any protocol and any node.
 - Reads over IMAP show what their own node had folded: to everybody who stays with one node its mailboxes are
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from chaos.checkers.life import Flags, Life
 from chaos.checkers.linearizability import Call
-from chaos.checkers.models import Set
 from chaos.checkers.objects import Judgement, Object, call_of, joined, judge_objects
 from chaos.checkers.sightings import FolderSighting
 from chaos.history import Operation
@@ -176,15 +175,34 @@ def _name(part: list[Call], calls: list[Call]) -> str:
     if not reads:
         return "contradictory answers"
     seen = max(reads, key=lambda call: call.ended_s)
+    if problem := _never_asked_for(_held(seen), calls):
+        return problem
     later = [call for call in calls if call.asked == seen.asked and call.began_s > seen.ended_s and not call.is_open]
     if any(call.result != seen.result for call in later):
         return "stale read"
-    if not seen.result or seen.result == (None,):
+    if not _held(seen):
         return "lost message"
     kinds = {call.asked[0] for call in part}
-    if kinds & {"expunge", "move"}:
-        return "resurrected message"
-    return "lost update" if "store" in kinds else "a message that nobody put there"
+    return "resurrected message" if kinds & {"expunge", "move"} else "lost update"
+
+
+def _held(read: Call) -> dict[str, Flags]:
+    """By folder: the flags that it shows there."""
+    if len(read.asked) == 1:
+        return dict(read.result)
+    return {} if read.result == (None,) else {read.asked[1]: read.result[0]}
+
+
+def _never_asked_for(held: dict[str, Flags], calls: list[Call]) -> str:
+    """What is shown that no operation could have brought about; empty if there is no such thing."""
+    places = {call.asked[2] for call in calls if call.asked[0] in ("copy", "move")}
+    places |= {call.asked[1] for call in calls if call.asked[0] == "add"}
+    flags = {flag for call in calls if call.asked[0] in ("add", "store") for flag in call.asked[-1]}
+    if held.keys() - places:
+        return "a message that nobody put there"
+    if any(shown - flags for shown in held.values()):
+        return "flags that nobody set"
+    return ""
 
 
 def _name_at_node(part: list[Call], calls: list[Call]) -> str:
@@ -194,42 +212,3 @@ def _name_at_node(part: list[Call], calls: list[Call]) -> str:
 
 def _shown(held: dict[str, Flags]) -> str:
     return ", ".join(f"{folder} ({' '.join(sorted(flags))})" for folder, flags in sorted(held.items())) or "nothing"
-
-
-def check_folders(operations: Iterable[Operation], sightings: Iterable[FolderSighting]) -> Judgement:
-    """Each folder as one set of messages: reads of all of it behind a barrier, and what adds to it and removes."""
-    calls: dict[tuple[str, str], list[Call]] = defaultdict(list)
-    for one in operations:
-        if one.action in WRITES and one.may_have_happened:
-            for account in one.subject.split():
-                for folder, asked in _set_operations(one):
-                    calls[account, folder].append(call_of(one, asked, True))
-    for seen in sightings:
-        if seen.current and seen.whole:
-            held = frozenset(shown.identity for shown in seen.messages)
-            label = f"{seen.began_s:.3f}-{seen.ended_s:.3f} s {seen.source} shows {len(held)} messages"
-            calls[seen.account, seen.folder].append(Call(("read",), held, seen.began_s, seen.ended_s, label))
-    objects = [Object(f"{folder} of {account}", Set(), _seen_at_all(c)) for (account, folder), c in calls.items()]
-    return judge_objects("linearizability of folders", objects, lambda part, _: "not a set")
-
-
-def _set_operations(one: Operation) -> Iterator[tuple[str, tuple[str, str]]]:
-    """What it adds to which folder, and removes from which."""
-    identity = str(one.asked["identity"])
-    match one.action:
-        case "deliver":
-            yield "INBOX", ("add", identity)
-        case "append":
-            yield one.asked["folder"], ("add", identity)
-        case "expunge":
-            yield one.asked["folder"], ("remove", identity)
-        case "copy" | "move":
-            yield one.asked["target"], ("add", identity)
-            if one.action == "move":
-                yield one.asked["folder"], ("remove", identity)
-
-
-def _seen_at_all(calls: list[Call]) -> list[Call]:
-    """Without open adds of what no read ever shows: they may as well have come last, or never."""
-    shown = {identity for call in calls if call.asked == ("read",) for identity in call.result}
-    return [call for call in calls if not (call.is_open and call.asked[0] == "add" and call.asked[1] not in shown)]

@@ -19,6 +19,7 @@ class Object(NamedTuple):
     name: str
     model: Model
     calls: list[Call]
+    narrowed: Callable[[list[Call]], list[Call]] = list  # to a part of the object that is wrong by itself
 
 
 class Judgement(NamedTuple):
@@ -36,7 +37,9 @@ def judge_objects(checker: str, objects: Iterable[Object], name_it: NameIt) -> J
         if verdict.linearizable is None:
             found.undecided.append(f"{checker}: {one.name}: not decided in {verdict.steps} steps")
         elif not verdict.linearizable:
-            part = smallest_part(one.model, one.calls) if len(found.violations) < MOST_EXPLAINED else []
+            part: list[Call] = []
+            if len(found.violations) < MOST_EXPLAINED:
+                part = smallest_part(one.model, one.narrowed(one.calls))
             found.violations.append(Violation(checker, "", _text(one, part, name_it(part, one.calls))))
     return found
 

@@ -190,6 +190,10 @@ def unknown_twice(run: Run) -> None:
     run.end([[1, "stays", ["w2"]], [4, "unknown", []], [5, "unknown", []]], [[1, "moves", []]])
 
 
+def flags_of_nobody(run: Run) -> None:
+    run.end([[1, "stays", ["w9"]]], [[1, "moves", []]])
+
+
 def uid_reused(run: Run) -> None:
     run.append(13, "later", 3)
     run.end([[1, "stays", ["w2"]], [3, "later", []]], [[1, "moves", []]])
@@ -236,6 +240,7 @@ def moved_and_nowhere(run: Run) -> None:
         (refused_and_there, "present though refused: attempt refused", []),
         (refused_and_shown, "a message that nobody put there: message refused", ["read"]),
         (unknown_twice, "doubled (2 copies in INBOX): attempt unknown", []),
+        (flags_of_nobody, "flags that nobody set: message stays", []),
         (uid_reused, "UID reused: UID 3 is later", ["goes", "append"]),
         (uid_differs, "two UIDs for one message: attempt stays", ["n3 in the end"]),
         (uid_differs, "differs from n1", []),
