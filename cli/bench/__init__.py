@@ -30,16 +30,18 @@ def bench() -> None:
     show_default=True,
     help="Events in the mailbox that is shown as it was.",
 )
+@click.option("--peer", type=click.Choice(["etcd"]), help="Measure this store's puts beside ours, by turns.")
 @json_option
-def log(records: int, history: int, as_json: bool) -> None:
+def log(records: int, history: int, peer: str | None, as_json: bool) -> None:
     """The event log on three nodes: commits a second, latency, fold, time travel."""
     from chaos.cluster import ClusterError
+    from cli.bench.etcd_peer import EtcdError
     from cli.bench.log_rates import bench_log
     from cli.bench.members import MemberError
 
     try:
-        rows = bench_log(records, history, say)
-    except (MemberError, ClusterError, OSError) as error:
+        rows = bench_log(records, history, peer == "etcd", say)
+    except (MemberError, EtcdError, ClusterError, OSError) as error:
         raise CommandError(f"the benchmark could not be finished: {error}") from error
     _show("log", rows, as_json)
 

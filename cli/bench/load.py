@@ -15,6 +15,7 @@ from eventlog.log import EventLog
 from eventlog.record import NO_TENANT, By, Event, Record, digest_of, new_id, new_salt
 
 OPAQUE: Final = "Opaque"
+PUT: Final = "Put"
 BENCH = By("admin", bytes(16), "bench")
 CONTEXT = Context(BENCH, "bench")
 LIFETIME_MS = 60_000
@@ -56,6 +57,11 @@ def _record(*events: Event) -> Record:
 
 def _opaque_record(data: bytes) -> Record:
     return _record(Event(NO_TENANT, NO_TENANT, OPAQUE, 1, data, new_salt()))
+
+
+def put_record(value: bytes) -> Record:
+    """A value under a key of its own, as a key-value store would be asked for it."""
+    return _record(Event(NO_TENANT, NO_TENANT, PUT, 1, value, new_salt()))
 
 
 async def opaque(log: EventLog, count: int, width: int, size_bytes: int) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 from actors.registry import fold_event
 from chaos.cluster import Cluster, free_base_port
 from chaos.history import percentile
+from cli.bench.etcd_peer import compare_with_etcd
 from cli.bench.members import Members
 from cli.bench.results import Row
 from eventlog.rebuild import rebuild
@@ -30,13 +31,16 @@ ACCOUNTS = 16
 SETTING = f"three nodes, {IN_FLIGHT} in flight, {SIZE_BYTES} bytes, mutual TLS, fsync on a majority"
 
 
-def bench_log(records: int, history: int, say: Callable[[str], None]) -> list[Row]:
-    """All rows. Raises MemberError or ClusterError; leaves nothing behind."""
+def bench_log(records: int, history: int, etcd: bool, say: Callable[[str], None]) -> list[Row]:
+    """All rows. Raises MemberError, EtcdError or ClusterError; leaves nothing behind."""
     with _folder() as folder:
         rows = [_disk(folder)]
         with Members(folder, NAMES) as members:
             say("opaque records")
             rows += [*_rates(members, records), *_latencies(members)]
+            if etcd:
+                say("puts, beside etcd")
+                rows += compare_with_etcd(members, folder, NAMES, records)
     with _folder() as folder:
         with Members(folder, NAMES) as members:
             say("deliveries")

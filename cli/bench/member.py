@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -20,6 +20,7 @@ from actors.directory import Directory, Target
 from actors.registry import fold_event
 from actors.runtime import Runtime
 from cli.bench import load
+from eventlog.errors import LogError
 from eventlog.log import EventLog
 from eventlog.record import Event, Stamp
 from eventlog.views import View
@@ -34,8 +35,13 @@ Answer = dict[str, Any]
 
 
 def evolve(view: View, event: Event, stamp: Stamp) -> tuple[Any, Any]:
-    """Mail events as in a node; an opaque one changes nothing, so that it measures the log alone."""
-    return (None, None) if event.type == load.OPAQUE else fold_event(view, event, stamp)
+    """Mail events as in a node; an opaque one changes nothing, so that it measures the log alone; a put has a row."""
+    if event.type == load.OPAQUE:
+        return None, None
+    if event.type == load.PUT:
+        view.put(event.salt, stamp.position)
+        return None, None
+    return fold_event(view, event, stamp)
 
 
 def open_log(config: NodeConfig) -> EventLog:
@@ -50,15 +56,50 @@ def open_log(config: NodeConfig) -> EventLog:
     )
 
 
+class Putting(asyncio.Protocol):
+    """A connection of cli/bench/put_client.py: four bytes of length, a value; one byte in answer, 0 if committed."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._received = bytearray()
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        received = self._received
+        received += data
+        at = 0
+        while len(received) >= at + 4 and len(received) >= (
+            end := at + 4 + int.from_bytes(received[at : at + 4], "big")
+        ):
+            task = asyncio.ensure_future(self._put(bytes(received[at + 4 : end])))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+            at = end
+        del received[:at]
+
+    async def _put(self, value: bytes) -> None:
+        try:
+            await self._log.propose(load.put_record(value))
+        except LogError:
+            self._transport.write(b"\1")
+        else:
+            self._transport.write(b"\0")
+
+
 class Member:
     """Answers requests; each method below is one of them."""
 
     def __init__(self, log: EventLog, cluster_key: bytes) -> None:
         self._log = log
         self._runtime = Runtime(log)
+        self._servers: list[asyncio.Server] = []
         self._directory = Directory(log, self._runtime, cluster_key)
         self._answers: dict[str, Callable[..., Awaitable[Answer]]] = {
             "status": self._status,
+            "listen": self._listen,
             "opaque": self._opaque,
             "latency": self._latency,
             "open": self._open,
@@ -74,6 +115,8 @@ class Member:
             return {"error": f"{type(error).__name__}: {error}"}
 
     async def stop(self) -> None:
+        for server in self._servers:
+            server.close()
         await self._directory.stop()
         await self._runtime.stop()
         await self._log.stop()
@@ -81,6 +124,13 @@ class Member:
     async def _status(self) -> Answer:
         status = self._log.status()
         return {"role": status.role, "leader": status.leader, "applied": status.applied}
+
+    async def _listen(self) -> Answer:
+        """Takes puts through a socket from now on."""
+        server = await asyncio.get_running_loop().create_server(lambda: Putting(self._log), "127.0.0.1", 0)
+        self._servers.append(server)
+        host, port = server.sockets[0].getsockname()[:2]
+        return {"address": f"{host}:{port}"}
 
     async def _opaque(self, count: int, in_flight: int, size_bytes: int) -> Answer:
         return {"seconds": await load.opaque(self._log, count, in_flight, size_bytes)}
