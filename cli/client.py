@@ -73,6 +73,10 @@ class AdminClient:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise CommandError(f"the node went away before it was done ({error})", "the command again") from None
 
+    def open(self, path: str, node: str) -> http.client.HTTPResponse:
+        """Starts a long answer that is no JSON; the caller reads it. Raises CommandError."""
+        return self._first_response("POST", path, None, node)
+
     def status(self, node: Node, timeout_s: float = 2.0) -> dict[str, Any]:
         """What one node says of itself. Raises Unreachable."""
         try:

@@ -24,6 +24,7 @@ class Lazy(NamedTuple):
 COMMANDS = {
     "account": Lazy("cli.account", "account", "Add, list and delete accounts; set passwords and quotas."),
     "alias": Lazy("cli.alias", "alias", "Addresses that lead to other addresses."),
+    "backup": Lazy("cli.backup", "backup", "Make, prove, list and restore backups; drop what is old or was erased."),
     "bench": Lazy("cli.bench", "bench", "Measure speed and compare with earlier runs."),
     "chaos": Lazy("cli.chaos", "chaos", "Break a cluster on purpose and check what it kept."),
     "cluster": Lazy("cli.cluster", "cluster", "Make, start, watch and stop a cluster on this machine."),

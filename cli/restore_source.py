@@ -12,6 +12,7 @@ from cli import layout
 from cli.output import CommandError
 
 if TYPE_CHECKING:
+    from eventlog.backup_set import BackupSet
     from eventlog.restore import Source
 
 CLUSTER_KEY_HINT = "--cluster-key FILE: the file cluster.key of any node of the old cluster"
@@ -45,8 +46,43 @@ class Candidate(NamedTuple):
 @contextmanager
 def find_source(place: Path, key_file: Path | None, cluster_key: Path | None) -> Iterator[Found]:
     """What is to be recovered from in a folder. Raises CommandError."""
-    with _of_nodes(place, cluster_key) as found:
-        yield found
+    from eventlog.backup_set import is_backup
+
+    if is_backup(place):
+        yield _of_backup(place, key_file, cluster_key)
+    else:
+        with _of_nodes(place, cluster_key) as found:
+            yield found
+
+
+def _of_backup(place: Path, key_file: Path | None, cluster_key: Path | None) -> Found:
+    from eventlog.backup import BackupSource
+
+    backup = open_backup(place, key_file)
+    key = backup.cluster_key() if cluster_key is None else read_key(cluster_key)
+    if key is None:
+        raise CommandError(f"{place}: this backup does not carry the cluster's key", CLUSTER_KEY_HINT)
+    sizes = [segment.body_bytes + 4 * segment.size_bytes for segment in backup.longest.segments]
+    return Found(BackupSource(backup), f"the backup {place}", key, sum(sizes))
+
+
+def open_backup(place: Path, key_file: Path | None) -> BackupSet:
+    """The backup in a folder, with the keys that it needs. Raises CommandError."""
+    from eventlog.backup_set import BackupSet
+    from eventlog.errors import LogError
+    from eventlog.segment_keys import read_keys
+
+    try:
+        backup = BackupSet.open(place, read_keys(key_file) if key_file else None)
+    except LogError as error:
+        raise CommandError(str(error), "the whole backup folder, and its key file") from None
+    missing = backup.key_ids - set(backup.keys.ids if backup.keys else ())
+    if missing:
+        what = "it is encrypted under the key" + ("s " if len(missing) > 1 else " ") + ", ".join(sorted(missing))
+        raise CommandError(
+            f"{place}: {what}", "--key-file FILE: the file that holds " + ("it", "them")[len(missing) > 1]
+        )
+    return backup
 
 
 @contextmanager

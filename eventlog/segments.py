@@ -23,6 +23,7 @@ from eventlog.segment_keys import KeyRing
 from eventlog.store import CHAIN_BYTES, LOG_HEAD
 
 FORMAT = 1
+SEGMENT_BYTES = 64 * 1024 * 1024  # of records and bodies, before they are compressed
 PARTIAL = ".partial"
 
 ROW_OVERHEAD = 64

@@ -1,7 +1,7 @@
 """Long tasks over a node's database, in a process of their own: proof of the chain, a fold from zero, a look back.
 
-`python -m nodes.jobs JOB PATH ...` reads the database of a running node (LMDB allows it) and prints JSON, or writes
-beside it. It changes nothing of the node's.
+`python -m nodes.jobs verify|rebuild|records|what-if|mailbox|past|segment PATH ...` reads the database of a running node
+(LMDB allows it) and prints JSON, or the bytes of a segment. It changes nothing of the node's.
 """
 
 from __future__ import annotations
@@ -171,7 +171,27 @@ def past(path: Path, account: str, position: str, folder: str) -> None:
         write_past(snapshot, bytes.fromhex(account), fold_event, int(position), Path(folder))
 
 
-QUIET: dict[str, Callable[..., None]] = {"mailbox": mailbox, "past": past}  # their output, if any, is no JSON lines
+def segment(path: Path, cell: str, first: str, last: str, most_bytes: str) -> None:
+    """Prints the positions from `first` on as one segment: to `last`, or until it holds so many bytes."""
+    from eventlog.backup import StoreFeed
+    from eventlog.segments import SegmentEncoder
+    from eventlog.store import open_for_reading
+
+    tune_memory()
+    with open_for_reading(path) as store:
+        header, found = StoreFeed(store, cell, int(most_bytes)).segment(int(first), int(last))
+        encoder = SegmentEncoder(sys.stdout.buffer.write, header)
+        try:
+            for record in found:
+                encoder.add(record)
+            encoder.finish()
+        finally:
+            encoder.close()
+    sys.stdout.buffer.flush()
+
+
+# their output, if any, is no JSON lines
+QUIET: dict[str, Callable[..., None]] = {"mailbox": mailbox, "past": past, "segment": segment}
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "verify": verify,
     "rebuild": rebuild,

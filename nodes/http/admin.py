@@ -31,13 +31,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def application(state: NodeState, logger: Logger) -> web.Application:
     """The application for listen.admin. A node that starts, or is quarantined, answers only its status."""
-    from nodes.http import accounts, log, mailboxes, queue, restore, upgrade
+    from nodes.http import accounts, backup, log, mailboxes, queue, restore, upgrade
 
     app = web.Application(middlewares=[answer_errors, _authorise], client_max_size=_BODY_BYTES)
     app[STATE] = state
     app[LOGGER] = logger
     app.router.add_get("/v1/status", _status)
-    for routes in (accounts.ROUTES, log.ROUTES, mailboxes.ROUTES, queue.ROUTES, restore.ROUTES, upgrade.ROUTES):
+    for routes in (
+        accounts.ROUTES,
+        backup.ROUTES,
+        log.ROUTES,
+        mailboxes.ROUTES,
+        queue.ROUTES,
+        restore.ROUTES,
+        upgrade.ROUTES,
+    ):
         app.router.add_routes(routes)
     return app
 

@@ -1,32 +1,43 @@
-"""A cluster that is gone comes back, whole and as it was at a moment: real mail programs can not tell the difference."""
+"""A cluster that is gone comes back, whole or as it was at a moment: mail programs can not tell the difference."""
 
 import imaplib
 import json
 import re
+import shutil
+import signal
 import smtplib
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from chaos.cluster import Cluster, free_base_port
-from tests.acceptance.site import ALICE, BOB
+from chaos.cluster import Cluster, ClusterError, free_base_port
+from cli.supervisor import environment, program
+from tests.acceptance.site import ALICE, BOB, need
 
 FOLDERS = ("INBOX", "Archive", "Sent")
 
 
 @dataclass
 class Story:
-    """A cluster that took mail, moved, flagged and expunged; and what its mailboxes were at two moments."""
+    """A cluster that took mail, moved, flagged and expunged, and was backed up meanwhile; then it was stopped.
+
+    `then` and `now` are what its mailboxes were at a moment `early`, and at its end.
+    """
 
     cluster: Cluster
     password: str
-    early: str  # the first moment
+    early: str
     then: dict[str, object]
     now: dict[str, object]
+    backup: Path
+    keys: Path
+    pulled: Path  # alice's mail as mbsync pulled it at the end
 
 
 def mail(number: int, size: int = 200) -> bytes:
@@ -74,29 +85,73 @@ def held(cluster: Cluster, password: str) -> dict[str, object]:
     return found
 
 
-def init(folder: Path, nodes: int) -> Cluster:
-    return Cluster(folder, nodes)
+def pull(cluster: Cluster, password: str, home: Path) -> dict[str, bytes]:
+    """One run of mbsync from alice's account into a Maildir; every file by its path, mbsync's own state among them."""
+    port = cluster.status().nodes[0].endpoints["imap"].rpartition(":")[2]
+    mail = home / "mail"
+    mail.mkdir(parents=True, exist_ok=True)
+    (home / "rc").write_text(
+        f'''
+IMAPStore far
+Host 127.0.0.1
+Port {port}
+User {ALICE}
+Pass "{password}"
+SSLType None
+AuthMechs LOGIN
+
+MaildirStore near
+Path {mail}/
+Inbox {mail}/INBOX
+SubFolders Verbatim
+
+Channel all
+Far :far:
+Near :near:
+Patterns *
+Create Near
+Sync Pull
+Expunge Near
+SyncState *
+'''
+    )
+    done = subprocess.run([need("mbsync"), "-c", home / "rc", "-a"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return {str(path.relative_to(mail)): path.read_bytes() for path in mail.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """The cluster is stopped again when this is given to a test."""
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     folder = tmp_path_factory.mktemp("story")
-    with Cluster(folder / "old") as cluster:
+    backup, keys = folder / "backup", folder / "keys"
+    with Cluster(folder / "old", nodes=1) as cluster:
         password = cluster.add_accounts("example", (ALICE, BOB))
+        cluster.command("backup", "key", str(keys))
         deliver(cluster, *map(mail, range(4)))
         deliver(cluster, mail(5, size=700_000), to=BOB)  # comes in chunks
+        create(cluster, backup, keys)
         cluster.wait_settled()
         then = held(cluster, password)
         time.sleep(1.1)
         early = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         time.sleep(1.1)
         work(cluster, password)
+        cluster.command("backup", "key", str(keys))
+        create(cluster, backup, keys)
         deliver(cluster, mail(6))
+        create(cluster, backup, keys)
         cluster.wait_settled()
         now = held(cluster, password)
+        pull(cluster, password, folder / "pulled")
     assert then != now
-    yield Story(cluster, password, early, then, now)
+    return Story(cluster, password, early, then, now, backup, keys, folder / "pulled")
+
+
+def create(cluster: Cluster, backup: Path, keys: Path, *arguments: str) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(
+        cluster.command("backup", "create", str(backup), "--key-file", str(keys), "--json", *arguments)
+    )
+    return made
 
 
 def restored(story: Story, source: Path, target: Path, *arguments: str, nodes: int = 1) -> Cluster:
@@ -119,6 +174,113 @@ def test_a_stopped_cluster_is_restored_and_serves_the_same_mailboxes_and_takes_m
         assert json.loads(cluster.command("log", "rebuild", "--json"))["equal"] is True
 
 
-def test_a_cluster_is_restored_to_a_moment_in_the_past(story: Story, tmp_path: Path) -> None:
-    with restored(story, story.cluster.folder, tmp_path / "new", "--as-of", story.early) as cluster:
+def test_a_backup_grows_by_increments_while_the_cluster_runs_and_its_key_rotates(story: Story) -> None:
+    listed = json.loads(story.cluster.command("backup", "list", str(story.backup), "--json"))
+    segments = listed["segments"]
+    assert [one["first"] for one in segments] == [1, *(one["last"] + 1 for one in segments[:-1])]
+    assert len(segments) == 3
+    assert segments[0]["key"] != segments[1]["key"] == segments[2]["key"]
+
+
+def test_a_backup_alone_becomes_a_cluster_that_mbsync_takes_for_the_old_one(story: Story, tmp_path: Path) -> None:
+    backup = shutil.copytree(story.backup, tmp_path / "carried away")
+    shutil.copytree(story.pulled, tmp_path / "pulled")
+    before = pull_state(tmp_path / "pulled")
+    keys = ("--key-file", str(story.keys))
+    with restored(story, backup, tmp_path / "new", *keys) as cluster:
+        assert held(cluster, story.password) == story.now
+        after = pull(cluster, story.password, tmp_path / "pulled")
+    assert after == before
+
+
+def pull_state(home: Path) -> dict[str, bytes]:
+    mail = home / "mail"
+    return {str(path.relative_to(mail)): path.read_bytes() for path in mail.rglob("*") if path.is_file()}
+
+
+def test_a_backup_is_restored_to_a_moment_in_the_past(story: Story, tmp_path: Path) -> None:
+    into = tmp_path / "new"
+    arguments = ("--nodes", "1", "--base-port", str(free_base_port(1)), "--as-of", story.early)
+    story.cluster.command(
+        "backup", "restore", str(story.backup), "--into", str(into), "--key-file", str(story.keys), *arguments
+    )
+    with Cluster(into, 1) as cluster:
         assert held(cluster, story.password) == story.then
+
+
+def test_a_dry_run_says_what_would_be_and_writes_nothing(story: Story, tmp_path: Path) -> None:
+    into = tmp_path / "new"
+    command = ("backup", "restore", str(story.backup), "--into", str(into), "--key-file", str(story.keys))
+    shown = json.loads(story.cluster.command(*command, "--as-of", "#5", "--dry-run", "--json"))
+    assert (shown["restored"], shown["position"]) == (False, 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(story: Story, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(ClusterError, match="is not empty"):
+        restored(story, story.cluster.folder, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_backup_without_its_key_is_refused_by_the_key_that_it_names(story: Story, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(story.keys.read_text().splitlines()[-1])
+    old = json.loads(story.cluster.command("backup", "list", str(story.backup), "--json"))["segments"][0]["key"]
+    with pytest.raises(ClusterError, match=f"encrypted under the key {old}"):
+        restored(story, story.backup, tmp_path / "new", "--key-file", str(keys))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_segment_is_refused_by_name_and_nothing_is_left_of_the_attempt(story: Story, tmp_path: Path) -> None:
+    backup = shutil.copytree(story.backup, tmp_path / "backup")
+    victim = sorted(backup.glob("segment-*"))[1]
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    keys = ("--key-file", str(story.keys))
+    with pytest.raises(ClusterError, match=victim.name):
+        story.cluster.command("backup", "verify", str(backup), *keys)
+    with pytest.raises(ClusterError, match=victim.name):
+        restored(story, backup, tmp_path / "new", *keys)
+    assert [path.name for path in tmp_path.iterdir()] == ["backup"]
+
+
+def test_a_whole_backup_is_proven_and_compared_with_the_log_that_it_is_of(story: Story, tmp_path: Path) -> None:
+    report = json.loads(
+        story.cluster.command("backup", "verify", str(story.backup), "--key-file", str(story.keys), "--json")
+    )
+    assert (report["ok"], report["segments"], report["compared"]) == (True, 3, True)
+    assert report["bodies"] > 0
+
+
+def test_a_backup_that_is_killed_counts_for_what_it_finished_and_the_next_run_goes_on(
+    story: Story, tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup"
+    source = ("--data", str(story.cluster.data_dir("n1")), "--unencrypted", "--segment-size", "1 KiB")
+    command = program("backup", "create", str(backup), *source)
+    for segments in (1, 3):
+        with subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and len(list(backup.glob("segment-*"))) <= segments:
+                time.sleep(0.001)
+            process.send_signal(signal.SIGKILL)
+        listed = story.cluster.command("backup", "list", str(backup), "--json")
+        assert json.loads(listed)["position"] > 0
+    subprocess.run(command, env=environment(), check=True, timeout=60)
+    proven = json.loads(story.cluster.command("backup", "verify", str(backup), *source[:2], "--json"))
+    assert proven["compared"]
+    assert proven["position"] == inspected(story)["applied"]
+    assert {path.name for path in backup.glob("segment-*")} == listed_files(story, backup)
+
+
+def inspected(story: Story) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(
+        story.cluster.command("node", "inspect", "--data", str(story.cluster.data_dir("n1")), "--json")
+    )
+    return facts
+
+
+def listed_files(story: Story, backup: Path) -> set[str]:
+    shown = json.loads(story.cluster.command("backup", "list", str(backup), "--json"))
+    return {one["file"] for one in shown["segments"]}

@@ -7,14 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventlog.fold import Fold
-from eventlog.journal import KIND_NOOP, KIND_RECORD, Command, LmdbJournal
-from eventlog.record import Record, encode
+from eventlog.journal import Command
 from eventlog.segment_frames import SegmentError
 from eventlog.segment_keys import KeyFileError, KeyRing, add_key, key_id, read_keys
 from eventlog.segment_source import describe, records_of
 from eventlog.segments import (
-    SegmentRecord,
     SegmentWriter,
     check_digest,
     read_header,
@@ -24,63 +21,16 @@ from eventlog.segments import (
 from eventlog.store import Store
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
+from tests.eventlog.folded import CELL, KEYS, START_MS, Log, record, stored, tell
 
-START_MS = 1_000_000
-CELL = "cell-of-tests"
-KEYS = KeyRing([bytes(range(32))])
 RINGS = pytest.mark.parametrize("keys", [None, KEYS], ids=["plain", "encrypted"])
-
-
-class Log:
-    """A folded log of what it is told, without consensus."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.journal = LmdbJournal(store)
-        self.fold = Fold(store, self.journal, ledger.evolve)
-
-    def add(self, record: Record | None, *bodies: bytes) -> None:
-        kind, data = (KIND_NOOP, b"") if record is None else (KIND_RECORD, encode(record))
-        at_ms = START_MS + self.journal.last_index
-        self.journal.add(Command(kind, at_ms, data, bodies), self.journal.last_index + 1, 1)
-        self.fold.apply(self.journal.entry(self.journal.last_index))
-
-    def flush(self) -> None:
-        self.fold.flush()
-        self.store.commit()
-
-    def write(self, path: Path, first: int = 1, last: int | None = None, keys: KeyRing | None = None) -> SegmentWriter:
-        header = describe(self.store, CELL, first, last)
-        assert header is not None
-        with SegmentWriter(path, header, keys) as writer:
-            for record in records_of(self.store, header.first, header.last):
-                writer.add(record)
-        return writer
 
 
 @pytest.fixture
 def log(store: Store) -> Log:
-    """Twelve positions: no-ops, records, bodies, a body that was there before, a large one of chunks."""
     log = Log(store)
-    log.add(None)
-    for number in range(6):
-        log.add(_record(number))
-    log.add(_record("with a body", bodies=(ledger.body(b"a body"),)), b"a body")
-    log.add(_record("the same body", bodies=(ledger.body(b"a body"),)), b"a body")
-    log.add(ledger.chunk_record(b"chunk", expires_ms=START_MS * 2), b"chunk")
-    log.add(_record("large", bodies=(ledger.body(b"chunk", b"chunk"),)), b"")
-    log.add(None)
-    log.flush()
+    tell(log)
     return log
-
-
-def _record(fact: object, **fields: object) -> Record:
-    return ledger.record(ledger.event(fact), expires_ms=START_MS * 2, **fields)  # type: ignore[arg-type]
-
-
-def stored(store: Store) -> list[SegmentRecord]:
-    with store.snapshot() as snapshot:
-        return list(records_of(store, 1, snapshot.position))
 
 
 @RINGS
@@ -104,7 +54,7 @@ def test_segments_that_follow_each_other_make_up_the_log(log: Log, tmp_path: Pat
         log.write(tmp_path / str(first), first, last)
     chains = [read_header(tmp_path / str(first)) for first, _ in cuts]
     assert [one.chain_after for one in chains[:-1]] == [one.chain_before for one in chains[1:]]
-    found = [record for first, _ in cuts for record in read_segment(tmp_path / str(first))]
+    found = [one for first, _ in cuts for one in read_segment(tmp_path / str(first))]
     assert found == stored(log.store)
 
 
@@ -144,7 +94,7 @@ def test_any_log_comes_back(
         if entry is None:
             log.add(None)
         else:
-            log.add(_record(entry[0], bodies=tuple(map(ledger.body, entry[1]))), *entry[1])
+            log.add(record(entry[0], bodies=tuple(map(ledger.body, entry[1]))), *entry[1])
     log.flush()
     log.write(folder / "one", keys=KEYS)
     assert list(read_segment(folder / "one", KEYS)) == stored(log.store)
@@ -156,10 +106,10 @@ def test_a_segment_of_many_frames_comes_back(store: Store, tmp_path: Path) -> No
     log = Log(store)
     bodies = [bytes([number]) * 700_000 for number in range(5)]
     for body in bodies:
-        log.add(_record("big", bodies=(ledger.body(body),)), body)
+        log.add(record("big", bodies=(ledger.body(body),)), body)
     log.flush()
     log.write(tmp_path / "one", keys=KEYS)
-    assert [record.bodies[0][1] for record in read_segment(tmp_path / "one", KEYS)] == bodies
+    assert [one.bodies[0][1] for one in read_segment(tmp_path / "one", KEYS)] == bodies
 
 
 def test_a_segment_ends_where_it_would_hold_too_much(log: Log) -> None:
@@ -266,7 +216,7 @@ def test_encrypted_frames_can_not_be_rearranged(
     log = Log(store)
     for number in range(4):
         body = bytes([number]) * 900_000
-        log.add(_record("big", bodies=(ledger.body(body),)), body)
+        log.add(record("big", bodies=(ledger.body(body),)), body)
     log.flush()
     log.write(tmp_path / "one", keys=KEYS)
     head, frames = _frames(tmp_path / "one")
@@ -291,9 +241,9 @@ def test_a_record_that_was_altered_before_it_was_written_does_not_fit_the_chain(
     header = describe(log.store, CELL)
     assert header is not None
     with SegmentWriter(tmp_path / "one", header) as writer:
-        for record in records_of(log.store, 1, 12):
-            altered = record.value[:-1] + bytes([record.value[-1] ^ 1]) if record.position == 5 else record.value
-            writer.add(record._replace(value=altered))
+        for one in records_of(log.store, 1, 12):
+            altered = one.value[:-1] + bytes([one.value[-1] ^ 1]) if one.position == 5 else one.value
+            writer.add(one._replace(value=altered))
     with pytest.raises(SegmentError, match="one: position 5 does not fit the chain"):
         verify_segment(tmp_path / "one")
 
@@ -302,8 +252,8 @@ def test_a_body_that_was_altered_before_it_was_written_is_found(log: Log, tmp_pa
     header = describe(log.store, CELL)
     assert header is not None
     with SegmentWriter(tmp_path / "one", header) as writer:
-        for record in records_of(log.store, 1, 12):
-            writer.add(record._replace(bodies=tuple((ordinal, b"other") for ordinal, _ in record.bodies)))
+        for one in records_of(log.store, 1, 12):
+            writer.add(one._replace(bodies=tuple((ordinal, b"other") for ordinal, _ in one.bodies)))
     with pytest.raises(SegmentError, match="body of position 8"):
         verify_segment(tmp_path / "one")
 

@@ -1,0 +1,327 @@
+"""`mailraft backup`: hot, incremental, encrypted backups of a cell, and a new cluster out of one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.backup_feed import feed_option, find_feed
+from cli.options import json_option, size_bytes
+from cli.output import CommandError, console, iso_time, print_json, print_table, say
+from cli.restore import key_file_option, run, target_options
+from cli.restore_source import open_backup
+
+if TYPE_CHECKING:
+    from eventlog.backup_set import BackupSet
+
+DAY_MS = 24 * 3600 * 1000
+
+backup_argument = click.argument("folder", metavar="BACKUP", type=click.Path(path_type=Path))
+
+
+@click.group()
+def backup() -> None:
+    """Make, prove, list and restore backups; drop what is old or was erased.
+
+    A backup is a folder. Its keys are in a file elsewhere, made by `mailraft backup key FILE`.
+    """
+
+
+@backup.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def key(file: Path) -> None:
+    """Add a new key to FILE, which is made if it is not there; new segments are encrypted under it."""
+    from eventlog.segment_keys import add_key
+
+    with _told():
+        made = add_key(file, time.strftime("%Y-%m-%d", time.gmtime()))
+    say(f"{file}: the newest key is {made}; keep a copy of the file where the backups are not")
+
+
+@backup.command()
+@backup_argument
+@feed_option
+@key_file_option
+@click.option(
+    "--unencrypted", is_flag=True, help="Begin a backup that anybody can read, and without the cluster's key."
+)
+@click.option("--full", is_flag=True, help="Begin again at position 1; what is there stays until it is pruned.")
+@click.option("--keep-days", type=click.IntRange(1), metavar="N", help="Prune afterwards, as `backup prune` does.")
+@click.option(
+    "--segment-size",
+    default="64 MiB",
+    show_default=True,
+    metavar="SIZE",
+    callback=lambda _ctx, _parameter, text: size_bytes(text),
+    help="Most mail in one file, before compression: what a run that is killed has to do again.",
+)
+@json_option
+def create(
+    folder: Path,
+    cluster_dir: Path | None,
+    data_dir: Path | None,
+    key_file: Path | None,
+    unencrypted: bool,
+    full: bool,
+    keep_days: int | None,
+    segment_size: int,
+    as_json: bool,
+) -> None:
+    """Add to BACKUP what the cell has and it lacks; the first time, everything.
+
+    The cell may run: its nodes are asked, and go on serving. A run that is killed leaves a backup that is good; the
+    next one goes on with it.
+    """
+    from eventlog.backup import grow
+    from eventlog.backup_rewrite import merge
+
+    started = time.monotonic()
+    with find_feed(cluster_dir, data_dir, segment_size) as (feed, cluster_key), _told():
+        found = _open_or_begin(folder, feed.cell, key_file, unencrypted)
+        with found.locked():
+            if cluster_key is not None:
+                found.keep_cluster_key(cluster_key)
+            with _progress("backup") as progress:
+                grown = grow(found, feed, now_ms, progress, full=full)
+            merge(found)
+            pruned = _prune(found, keep_days) if keep_days else []
+    seconds = time.monotonic() - started
+    if as_json:
+        print_json({**_summary(found), "added": grown._asdict(), "pruned": pruned, "seconds": round(seconds, 3)})
+        return
+    if grown.segments:
+        say(
+            f"{folder}: positions {grown.first} to {grown.last} in {grown.segments} segments, "
+            f"{grown.size_bytes / 1e6:.1f} MB, {seconds:.1f} s"
+        )
+    else:
+        say(f"{folder}: nothing new after position {grown.last}")
+    _say_pruned(pruned)
+    if found.keys is None:
+        say("note: it is not encrypted; whoever has it can read all mail. Keep cluster.key of a node beside it")
+
+
+def _open_or_begin(folder: Path, cell: str, key_file: Path | None, unencrypted: bool) -> BackupSet:
+    from eventlog.backup_set import BackupSet, is_backup
+    from eventlog.segment_keys import read_keys
+
+    if is_backup(folder):
+        found = open_backup(folder, key_file)
+        if unencrypted and found.key_ids:
+            raise CommandError(f"{folder} is encrypted", "another folder, or --key-file without --unencrypted")
+        return found
+    if (key_file is None) != unencrypted:
+        hint = "mailraft backup key FILE makes a key file"
+        raise CommandError("a new backup needs either --key-file FILE or --unencrypted", hint)
+    return BackupSet.create(folder, cell, read_keys(key_file) if key_file else None)
+
+
+@backup.command("list")
+@backup_argument
+@json_option
+def list_(folder: Path, as_json: bool) -> None:
+    """Show the segments of BACKUP; no key is needed."""
+    from eventlog.backup_set import BackupSet
+
+    with _told():
+        found = BackupSet.open(folder)
+    if as_json:
+        print_json({**_summary(found), "segments": [_segment_json(*one) for one in _segments(found)]})
+        return
+    columns = ("chain", ">first", ">last", "from", "to", ">bytes", "key", "file")
+    print_table(columns, (_segment_row(*one) for one in _segments(found)), "no segments")
+
+
+@backup.command()
+@backup_argument
+@feed_option
+@key_file_option
+@json_option
+def verify(folder: Path, cluster_dir: Path | None, data_dir: Path | None, key_file: Path | None, as_json: bool) -> None:
+    """Read all of BACKUP and prove it: digests, the chain from its start to its end, the hash of every body.
+
+    With --cluster or --data its end is also compared with the log of that cell.
+    """
+    from eventlog.backup import compare_head, verify_backup
+
+    found = open_backup(folder, key_file)
+    with _told(), _progress("verify") as progress:
+        report = verify_backup(found, progress)
+    compared = cluster_dir is not None or data_dir is not None
+    if compared:
+        with find_feed(cluster_dir, data_dir) as (feed, _), _told():
+            compare_head(found, feed)
+    if as_json:
+        print_json({**_summary(found), **report._asdict(), "head": report.head.hex(), "ok": True, "compared": compared})
+        return
+    what = f"{report.segments} segments, {report.positions} positions, {report.bodies} bodies: each as it was"
+    say(f"{folder}: {what}; position {found.longest.last}, head {report.head.hex()}")
+    if compared:
+        say("its end is a place in the log of that cell")
+
+
+@backup.command()
+@backup_argument
+@target_options
+def restore(folder: Path, **options: Any) -> None:
+    """Make a new cluster from BACKUP, as it was at a moment; the same as `mailraft cluster restore --from BACKUP`."""
+    run(folder, **options)
+
+
+@backup.command()
+@backup_argument
+@click.option("--keep-days", type=click.IntRange(1), metavar="N", required=True)
+@key_file_option
+@json_option
+def prune(folder: Path, keep_days: int, key_file: Path | None, as_json: bool) -> None:
+    """Remove chains that ended more than N days ago, where a newer one goes as far.
+
+    A chain holds the history from its beginning, so a moment before it was made can be restored from it as well. What
+    an old chain has alone is bodies that were dropped from the cell since; --keep-days says how long they stay. The
+    only whole chain is never removed. `backup create --full` begins a new one.
+    """
+    found = open_backup(folder, key_file)
+    with _told(), found.locked():
+        pruned = _prune(found, keep_days)
+    if as_json:
+        print_json({**_summary(found), "pruned": pruned})
+        return
+    _say_pruned(pruned)
+    if not pruned:
+        say(f"{folder}: nothing to remove")
+
+
+@backup.command()
+@backup_argument
+@key_file_option
+@json_option
+def rekey(folder: Path, key_file: Path | None, as_json: bool) -> None:
+    """Encrypt all of BACKUP under the newest key of the key file; the older ones are not needed for it any more."""
+    from eventlog.backup_rewrite import rekey as encrypt_again
+
+    found = open_backup(folder, key_file)
+    if found.keys is None:
+        raise CommandError("no key file is given", "--key-file FILE; mailraft backup key FILE adds a key to it")
+    with _told(), found.locked(), _progress("rekey") as progress:
+        found.clear()
+        rewritten = encrypt_again(found, progress)
+    if as_json:
+        print_json({**_summary(found), "rewritten": rewritten})
+        return
+    say(f"{folder}: {rewritten} segments rewritten; all of it is under the key {found.keys.current}")
+
+
+@backup.command()
+@backup_argument
+@feed_option
+@key_file_option
+@json_option
+def scrub(folder: Path, cluster_dir: Path | None, data_dir: Path | None, key_file: Path | None, as_json: bool) -> None:
+    """Compare BACKUP with the log and take out what was erased there since it was backed up."""
+    from eventlog.backup import compare_head
+    from eventlog.backup_rewrite import scrub as take_out
+
+    found = open_backup(folder, key_file)
+    with find_feed(cluster_dir, data_dir) as (feed, _), _told(), found.locked(), _progress("scrub") as progress:
+        compare_head(found, feed)
+        found.clear()
+        erased = take_out(found, feed, None, progress)
+    if as_json:
+        print_json({**_summary(found), "erased": erased})
+        return
+    say(
+        f"{folder}: {len(erased)} positions had parts that are erased by now"
+        if erased
+        else f"{folder}: nothing to take out"
+    )
+
+
+def _prune(found: BackupSet, keep_days: int) -> list[int]:
+    from eventlog.backup import prune as prune_chains
+
+    return [chain.number for chain in prune_chains(found, now_ms() - keep_days * DAY_MS)]
+
+
+def _say_pruned(numbers: list[int]) -> None:
+    if numbers:
+        say(f"removed: chain {', '.join(map(str, numbers))}")
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the log's errors mean to the one who makes backups."""
+    import lmdb
+
+    from eventlog.errors import LogError
+
+    try:
+        yield
+    except (LogError, lmdb.Error) as error:
+        raise CommandError(
+            str(error), "mailraft backup list shows what is there; another backup is another folder"
+        ) from None
+    except OSError as error:
+        raise CommandError(
+            f"{error.filename}: {error.strerror or error}", "a disk with room, and the rights to write"
+        ) from None
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    terminal = console()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _segments(found: BackupSet) -> Iterator[tuple[Any, Any]]:
+    return ((chain, segment) for chain in found.chains for segment in chain.segments)
+
+
+def _summary(found: BackupSet) -> dict[str, Any]:
+    chain = found.longest
+    return {
+        "backup": str(found.folder),
+        "cell": found.cell,
+        "position": chain.last,
+        "at": iso_time(chain.segments[-1].header.last_at_ms) if chain.segments else None,
+        "chain": chain.chain_after.hex(),
+        "chains": len(found.chains),
+        "size_bytes": sum(one.size_bytes for one in found.chains),
+        "keys": sorted(found.key_ids),
+    }
+
+
+def _segment_json(chain: Any, segment: Any) -> dict[str, Any]:
+    header = segment.header
+    return {
+        "chain": chain.number,
+        "file": segment.file,
+        "first": header.first,
+        "last": header.last,
+        "from": iso_time(header.first_at_ms),
+        "to": iso_time(header.last_at_ms),
+        "written": iso_time(segment.written_ms),
+        "size_bytes": segment.size_bytes,
+        "bodies": segment.bodies,
+        "body_bytes": segment.body_bytes,
+        "key": header.key_id,
+        "sha256": segment.digest.hex(),
+    }
+
+
+def _segment_row(chain: Any, segment: Any) -> tuple[object, ...]:
+    one = _segment_json(chain, segment)
+    return tuple(one[name] for name in ("chain", "first", "last", "from", "to", "size_bytes", "key", "file"))

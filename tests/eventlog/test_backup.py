@@ -1,0 +1,380 @@
+"""Backups: they grow, survive what kills their maker, and give back the log; or say which file does not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from eventlog.backup import BackupSource, StoreFeed, compare_head, grow, prune, verify_backup
+from eventlog.backup_manifest import BackupError
+from eventlog.backup_rewrite import MERGE_FROM, merge, rekey, scrub
+from eventlog.backup_set import MANIFEST, BackupSet
+from eventlog.record import ERASED_SALT_BYTES, decode, encode, event_commitment
+from eventlog.restore import RestoreError, Source, find_cut, restore
+from eventlog.segment_frames import SegmentError
+from eventlog.segment_keys import KeyFileError, KeyRing
+from eventlog.segment_source import StoreSource
+from eventlog.segments import SegmentRecord
+from eventlog.store import FOLDED, LOG, LOG_HEAD, POSITION, Store, open_for_reading
+from tests.eventlog import ledger
+from tests.eventlog.conftest import MAP_BYTES
+from tests.eventlog.folded import CELL, KEYS, START_MS, Log, record, stored, tell
+
+NEW_KEYS = KeyRing([bytes(range(32)), bytes(range(1, 33))])
+
+
+@pytest.fixture
+def log(store: Store) -> Log:
+    log = Log(store)
+    tell(log)
+    return log
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> BackupSet:
+    return BackupSet.create(tmp_path / "backup", CELL, KEYS)
+
+
+def run(backup: BackupSet, log: Log, now_ms: int = 0, *, full: bool = False) -> None:
+    with backup.locked():
+        grow(backup, StoreFeed(log.store, CELL, most_bytes=500), lambda: now_ms, full=full)
+
+
+def everything(backup: BackupSet) -> list[SegmentRecord]:
+    return list(BackupSource(backup).records(1, 1 << 60))
+
+
+def reopened(backup: BackupSet, keys: KeyRing | None = KEYS) -> BackupSet:
+    return BackupSet.open(backup.folder, keys)
+
+
+# -- growing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_the_log(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    assert len(backup.current.segments) > 2
+    assert everything(reopened(backup)) == stored(log.store)
+
+
+def test_the_next_run_adds_what_came_since(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    before = backup.current.segments
+    log.add(record("later"))
+    log.flush()
+    run(reopened(backup), log)
+    after = reopened(backup)
+    assert after.current.segments[: len(before)] == before
+    assert [one.header.first for one in after.current.segments[len(before) :]] == [13]
+    assert everything(after) == stored(log.store)
+
+
+def test_a_run_with_nothing_new_adds_nothing(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    files = sorted(backup.folder.iterdir())
+    run(backup, log)
+    assert sorted(backup.folder.iterdir()) == files
+
+
+class _Dies(Exception):
+    """Stands for the kill of the process."""
+
+
+def test_a_run_that_ends_anywhere_leaves_a_good_backup_that_the_next_goes_on_with(log: Log, tmp_path: Path) -> None:
+    for written in range(6):
+        backup = BackupSet.create(tmp_path / str(written), CELL, KEYS)
+        left = written
+
+        def now_ms() -> int:
+            """Asked once at the start, then for each segment, after it is a file and before it is listed."""
+            nonlocal left
+            if left == 0:
+                raise _Dies
+            left -= 1
+            return 0
+
+        with backup.locked(), pytest.raises(_Dies):
+            grow(backup, StoreFeed(log.store, CELL, most_bytes=300), now_ms)
+        (backup.folder / "segment-999-half.partial").write_bytes(b"half a segment")
+        if written > 1:
+            assert verify_backup(reopened(backup)).segments == written - 1
+            backup = reopened(backup)
+        run(backup, log)
+        assert everything(reopened(backup)) == stored(log.store)
+        listed = {one.file for one in backup.current.segments}
+        assert {path.name for path in backup.folder.glob("segment-*")} == listed
+
+
+def test_two_runs_do_not_write_to_one_backup(backup: BackupSet) -> None:
+    other = BackupSet.create(backup.folder, CELL, KEYS)
+    with backup.locked(), pytest.raises(BackupError, match="another process"), other.locked():
+        pass
+
+
+def test_the_log_of_another_cell_is_refused(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    with pytest.raises(BackupError, match="of the cell cell-of-tests, and this is another"), backup.locked():
+        grow(backup, StoreFeed(log.store, "another"), lambda: 0)
+
+
+def test_another_history_of_the_same_cell_is_refused(log: Log, backup: BackupSet, tmp_path: Path) -> None:
+    run(backup, log)
+    other = Log(Store(tmp_path / "other", MAP_BYTES, durable=False))
+    for number in range(20):
+        other.add(record(number))
+    other.flush()
+    with pytest.raises(BackupError, match="another history"):
+        run(backup, other)
+    with pytest.raises(BackupError, match="was altered"):
+        compare_head(backup, StoreFeed(other.store, CELL))
+    compare_head(backup, StoreFeed(log.store, CELL))
+    other.store.close()
+
+
+def test_a_log_that_is_behind_its_backup_is_refused(log: Log, backup: BackupSet, tmp_path: Path) -> None:
+    run(backup, log)
+    other = Log(Store(tmp_path / "other", MAP_BYTES, durable=False))
+    other.add(None)
+    other.flush()
+    with pytest.raises(BackupError, match="goes to position 12, and the log only to 1"):
+        run(backup, other)
+    other.store.close()
+
+
+def test_a_backup_is_not_begun_among_other_files(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(BackupError, match="neither a backup nor empty"):
+        BackupSet.create(tmp_path, CELL)
+
+
+# -- proof ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_segment_that_is_damaged_gone_or_replaced_is_named(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    for segment in backup.current.segments:
+        path = backup.path(segment)
+        whole = path.read_bytes()
+        other = backup.path(next(one for one in backup.current.segments if one is not segment))
+        for damage in (whole[:-1], bytes([whole[0] ^ 1]) + whole[1:], whole[:-1] + bytes([whole[-1] ^ 1]), None):
+            path.unlink() if damage is None else path.write_bytes(damage)
+            with pytest.raises(SegmentError, match=segment.file):
+                verify_backup(reopened(backup))
+        path.write_bytes(other.read_bytes())
+        with pytest.raises(SegmentError, match=segment.file):
+            verify_backup(reopened(backup))
+        path.write_bytes(whole)
+    assert verify_backup(reopened(backup)).head == stored(log.store)[-1].folded[:32]
+
+
+def test_a_manifest_that_was_altered_is_refused(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    path = backup.folder / MANIFEST
+    document = json.loads(path.read_text())
+    document["chains"][0]["segments"].pop()
+    path.write_text(json.dumps(document))
+    with pytest.raises(BackupError, match="its digest is another"):
+        reopened(backup)
+
+
+def test_a_manifest_that_was_made_again_without_the_key_is_refused(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    forged = BackupSet.open(backup.folder)  # as anybody can read it
+    chain = forged.current
+    forged._change(chain, chain.segments[:-1])
+    assert BackupSet.open(backup.folder).current.last < 12
+    with pytest.raises(BackupError, match="a backup that is encrypted has a MAC"):
+        reopened(backup)
+    BackupSet(backup.folder, forged._manifest, KeyRing([bytes(32)]))._change(chain, chain.segments[:-1])
+    with pytest.raises(KeyFileError):
+        reopened(backup)
+
+
+def test_a_segment_of_before_can_not_take_the_place_of_a_later_one(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    first, second, *_ = backup.current.segments
+    backup.path(second).write_bytes(backup.path(first).read_bytes())
+    with pytest.raises(SegmentError, match=second.file):
+        everything(reopened(backup))
+
+
+# -- keys, chains, merging --------------------------------------------------------------------------------------------
+
+
+def test_increments_under_a_new_key_need_both(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    log.add(record("later"))
+    log.flush()
+    run(reopened(backup, NEW_KEYS), log)
+    assert reopened(backup, NEW_KEYS).key_ids == set(NEW_KEYS.ids)
+    assert everything(reopened(backup, NEW_KEYS)) == stored(log.store)
+
+
+def test_a_backup_is_rewritten_under_the_newest_key_and_then_needs_no_other(log: Log, backup: BackupSet) -> None:
+    backup.keep_cluster_key(b"k" * 32)
+    run(backup, log)
+    old = {one.file for one in backup.current.segments}
+    assert rekey(reopened(backup, NEW_KEYS)) == len(old)
+    newest = BackupSet.open(backup.folder, KeyRing([bytes(range(1, 33))]))
+    assert everything(newest) == stored(log.store)
+    assert newest.cluster_key() == b"k" * 32
+    assert not old & {path.name for path in backup.folder.iterdir()}
+
+
+def test_the_clusters_key_comes_back_with_the_backups_key_alone(log: Log, backup: BackupSet) -> None:
+    backup.keep_cluster_key(b"k" * 32)
+    run(backup, log)
+    assert reopened(backup).cluster_key() == b"k" * 32
+    assert BackupSet.open(backup.folder).cluster_key() is None
+    assert (b"k" * 32).hex() not in (backup.folder / MANIFEST).read_text()
+
+
+def test_an_old_chain_goes_only_when_a_newer_one_reaches_as_far(log: Log, backup: BackupSet) -> None:
+    run(backup, log, now_ms=1000)
+    assert prune(backup, 5000) == []
+    partly = reopened(backup)
+    partly.begin(2000)
+    header, records = StoreFeed(log.store, CELL, most_bytes=300).segment(1, 12)
+    with partly.writer(header) as writer:
+        for one in records:
+            writer.add(one)
+    partly.add(writer, 2000)
+    assert prune(partly, 5000) == []
+    assert everything(reopened(backup)) == stored(log.store)
+    run(partly, log, now_ms=3000)
+    assert prune(partly, 1000) == []
+    assert [chain.number for chain in prune(partly, 2000)] == [1]
+    assert [path.name[:11] for path in sorted(backup.folder.glob("segment-*"))] == ["segment-002"] * len(
+        partly.current.segments
+    )
+    assert everything(reopened(backup)) == stored(log.store)
+
+
+def test_a_new_chain_holds_everything_again(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    run(backup, log, full=True)
+    assert [chain.last for chain in reopened(backup).chains] == [12, 12]
+
+
+def test_many_small_increments_become_one(store: Store, backup: BackupSet) -> None:
+    log = Log(store)
+    for number in range(MERGE_FROM):
+        assert merge(backup) == 0 if number else True
+        log.add(record(number))
+        log.flush()
+        run(backup, log)
+    assert merge(backup) == MERGE_FROM
+    assert len(reopened(backup).current.segments) == 1
+    assert everything(reopened(backup)) == stored(store)
+    assert verify_backup(reopened(backup)).positions == MERGE_FROM
+
+
+def entry(log: Log, position: int) -> tuple[bytes, bytes]:
+    key = POSITION.pack(position)
+    value = log.store.txn.get(key, db=log.store.db[LOG])
+    assert value is not None
+    return key, value
+
+
+def flip(log: Log, position: int) -> None:
+    key, value = entry(log, position)
+    log.store.txn.put(key, value[:-1] + bytes([value[-1] ^ 1]), db=log.store.db[LOG])
+    log.store.commit()
+
+
+# -- erasure ----------------------------------------------------------------------------------------------------------
+
+
+def erase(log: Log, position: int) -> None:
+    """As a redaction rewrites an entry: a commitment in the place of the salt, the payload gone."""
+    key, value = entry(log, position)
+    found = decode(value[LOG_HEAD.size :])
+    erased = [event._replace(salt=event_commitment(event), data=b"") for event in found.events]
+    assert len(erased[0].salt) == ERASED_SALT_BYTES
+    data = encode(found._replace(events=tuple(erased)))
+    log.store.txn.put(key, value[: LOG_HEAD.size] + data, db=log.store.db[LOG])
+    log.store.commit()
+
+
+def test_what_was_erased_from_the_log_is_taken_out_of_the_backup(log: Log, backup: BackupSet) -> None:
+    log.add(record("a secret payload"))
+    log.flush()
+    run(backup, log)
+    feed = StoreFeed(log.store, CELL, most_bytes=500)
+    assert scrub(backup, feed) == []
+    erase(log, 13)
+    assert any(b"a secret payload" in one.value for one in everything(backup))
+    assert scrub(reopened(backup), feed) == [13]
+    assert not any(b"a secret payload" in one.value for one in everything(reopened(backup)))
+    assert everything(reopened(backup)) == stored(log.store)
+    assert verify_backup(reopened(backup)).positions == 13
+
+
+def test_a_difference_that_no_erasure_makes_is_refused(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    flip(log, 3)
+    with pytest.raises(SegmentError, match="position 3 is not what the log has there"):
+        scrub(backup, StoreFeed(log.store, CELL))
+
+
+# -- restoring --------------------------------------------------------------------------------------------------------
+
+
+def rows(store: Store) -> dict[bytes, list[tuple[bytes, bytes]]]:
+    with store.snapshot() as snapshot:
+        return {name: list(snapshot.raw(name)) for name in (*FOLDED, b"log", b"bodies", b"slices")}
+
+
+def test_a_restored_database_is_the_one_that_was_backed_up(log: Log, backup: BackupSet, tmp_path: Path) -> None:
+    run(backup, log)
+    source = BackupSource(reopened(backup))
+    cut = find_cut(source, None, None)
+    made = restore(source, cut, tmp_path / "new", ledger.evolve)
+    assert (made.head.position, made.head.chain, made.unproven) == (12, log.fold.chain, 0)
+    with open_for_reading(tmp_path / "new") as new:
+        assert rows(new) == rows(log.store)
+        assert new.get_meta(b"commit") == 12
+        assert new.get_meta(b"term") == (2, None)
+
+
+@pytest.mark.parametrize("position", range(1, 13))
+def test_a_cut_is_what_the_log_was_at_that_position(
+    log: Log, backup: BackupSet, store: Store, tmp_path: Path, position: int
+) -> None:
+    run(backup, log)
+    head = stored(store)[position - 1].folded[:32]
+    sources: tuple[Source, ...] = (BackupSource(backup), StoreSource(store, CELL))
+    for number, source in enumerate(sources):
+        for at_ms, place in ((None, position), (START_MS + position - 1, None)):
+            cut = find_cut(source, place, at_ms)
+            assert (cut.position, cut.chain) == (position, head)
+        made = restore(source, cut, tmp_path / str(number), ledger.evolve)
+        assert (made.head.position, made.head.chain) == (position, head)
+
+
+def test_there_is_nothing_before_the_log_and_after_it(log: Log) -> None:
+    source = StoreSource(log.store, CELL)
+    with pytest.raises(RestoreError, match="the log begins later"):
+        find_cut(source, None, START_MS - 1)
+    with pytest.raises(RestoreError, match="the source ends at 12"):
+        find_cut(source, 13, None)
+
+
+def test_what_a_stopped_node_holds_and_has_not_folded_is_restored_too(log: Log, tmp_path: Path) -> None:
+    unfolded = Log(log.store)
+    unfolded.fold.apply = lambda entry: None  # type: ignore[method-assign, assignment, return-value]
+    unfolded.add(record("acknowledged elsewhere"))
+    log.store.commit()
+    assert find_cut(StoreSource(log.store, CELL), None, None).position == 12
+    source = StoreSource(log.store, CELL, tail=True)
+    made = restore(source, find_cut(source, None, None), tmp_path / "new", ledger.evolve)
+    assert (made.head.position, made.unproven) == (13, 1)
+    with open_for_reading(tmp_path / "new") as new, new.snapshot() as snapshot:
+        assert "acknowledged elsewhere" in ledger.facts(snapshot.view(ledger.STREAM))
+
+
+def test_a_source_that_was_altered_is_refused_by_position(log: Log, tmp_path: Path) -> None:
+    flip(log, 3)
+    source = StoreSource(log.store, CELL)
+    with pytest.raises(RestoreError, match="position 3 does not fit the chain"):
+        restore(source, find_cut(source, None, None), tmp_path / "new", ledger.evolve)
