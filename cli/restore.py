@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from cli import layout
-from cli.moments import Moment, parse_moment
+from cli.moments import moment_argument
 from cli.options import json_option
 from cli.output import CommandError, console, iso_time, print_json, say
 from cli.restore_source import Found, find_source
@@ -120,12 +120,12 @@ def run(
 ) -> None:
     """The command. Raises CommandError."""
     target = Target(into.absolute(), int(nodes), base_port)
-    moment = _moment(as_of)
+    moment = moment_argument(as_of, "--as-of") if as_of != "latest" else None
     _refuse_occupied(target)
     with find_source(source, key_file, cluster_key) as found, _told(source):
         from eventlog.restore import find_cut
 
-        cut = find_cut(found.source, moment.position, moment.at_ms)
+        cut = find_cut(found.source, *(moment or (None, None)))
         for note in found.notes:
             say(f"note: {note}")
         if dry_run:
@@ -135,15 +135,6 @@ def run(
         _check_room(found, target)
         restored = _build(found, cut, target)
     _report(found, cut, target, restored, as_json, time.monotonic() - started)
-
-
-def _moment(text: str) -> Moment:
-    if text == "latest":
-        return Moment(None, None)
-    try:
-        return parse_moment(text, int(time.time() * 1000))
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r}: {error}", param_hint="--as-of") from None
 
 
 def _refuse_occupied(target: Target) -> None:
