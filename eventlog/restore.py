@@ -18,8 +18,8 @@ from eventlog.segments import SegmentRecord
 from eventlog.store import LOG_HEAD, Store
 
 MAP_SIZE_BYTES = 1 << 40
-COMMIT_BYTES = 16 * 1024 * 1024
-COMMIT_RECORDS = 2000
+COMMIT_BYTES = 64 * 1024 * 1024
+COMMIT_RECORDS = 10_000
 
 Progress = Callable[[int, int], None]  # done, of how many positions
 

@@ -1,7 +1,7 @@
 """Long tasks over a node's database, in a process of their own: proof of the chain, a fold from zero, a look back.
 
-`python -m nodes.jobs verify|rebuild|records|what-if|mailbox|past|segment PATH ...` reads the database of a running node
-(LMDB allows it) and prints JSON, or the bytes of a segment. It changes nothing of the node's.
+`python -m nodes.jobs JOB PATH ...` reads the database of a running node (LMDB allows it) and prints JSON, or the bytes
+of a segment, or writes beside it. It changes nothing of the node's.
 """
 
 from __future__ import annotations
