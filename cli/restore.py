@@ -196,6 +196,9 @@ def _build(found: Found, cut: Head, target: Target) -> Restored:
 def _write(found: Found, cut: Head, target: Target, progress: Any) -> Restored:
     """The whole folder beside its place; gives what went into it."""
     from actors.registry import fold_event
+    from eventlog.members import Member
+    from eventlog.record import By, stream_id
+    from eventlog.restore import begin_cell
     from eventlog.restore import restore as fold_into
     from nodes.files import write_atomically
     from nodes.process import tune_memory
@@ -206,6 +209,10 @@ def _write(found: Found, cut: Head, target: Target, progress: Any) -> Restored:
         write_atomically(node.folder / "cluster.key", found.cluster_key.hex().encode() + b"\n", 0o600)
     first, *others = (node.folder / "data" for node in made.nodes)
     restored = fold_into(found.source, cut, first, fold_event, progress)
+    members = tuple(Member(node.name, node.addresses["raft"], True) for node in made.nodes)
+    by = By("admin", stream_id("admin", "restore"), "cluster restore")
+    cause = f"restored from the cell {found.source.cell or '?'} as of position {cut.position}"
+    begin_cell(first, fold_event, members, by, cause, int(time.time() * 1000))
     for folder in others:
         _copy(first / "data.mdb", folder / "data.mdb")
     for node in made.nodes:

@@ -4,16 +4,21 @@ Every position's chain is computed again and must be the one that the source wro
 must have the hash that its record names. So what comes out is what the source had folded at the cut, or nothing. The
 new database carries committed state only: no vote, and a term above every one of the source, so that nothing that the
 old cell may still say can be taken for the new one's.
+
+Whom the old log names as members is history: `begin_cell` says after the cut who they are now.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from eventlog import levels
 from eventlog.errors import FoldStalled, LogError
 from eventlog.fold import OUTCOME_BYTES, Evolve, Fold
-from eventlog.journal import Command, LmdbJournal
-from eventlog.record import RecordError, digest_of
+from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
+from eventlog.members import Members, change_record
+from eventlog.record import By, RecordError, digest_of, encode
 from eventlog.segments import SegmentRecord
 from eventlog.store import LOG_HEAD, Store
 
@@ -95,6 +100,32 @@ def restore(source: Source, cut: Head, path: Path, evolve: Evolve, progress: Pro
     finally:
         store.close()
     return Restored(work.head, work.events, work.bodies, work.body_bytes, work.unproven)
+
+
+def begin_cell(path: Path, evolve: Evolve, members: Members, by: By, cause: str, now_ms: int) -> Head:
+    """Puts other members in force in a restored database, by entries that the log keeps like any other.
+
+    They are committed by being on every node from the start: call it once, and copy the database to them all. Gives the
+    head that the new cell starts with.
+    """
+    store = Store(path, MAP_SIZE_BYTES, durable=False)
+    try:
+        journal = LmdbJournal(store)
+        fold = Fold(store, journal, evolve)
+        term, at_ms = journal.getCurrentTerm(), max(now_ms, journal.last_at_ms)
+        entries = [(KIND_CONFIG, change_record(members, by, cause, at_ms, os.urandom))]
+        if fold.level < levels.MEMBERS_SINCE:
+            entries.insert(0, (KIND_RECORD, levels.raise_record(levels.NEWEST, by, cause, at_ms, os.urandom)))
+        for kind, record in entries:
+            journal.add(Command(kind, at_ms, encode(record)), journal.last_index + 1, term)
+            fold.apply(journal.entry(journal.last_index))
+        journal.setRaftCommitIndex(journal.last_index)
+        fold.flush()
+        store.commit()
+        store.env.sync(True)
+        return Head(fold.applied, at_ms, term, fold.chain)
+    finally:
+        store.close()
 
 
 class _Work:

@@ -1,6 +1,7 @@
 """Backups: they grow, survive what kills their maker, and give back the log; or say which file does not."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,17 @@ from eventlog.backup import BackupSource, StoreFeed, compare_head, grow, prune, 
 from eventlog.backup_manifest import BackupError
 from eventlog.backup_rewrite import MERGE_FROM, merge, rekey, scrub
 from eventlog.backup_set import MANIFEST, BackupSet
+from eventlog.journal import KIND_CONFIG, Command, LmdbJournal
+from eventlog.members import Configuration, Member, change_record
+from eventlog.rebuild import rebuild_store
 from eventlog.record import ERASED_SALT_BYTES, decode, encode, event_commitment
-from eventlog.restore import RestoreError, Source, find_cut, restore
+from eventlog.restore import RestoreError, Source, begin_cell, find_cut, restore
 from eventlog.segment_frames import SegmentError
 from eventlog.segment_keys import KeyFileError, KeyRing
 from eventlog.segment_source import StoreSource
 from eventlog.segments import SegmentRecord
 from eventlog.store import FOLDED, LOG, LOG_HEAD, POSITION, Store, open_for_reading
+from eventlog.verify import verify_store
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
 from tests.eventlog.folded import CELL, KEYS, START_MS, Log, record, stored, tell
@@ -378,3 +383,22 @@ def test_a_source_that_was_altered_is_refused_by_position(log: Log, tmp_path: Pa
     source = StoreSource(log.store, CELL)
     with pytest.raises(RestoreError, match="position 3 does not fit the chain"):
         restore(source, find_cut(source, None, None), tmp_path / "new", ledger.evolve)
+
+
+def test_the_restored_cell_has_the_members_that_it_is_given_whatever_its_log_says(log: Log, tmp_path: Path) -> None:
+    old = tuple(Member(f"n{number}", f"192.0.2.{number}:1", True) for number in (1, 2, 3))
+    made = change_record(old, ledger.CLIENT, "as configured", START_MS, os.urandom)
+    log.journal.add(Command(KIND_CONFIG, START_MS * 2, encode(made)), 13, 1)
+    log.fold.apply(log.journal.entry(13))
+    log.flush()
+    source = StoreSource(log.store, CELL)
+    restore(source, find_cut(source, None, None), tmp_path / "new", ledger.evolve)
+    new = (Member("n1", "127.0.0.1:2", True), Member("n9", "127.0.0.1:3", True))
+    head = begin_cell(tmp_path / "new", ledger.evolve, new, ledger.CLIENT, "restored", START_MS)
+    with open_for_reading(tmp_path / "new") as store:
+        journal = LmdbJournal(store)
+        assert journal.config == Configuration(head.position, new)
+        assert journal.getRaftCommitIndex() == journal.last_index == head.position == 15
+        assert (journal.last_term, journal.last_at_ms) == (2, START_MS * 2)
+        assert verify_store(store).head == head.chain
+        assert rebuild_store(store, ledger.evolve).equal
