@@ -38,6 +38,7 @@ class Story:
     backup: Path
     keys: Path
     pulled: Path  # alice's mail as mbsync pulled it at the end
+    twin: Path  # a cluster restored from this one at the end, while it ran
 
 
 def mail(number: int, size: int = 200) -> bytes:
@@ -143,8 +144,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         cluster.wait_settled()
         now = held(cluster, password)
         pull(cluster, password, folder / "pulled")
+        (folder / ".twin.restoring" / "n1").mkdir(parents=True)  # a run that was killed left it
+        ports = ("--nodes", "1", "--base-port", str(free_base_port(1)))
+        cluster.command("cluster", "restore", "--from", str(folder / "old"), "--into", str(folder / "twin"), *ports)
     assert then != now
-    return Story(cluster, password, early, then, now, backup, keys, folder / "pulled")
+    return Story(cluster, password, early, then, now, backup, keys, folder / "pulled", folder / "twin")
 
 
 def create(cluster: Cluster, backup: Path, keys: Path, *arguments: str) -> dict[str, Any]:
@@ -172,6 +176,14 @@ def test_a_stopped_cluster_is_restored_and_serves_the_same_mailboxes_and_takes_m
             assert client.uid("SEARCH", "SUBJECT", '"number 7"') == ("OK", [b"6"])
         assert json.loads(cluster.command("log", "verify", "--json"))["ok"] is True
         assert json.loads(cluster.command("log", "rebuild", "--json"))["equal"] is True
+
+
+def test_a_running_cluster_is_restored_beside_itself_also_after_a_run_that_was_killed(story: Story) -> None:
+    assert not list(story.twin.parent.glob(".twin*"))
+    with Cluster(story.twin, 1) as cluster:
+        assert held(cluster, story.password) == story.now
+        tail = json.loads("[" + ",".join(cluster.command("log", "tail", "-n", "6", "--json").splitlines()) + "]")
+    assert any("restored from the cell" in str(record.get("cause")) for record in tail)
 
 
 def test_a_backup_grows_by_increments_while_the_cluster_runs_and_its_key_rotates(story: Story) -> None:
