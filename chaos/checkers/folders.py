@@ -40,6 +40,10 @@ def fewest_elements(calls: list[Call]) -> list[Call]:
 
     Leaving out all that is about one element, in reads too, leaves a linearizable history linearizable.
     """
+    for element in sorted({call.asked[1] for call in calls if call.asked[0] != "read"}):
+        alone = _through(calls, {element})
+        if check(Set(), alone, SHRINKING_STEPS).linearizable is False:
+            return alone
     calls = shortest_beginning(Set(), calls)
     kept = {call.asked[1] for call in calls if call.asked[0] != "read"}
     kept |= {element for call in calls if call.asked[0] == "read" and not call.is_open for element in call.result}

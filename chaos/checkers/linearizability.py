@@ -15,7 +15,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-MOST_STEPS = 200_000
+MOST_STEPS = 100_000
 SHRINKING_STEPS = 5_000  # for each attempt to make a part smaller, of which there are many
 OPEN = math.inf
 

@@ -34,13 +34,14 @@ def judge_objects(checker: str, objects: Iterable[Object], name_it: NameIt) -> J
     found = Judgement([], [])
     for one in objects:
         verdict = check(one.model, one.calls)
-        if verdict.linearizable is None:
+        if verdict.linearizable:
+            continue
+        calls = one.narrowed(one.calls) if len(found.violations) < MOST_EXPLAINED else []
+        if verdict.linearizable is None and check(one.model, calls).linearizable is not False:
             found.undecided.append(f"{checker}: {one.name}: not decided in {verdict.steps} steps")
-        elif not verdict.linearizable:
-            part: list[Call] = []
-            if len(found.violations) < MOST_EXPLAINED:
-                part = smallest_part(one.model, one.narrowed(one.calls))
-            found.violations.append(Violation(checker, "", _text(one, part, name_it(part, one.calls))))
+            continue
+        part = smallest_part(one.model, calls)
+        found.violations.append(Violation(checker, "", _text(one, part, name_it(part, one.calls))))
     return found
 
 

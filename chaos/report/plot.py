@@ -74,8 +74,8 @@ class _Plot:
         """Stacked steps, with a scale of its own."""
         top, bottom = self.y + 14, self.y + 14 + height
         per_s = [sum(counts) / self.counts.bucket_s for counts in zip(*rows.values(), strict=True)]
-        highest = max([*per_s, 1.0])
-        for value in _ticks(highest, 4 if height > 100 else 2):
+        highest = _scale(per_s) if height == CHART_HEIGHT else max([*per_s, 1.0])
+        for value in _ticks(highest, 4 if height > 100 else 3):
             y = bottom - height * value / highest
             self.pieces.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
             self._text(LEFT - 6, y + 4, f"{value:g}", "end")
@@ -85,11 +85,15 @@ class _Plot:
             above = [b + count / self.counts.bucket_s for b, count in zip(below, rows[kind], strict=True)]
             if any(rows[kind]):
                 points = _steps(below, above, self.counts.bucket_s)
-                path = " ".join(f"{self.x(at_s):.1f},{bottom - height * value / highest:.1f}" for at_s, value in points)
+                heights = ((at_s, bottom - height * min(value, highest) / highest) for at_s, value in points)
+                path = " ".join(f"{self.x(at_s):.1f},{y:.1f}" for at_s, y in heights)
                 title = f"{kind}: {sum(rows[kind])}"
                 shape = f'<polygon class="{CLASSES[kind]}" points="{path}"><title>{escape(title)}</title></polygon>'
                 self.pieces.append(shape)
             below = above
+        for at, value in enumerate(per_s):
+            if value > highest:
+                self._text(self.x((at + 0.5) * self.counts.bucket_s), top - 3, f"\u25b4{value:g}", "middle")
         self.y = bottom + GAP - 8
 
     def _lanes(self) -> None:
@@ -137,6 +141,12 @@ class _Plot:
 
 def _name(band: Band) -> str:
     return f"{band.fault} {band.node}".strip()
+
+
+def _scale(per_s: list[float]) -> float:
+    """The top of a chart: a burst after an outage must not flatten all else, and stands as a number above its bar."""
+    usual = sorted(value for value in per_s if value)
+    return max(1.0, min(max(per_s), 4 * usual[len(usual) // 2])) if usual else 1.0
 
 
 def _steps(below: list[float], above: list[float], bucket_s: float) -> Iterator[tuple[float, float]]:
