@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chaos.checkers.life import Life
 from chaos.checkers.linearizability import OPEN, Call, Model, check, smallest_part
 from chaos.checkers.models import Register, Set
 
@@ -63,6 +64,23 @@ def set_call(rng: random.Random) -> tuple[Any, Any]:
     )
 
 
+def life_call(rng: random.Random) -> tuple[Any, Any]:
+    folder, other = rng.sample("AB", 2)
+    flags = frozenset(rng.sample(["\\Deleted", "x"], rng.randrange(3)))
+    shown = frozenset({(folder, flags)}) if rng.random() < 0.7 else frozenset()
+    return rng.choice(
+        [
+            (("add", folder, flags), True),
+            (("store", folder, rng.choice(["add", "remove", "replace"]), flags), True),
+            (("expunge", folder), True),
+            (("move", folder, other), True),
+            (("copy", folder, other), True),
+            (("read",), shown),
+            (("read", folder), (rng.choice([None, flags]),)),
+        ]
+    )
+
+
 def random_history(rng: random.Random, draw: Callable[[random.Random], tuple[Any, Any]]) -> list[Call]:
     """Two to six calls at moments that often coincide; results at random, so most are not linearizable."""
     calls = []
@@ -90,10 +108,10 @@ def true_history(rng: random.Random, model: Model, draw: Callable[[random.Random
     return calls
 
 
-MODELS = [(Register(), register_call), (Set(), set_call)]
+MODELS = [(Register(), register_call), (Set(), set_call), (Life(), life_call)]
 
 
-@pytest.mark.parametrize(("model", "draw"), MODELS, ids=["register", "set"])
+@pytest.mark.parametrize(("model", "draw"), MODELS, ids=["register", "set", "message"])
 def test_the_search_agrees_with_the_oracle_on_histories_of_every_kind(model: Model, draw: Any) -> None:
     rng = random.Random(1)
     verdicts = []
@@ -105,7 +123,7 @@ def test_the_search_agrees_with_the_oracle_on_histories_of_every_kind(model: Mod
     assert min(verdicts.count(True), verdicts.count(False)) > HISTORIES // 10
 
 
-@pytest.mark.parametrize(("model", "draw"), MODELS, ids=["register", "set"])
+@pytest.mark.parametrize(("model", "draw"), MODELS, ids=["register", "set", "message"])
 def test_a_history_that_some_order_made_is_linearizable(model: Model, draw: Any) -> None:
     rng = random.Random(2)
     for _ in range(HISTORIES):
@@ -114,7 +132,7 @@ def test_a_history_that_some_order_made_is_linearizable(model: Model, draw: Any)
         assert oracle(model, calls)
 
 
-@pytest.mark.parametrize(("model", "draw"), MODELS, ids=["register", "set"])
+@pytest.mark.parametrize(("model", "draw"), MODELS, ids=["register", "set", "message"])
 def test_the_smallest_part_shows_it_and_nothing_in_it_can_be_spared(model: Model, draw: Any) -> None:
     rng = random.Random(3)
     for _ in range(HISTORIES // 3):

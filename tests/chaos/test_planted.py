@@ -1,6 +1,7 @@
 """A small true history is clean; each violation planted in it is found, named, and shown by the operations it takes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -264,6 +265,21 @@ def test_the_smallest_part_of_a_stale_read_leaves_out_what_has_nothing_to_do_wit
     stale_read(run)
     text = next(text for text in run.violations() if text.startswith("stale read: message stays"))
     assert len(text.splitlines()) <= 5, text
+
+
+def test_two_reads_that_each_miss_what_the_other_saw_are_found_though_each_message_is_fine() -> None:
+    """Two messages came at once: either may be the first, but not each of them."""
+    run = Run()
+    for identity in ("a", "b"):
+        run.deliver(0, identity)
+    first, second = [1, "a", []], [2, "b", []]
+    run.look(0.2, "n1", 1, [first], [])
+    run.look(0.3, "n2", 1, [second], [])
+    run.end([first, second], [])
+    run.history.operations = [
+        replace(one, ended_s=2.0) if one.action == "deliver" else one for one in run.history.operations
+    ]
+    assert [text.split(":")[0] for text in run.violations() if "no order" in text] == ["as a set"]
 
 
 def claims(*steps: tuple[float, str, Outcome, dict[str, Any]]) -> list[str]:
