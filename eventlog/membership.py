@@ -24,7 +24,7 @@ class Membership(Replication):
         founding = position == 0 and members != now  # the log must name the members before it says who came and went
         if not self.can_serve_reads or position > self.commit_index or founding:
             return "change_under_way: a change of the members is under way; ask again"
-        if not is_one_step(now, members):
+        if not is_one_step(now, members) or (position and members == now):
             return "members_changed: the members have changed meanwhile; look and ask again"
         known = {member.name for member in members}
         if known & self._former:

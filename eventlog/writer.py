@@ -373,8 +373,10 @@ class Writer(threading.Thread):
         if self._born == levels.OLDEST or level <= levels.OLDEST:
             return False
         record = levels.raise_record(level, self._by(), "a new cell", at_ms, self._rng.randbytes)
+        if not self._propose(Proposal(record.id, encode(record), (), now_ms, None), now_ms):
+            return False
         self._level_asked = self._raft.term
-        return self._propose(Proposal(record.id, encode(record), (), now_ms, None), now_ms)
+        return True
 
     def _propose_members(self, members: Members, cause: str, at_ms: int, now_ms: int) -> bool:
         if self._raft.why_no_change(members) is not None:

@@ -213,6 +213,30 @@ def test_a_dead_node_is_replaced_by_one_of_another_name(tmp_path: Path, run: Run
     run(scenario())
 
 
+def test_a_node_that_was_away_follows_a_leader_that_it_has_never_heard_of(tmp_path: Path, run: Run) -> None:
+    """It does not know the leader's address either: it answers on the connection that the leader made."""
+
+    async def scenario() -> None:
+        async with loopback(tmp_path) as cell:
+            await until(lambda: all(log.status().applied > 2 for log in cell.logs.values()))
+            away = (await cell.followers())[0]
+            await cell.die(away)
+            leader = cell.logs[await cell.leader()]
+            cell.addresses = {**cell.addresses, "n4": f"127.0.0.1:{free_ports(1)[0]}"}
+            cell.certify("n4")
+            await cell.start("n4")
+            await leader.add_member("n4", cell.addresses["n4"], ledger.CLIENT, "a test")
+            await until(lambda: any(m.name == "n4" and m.voter for m in leader.members()), "the vote of n4")
+            await leader.transfer_leadership("n4")
+            await cell.start(away)
+            done = await cell.logs[away].propose(ledger.record(), timeout_s=15)
+            assert done.position > 0
+            assert cell.logs[away].status().leader == "n4"
+            await cell.level()
+
+    run(scenario())
+
+
 def test_the_level_stays_low_while_a_member_does_not_know_the_new_one(tmp_path: Path, run: Run) -> None:
     async def scenario() -> None:
         async with loopback(tmp_path, knows={"n3": levels.OLDEST}) as cell:

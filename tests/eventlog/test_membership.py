@@ -172,6 +172,19 @@ def test_three_changes_at_once_are_refused(three: Cell) -> None:
     assert str(leader.why_no_change(promoted(added(members, "n4", "h:1"), "n4"))).startswith("members_changed: ")
 
 
+def test_what_is_in_force_already_is_no_change(three: Cell) -> None:
+    """A request that was sent twice must not be in the log twice."""
+    leader = lead(three)
+    assert str(leader.why_no_change(leader.config.members)).startswith("members_changed: ")
+
+
+def test_nobody_comes_or_goes_before_the_log_names_the_members(three: Cell) -> None:
+    leader = three.elect("n1")
+    assert leader.can_serve_reads
+    assert str(leader.why_no_change(removed(leader.config.members, "n3"))).startswith("change_under_way: ")
+    assert leader.why_no_change(leader.config.members) is None
+
+
 def test_a_member_does_not_lose_its_vote_or_change_its_address() -> None:
     members = added(added((), "n1", "h:1"), "n2", "h:2")
     members = promoted(promoted(members, "n1"), "n2")
