@@ -42,6 +42,7 @@ class Configured(Engine):
     _learners: tuple[Node, ...] = ()
     _is_voter: bool = False
     _quorum: int = 1
+    _may_stand: bool = False  # for election
     _former: frozenset[str] = frozenset()  # who was a member once and is none: a name is not used again
     _former_at: int = 0  # as of this position
     _leaving: dict[str, Leaving]  # members that were removed and are sent entries until they know it
@@ -100,6 +101,9 @@ class Configured(Engine):
         ever = {member.name for config in history for member in config.members}
         now = {member.name for member in history[-1].members} if history else ever
         self._former = frozenset(ever - now - self.names)
+        before = history[-1].member(self.name) if history else None
+        # one whose removal is not committed may hold what the others need; it does not count its own vote (4.2.2)
+        self._may_stand = self._is_voter or (before is not None and before.voter and self.name not in self.names)
         if self.name in self._former:
             last = max(at for at, config in enumerate(history) if config.member(self.name))
             self.removed_at = history[last + 1].position
@@ -131,7 +135,7 @@ class Configured(Engine):
         position = message["position"]
         newer = type(position) is int and position > self.commit_index
         if newer and (position > self.config.position or self.name not in self.names):
-            self.removed_at = self.removed_at or position
+            self.removed_at, self._may_stand = self.removed_at or position, False
 
     def _on_am_i_removed(self, node: Node, message: Message) -> None:
         """A member asks: it is not. One that was a member is answered before this."""

@@ -28,7 +28,7 @@ class Elections(Configured):
         self._put_off_election()
         self._lose_leader()
         self._SyncObj__setState(FOLLOWER)
-        if not self._is_voter:
+        if not self._may_stand:
             self._ask_whether_removed()
             return
         self._pre_votes = {self.name}
@@ -53,7 +53,7 @@ class Elections(Configured):
             self._outbox.send(node, message)
 
     def _ask_whether_removed(self) -> None:
-        """A node without a vote does not campaign. That it hears no leader may be because it was removed."""
+        """A node that may not stand hears no leader: perhaps because it was removed."""
         for node in self._voters:
             self._outbox.send(node, {"type": "am_i_removed", "term": self.term})
 

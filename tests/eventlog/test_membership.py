@@ -416,7 +416,9 @@ def test_a_node_that_was_removed_while_it_was_down_learns_of_it_when_it_asks(thr
     assert three["n3"].removed_at == position
 
 
-def test_a_node_that_has_only_appended_its_removal_does_not_campaign_but_asks(three: Cell) -> None:
+def test_a_node_that_has_only_appended_its_removal_learns_that_it_is_committed_when_it_asks_for_votes(
+    three: Cell,
+) -> None:
     lead(three)
     position = three.change("n1", remove("n3"))
     three.settle(["n1", "n3"])  # n3 has it, uncommitted, and its leader knows nothing of it when it comes back
@@ -424,9 +426,30 @@ def test_a_node_that_has_only_appended_its_removal_does_not_campaign_but_asks(th
     three.elect("n1", ["n1", "n2"])
     three.heartbeat(["n1", "n2"])
     three.time_out("n3")
-    assert [letter.type for letter in three.mail if letter.source == "n3"] == ["am_i_removed"] * 2
     three.settle(["n1", "n2", "n3"])
     assert three["n3"].removed_at == position
+    assert (three["n1"].term, three["n1"].is_leader) == (2, True)
+    three.time_out("n3")
+    assert [letter.type for letter in three.mail if letter.source == "n3"] == ["am_i_removed"] * 2
+
+
+def test_a_node_whose_removal_is_not_committed_stands_where_only_it_has_what_is_needed(tmp_path: Path) -> None:
+    """Figure 4.6: without it the cell could never decide again. It leads without counting itself, then goes."""
+    with cell(tmp_path, "n1", "n2") as two:
+        lead(two)
+        position = two.change("n1", remove("n1"))
+        two.tick("n1")
+        two.mail.clear()  # n2 never gets it, and its log is the shorter one
+        two.restart("n1")
+        two.time_out("n2")
+        two.settle()
+        assert two["n2"].role == "follower"
+        two.elect("n1")
+        two.settle()
+        two.heartbeat()
+        assert two["n2"].is_leader
+        assert names(two, "n2") == ["n2"]
+        assert two["n1"].removed_at == position
 
 
 def test_a_removed_server_does_not_disturb_the_cell(three: Cell) -> None:
