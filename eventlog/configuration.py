@@ -17,6 +17,7 @@ from eventlog.engine import Engine
 from eventlog.members import Configuration, Member
 from eventlog.peers import Message, Progress
 
+NEVER = 1 << 63
 LEAVING_S = 60.0  # a removed node that can not be told for so long is given up
 
 
@@ -43,6 +44,7 @@ class Configured(Engine):
     _is_voter: bool = False
     _quorum: int = 1
     _may_stand: bool = False  # for election
+    _next_config: int = NEVER  # the position of the oldest configuration that is not committed
     _former: frozenset[str] = frozenset()  # who was a member once and is none: a name is not used again
     _former_at: int = 0  # as of this position
     _leaving: dict[str, Leaving]  # members that were removed and are sent entries until they know it
@@ -96,7 +98,9 @@ class Configured(Engine):
 
     def _look_back(self) -> None:
         """Who was a member once, as far as it is committed; whether this node was."""
-        history = [config for config in self._journal.configurations() if config.position <= self.commit_index]
+        found = self._journal.configurations()
+        history = [config for config in found if config.position <= self.commit_index]
+        self._next_config = found[len(history)].position if len(history) < len(found) else NEVER
         self._former_at = history[-1].position if history else 0
         ever = {member.name for config in history for member in config.members}
         now = {member.name for member in history[-1].members} if history else ever
@@ -109,9 +113,8 @@ class Configured(Engine):
             self.removed_at = history[last + 1].position
 
     def _set_commit(self, index: int) -> None:
-        pending = self.commit_index < self.config.position <= index
         super()._set_commit(index)
-        if pending:
+        if index >= self._next_config:
             self._look_back()
 
     # -- who may speak ----------------------------------------------------------------------------------------------

@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 import structlog
 
 from eventlog import levels
+from eventlog.changes import Changes, Node
 from eventlog.errors import LogError, OutcomeUnknown, Rejected
 from eventlog.fold import Evolve, Folded
-from eventlog.journal import KIND_CONFIG
-from eventlog.members import Member, Members, added, change_record, removed
+from eventlog.members import Member, Members, added, removed
 from eventlog.proposals import Committed, Proposals
 from eventlog.raft import Message, Timing
 from eventlog.record import By, Event, Record, RecordError, Stamp, check, encode_whole
 from eventlog.store import Snapshot, Store, StoredRecord, joined_mark
 from eventlog.transport import PeerName, PeerTransport
-from eventlog.writer import KIND_LEVEL, Item, State, Tick, Writer
+from eventlog.writer import Item, State, Tick, Writer
 
 __all__ = ["Applied", "Committed", "EventLog", "LogConfig", "LogStatus", "Member", "MemberStatus", "Snapshot",
            "StoredRecord"]  # fmt: skip
@@ -34,7 +34,6 @@ MAX_PROPOSAL_BYTES = 8 * 1024 * 1024
 REVIEW_S = 0.1
 FOLLOW_BATCH = 256
 HAND_OVER_S = 0.5
-HAND_OVER_POLL_S = 0.02
 
 _log = structlog.get_logger("mailraft.log")
 
@@ -144,7 +143,10 @@ class EventLog:
                 on_connected=lambda peer: self._put(("connected", peer)),
                 on_disconnected=self._disconnected,
             )
-        self._hand_overs: dict[bytes, asyncio.Future[None]] = {}
+        self._changes = Changes(
+            Node(config.name, self._proposals, lambda: self._state, self.barrier, self._put, self._forward,
+                 lambda: int(time.time() * 1000), lambda count: os.urandom(count))
+        )  # fmt: skip
         self._inbox: list[Item] = []
         self._ticking = False  # a tick is on its way: computed, not yet durable
         self._pump_due = False
@@ -313,64 +315,27 @@ class EventLog:
 
         The name must be one that no member ever had. Raises Rejected or OutcomeUnknown.
         """
-        return await self._change_members(lambda members: added(members, name, address), by, cause, timeout_s)
+        if self._transport is None:
+            raise Rejected("no_tls", "this node was opened without certificates, so it can have no peers")
+        return await self._changes.members(lambda members: added(members, name, address), by, cause, timeout_s)
 
     async def remove_member(self, name: str, by: By, cause: str, timeout_s: float = 8.0) -> int:
         """Removes a node, which is told and must not come back under that name. Raises Rejected or OutcomeUnknown."""
-        return await self._change_members(lambda members: removed(members, name), by, cause, timeout_s)
+        return await self._changes.members(lambda members: removed(members, name), by, cause, timeout_s)
 
     async def transfer_leadership(self, name: str, timeout_s: float = 8.0) -> None:
         """Has the leader pass leadership to a member that votes, once that has everything; returns when it leads.
 
         Raises Rejected, or OutcomeUnknown when it does not lead in time: the old leader goes on, or another.
         """
-        token = os.urandom(8)
-        refused = self._hand_overs[token] = self._loop.create_future()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._ask_hand_over(token, name, timeout_s)
-                while self._state.leader != name:
-                    if refused.done():
-                        await refused
-                    await asyncio.sleep(HAND_OVER_POLL_S)
-        except TimeoutError:
-            raise OutcomeUnknown(f"{name} does not lead yet; another may go on, or {name} may yet lead") from None
-        finally:
-            del self._hand_overs[token]
-            refused.cancel()
+        await self._changes.leader(name, timeout_s)
 
     async def raise_feature_level(self, level: int, by: By, cause: str, timeout_s: float = 8.0) -> int:
         """Lets what `level` has introduced be written, for ever. Gives the position.
 
         Raises Rejected, naming the members that do not know the level, or OutcomeUnknown.
         """
-        if level <= self._state.level:
-            raise Rejected("feature_level", f"the cell is at feature level {self._state.level} already")
-        record = levels.raise_record(level, by, cause, self._log_now_ms(), os.urandom)
-        return (await self._proposals.propose(encode_whole(record), (), timeout_s, KIND_LEVEL)).position
-
-    async def _change_members(self, change: Callable[[Members], Members], by: By, cause: str, timeout_s: float) -> int:
-        try:
-            await self.barrier(timeout_s)  # so that it is decided on what is
-        except OutcomeUnknown as error:
-            raise Rejected("no_leader", "no majority of the cell answers, so nothing was changed") from error
-        if self._transport is None:
-            raise Rejected("no_tls", "this node was opened without certificates, so it can have no peers")
-        record = change_record(change(self.members()), by, cause, self._log_now_ms(), os.urandom)
-        return (await self._proposals.propose(encode_whole(record), (), timeout_s, KIND_CONFIG)).position
-
-    def _log_now_ms(self) -> int:
-        """The log's time may be ahead of this node's clock."""
-        return max(int(time.time() * 1000), self._state.at_ms)
-
-    async def _ask_hand_over(self, token: bytes, name: str, timeout_s: float) -> None:
-        while self._state.leader is None:
-            await asyncio.sleep(HAND_OVER_POLL_S)
-        message = {"type": "hand_over", "token": token, "name": name, "timeout_s": timeout_s}
-        if self._state.leader == self.config.name:
-            self._put(("hand_over", token, name, timeout_s))
-        elif not self._forward(self._state.leader, message):
-            raise Rejected("no_leader", f"the leader, {self._state.leader}, can not be reached from this node")
+        return await self._changes.level(level, by, cause, timeout_s)
 
     def _others_vote(self) -> bool:
         return any(member.voter and member.name != self.config.name for member in self.members())
@@ -458,7 +423,7 @@ class EventLog:
             self._tell_removed(tick.state.removed_at)
         self._proposals.take(tick, leader_changed)
         for id_, reason in tick.refusals:
-            self._refuse_hand_over(id_, reason)
+            self._changes.refused(id_, reason)
         for token, index in tick.reads:
             self._finish_read(token, index)
         if self._subscribers:
@@ -498,17 +463,11 @@ class EventLog:
         match message["type"]:
             case "refused":
                 self._proposals.refused(message["id"], message["reason"])
-                self._refuse_hand_over(message["id"], message["reason"])
+                self._changes.refused(message["id"], message["reason"])
             case "read_done":
                 self._finish_read(message["token"], message["index"])
             case _:
                 self._put(("message", peer, message))
-
-    def _refuse_hand_over(self, token: bytes, reason: str) -> None:
-        future = self._hand_overs.get(token)
-        if future is not None and not future.done():
-            code, _, detail = reason.partition(": ")
-            future.set_exception(Rejected(code, detail))
 
     def _disconnected(self, peer: str) -> None:
         self._put(("disconnected", peer))

@@ -392,6 +392,17 @@ def test_a_removed_node_is_told_and_then_left_alone(three: Cell) -> None:
     assert {letter.target for letter in three.mail} == {"n2"}
 
 
+def test_a_node_learns_of_its_removal_when_that_is_committed_though_a_later_change_is_not(three: Cell) -> None:
+    lead(three)
+    position = three.change("n1", remove("n3"))
+    three.settle(["n1", "n2"])
+    three.change("n1", add("n4"))
+    three.pass_time(TIMING.heartbeat_s + 0.001)
+    three.settle(["n1", "n3"])
+    assert position <= three["n3"].commit_index < three["n3"].config.position
+    assert three["n3"].removed_at == position
+
+
 def test_a_removed_node_that_can_not_be_told_is_given_up(three: Cell) -> None:
     leader = lead(three)
     three.change("n1", remove("n3"))

@@ -119,7 +119,7 @@ def test_a_mailbox_is_shown_now_and_as_it_was(run: Run, cell: layout.Cluster) ->
         assert set(now[0]) == {"name", "uidvalidity", "uidnext", "highestmodseq", "messages"}
         early = refused(lambda: client.get("/v1/mailboxes/postmaster@example.test?position=1"))
         assert str(early) == "there was no account postmaster@example.test then"
-        assert client.get("/v1/mailboxes/postmaster@example.test?position=2")["folders"] == now
+        assert client.get("/v1/mailboxes/postmaster@example.test?position=4")["folders"] == now
         missing = refused(lambda: client.get("/v1/mailboxes/bob@example.test"))
         assert (str(missing), missing.hint) == ("there is no account bob@example.test", "mailraft account list")
         refused(lambda: client.get("/v1/mailboxes/postmaster@example.test?position=1&at_ms=1"))
