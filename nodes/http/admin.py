@@ -147,8 +147,8 @@ def count_field(body: dict[str, Any], name: str) -> int | None:
     value = body.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise bad_request(f"{name}: must be a whole number above 0")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
+        raise bad_request(f"{name}: must be a whole number above 0 and below 2^63")
     return value
 
 

@@ -236,6 +236,7 @@ def test_a_client_that_goes_away_is_no_error_in_the_node_s_log(run: Run, cell: l
         ("DELETE", "/v1/accounts/a@b.test", None, "there is no account a@b.test"),
         ("PUT", "/v1/accounts/a@b.test/quota", {}, "quota_bytes: is missing"),
         ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": 0}, "quota_bytes: must be a whole number above 0"),
+        ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": 2**64}, "quota_bytes: must be a whole number above 0"),
         ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": None}, "there is no account a@b.test"),
         ("POST", "/v1/aliases", {"address": "a@b.test", "targets": ["a@b.test"]}, "b.test is not one of our domains"),
         ("DELETE", "/v1/aliases/a@b.test", None, "there is no alias a@b.test"),
