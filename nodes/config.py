@@ -133,7 +133,13 @@ class RaftSection(Section):
 
     listen: Address = Field(description="Where this node takes its peers' connections (mutual TLS).")
     peers: Annotated[dict[Name, Address], BeforeValidator(_parse_peers)] = Field(
-        description="Every member of the cell by name, this node too: 1, 3 or 5 of them."
+        description="Every member of the cell by name, this node too: 1, 3 or 5 of them. An empty log begins with "
+        "them; later the log itself says who they are."
+    )
+    join: Annotated[tuple[Address, ...], BeforeValidator(_parse_list)] = Field(
+        default=(),
+        description="Admin addresses of members: a node without a database starts from a checkpoint of one of them, "
+        "once the cell has added it (`mailraft cluster add-node`). A node that has a database ignores it.",
     )
     election_timeout_ms: Annotated[tuple[int, int], BeforeValidator(_parse_list), AfterValidator(_check_range)] = Field(
         default=(500, 1000),
@@ -291,7 +297,7 @@ class NodeConfig(Section):
     def _node_is_a_member(self) -> NodeConfig:
         if self.node.name not in self.raft.peers:
             raise ValueError(f"raft.peers: must name this node too ({self.node.name})")
-        if len(self.raft.peers) not in (1, 3, 5):
+        if not self.raft.join and len(self.raft.peers) not in (1, 3, 5):
             raise ValueError(f"raft.peers: has {len(self.raft.peers)} members; a cell has 1, 3 or 5")
         if self.raft.heartbeat_ms * 2 > self.raft.election_timeout_ms[0]:
             raise ValueError("raft.heartbeat_ms: must be at most half of the shortest raft.election_timeout_ms")

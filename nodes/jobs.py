@@ -1,17 +1,20 @@
-"""Long tasks over a node's database, in a process of their own: proof of the chain, a fold from zero, a look back.
+"""Long tasks over a node's database, in a process of their own: proof of the chain, a fold from zero, a look back,
+a checkpoint for a new node; and for a node that has no database yet, fetching one.
 
 `python -m nodes.jobs JOB PATH ...` reads the database of a running node (LMDB allows it) and prints JSON, or the bytes
-of a segment, or writes beside it. It changes nothing of the node's.
+of a segment or checkpoint, or writes beside it. It changes nothing of the node's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +27,8 @@ Progress = Callable[[int, int], None]
 OUTPUT_BYTES = 256 * 1024
 MOST_SHOWN_BYTES = 256
 MOST_LINE_BYTES = 64 * 1024 * 1024  # a record in hexadecimal, and what stands around it
+PIPE_BYTES = 1 << 20
+REPORT_S = 0.25
 
 
 class JobFailed(Exception):
@@ -31,14 +36,14 @@ class JobFailed(Exception):
 
 
 @asynccontextmanager
-async def started(job: str, path: Path, *arguments: str) -> AsyncIterator[Process]:
-    """The job's process, ended with the block if it has not ended before."""
+async def started(job: str, path: Path, *arguments: str, limit_bytes: int = OUTPUT_BYTES) -> AsyncIterator[Process]:
+    """The job's process, ended with the block if it has not ended before; what it prints waits beyond the limit."""
     root = str(Path(__file__).resolve().parent.parent)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "nodes.jobs", job, str(path), str(os.getpid()), *arguments),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        limit=MOST_LINE_BYTES,
+        limit=limit_bytes,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)},
     )
     try:
@@ -52,7 +57,7 @@ async def started(job: str, path: Path, *arguments: str) -> AsyncIterator[Proces
 
 async def run(job: str, path: Path, *arguments: str) -> AsyncGenerator[bytes, None]:
     """The lines that the job prints, as they come; the last one is a result or an error."""
-    async with started(job, path, *arguments) as process:
+    async with started(job, path, *arguments, limit_bytes=MOST_LINE_BYTES) as process:
         assert process.stdout is not None
         ended_well = False
         async for line in process.stdout:
@@ -70,6 +75,42 @@ async def output(process: Process) -> bytes:
     if not data and await process.wait() != 0:
         raise JobFailed(f"the process that reads the history ended with status {process.returncode}")
     return data
+
+
+def checkpoint(path: Path, cell_id: str) -> None:
+    """Prints a checkpoint of what the node has folded."""
+    from eventlog.checkpoint import write_checkpoint
+    from eventlog.store import open_for_reading
+
+    tune_memory()
+    with contextlib.suppress(OSError):  # not a pipe, or more than this user may have
+        fcntl.fcntl(sys.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    with open_for_reading(path) as store:
+        write_checkpoint(store, sys.stdout.buffer.write, cell_id=cell_id)
+    sys.stdout.buffer.flush()
+
+
+def join(path: Path, progress: Progress, *arguments: str) -> dict[str, Any]:
+    """Makes this node's database from a checkpoint of another."""
+    from nodes.joining import Source, fetch
+
+    tune_memory()
+    head = fetch(path, Source.from_arguments(arguments), seldom(progress))
+    return {"position": head.position, "at_ms": head.at_ms, "chain": head.chain.hex()}
+
+
+def seldom(progress: Progress) -> Progress:
+    """The same, but for calls that come less than REPORT_S after the last one."""
+    due_s = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal due_s
+        now_s = time.monotonic()
+        if now_s >= due_s:
+            due_s = now_s + REPORT_S
+            progress(done, total)
+
+    return report
 
 
 def verify(path: Path, progress: Progress, positions: str = "") -> dict[str, Any]:
@@ -190,12 +231,17 @@ def segment(path: Path, cell: str, first: str, last: str, most_bytes: str) -> No
     sys.stdout.buffer.flush()
 
 
-# their output, if any, is no JSON lines
-QUIET: dict[str, Callable[..., None]] = {"mailbox": mailbox, "past": past, "segment": segment}
+QUIET: dict[str, Callable[..., None]] = {  # their output, if any, is no JSON lines
+    "checkpoint": checkpoint,
+    "mailbox": mailbox,
+    "past": past,
+    "segment": segment,
+}
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
-    "verify": verify,
+    "join": join,
     "rebuild": rebuild,
     "records": records,
+    "verify": verify,
     "what-if": what_if,
 }
 

@@ -30,7 +30,7 @@ from eventlog.check import check_database
 from eventlog.errors import DamagedDatabase, Rejected, UnknownEvent
 from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
-from nodes import imap, logs, pop3, smtp, tls
+from nodes import imap, joining, logs, pop3, smtp, tls
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
 from nodes.dns import HostNames
 from nodes.files import Locked, lock, write_atomically
@@ -85,7 +85,7 @@ async def _serve(config: NodeConfig) -> None:
         # the default action of SIGALRM ends the process: a stop that hangs still ends
         signal.setitimer(signal.ITIMER_REAL, config.node.stop_grace_s + STOP_MARGIN_S)
         node.stop.set()
-        if node.state.phase == "starting":
+        if node.state.phase in ("joining", "starting"):
             life.cancel()
 
     loop = asyncio.get_running_loop()
@@ -140,6 +140,8 @@ class Node:
         """Started inside the block, stopped after it. Raises StartError."""
         async with AsyncExitStack() as stack:
             await self._start_http(stack)  # first, so that one can ask what the node is doing
+            if joining.is_due(self._config):
+                await joining.join(self.state, self._logger)
             reason = await asyncio.to_thread(check_database, self._config.node.data_dir)
             if reason is not None:
                 self._quarantine(f"the database is damaged, so this node joins nothing: {reason}")
@@ -307,7 +309,8 @@ def log_config(config: NodeConfig) -> LogConfig:
     return LogConfig(
         name=config.node.name,
         data_dir=config.node.data_dir,
-        peers=config.raft.peers,
+        # one that joins is a member when the log says so, and never because its own file does
+        peers={name: at for name, at in config.raft.peers.items() if name != config.node.name or not config.raft.join},
         listen=config.raft.listen,
         election_timeout_s=(shortest_ms / 1000, longest_ms / 1000),
         heartbeat_s=config.raft.heartbeat_ms / 1000,

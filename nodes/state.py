@@ -20,25 +20,29 @@ if TYPE_CHECKING:
 
 MOST_LAG = 1000  # positions between commit and fold above which reads here would be noticeably old
 
-Phase = Literal["starting", "serving", "stopping", "quarantined"]
+Phase = Literal["joining", "starting", "serving", "stopping", "quarantined"]
 
 
 @dataclass
 class NodeState:
-    """Changed by nodes/server.py only."""
+    """Changed by nodes/server.py, and by nodes/joining.py before there is a log."""
 
     config: NodeConfig
     metrics: Metrics
     phase: Phase = "starting"
     quarantine_reason: str = ""
+    joining: str = "no member has answered yet"  # how far the checkpoint has come
     log: EventLog | None = None
     services: Services | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
+    checkpoints_under_way: int = 0  # at the moment
 
     def unready(self) -> list[str]:
         """Why this node should get no mail or clients now; empty when it should."""
         if self.phase == "quarantined":
             return [f"quarantined: {self.quarantine_reason}"]
+        if self.phase == "joining":
+            return [f"joining: {self.joining}"]
         if self.phase != "serving" or self.log is None:
             return ["stopping" if self.phase == "stopping" else "starting"]
         status = self.log.status()
@@ -72,7 +76,7 @@ class NodeState:
         """Brings the gauges up to date, for a scrape."""
         metrics = self.metrics
         status = self.log.status() if self.log is not None else None
-        role = "quarantined" if self.phase == "quarantined" else status.role if status else ""
+        role = status.role if status else _without_log(self.phase)["role"]
         for name in ROLES:
             metrics.raft_role.labels(name).set(name == role)
         if status is None:
@@ -110,5 +114,5 @@ def _of_log(status: LogStatus) -> dict[str, Any]:
 
 def _without_log(phase: Phase) -> dict[str, Any]:
     unknown = ("leader", "term", "commit", "applied", "chain", "last_index", "disk_free_bytes", "stalled")
-    role = "quarantined" if phase == "quarantined" else None
+    role = {"quarantined": "quarantined", "joining": "learner"}.get(phase)
     return {"role": role, **dict.fromkeys(unknown), "accepting_mail": False}

@@ -7,6 +7,7 @@ change goes through the log like anything else, with that name in its record.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,34 +20,27 @@ from eventlog.record import By, stream_id
 from nodes.http.errors import LOGGER, ApiError, answer_errors, bad_request
 from nodes.services import Logger, Services
 from nodes.state import NodeState
-from nodes.tls import peer_admin_name
+from nodes.tls import peer_admin_name, peer_node_name
 
 STATE = web.AppKey("state", NodeState)
 _BODY_BYTES = 64 * 1024
 CATCH_UP_S = 3.0
 STALE_HEADER = "Mailraft-Stale"
+FOR_NODES = ("/v1/checkpoint",)  # what a node of the cell may ask for, besides administrators
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def application(state: NodeState, logger: Logger) -> web.Application:
     """The application for listen.admin. A node that starts, or is quarantined, answers only its status."""
-    from nodes.http import accounts, backup, log, mailboxes, queue, restore, upgrade
+    from nodes.http import accounts, backup, checkpoint, log, mailboxes, members, queue, restore, upgrade
 
     app = web.Application(middlewares=[answer_errors, _authorise], client_max_size=_BODY_BYTES)
     app[STATE] = state
     app[LOGGER] = logger
     app.router.add_get("/v1/status", _status)
-    for routes in (
-        accounts.ROUTES,
-        backup.ROUTES,
-        log.ROUTES,
-        mailboxes.ROUTES,
-        queue.ROUTES,
-        restore.ROUTES,
-        upgrade.ROUTES,
-    ):
-        app.router.add_routes(routes)
+    for part in (accounts, backup, checkpoint, log, mailboxes, members, queue, restore, upgrade):
+        app.router.add_routes(part.ROUTES)
     return app
 
 
@@ -56,16 +50,25 @@ async def _status(request: web.Request) -> web.Response:
 
 @web.middleware
 async def _authorise(request: web.Request, handler: Handler) -> web.StreamResponse:
-    _administrator(request)
+    if request.path not in FOR_NODES or node_name(request) is None:
+        _administrator(request)
     return await handler(request)
 
 
+def node_name(request: web.Request) -> str | None:
+    """The node of this cell that asks; None for an administrator."""
+    return peer_node_name(_peer(request), request.app[STATE].config.node.cluster_id)
+
+
 def _administrator(request: web.Request) -> str:
-    peer = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
-    name = peer_admin_name(peer, request.app[STATE].config.node.cluster_id)
+    name = peer_admin_name(_peer(request), request.app[STATE].config.node.cluster_id)
     if name is None:
         raise ApiError(403, "forbidden", "this needs an administrator's certificate of the cell", "DIR/admin")
     return name
+
+
+def _peer(request: web.Request) -> ssl.SSLObject | None:
+    return request.transport.get_extra_info("ssl_object") if request.transport is not None else None
 
 
 def services(request: web.Request) -> Services:

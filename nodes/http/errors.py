@@ -46,6 +46,8 @@ _REJECTED_HINTS = {
     "feature_level": "mailraft cluster upgrade, once every node runs this version",
     "change_under_way": "the command again in a moment",
     "members_changed": "the command again",
+    "last_voter": "add another node first",
+    "was_a_member": "another name",
     "no_majority": "start more nodes, or remove one that is down first",
 }
 # refused by the leader for what it is: another node would say the same

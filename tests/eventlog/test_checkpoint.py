@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import os
+import shutil
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,15 @@ from typing import Any
 import pytest
 
 from eventlog.check import check_database
-from eventlog.checkpoint import MAX_FRAME_BYTES, CheckpointError, CheckpointHead, load_checkpoint, write_checkpoint
+from eventlog.checkpoint import CheckpointError, CheckpointHead, load_checkpoint, write_checkpoint
+from eventlog.checkpoint_frames import MAX_FRAME_BYTES, TABLES_SENT
 from eventlog.errors import DamagedDatabase
 from eventlog.fold import Fold
-from eventlog.journal import KIND_NOOP, KIND_RECORD, Command, LmdbJournal
+from eventlog.journal import KIND_CONFIG, KIND_NOOP, KIND_RECORD, Command, LmdbJournal
+from eventlog.members import Member, Members, change_record
 from eventlog.rebuild import rebuild
 from eventlog.record import Record, encode
-from eventlog.store import BODIES, FOLDED, LOG, SLICES, Store, open_for_reading
+from eventlog.store import CONFIGS, LOG, META, NAMES, Store, open_for_reading
 from eventlog.verify import verify
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
@@ -38,6 +42,11 @@ class Source:
     def append(self, record: Record, *data: bytes, term: int = 7) -> None:
         command = Command(KIND_RECORD, START_MS, encode(record), data)
         self.journal.add(command, self.journal.last_index + 1, term)
+        self.store.commit()
+
+    def configure(self, members: Members) -> None:
+        record = change_record(members, ledger.CLIENT, "a test", START_MS, os.urandom)
+        self.journal.add(Command(KIND_CONFIG, START_MS, encode(record)), self.journal.last_index + 1, 7)
         self.store.commit()
 
     def fold(self) -> None:
@@ -97,7 +106,7 @@ def test_the_new_node_has_log_bodies_and_tables_of_the_source(source: Source, tm
     with open_for_reading(tmp_path / "new") as copy, copy.snapshot() as found, source.store.snapshot() as expected:
         assert (head.position, head.at_ms, head.chain) == (found.position, found.at_ms, found.chain)
         assert (found.position, found.chain) == (expected.position, expected.chain)
-        for name in (*FOLDED, LOG, BODIES, SLICES):
+        for name in TABLES_SENT:
             assert rows(copy, name) == rows(source.store, name)
         made_of_chunks = ledger.body(b"first half second half")
         assert found.body(ledger.TENANT, made_of_chunks.digest) == b"first half second half"
@@ -117,8 +126,12 @@ def test_a_checkpoint_of_a_checkpoint_is_the_same_stream(source: Source, tmp_pat
     with open_for_reading(tmp_path / "new") as copy:
         load(stream_of(copy), tmp_path / "newer")
     with open_for_reading(tmp_path / "newer") as newer:
-        for name in (*FOLDED, LOG, BODIES, SLICES):
+        for name in TABLES_SENT:
             assert rows(newer, name) == rows(source.store, name)
+
+
+def test_every_table_is_sent_but_the_nodes_own() -> None:
+    assert sorted(TABLES_SENT) == sorted(set(NAMES) - {META})
 
 
 def test_no_frame_is_longer_than_the_limit_however_large_a_row_is(source: Source) -> None:
@@ -154,6 +167,35 @@ def test_the_tail_can_be_appended_to_what_was_loaded(source: Source, tmp_path: P
     assert verify(tmp_path / "new").ok
 
 
+def test_the_members_are_those_that_are_committed(source: Source, tmp_path: Path) -> None:
+    one, two = Member("n1", "127.0.0.1:1", True), Member("n2", "127.0.0.1:2", False)
+    source.configure((one,))
+    source.fold()
+    source.configure((one, two))
+    head = load(stream_of(source.store), tmp_path / "new")
+    assert head.members == (one,)
+    with open_for_reading(tmp_path / "new") as copy:
+        assert [found.members for found in LmdbJournal(copy).configurations()] == [(one,)]
+
+
+def test_a_node_that_is_no_member_gets_no_database(source: Source, tmp_path: Path) -> None:
+    source.configure((Member("n1", "127.0.0.1:1", True),))
+    source.fold()
+    read = io.BytesIO(stream_of(source.store)).read
+    with pytest.raises(CheckpointError, match="n2 is no member of the cell yet"):
+        load_checkpoint(read, tmp_path / "new", member="n2", map_size_bytes=MAP_BYTES)
+    assert nothing_is_left(tmp_path / "new")
+
+
+def test_a_database_of_the_first_release_has_checkpoints_too(source: Source, tmp_path: Path) -> None:
+    with source.store.env.begin(write=True) as txn:
+        txn.drop(source.store.db[CONFIGS])
+    with open_for_reading(shutil.copytree(source.store.path, tmp_path / "old")) as old:
+        assert CONFIGS not in old.db
+        assert load(stream_of(old), tmp_path / "new").members == ()
+    assert verify(tmp_path / "new").ok
+
+
 def test_term_vote_and_commit_index_of_the_source_stay_behind(source: Source, tmp_path: Path) -> None:
     committed = source.journal.last_index
     source.note("tail")
@@ -178,7 +220,7 @@ def test_a_torn_stream_leaves_no_database(source: Source, tmp_path: Path) -> Non
 
 def test_a_byte_that_was_altered_anywhere_leaves_no_database(source: Source, tmp_path: Path) -> None:
     stream = stream_of(source.store)
-    places = [*range(300), *range(300, len(stream) - 40, len(stream) // 200), *range(len(stream) - 40, len(stream))]
+    places = [*range(0, 300, 3), *range(300, len(stream), len(stream) // 80), *range(len(stream) - 40, len(stream))]
     for place in places:
         altered = bytearray(stream)
         altered[place] ^= 0x55
