@@ -29,6 +29,10 @@ class Unreachable(Exception):
     """Nothing was asked of this node: it did not answer, or it is not the one it should be."""
 
 
+class NothingDone(CommandError):
+    """No node could do it now, and none did any of it: it may be asked for again."""
+
+
 class Refused(NamedTuple):
     """The `error` object of an answer."""
 
@@ -108,7 +112,7 @@ class AdminClient:
                 raise _error(refused)
             failures.append(f"{candidate.name}: {refused.message}")
         text = "\n  ".join(["no node could do it:", *failures])
-        raise CommandError(text, f"mailraft cluster status {self._cluster.folder}")
+        raise NothingDone(text, f"mailraft cluster status {self._cluster.folder}")
 
     def _ask(self, node: Node, method: str, path: str, body: Any) -> http.client.HTTPResponse:
         try:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,13 +15,14 @@ import click
 
 from cli import layout
 from cli.client import AdminClient
-from cli.layout import Cluster, Node
+from cli.layout import Cluster
+from cli.membership import add_node, remove_node, replace_node, transfer_leadership
 from cli.options import DIR_NOTE, cluster_argument, json_option
 from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
+from cli.processes import is_taken, send, supervisor_pid, wait_until
 from cli.restore import restore
 from cli.supervisor import STOP_TIMEOUT_S, Supervisor, environment, program
 from cli.watch import Seen, leader_of, look, problems, running_pid, status_json, wait_ready
-from nodes.config import split_address
 from nodes.files import Locked, lock
 from nodes.process import arguments
 
@@ -37,7 +35,8 @@ def cluster() -> None:
     """Make, start, watch and stop a cluster on this machine."""
 
 
-cluster.add_command(restore)
+for command in (add_node, remove_node, replace_node, restore, transfer_leadership):
+    cluster.add_command(command)
 
 
 @cluster.command()
@@ -76,7 +75,7 @@ def renew(cluster_dir: Path) -> None:
     found = layout.load(cluster_dir)
     layout.renew(found)
     for node in found.nodes:
-        _signal(node, signal.SIGHUP)
+        send(node, signal.SIGHUP)
     say(f"new certificates for {', '.join(node.name for node in found.nodes)} and the administrator")
 
 
@@ -123,11 +122,11 @@ def down(cluster_dir: Path) -> None:
     supervised = _stop_supervisor(found)
     left = [node for node in found.nodes if running_pid(node) is not None]
     for node in left:
-        _signal(node, signal.SIGTERM, signal.SIGCONT)
-    _wait_until(lambda: all(running_pid(node) is None for node in left), STOP_TIMEOUT_S)
+        send(node, signal.SIGTERM, signal.SIGCONT)
+    wait_until(lambda: all(running_pid(node) is None for node in left), STOP_TIMEOUT_S)
     for node in left:
-        _signal(node, signal.SIGKILL)
-    if not _wait_until(lambda: all(running_pid(node) is None for node in left), 5.0):
+        send(node, signal.SIGKILL)
+    if not wait_until(lambda: all(running_pid(node) is None for node in left), 5.0):
         names = ", ".join(f"{node.name} (pid {running_pid(node)})" for node in left if running_pid(node))
         raise CommandError(f"could not be stopped: {names}", "as the user who started them")
     say("stopped" if supervised or left else "nothing was running")
@@ -227,28 +226,16 @@ def _check_ports(found: Cluster) -> None:
         f"{node.name}: {use} {address}"
         for node in found.nodes
         for use, address in node.addresses.items()
-        if _is_taken(address)
+        if is_taken(address)
     ]
     if taken:
         text = "\n  ".join(["these addresses are in use by another program:", *taken])
         raise CommandError(text, "stop that program, or make the cluster with another --base-port")
 
 
-def _is_taken(address: str) -> bool:
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
-
-
 def _stop_supervisor(found: Cluster) -> bool:
     """Ends the supervisor, which ends its nodes. False if none was running."""
-    pid = _supervisor_pid(found)
+    pid = supervisor_pid(found)
     if pid is None:
         return False
     for number, patience_s in ((signal.SIGTERM, STOP_TIMEOUT_S + 5.0), (signal.SIGKILL, 5.0)):
@@ -256,34 +243,6 @@ def _stop_supervisor(found: Cluster) -> bool:
             os.kill(pid, number)
             os.kill(pid, signal.SIGCONT)
         # it gives up the lock a moment before it is gone
-        if _wait_until(lambda: _supervisor_pid(found) is None and not arguments(pid), patience_s):
+        if wait_until(lambda: supervisor_pid(found) is None and not arguments(pid), patience_s):
             return True
     raise CommandError(f"the supervisor (pid {pid}) could not be stopped", "as the user who started it")
-
-
-def _supervisor_pid(found: Cluster) -> int | None:
-    if not found.lock_file.exists():
-        return None
-    try:
-        lock(found.lock_file).close()
-    except Locked as holder:
-        return int(str(holder))
-    return None
-
-
-def _signal(node: Node, *numbers: signal.Signals) -> None:
-    pid = running_pid(node)
-    if pid is None:
-        return
-    for number in numbers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _wait_until(done: Callable[[], bool], patience_s: float) -> bool:
-    deadline = time.monotonic() + patience_s
-    while not done():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

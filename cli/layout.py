@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 import secrets
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
 
 from cli.output import CommandError
 from nodes.files import write_atomically
+
+if TYPE_CHECKING:
+    from nodes.tls import Authority
 
 FORMAT = 1
 CLUSTER_FILE = "cluster.toml"
@@ -26,11 +30,12 @@ LOOPBACK = "127.0.0.1"
 
 
 class Node(NamedTuple):
-    """One member: its folder and host:port by use (PORTS)."""
+    """One member: its folder and host:port by use (PORTS); which node it is to take the place of, if any."""
 
     name: str
     folder: Path
     addresses: dict[str, str]
+    replaces: str = ""
 
     @property
     def config(self) -> Path:
@@ -51,6 +56,11 @@ class Cluster(NamedTuple):
     folder: Path
     id: str
     nodes: tuple[Node, ...]
+    removed: tuple[str, ...] = ()  # names that are not used again: such a node voted once, and may turn up
+
+    @property
+    def file(self) -> Path:
+        return self.folder / CLUSTER_FILE
 
     @property
     def lock_file(self) -> Path:
@@ -90,10 +100,10 @@ def _cluster(folder: Path, document: dict[str, Any]) -> Cluster:
     if document["format"] != FORMAT:
         raise ValueError(f"format {document['format']}; this version reads {FORMAT}")
     nodes = tuple(
-        Node(name, folder / entry["folder"], {use: str(entry[use]) for use in PORTS})
+        Node(name, folder / entry["folder"], {use: str(entry[use]) for use in PORTS}, str(entry.get("replaces", "")))
         for name, entry in document["nodes"].items()
     )
-    return Cluster(folder, str(document["id"]), nodes)
+    return Cluster(folder, str(document["id"]), nodes, tuple(map(str, document.get("removed", ()))))
 
 
 def create(folder: Path, count: int, base_port: int) -> Cluster:
@@ -113,18 +123,30 @@ def _write(cluster: Cluster) -> Cluster:
 
     folder = cluster.folder
     key = secrets.token_hex(32).encode() + b"\n"
-    for private in (folder, folder / "ca", folder / "admin", *(node.folder for node in cluster.nodes)):
+    for private in (folder, folder / "ca", folder / "admin"):
         private.mkdir(mode=0o700, parents=private == folder, exist_ok=True)
     authority = tls.create_authority(folder / "ca", cluster.id)
     tls.issue_admin(authority, folder / "admin", cluster.id)
     for node in cluster.nodes:
-        tls.issue_node(authority, node.folder, cluster.id, node.name, certificate_hosts(node))
-        write_atomically(node.folder / "cluster.key", key, 0o600)
-        (node.folder / "data").mkdir(mode=0o700)
-        write_atomically(node.config, _node_toml(cluster, node))
-    # last: a folder is a cluster only when all of it is there
-    write_atomically(folder / CLUSTER_FILE, _cluster_toml(cluster))
+        write_node(cluster, node, authority, key)
+    save(cluster)  # last: a folder is a cluster only when all of it is there
     return cluster
+
+
+def write_node(cluster: Cluster, node: Node, authority: Authority, key: bytes, join: Sequence[str] = ()) -> None:
+    """Everything in the folder of one node; `join`: the admin addresses from which it gets its database."""
+    from nodes import tls
+
+    for private in (node.folder, node.folder / "data"):
+        private.mkdir(mode=0o700, exist_ok=True)
+    tls.issue_node(authority, node.folder, cluster.id, node.name, certificate_hosts(node))
+    write_atomically(node.folder / "cluster.key", key, 0o600)
+    write_atomically(node.config, _node_toml(cluster, node, join))
+
+
+def save(cluster: Cluster) -> None:
+    """Writes DIR/cluster.toml; a supervisor that runs follows it."""
+    write_atomically(cluster.file, _cluster_toml(cluster))
 
 
 def renew(cluster: Cluster) -> None:
@@ -171,11 +193,21 @@ def _plan(folder: Path, count: int, base_port: int) -> Cluster:
 
 
 def _cluster_toml(cluster: Cluster) -> bytes:
-    nodes = {node.name: {"folder": node.name, **node.addresses} for node in cluster.nodes}
-    return tomli_w.dumps({"format": FORMAT, "id": cluster.id, "nodes": nodes}).encode()
+    document: dict[str, Any] = {"format": FORMAT, "id": cluster.id}
+    if cluster.removed:
+        document["removed"] = list(cluster.removed)
+    nodes = {
+        node.name: {
+            "folder": str(node.folder.relative_to(cluster.folder)),
+            **node.addresses,
+            **({"replaces": node.replaces} if node.replaces else {}),
+        }
+        for node in cluster.nodes
+    }
+    return tomli_w.dumps(document | {"nodes": nodes}).encode()
 
 
-def _node_toml(cluster: Cluster, node: Node) -> bytes:
+def _node_toml(cluster: Cluster, node: Node, join: Sequence[str]) -> bytes:
     listen = {use: address for use, address in node.addresses.items() if use != "raft"}
     document = {
         "node": {
@@ -188,6 +220,7 @@ def _node_toml(cluster: Cluster, node: Node) -> bytes:
         "raft": {
             "listen": node.addresses["raft"],
             "peers": {member.name: member.addresses["raft"] for member in cluster.nodes},
+            **({"join": list(join)} if join else {}),
         },
         "listen": listen,
         "tls": {"ca": "ca.pem", "certificate": "node.pem", "key": "node.key"},

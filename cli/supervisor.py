@@ -16,11 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cli
+from cli import layout
 from cli.layout import Cluster, Node
+from cli.output import CommandError
 
 BACK_OFF_FIRST_S = 0.25
 BACK_OFF_MOST_S = 10.0
 STEADY_AFTER_S = 3.0  # a node that lived this long did not fail to start: it is started again at once
+WATCH_S = 0.5  # how often it looks whether cluster.toml has changed
 STOP_TIMEOUT_S = 25.0  # above node.stop_grace_s and what the log needs to close
 
 
@@ -48,12 +51,16 @@ def last_words(path: Path) -> str:
 
 
 class Supervisor:
-    """Runs until it is told to stop (SIGINT, SIGTERM), then stops every node. SIGHUP goes on to the nodes."""
+    """Runs until it is told to stop (SIGINT, SIGTERM), then stops every node. SIGHUP goes on to the nodes.
+
+    It follows cluster.toml: a node that comes into it is started, one that is taken out is stopped.
+    """
 
     def __init__(self, cluster: Cluster, say: Callable[[str], None]) -> None:
         self._cluster = cluster
         self._say = say
         self._stopping = asyncio.Event()
+        self._kept: dict[str, asyncio.Event] = {}  # set: this node is to stop
         self._running: dict[str, asyncio.subprocess.Process] = {}
 
     async def run(self) -> None:
@@ -64,42 +71,58 @@ class Supervisor:
         # on a terminal a hang-up is the end of that terminal, elsewhere it asks for certificates to be read again
         loop.add_signal_handler(signal.SIGHUP, self._stopping.set if os.isatty(0) else self._hang_up)
         async with asyncio.TaskGroup() as tasks:
-            for node in self._cluster.nodes:
-                tasks.create_task(self._keep(node))
+            self._keep_nodes_of(self._cluster, tasks)
+            seen = None  # it may have changed since it was read
+            while not await _is_set(self._stopping, WATCH_S):
+                if (now := _version(self._cluster.file)) != seen:
+                    seen = now
+                    self._reload(tasks)
+            for stop in self._kept.values():
+                stop.set()
+
+    def _reload(self, tasks: asyncio.TaskGroup) -> None:
+        try:
+            self._keep_nodes_of(layout.load(self._cluster.folder), tasks)
+        except CommandError as error:
+            self._say(f"{error}; the nodes go on as they are")
+
+    def _keep_nodes_of(self, cluster: Cluster, tasks: asyncio.TaskGroup) -> None:
+        names = {node.name for node in cluster.nodes}
+        for name in self._kept.keys() - names:
+            self._say(f"{name} was taken out of the cluster; it stops")
+            self._kept.pop(name).set()
+        for node in cluster.nodes:
+            if node.name not in self._kept:
+                stop = self._kept[node.name] = asyncio.Event()
+                tasks.create_task(self._keep(node, stop))
 
     def _hang_up(self) -> None:
         for process in self._running.values():
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGHUP)
 
-    async def _keep(self, node: Node) -> None:
+    async def _keep(self, node: Node, stop: asyncio.Event) -> None:
         back_off_s = BACK_OFF_FIRST_S
-        while not self._stopping.is_set():
+        while not stop.is_set():
             started = time.monotonic()
-            status = await self._run_once(node)
-            if self._stopping.is_set():
+            status = await self._run_once(node, stop)
+            if stop.is_set():
                 return
             lived_s = time.monotonic() - started
             back_off_s = BACK_OFF_FIRST_S if lived_s >= STEADY_AFTER_S else min(back_off_s * 2, BACK_OFF_MOST_S)
             self._say(f"{node.name} {_ending(status)} after {lived_s:.1f} s; it starts again in {back_off_s:g} s")
             if status > 0 and (words := last_words(node.log_file)):
                 self._say(f"  {words}")
-            await self._wait(back_off_s)
+            await _is_set(stop, back_off_s)
 
-    async def _run_once(self, node: Node) -> int:
-        command = program("node", "run", "--config", str(node.config), "--parent-pid", str(os.getpid()))
-        with node.log_file.open("ab") as log:
-            # a session of its own: Ctrl-C on the terminal reaches the supervisor only, which stops nodes in order
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment(),
-                start_new_session=True,
-            )
+    async def _run_once(self, node: Node, stop: asyncio.Event) -> int:
+        try:
+            process = await _start(node)
+        except OSError as error:  # of this node alone: the others go on
+            self._say(f"{node.name} can not be started: {error}")
+            return 1
         ended = asyncio.ensure_future(process.wait())
-        stopping = asyncio.ensure_future(self._stopping.wait())
+        stopping = asyncio.ensure_future(stop.wait())
         self._running[node.name] = process
         try:
             await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -118,12 +141,36 @@ class Supervisor:
             process.kill()
             await ended
 
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            pass
+
+async def _start(node: Node) -> asyncio.subprocess.Process:
+    command = program("node", "run", "--config", str(node.config), "--parent-pid", str(os.getpid()))
+    with node.log_file.open("ab") as log:
+        # a session of its own: Ctrl-C on the terminal reaches the supervisor only, which stops nodes in order
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment(),
+            start_new_session=True,
+        )
+
+
+async def _is_set(event: asyncio.Event, patience_s: float) -> bool:
+    """Waits for it; whether it is set by then."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            await event.wait()
+    return event.is_set()
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    """What changes when the file is replaced; None while there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _ending(status: int) -> str:

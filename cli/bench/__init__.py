@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options import json_option
+from cli.options import json_option, size_bytes
 from cli.output import CommandError, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -67,6 +67,22 @@ def smtp(
     except (BenchError, PeerError, ClusterError, OSError) as error:
         raise CommandError(f"the benchmark could not be finished: {error}") from error
     _show("smtp", rows, as_json)
+
+
+@bench.command()
+@click.option("--size", default="1GiB", show_default=True, help="Bytes of records and bodies in the log.")
+@json_option
+def checkpoint(size: str, as_json: bool) -> None:
+    """A checkpoint, streamed to a new node over mutual TLS on loopback."""
+    from chaos.cluster import ClusterError
+    from cli.bench.checkpoint import bench_checkpoint
+    from eventlog.checkpoint import CheckpointError
+
+    try:
+        rows = bench_checkpoint(size_bytes(size), say)
+    except (CheckpointError, ClusterError, OSError) as error:
+        raise CommandError(f"the benchmark could not be finished: {error}") from error
+    _show("checkpoint", rows, as_json)
 
 
 @bench.command()
