@@ -174,7 +174,7 @@ def shortest_beginning(model: Model, calls: Iterable[Call], most_steps: int = SH
     What is linearizable is so up to every moment, so that moment can be found by halving.
     """
     calls = sorted(calls, key=lambda call: call.began_s)
-    ends_s = sorted({call.ended_s for call in calls if not call.is_open})
+    ends_s = sorted({call.ended_s for call in calls if not call.is_open}) or [0.0]
     low, high = 0, len(ends_s) - 1
     while low < high:
         middle = (low + high) // 2
@@ -182,7 +182,7 @@ def shortest_beginning(model: Model, calls: Iterable[Call], most_steps: int = SH
             high = middle
         else:
             low = middle + 1
-    return _until(calls, ends_s[low]) if ends_s else calls
+    return [call for call in _until(calls, ends_s[low]) if not (call.is_open and model.is_read(call.asked))]
 
 
 def _until(calls: list[Call], moment_s: float) -> list[Call]:

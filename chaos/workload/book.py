@@ -42,6 +42,11 @@ class Book:
         self._given_up.add(key)
         self._held.pop(key, None)
 
+    def regain(self, held: Held) -> None:
+        """It is still there after all, as the oldest."""
+        self._given_up.discard((held.identity, held.folder))
+        self._held = {(held.identity, held.folder): held} | self._held
+
     @property
     def is_full(self) -> bool:
         return len(self._held) >= MOST_HELD

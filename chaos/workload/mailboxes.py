@@ -6,6 +6,7 @@ message gone): IMAP answers OK to a command about a message that the session doe
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -28,6 +29,7 @@ ACTIONS = {"append": 3, "store": 6, "copy": 1, "move": 1, "expunge": 2, "read": 
 HEADER_ITEM = f"BODY.PEEK[HEADER.FIELDS ({IDENTITY_HEADER})]"
 
 Session = Named[ImapSession]
+Ask = Callable[[ImapSession], Awaitable[tuple[Answer, dict[str, Any]]]]
 
 
 class Told(Exception):
@@ -160,19 +162,24 @@ class _Asker:
 
     async def expunge(self, held: Held) -> None:
         """UID EXPUNGE, shown by the message being there before it and not after it, for this session."""
+        missing = False
 
         async def ask(imap: ImapSession) -> tuple[Answer, dict[str, Any]]:
+            nonlocal missing
             await self._select(imap, held.folder)
             before = await imap.command(f"UID FETCH {held.uid} (UID FLAGS)")
+            missing = before.status == "OK" and not before.fetched()
             answer = await imap.command(f"UID EXPUNGE {held.uid}")
-            if answer.status != "OK" or not before.fetched():
+            if answer.status != "OK" or missing:
                 return answer, {}
             after = await imap.command(f"UID FETCH {held.uid} (UID)")
             gone = after.status == "OK" and all(found.uid != held.uid for found in after.fetched())
             return answer, {"gone": True} if gone else {}
 
         self.book.forget(held)
-        await self._ask("expunge", {**held._asdict()}, ask, shown_by="gone")
+        gone = await self._ask("expunge", {**held._asdict()}, ask, shown_by="gone")
+        if not gone and not missing:
+            self.book.regain(held)
 
     async def read(self, folder: str) -> None:
         """SELECT and FETCH of the latest messages: UIDs, flags, and whose attempt each is."""
@@ -210,10 +217,11 @@ class _Asker:
             raise Told(f"SELECT: {answer.status} {answer.text}")
         return answer
 
-    async def _ask(self, action: str, asked: dict[str, Any], ask: Any, shown_by: str) -> None:
+    async def _ask(self, action: str, asked: dict[str, Any], ask: Ask, shown_by: str) -> bool:
+        """Whether it was acknowledged, which takes `shown_by` in the result."""
         imap = self.session.connection
         if not imap.usable:
-            return
+            return False
         started = self.history.begin(self.session.name, self.node, "imap", action, self.account, **asked)
         result: dict[str, Any] = {}
         try:
@@ -228,7 +236,7 @@ class _Asker:
             outcome, reply = Outcome.UNKNOWN if broken.asked else Outcome.REFUSED, str(broken)
         except TimeoutError:
             outcome, reply = Outcome.UNKNOWN, f"no answer within {ANSWER_TIMEOUT_S:.0f} s"
-        self.history.end(started, outcome, reply, **result)
+        return self.history.end(started, outcome, reply, **result).acknowledged
 
 
 def _numbers(words: list[str] | None, count: int) -> list[int]:
