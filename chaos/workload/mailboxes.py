@@ -56,11 +56,11 @@ class Mailboxes:
         if session is None:
             return
         try:
-            await self._act(action, _Asker(self.history, session, node, account, book), number, rng)
+            await self._act(action, Asker(self.history, session, node, account, book), number, rng)
         finally:
             self._pool.give((node, account), session)
 
-    async def _act(self, action: str, asker: "_Asker", number: int, rng: Random) -> None:
+    async def _act(self, action: str, asker: "Asker", number: int, rng: Random) -> None:
         book = asker.book
         match action:
             case "store" if held := book.choose(rng):
@@ -109,11 +109,22 @@ def _flag_change(number: int, rng: Random) -> tuple[str, tuple[str, ...]]:
     return mode, (f"w{number}",) if mode == "replace" else tuple(rng.sample(FLAGS, rng.randint(1, 2)))
 
 
+def _shows(told: tuple[str, ...], mode: str, flags: tuple[str, ...]) -> bool:
+    """Whether these flags can be those after the change; somebody else's change right after it may hide it."""
+    match mode:
+        case "add":
+            return set(flags) <= set(told)
+        case "remove":
+            return not set(flags) & set(told)
+        case _:
+            return set(flags) == set(told)
+
+
 _SIGNS = {"add": "+", "remove": "-", "replace": ""}
 
 
 @dataclass(frozen=True)
-class _Asker:
+class Asker:
     """One session that asks for one thing after another and writes down what came of it."""
 
     history: History
@@ -135,11 +146,19 @@ class _Asker:
         await self._ask("append", asked, ask, shown_by="uid")
 
     async def store(self, held: Held, mode: str, flags: tuple[str, ...]) -> None:
+        """UID STORE, shown by the flags that it tells of a message that this session saw before.
+
+        A node that is behind may learn of the message, and tell its flags, while it answers: then it has done nothing.
+        """
+
         async def ask(imap: ImapSession) -> tuple[Answer, dict[str, Any]]:
             await self._select(imap, held.folder)
+            before = await imap.command(f"UID FETCH {held.uid} (UID)")
             answer = await imap.command(f"UID STORE {held.uid} {_SIGNS[mode]}FLAGS ({' '.join(flags)})")
-            told = [found for found in answer.fetched() if found.uid == held.uid and found.flags is not None]
-            return answer, {"flags": list(told[-1].flags or ())} if told else {}
+            told = [found.flags for found in answer.fetched() if found.uid == held.uid and found.flags is not None]
+            if not before.fetched() or not told or not _shows(told[-1], mode, flags):
+                return answer, {}
+            return answer, {"flags": list(told[-1])}
 
         asked = {**held._asdict(), "mode": mode, "flags": list(flags)}
         await self._ask("store", asked, ask, shown_by="flags")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import pytest
 
 from chaos.admin_client import AdminAccess
-from chaos.history import History, Outcome
+from chaos.history import History, Operation, Outcome
+from chaos.imap_client import ImapSession
 from chaos.workload import Mix, Target, Workload
-from chaos.workload.book import COPIES, INBOX, MOST_HELD, MOVED, Book
+from chaos.workload.book import COPIES, INBOX, MOST_HELD, MOVED, Book, Held
+from chaos.workload.mailboxes import Asker
+from chaos.workload.pool import Named
 from cli import layout
 
 Run = Callable[[Any], Any]
@@ -96,3 +100,54 @@ def test_a_seed_begins_the_same_operations_at_the_same_nodes(run: Run, nowhere: 
     first, again, other = (begun(history_of(run, nowhere, seed)) for seed in (7, 7, 8))
     assert first == again
     assert first != other
+
+
+HELD = Held("m1", INBOX, 5)
+THERE = "* 1 FETCH (UID 5)\r\nTAG OK done"
+TOLD = "* 1 FETCH (UID 5 FLAGS (\\Seen {}))\r\nTAG OK done"
+Answers = dict[str, list[str]]
+
+
+async def converse(answers: Answers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Each command gets the next answer for its word, the last one again and again; other words get OK."""
+    writer.write(b"* OK ready\r\n")
+    while line := (await reader.readline()).decode():
+        tag, _, command = line.partition(" ")
+        word = command.removeprefix("UID ").split()[0]
+        answer = answers.get(word, ["TAG OK done"])
+        writer.write(((answer.pop(0) if len(answer) > 1 else answer[0]).replace("TAG", tag) + "\r\n").encode())
+    writer.close()
+
+
+async def store(answers: Answers, mode: str) -> Operation:
+    listener = await asyncio.start_server(partial(converse, answers), "127.0.0.1", 0)
+    history = History()
+    try:
+        session = await ImapSession.open(f"127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        await Asker(history, Named("imap-n1-1", session), "n1", "a@b.test", Book()).store(HELD, mode, ("$Red",))
+        session.close()
+    finally:
+        listener.close()
+    return history.operations[0]
+
+
+@pytest.mark.parametrize(
+    ("answers", "mode", "outcome"),
+    [
+        ({"FETCH": [THERE], "STORE": [TOLD.format("$Red")]}, "add", Outcome.ACKNOWLEDGED),
+        ({"FETCH": [THERE], "STORE": [TOLD.format("")]}, "remove", Outcome.ACKNOWLEDGED),
+        ({"FETCH": [THERE], "STORE": [TOLD.format("")]}, "add", Outcome.UNKNOWN),
+        ({"FETCH": [THERE], "STORE": [TOLD.format("$Red")]}, "replace", Outcome.UNKNOWN),
+        ({"FETCH": [THERE], "STORE": ["TAG OK done"]}, "add", Outcome.UNKNOWN),
+        ({"STORE": [TOLD.format("$Red")]}, "add", Outcome.UNKNOWN),
+        ({"FETCH": [THERE], "STORE": ["TAG NO [UNAVAILABLE] no majority"]}, "add", Outcome.UNKNOWN),
+        ({"FETCH": [THERE], "STORE": ["TAG NO [CANNOT] read-only"]}, "add", Outcome.REFUSED),
+        ({"SELECT": ["TAG NO [NONEXISTENT] no such mailbox"]}, "add", Outcome.REFUSED),
+        ({"STORE": ["* BYE stopping"]}, "add", Outcome.UNKNOWN),
+    ],
+    ids=["shown", "removed", "old flags", "more flags", "silence", "learned late", "unsure", "no", "no folder", "bye"],
+)
+def test_a_store_is_acknowledged_only_where_its_effect_is_shown(
+    run: Run, answers: Answers, mode: str, outcome: Outcome
+) -> None:
+    assert run(store(answers, mode)).outcome is outcome
