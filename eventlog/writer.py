@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import lmdb
 import structlog
 
-from eventlog import levels, uploads
+from eventlog import levels
+from eventlog.duties import Due, Duties
 from eventlog.errors import FoldStalled
 from eventlog.fold import Evolve, Fold, Folded, Outcome
 from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
-from eventlog.members import Configuration, Members, change_record, members_in, promoted
+from eventlog.members import Configuration, Members, members_in
 from eventlog.raft import ConsensusViolation, Message, Raft, Read, Timing
-from eventlog.record import By, Encoded, encode
+from eventlog.record import Encoded
 from eventlog.store import Store
 
 FOLD_BUDGET_S = 0.05  # a heartbeat must not wait for a long fold
@@ -140,9 +141,7 @@ class Writer(threading.Thread):
         self._free_bytes = store.free_bytes()
         self._space_check_due = 0.0
         self._refused_for_space = False
-        self._born = int(store.get_meta(b"born", levels.OLDEST))
-        self._level_asked = 0  # the term in which this leader has raised the feature level of a new cell
-        self._collect_due = time.monotonic() + 60
+        self._duties = Duties(store, self._journal, self._raft, self._fold, self._rng, time.monotonic())
         self._early: list[tuple[str, Message]] = []
         self._begin_tick()
         self._state = self._describe()
@@ -220,9 +219,10 @@ class Writer(threading.Thread):
         while self._untaken:
             self._take(self._untaken.pop(), now, now_ms)
         self._raft.tick(now, now_ms)
-        self._collect_chunks(now, now_ms)
+        if self._leads():
+            self._propose_due(self._duties.of_chunks(now, now_ms), now_ms)
         self._fold_committed()
-        while self._raft.is_leader and self._settle(now_ms):
+        while self._leads() and self._propose_due(self._duties.of_members(now, now_ms), now_ms):
             self._raft.tick(now, now_ms)  # alone in its cell, a leader commits at once
             self._fold_committed()
         self._raft.send_appends()
@@ -353,51 +353,12 @@ class Writer(threading.Thread):
         if folded.outcome is Outcome.COMMITTED:
             self._folded.append(folded)
 
-    def _settle(self, now_ms: int) -> bool:
-        """A leader proposes by itself: a new cell's feature level and members, a learner's vote. True if it did."""
-        raft, at_ms = self._raft, max(now_ms, self._journal.last_at_ms)
-        if self._stalled or not raft.can_serve_reads:
-            return False
-        if self._fold.level == levels.OLDEST:
-            return self._level_asked != raft.term and self._found_cell(at_ms, now_ms)
-        if raft.config.position == 0:
-            return self._propose_members(raft.config.members, "as configured", at_ms, now_ms)
-        name = raft.caught_up()
-        if name is None or raft.levels_known()[name] < self._fold.level:
-            return False
-        return self._propose_members(promoted(raft.config.members, name), "caught up", at_ms, now_ms)
+    def _leads(self) -> bool:
+        return self._raft.is_leader and not self._stalled
 
-    def _found_cell(self, at_ms: int, now_ms: int) -> bool:
-        """A new cell begins at the newest level that all know; an older one waits until it is told to upgrade."""
-        level = min(self._raft.levels_known().values())
-        if self._born == levels.OLDEST or level <= levels.OLDEST:
-            return False
-        record = levels.raise_record(level, self._by(), "a new cell", at_ms, self._rng.randbytes)
-        if not self._propose(Proposal(record.id, encode(record), (), now_ms, None), now_ms):
-            return False
-        self._level_asked = self._raft.term
-        return True
-
-    def _propose_members(self, members: Members, cause: str, at_ms: int, now_ms: int) -> bool:
-        if self._raft.why_no_change(members) is not None:
-            return False
-        record = change_record(members, self._by(), cause, at_ms, self._rng.randbytes)
-        return self._propose(Proposal(record.id, encode(record), (), now_ms, None, None, KIND_CONFIG), now_ms)
-
-    def _by(self) -> By:
-        return By("node", self._raft.name.encode(), "leader")
-
-    def _collect_chunks(self, now: float, now_ms: int) -> None:
-        """The leader proposes, now and then, to drop chunks of large bodies that nothing claimed."""
-        if now < self._collect_due or not self._raft.is_leader or self._stalled:
-            return
-        self._collect_due = now + 60
-        before_ms = self._journal.last_at_ms - uploads.CLAIM_MS
-        with self._store.snapshot() as snapshot:
-            chunks = uploads.unclaimed(snapshot.view(uploads.UPLOADS), before_ms)
-        if chunks:
-            id_, data = uploads.collection(chunks, before_ms, now_ms, self._raft.name)
-            self._propose(Proposal(id_, data, (), now_ms, None), now_ms)
+    def _propose_due(self, due: Due | None, now_ms: int) -> bool:
+        """Proposes what is this leader's own duty, if something is; true if it was appended."""
+        return due is not None and self._propose(Proposal(due.id, due.data, (), now_ms, None, None, due.kind), now_ms)
 
     # -- the end of a tick ----------------------------------------------------------------------------------------
 

@@ -321,7 +321,7 @@ def test_a_leader_collects_chunks_that_nobody_claimed(alone: Driven, monkeypatch
     alone.tick(alone.proposal(chunk, b"chunk"))
     time.sleep(0.002)
     alone.tick(alone.proposal(ledger.record()))
-    monkeypatch.setattr(alone.writer, "_collect_due", 0.0)
+    monkeypatch.setattr(alone.writer._duties, "collect_due", 0.0)
     alone.tick()  # proposes it
     tick = alone.tick()
     assert [folded.record.cause for folded in tick.folded if folded.record] == ["unclaimed chunks"]
