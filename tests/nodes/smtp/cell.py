@@ -22,6 +22,7 @@ from actors.registry import fold_event
 from actors.runtime import Context, Runtime
 from eventlog.log import EventLog, LogConfig
 from eventlog.record import By
+from eventlog.store import CONFIGS, Store
 from nodes import pop3, smtp, tls
 from nodes.config import ListenerKind, NodeConfig
 from nodes.dns import HostNames
@@ -99,6 +100,8 @@ class Cell:
         data_dir = self.config.node.data_dir
         is_new = not data_dir.exists()
         data_dir.mkdir(exist_ok=True)
+        if self._alone and not is_new:
+            _forget_members(data_dir)
         server_ssl, client_ssl = tls.raft_contexts(self.config)
         self.log = EventLog.open(
             LogConfig(
@@ -172,3 +175,11 @@ class Cell:
         """What waits to be sent, by domain."""
         with self.log.snapshot() as snapshot:
             return {name: items(snapshot.view(queue_stream(name))) for name in queues(snapshot)}
+
+
+def _forget_members(data_dir: Path) -> None:
+    """The log names n1 alone; without that its configuration counts, which names two more that are not there."""
+    store = Store(data_dir, 1 << 30)
+    with store.env.begin(write=True) as txn:
+        txn.drop(store.db[CONFIGS], delete=False)
+    store.close()
