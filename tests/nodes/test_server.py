@@ -20,6 +20,8 @@ from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
 from cli.supervisor import environment, program
+from eventlog.errors import OutcomeUnknown, UnknownEvent
+from eventlog.record import NO_TENANT, By, Event, Record, new_id
 from nodes.config import NodeConfig
 from nodes.server import Node, StartError, read_cluster_key
 from tests.nodes.conftest import MakeCell
@@ -179,6 +181,24 @@ def test_a_node_that_was_removed_says_so_and_serves_nobody(make_cell: MakeCell, 
             code, _ = await asyncio.to_thread(answers, config.listen.http, "/healthz")
             assert code == 200
             assert await asyncio.to_thread(refuses_connections, config.listen.smtp)
+
+    run(scenario())
+
+
+def test_an_event_of_a_later_version_ends_the_node_which_says_at_what_position(make_cell: MakeCell, run: Run) -> None:
+    _, config = make_cell()
+    event = Event(NO_TENANT, bytes(16), "InventedLater", 1, b"\x90", bytes(16))
+    record = Record(new_id(), int(time.time() * 1000) + 60_000, By("node", b"", ""), "a test", (), (event,))
+
+    async def scenario() -> None:
+        node = Node(config)
+        async with node.running() as state:
+            assert state.log is not None
+            with pytest.raises(OutcomeUnknown):
+                await state.log.propose(record)
+            await asyncio.wait_for(node.stop.wait(), 20)
+        assert isinstance(node.fatal, UnknownEvent)
+        assert "holds an event type InventedLater of a later version of mailraft: start this node" in str(node.fatal)
 
     run(scenario())
 
