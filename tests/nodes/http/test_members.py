@@ -15,9 +15,11 @@ from cli import layout, layout_changes
 from cli.client import AdminClient
 from cli.output import CommandError
 from eventlog.checkpoint import CheckpointError
+from eventlog.store import LOG, POSITION, Store
 from eventlog.verify import verify
 from nodes import config_sources, joining
 from nodes.config import NodeConfig
+from nodes.http import checkpoint
 from nodes.joining import Source, fetch
 from nodes.server import Node
 
@@ -164,6 +166,42 @@ def test_a_nodes_certificate_opens_nothing_but_the_checkpoint(run: Run, cell: la
                 assert (response.status, json.loads(response.read())["error"]["category"]) == (403, "forbidden")
 
     serving(run, cell, ask)
+
+
+def test_a_node_sends_few_checkpoints_at_once(run: Run, cell: layout.Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = newcomer(cell)
+    monkeypatch.setattr(checkpoint, "MOST_AT_ONCE", 0)
+
+    def ask(client: AdminClient) -> None:
+        add(client, "n2", config.raft.listen)
+        with pytest.raises(CheckpointError, match="sending checkpoints already"):
+            fetch(config.node.data_dir, source(config), lambda _done, _total: None)
+
+    serving(run, cell, ask)
+
+
+def test_a_checkpoint_that_can_not_be_made_to_its_end_leaves_no_database(run: Run, cell: layout.Cluster) -> None:
+    config = newcomer(cell)
+
+    async def session() -> None:
+        async with Node(config_sources.load(cell.nodes[0].config, {})).running() as state:
+            async with asyncio.timeout(15):
+                while state.unready():
+                    await asyncio.sleep(0.05)
+            await asyncio.to_thread(add, AdminClient(cell), "n2", config.raft.listen)
+            assert state.log is not None
+            lose_record(state.log.store, 2)
+            with pytest.raises((CheckpointError, OSError, http.client.HTTPException)):
+                await asyncio.to_thread(fetch, config.node.data_dir, source(config), lambda _done, _total: None)
+
+    run(session())
+    assert joining.is_due(config)
+    assert not (config.node.data_dir.parent / "data.joining").exists()
+
+
+def lose_record(store: Store, position: int) -> None:
+    with store.env.begin(write=True) as txn:
+        txn.delete(POSITION.pack(position), db=store.db[LOG])
 
 
 def test_a_node_joins_says_how_far_it_is_and_serves(run: Run, cell: layout.Cluster) -> None:
