@@ -1,7 +1,8 @@
 """A cluster of real processes for a scenario, a benchmark or a test: made, started, watched and ended for certain.
 
 It goes through the `mailraft` command only, as an operator would: the supervisor of `cluster up` restarts what a fault
-kills, so what is measured is what a user gets. Whatever happens, `stop` leaves no process behind.
+kills, so what is measured is what a user gets. `apart` gives each node a supervisor of its own, as on a machine of its
+own. Whatever happens, `stop` leaves no process behind.
 """
 
 import contextlib
@@ -13,24 +14,30 @@ import socket
 import subprocess
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
+import tomli_w
+
+from chaos.network import Network
 from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
 from cli.supervisor import environment, program
 from cli.watch import Seen, leader_of, look
+from nodes.files import write_atomically
 from nodes.process import end_with_parent
 
 PORTS_PER_NODE = 20
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 40.0  # above what the supervisor grants its nodes
 COMMAND_TIMEOUT_S = 60.0
+TOGETHER = ""  # the supervisor of all nodes
 
 
 class ClusterError(Exception):
@@ -109,13 +116,20 @@ def _is_free(port: int) -> bool:
 class Cluster:
     """`with Cluster(folder) as cluster:` makes the folder if need be, starts all nodes, and stops them at the end.
 
-    `environment` is added to the nodes' own (MAILRAFT_SECTION_KEY overrides the configuration).
+    `environment` is added to the nodes' own (MAILRAFT_SECTION_KEY overrides the configuration). With `apart`, a node
+    can be stopped and started by itself; `own_environment` is then added to that of one node, and `wrapper` stands
+    before its supervisor's command line. With a `network`, which the caller starts and stops, nodes reach each other
+    through its relays.
     """
 
     folder: Path
     nodes: int = 3
     environment: Mapping[str, str] = field(default_factory=dict)
-    _supervisor: subprocess.Popen[bytes] | None = None
+    apart: bool = False
+    network: Network | None = None
+    own_environment: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    wrapper: dict[str, list[str]] = field(default_factory=dict)
+    _supervisors: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _ended: bool = False
     _stopping: threading.Lock = field(default_factory=threading.Lock)
 
@@ -130,27 +144,80 @@ class Cluster:
         """Returns when every node answers and a leader is known. Raises ClusterError, leaving nothing behind."""
         self._ended = False
         try:
-            self._start()
+            self.make()
+            self._check_not_ended()
+            if self.network is not None:
+                self._connect_through(self.network)
+            for one in self.names() if self.apart else (TOGETHER,):
+                self._supervise(one)
+            self.wait_ready(START_TIMEOUT_S)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self) -> None:
-        if not (self.folder / "cluster.toml").exists():
+    def make(self) -> None:
+        """Makes the cluster's folder if there is none yet."""
+        if not (self.folder / layout.CLUSTER_FILE).exists():
             base_port = str(free_base_port(self.nodes))
             self.command("cluster", "init", str(self.folder), "--nodes", str(self.nodes), "--base-port", base_port)
+
+    def names(self) -> list[str]:
+        return [node.name for node in self._layout().nodes]
+
+    def start_node(self, name: str) -> None:
+        """Starts a node that stop_node() stopped; does not wait for it. For nodes that are apart."""
         self._check_not_ended()
-        with open(self.folder / "supervisor.log", "ab") as log:
-            self._supervisor = subprocess.Popen(
-                program("cluster", "up", str(self.folder)),
+        self._supervise(name)
+
+    def stop_node(self, name: str) -> None:
+        """Stops a node in order, and keeps it stopped. For nodes that are apart."""
+        self._end_supervisor(name)
+
+    def configure(self, node: str, section: str, values: Mapping[str, Any]) -> None:
+        """Sets keys of a node's configuration, which it reads when it starts; None removes a key."""
+        file = self._layout().node(node).config
+        document = tomllib.loads(file.read_text())
+        table = document.setdefault(section, {})
+        table.update(values)
+        document[section] = {key: value for key, value in table.items() if value is not None}
+        write_atomically(file, tomli_w.dumps(document).encode())
+
+    def _layout(self) -> layout.Cluster:
+        try:
+            return layout.load(self.folder)
+        except CommandError as error:
+            raise ClusterError(str(error)) from error
+
+    def _connect_through(self, network: Network) -> None:
+        addresses = {node.name: node.addresses["raft"] for node in self._layout().nodes}
+        for name in addresses:
+            self.configure(name, "raft", {"peers": network.relay_peers(name, addresses)})
+
+    def _supervise(self, one: str) -> None:
+        folder = self.folder if one == TOGETHER else self._machine(one)
+        with open(folder / "supervisor.log", "ab") as log:
+            self._supervisors[one] = subprocess.Popen(
+                [*self.wrapper.get(one, ()), *program("cluster", "up", str(folder))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment(), **self.environment},
+                env={**environment(), **self.environment, **self.own_environment.get(one, {})},
                 start_new_session=True,  # a Ctrl-C is for whoever started us; we end the cluster in our own order
                 preexec_fn=partial(end_with_parent, os.getpid()),  # and if we are killed, the kernel ends it
             )
-        self.wait_for(lambda status: status.all_ready and status.leader is not None, START_TIMEOUT_S, "a leader")
+
+    def _machine(self, name: str) -> Path:
+        """A folder in which `cluster up` finds this node alone."""
+        folder = self.folder / "machines" / name
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            for shared in ("ca", "admin"):
+                (folder / shared).symlink_to(self.folder / shared)
+            document = tomllib.loads((self.folder / layout.CLUSTER_FILE).read_text())
+            entry = document["nodes"][name]
+            document["nodes"] = {name: {**entry, "folder": str(self.folder / entry["folder"])}}
+            write_atomically(folder / layout.CLUSTER_FILE, tomli_w.dumps(document).encode())
+        return folder
 
     def command(self, *arguments: str, stdin: str = "") -> str:
         """Runs one `mailraft` command against this cluster; what it printed. Raises ClusterError if it fails."""
@@ -180,8 +247,8 @@ class Cluster:
 
     def status(self) -> ClusterStatus:
         """What `cluster status` would show now. Raises ClusterError."""
+        found = self._layout()
         try:
-            found = layout.load(self.folder)
             seen = look(found, AdminClient(found))
         except CommandError as error:
             raise ClusterError(str(error)) from error
@@ -197,8 +264,7 @@ class Cluster:
         last: ClusterStatus | ClusterError | None = None
         while time.monotonic() < deadline:
             self._check_not_ended()
-            if self._supervisor is None or self._supervisor.poll() is not None:
-                raise ClusterError(f"the supervisor ended:\n{self._tail('supervisor.log')}")
+            self._check_supervisors()
             try:
                 last = self.status()
                 if reached(last):
@@ -206,7 +272,11 @@ class Cluster:
             except ClusterError as error:  # not up yet
                 last = error
             time.sleep(0.2)
-        raise ClusterError(f"waited {timeout_s:.0f} s for {what}; last: {last}\n{self._tail('supervisor.log')}")
+        raise ClusterError(f"waited {timeout_s:.0f} s for {what}; last: {last}\n{self._said()}")
+
+    def wait_ready(self, timeout_s: float) -> ClusterStatus:
+        """The status once there is a leader and every node is ready."""
+        return self.wait_for(lambda status: status.all_ready and status.leader is not None, timeout_s, "a leader")
 
     def wait_settled(self, timeout_s: float = 60.0) -> ClusterStatus:
         """The status once every node is alive and has applied the same position."""
@@ -216,21 +286,28 @@ class Cluster:
         """Ends every process of the cluster: gracefully, then by SIGKILL. Safe to call twice, from any thread."""
         self._ended = True  # a start or a wait in another thread gives up
         with self._stopping:
-            self._end_supervisor()
+            for supervisor in list(self._supervisors.values()):
+                supervisor.send_signal(signal.SIGTERM)  # all at once; does nothing to one that was waited for
+            for name in list(self._supervisors):
+                self._end_supervisor(name)
             for pid in self._own_processes():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def _end_supervisor(self) -> None:
-        supervisor, self._supervisor = self._supervisor, None
+    def _end_supervisor(self, name: str) -> None:
+        supervisor = self._supervisors.pop(name, None)
         if supervisor is None:
             return
-        supervisor.send_signal(signal.SIGTERM)  # does nothing to one that has ended and was waited for
+        supervisor.send_signal(signal.SIGTERM)
         try:
             supervisor.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             supervisor.kill()
             supervisor.wait()
+
+    def _check_supervisors(self) -> None:
+        if not self._supervisors or any(one.poll() is not None for one in self._supervisors.values()):
+            raise ClusterError(f"the supervisor ended:\n{self._said()}")
 
     def _check_not_ended(self) -> None:
         if self._ended:
@@ -246,7 +323,7 @@ class Cluster:
                     if any(word.startswith(marker) for word in words) and b"python" in words[0]:
                         yield int(entry.name)
 
-    def _tail(self, name: str) -> str:
-        with contextlib.suppress(OSError):
-            return (self.folder / name).read_text(errors="replace")[-2000:]
-        return ""
+    def _said(self) -> str:
+        """The end of what the supervisors said."""
+        logs = [self.folder / "supervisor.log", *sorted(self.folder.glob("machines/*/supervisor.log"))]
+        return "\n".join(log.read_text(errors="replace")[-2000:] for log in logs if log.exists())

@@ -47,7 +47,7 @@ class Condition:
     @classmethod
     def of(cls, fields: dict[str, Any]) -> "Condition":
         """A condition of JSON. Raises TypeError or ValueError."""
-        ways = {name: Way(fields[name]) for name in ("forward", "backward") if name in fields}
+        ways: dict[str, Any] = {name: Way(fields[name]) for name in ("forward", "backward") if name in fields}
         return cls(**(fields | ways))
 
 
@@ -188,9 +188,10 @@ class Connection:
 
     def reset(self) -> None:
         for writer in self._writers:
-            sock = writer.get_extra_info("socket")
+            if writer.is_closing():
+                continue
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
 
 

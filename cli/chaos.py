@@ -6,19 +6,54 @@ import asyncio
 import shutil
 import signal
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.options import json_option
-from cli.output import CommandError, print_json, say
+from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
+from cli.seeds import seeds as seeds_of
 from cli.simulate import simulate
 
 if TYPE_CHECKING:
+    from chaos.harness import Scenario
+    from chaos.history import History
     from chaos.report import Report
-    from chaos.scenarios import Scenario
-    from chaos.scenarios.settings import Settings
+    from chaos.site import Settings
+
+ALL = "all"
+LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the options say of every run."""
+
+    duration_s: float | None
+    rate: float
+    interval_s: float
+    nodes: int
+    report_dir: Path | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One run of a suite; `report` is None for one that could not be finished, or was skipped."""
+
+    scenario: str
+    seed: int
+    verdict: str
+    report: Report | None = None
+    why: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict in ("clean", "skipped")
 
 
 @click.group()
@@ -32,20 +67,51 @@ chaos.add_command(simulate)
 @chaos.command("list")
 @json_option
 def list_(as_json: bool) -> None:
-    """Show the scenarios."""
+    """Show the faults and the scenarios that are made of them; what this machine lacks stands beside them."""
+    from chaos.faults import FAULTS
     from chaos.scenarios import SCENARIOS
 
     if as_json:
-        rows = [(name, scenario.summary, scenario.duration_s) for name, scenario in SCENARIOS.items()]
-        print_json([dict(zip(("name", "summary", "duration_s"), row, strict=True)) for row in rows])
+        print_json(
+            {
+                "faults": [
+                    {"name": kind.name, "summary": kind.summary, "missing": kind.missing()} for kind in FAULTS.values()
+                ],
+                "scenarios": [
+                    {
+                        "name": one.name,
+                        "summary": one.summary,
+                        "duration_s": one.duration_s,
+                        "faults": list(one.faults),
+                        "missing": "; ".join(one.missing()),
+                    }
+                    for one in SCENARIOS.values()
+                ],
+            }
+        )
         return
-    for name, scenario in SCENARIOS.items():
-        click.echo(f"{name:<16} {scenario.summary} ({scenario.duration_s:g} s)")
+    print_table(("fault", "what it does"), ((k.name, _with_lack(k.summary, k.missing())) for k in FAULTS.values()), "")
+    click.echo()
+    rows = ((s.name, f"{s.duration_s:g}", _with_lack(s.summary, "; ".join(s.missing()))) for s in SCENARIOS.values())
+    print_table(("scenario", ">seconds", "what happens"), rows, "")
+
+
+def _with_lack(summary: str, lack: str) -> str:
+    return f"{summary} (not here: {lack})" if lack else summary
 
 
 @chaos.command("run")
 @click.argument("scenario")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed: the same mail, the same schedule.")
+@click.option(
+    "--seed",
+    "--seeds",
+    "seeds",
+    type=seeds_of,
+    metavar="SEEDS",
+    default="1",
+    show_default=True,
+    help="1, or 1..3, or 1,5,9.",
+)
 @click.option("--duration", "duration_s", type=click.FloatRange(1), metavar="SECONDS", help="How long faults go on.")
 @click.option("--rate", type=click.FloatRange(1, 2000), default=60.0, show_default=True, help="Operations a second.")
 @click.option(
@@ -56,38 +122,48 @@ def list_(as_json: bool) -> None:
     show_default=True,
     help="Seconds between faults.",
 )
+@click.option("--nodes", type=click.Choice(["3", "5"]), default="3", show_default=True, help="How many nodes.")
 @click.option(
     "--report",
     "report_dir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write report.html, report.json, report.txt and history.jsonl here.",
+    help="Write report.html, report.json, report.txt and history.jsonl here; of several runs, each into its own folder.",
 )
 @json_option
 def run(
     scenario: str,
-    seed: int,
+    seeds: tuple[int, ...],
     duration_s: float | None,
     rate: float,
     interval_s: float,
+    nodes: str,
     report_dir: Path | None,
     as_json: bool,
 ) -> None:
-    """Run SCENARIO on a three-node cluster of its own.
+    """Run SCENARIO, or all of them, on a cluster of its own.
 
-    Exits 0 only if every check passed. The cluster's folder is removed then, and kept for a look otherwise.
+    The same seed gives the same mail and the same schedule of faults. Exits 0 only if every check of every run passed.
+    A cluster's folder is removed then, and kept for a look otherwise.
     """
     from chaos.scenarios import SCENARIOS
-    from chaos.scenarios.settings import Settings
 
-    chosen = SCENARIOS.get(scenario)
-    if chosen is None:
-        raise CommandError(f"there is no scenario {scenario!r}", f"one of {', '.join(SCENARIOS)}")
-    folder = Path(tempfile.mkdtemp(prefix="mailraft-chaos.")).resolve()
-    settings = Settings(seed, chosen.duration_s if duration_s is None else duration_s, folder, 3, rate, interval_s)
-    report = _run_to_its_end(chosen, settings)
-    if report_dir is not None:
-        report.write(report_dir)
+    if scenario != ALL and scenario not in SCENARIOS:
+        raise CommandError(f"there is no scenario {scenario!r}", f"one of {', '.join(SCENARIOS)}, or {ALL}")
+    wanted = Wanted(duration_s, rate, interval_s, int(nodes), report_dir)
+    chosen = list(SCENARIOS.values()) if scenario == ALL else [SCENARIOS[scenario]]
+    if len(chosen) == len(seeds) == 1:
+        _run_one(chosen[0], seeds[0], wanted, as_json)
+    else:
+        _run_many([(one, seed) for one in chosen for seed in seeds], wanted, as_json)
+
+
+def _run_one(scenario: Scenario, seed: int, wanted: Wanted, as_json: bool) -> None:
+    if lacks := scenario.missing():
+        raise CommandError(f"{scenario.name} can not be run here: {'; '.join(lacks)}", "mailraft chaos list")
+    folder, report = _run(scenario, seed, wanted)
+    if wanted.report_dir is not None:
+        report.write(wanted.report_dir)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -97,22 +173,109 @@ def run(
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_to_its_end(scenario: Scenario, settings: Settings) -> Report:
+def _run_many(runs: list[tuple[Scenario, int]], wanted: Wanted, as_json: bool) -> None:
+    """One after the other; a table at the end, and an error if one was not clean."""
+    ended = []
+    for scenario, seed in runs:
+        ended.append(_run_of_many(scenario, seed, wanted))
+        say(f"{scenario.name}, seed {seed}: {ended[-1].verdict}{': ' if ended[-1].why else ''}{ended[-1].why}")
+    if as_json:
+        print_json([_ended_json(one) for one in ended])
+    else:
+        columns = ("scenario", ">seed", "verdict", ">done", ">unknown", ">refused", ">recovery (median, most)")
+        print_table(columns, map(_ended_row, ended), "nothing was run")
+    bad = [f"{one.scenario} with seed {one.seed}" for one in ended if not one.ok]
+    if bad:
+        raise CommandError(f"not clean: {', '.join(bad)}", "mailraft chaos run SCENARIO --seed SEED --report DIR")
+
+
+def _run_of_many(scenario: Scenario, seed: int, wanted: Wanted) -> Ended:
+    if lacks := scenario.missing():
+        return Ended(scenario.name, seed, "skipped", why="; ".join(lacks))
+    try:
+        folder, report = _run(scenario, seed, wanted)
+    except Interrupted:
+        raise
+    except CommandError as error:
+        return Ended(scenario.name, seed, "unfinished", why=str(error))
+    if wanted.report_dir is not None:
+        report.write(wanted.report_dir / f"{scenario.name}-{seed}")
+    if not report.ok:
+        return Ended(scenario.name, seed, "VIOLATED", report, str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    return Ended(scenario.name, seed, "clean", report)
+
+
+def _ended_json(ended: Ended) -> dict[str, Any]:
+    facts = {"scenario": ended.scenario, "seed": ended.seed, "verdict": ended.verdict, "why": ended.why}
+    return facts | ({"report": ended.report.as_dict()} if ended.report is not None else {})
+
+
+def _ended_row(ended: Ended) -> tuple[object, ...]:
+    if ended.report is None:
+        return (ended.scenario, ended.seed, ended.verdict, None, None, None, None)
+    said = ended.report.as_dict()
+    counts, recovery = said["attempts"], said["recovery"]
+    times = f"{recovery['median_s']:.2f} s, {recovery['max_s']:.2f} s" if "median_s" in recovery else None
+    done = (counts["acknowledged"], counts["unknown"], counts["refused"])
+    return (ended.scenario, ended.seed, ended.verdict, *done, times)
+
+
+class Interrupted(CommandError):
+    """Ctrl-C, or the same from a service manager."""
+
+
+def _run(scenario: Scenario, seed: int, wanted: Wanted) -> tuple[Path, Report]:
     """Runs it; SIGINT and SIGTERM cancel it, so that it still ends its processes. Raises CommandError."""
     from chaos.cluster import ClusterError
+    from chaos.harness import run as run_scenario
+    from chaos.history import History
+    from chaos.network import NetworkError
     from chaos.observation import ObservationError
+    from chaos.site import Settings
+
+    folder = Path(tempfile.mkdtemp(prefix="mailraft-chaos.")).resolve()
+    duration_s = scenario.duration_s if wanted.duration_s is None else wanted.duration_s
+    settings = Settings(seed, duration_s, folder, wanted.nodes, wanted.rate, wanted.interval_s)
+    history = History()
 
     async def run_cancellable() -> Report:
-        task = asyncio.ensure_future(scenario.run(settings))
+        task = asyncio.ensure_future(run_scenario(scenario, settings, history))
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         return await task
 
-    say(f"seed {settings.seed}, {settings.duration_s:g} s of faults, in {settings.folder}")
+    say(f"{scenario.name}, seed {seed}, {duration_s:g} s of faults, in {folder}")
     try:
-        return asyncio.run(run_cancellable())
+        with _shown(scenario, settings, history):
+            return folder, asyncio.run(run_cancellable())
     except asyncio.CancelledError:
-        shutil.rmtree(settings.folder, ignore_errors=True)
-        raise CommandError("interrupted; every process of the cluster has been ended") from None
-    except (ClusterError, ObservationError, OSError) as error:
-        raise CommandError(f"the run could not be finished: {error}", f"its folder, {settings.folder}") from error
+        shutil.rmtree(folder, ignore_errors=True)
+        raise Interrupted("interrupted; every process of the cluster has been ended") from None
+    except (ClusterError, NetworkError, ObservationError, OSError) as error:
+        raise CommandError(f"the run could not be finished: {error}", f"its folder, {folder}") from error
+
+
+@contextmanager
+def _shown(scenario: Scenario, settings: Settings, history: History) -> Iterator[None]:
+    """A line on the terminal that says what goes on, if there is one."""
+    terminal = console()
+    if not terminal.is_terminal:
+        yield
+        return
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(LOOK_S):
+            last = history.timeline[-1] if history.timeline else None
+            said = f"{last.at_s:.0f} s: {last.what} {last.node} {last.detail}" if last else "starting"
+            line.update(one_line(f"{scenario.name}, seed {settings.seed}, {said}", terminal.width - SPINNER_COLUMNS))
+
+    with terminal.status("starting") as line:
+        follower = threading.Thread(target=follow, daemon=True)
+        follower.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            follower.join()

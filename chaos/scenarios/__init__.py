@@ -1,21 +1,31 @@
 """One module a scenario; each reads like its title. `SCENARIOS` is what `mailraft chaos list` shows."""
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
-
-from chaos.report import Report
-from chaos.scenarios import leader_kill
-from chaos.scenarios.settings import Settings
-
-
-class Scenario(NamedTuple):
-    """A scenario's one-line description, how long it runs unless told otherwise, and itself."""
-
-    summary: str
-    duration_s: float
-    run: Callable[[Settings], Awaitable[Report]]
-
+from chaos.harness import Scenario
+from chaos.scenarios import (
+    connection_resets,
+    follower_kill,
+    kill_all_at_once,
+    leader_kill,
+    one_way_partition,
+    partition_leader,
+    partition_minority,
+    pause,
+    rolling_restart,
+    slow_follower,
+)
 
 SCENARIOS: dict[str, Scenario] = {
-    "leader-kill": Scenario(leader_kill.SUMMARY, leader_kill.DURATION_S, leader_kill.run),
+    module.SCENARIO.name: module.SCENARIO
+    for module in (
+        leader_kill,
+        follower_kill,
+        kill_all_at_once,
+        rolling_restart,
+        partition_leader,
+        partition_minority,
+        one_way_partition,
+        slow_follower,
+        pause,
+        connection_resets,
+    )
 }

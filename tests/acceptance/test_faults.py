@@ -29,6 +29,14 @@ def test_a_short_leader_kill_run_is_clean() -> None:
     assert report["attempts"]["acknowledged"] > 100
 
 
+def test_a_short_partition_of_the_leader_is_clean() -> None:
+    report = json.loads(run_scenario("partition-leader", "--seed", "7", "--duration", "8", "--json"))
+    assert report["ok"], report["checks"]
+    told = [moment["what"] for moment in report["timeline"]]
+    assert told.count("partition ends") >= 1
+    assert told.count("elected") >= 2
+
+
 def run_scenario(*arguments: str) -> str:
     done = subprocess.run(
         program("chaos", "run", *arguments), capture_output=True, text=True, timeout=110, env=environment()

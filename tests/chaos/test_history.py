@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from chaos.checkers.log import NodeHead, NodeLog
-from chaos.faults import kill_schedule
 from chaos.final import Final
 from chaos.history import History, Kill, Operation, Outcome, percentile, recovery_times, summary
 from chaos.history_file import FILE, HistoryError, read_run, write_run
@@ -45,9 +44,7 @@ def test_the_summary_gives_nearest_rank_percentiles() -> None:
     assert percentile([3.0], 95) == 3.0
 
 
-def test_a_seed_gives_the_same_kills_and_the_same_messages() -> None:
-    first, again = kill_schedule(7, 4.0), kill_schedule(7, 4.0)
-    assert [next(first) for _ in range(5)] == [next(again) for _ in range(5)]
+def test_a_seed_gives_the_same_messages() -> None:
     accounts = ("a@chaos.test", "b@chaos.test")
     assert make_message(7, 3, accounts) == make_message(7, 3, accounts)
     assert make_message(7, 3, accounts).data != make_message(8, 3, accounts).data

@@ -1,0 +1,6 @@
+"""What is done to a cluster: one function a fault, in modules by what they break. `FAULTS` holds them by name."""
+
+from chaos.faults import links, processes
+from chaos.faults.kinds import FAULTS, FaultKind
+
+__all__ = ["FAULTS", "FaultKind", "links", "processes"]
