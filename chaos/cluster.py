@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -66,6 +66,10 @@ class ClusterStatus(NamedTuple):
 
     def node(self, name: str) -> NodeStatus:
         return next(node for node in self.nodes if node.name == name)
+
+    def without(self, names: Collection[str]) -> "ClusterStatus":
+        """The same, of the other nodes."""
+        return ClusterStatus(self.leader, tuple(node for node in self.nodes if node.name not in names))
 
     @property
     def all_ready(self) -> bool:
@@ -278,9 +282,10 @@ class Cluster:
         """The status once there is a leader and every node is ready."""
         return self.wait_for(lambda status: status.all_ready and status.leader is not None, timeout_s, "a leader")
 
-    def wait_settled(self, timeout_s: float = 60.0) -> ClusterStatus:
-        """The status once every node is alive and has applied the same position."""
-        return self.wait_for(lambda status: status.settled, timeout_s, "all nodes at one position")
+    def wait_settled(self, timeout_s: float = 60.0, lost: Collection[str] = ()) -> ClusterStatus:
+        """The status once every node that is not lost is alive and has applied the same position."""
+        settled = self.wait_for(lambda status: status.without(lost).settled, timeout_s, "all nodes at one position")
+        return settled.without(lost)
 
     def stop(self) -> None:
         """Ends every process of the cluster: gracefully, then by SIGKILL. Safe to call twice, from any thread."""

@@ -64,7 +64,7 @@ async def run(scenario: Scenario, settings: Settings, history: History) -> Repor
         target = await asyncio.to_thread(_start, scenario, site)
         await _under_load(scenario, site, target)
         status = await _settled(site)
-        observed = await observe(target, history, settings.seed)
+        observed = await observe(target.without(site.lost), history, settings.seed)
     finally:
         await asyncio.to_thread(_stop, site)
     return await asyncio.to_thread(_judge, scenario, site, status, observed)
@@ -110,19 +110,20 @@ async def _under_load(scenario: Scenario, site: Site, target: Target) -> None:
 
 async def _settled(site: Site) -> ClusterStatus:
     site.history.note("healed; waiting for one position on all nodes")
-    status = await asyncio.to_thread(site.cluster.wait_settled)
+    status = await asyncio.to_thread(site.cluster.wait_settled, lost=site.lost)
     site.history.note("settled", detail=f"position {status.nodes[0].applied}")
     return status
 
 
 def _judge(scenario: Scenario, site: Site, status: ClusterStatus, observed: Observed) -> Report:
     history, silence_s = site.history, scenario.silence_s
-    logs = [examine(node.name, site.cluster.data_dir(node.name)) for node in status.nodes]
+    logs = [examine(node.name, site.cluster.data_dir(node.name), node.applied) for node in status.nodes]
     heads = [NodeHead(node.name, node.applied, node.chain) for node in status.nodes]
     final = Final(observed, heads, logs)
     checks = [
         *judge(history, final),
         Check(f"mail is never refused everywhere for more than {silence_s:g} s", check_service(history, silence_s)),
+        Check("the cluster met every fault as it must", site.broken),
     ]
     history.note("judged")
     return Report(scenario.name, site.settings.seed, history, checks, final)

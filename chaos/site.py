@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from chaos.checkers import Violation
 from chaos.cluster import Cluster, ClusterError, ClusterStatus
 from chaos.history import History
 from chaos.network import Network
@@ -41,6 +42,8 @@ class Site:
     cluster: Cluster
     history: History
     network: Network | None = None
+    lost: set[str] = field(default_factory=set)  # nodes that need not come back
+    broken: list[Violation] = field(default_factory=list)  # what the scenario itself expected in vain
     rng: Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,6 +100,13 @@ class Site:
         async with fault:
             await asyncio.sleep(seconds * self.rng.uniform(0.75, 1.25))
 
+    async def expect(self, reached: Callable[[ClusterStatus], bool], what: str, node: str, timeout_s: float) -> None:
+        """The same, of what the cluster owes: a violation, not an error, if it does not come."""
+        try:
+            await self.wait(reached, what, timeout_s)
+        except ClusterError as error:
+            self.broken.append(Violation("scenario", node, str(error)))
+
     async def answers_anew(self, pids: dict[str, int]) -> None:
         """Waits until each of these nodes is ready, in another process than that one."""
 
@@ -106,8 +116,13 @@ class Site:
         await self.wait(anew, f"{', '.join(pids)} to come back")
 
     async def whole(self) -> None:
-        """Waits until every node is ready under one leader."""
-        await self.wait(lambda status: status.all_ready and status.leader is not None, "every node to be ready")
+        """Waits until every node that is not lost is ready under one leader."""
+
+        def reached(status: ClusterStatus) -> bool:
+            left = status.without(self.lost)
+            return left.all_ready and left.leader is not None
+
+        await self.wait(reached, "every node to be ready")
 
     async def rounds(self) -> AsyncIterator[int]:
         """Counts rounds of faults from 1: after each a pause, until the scenario's time is over. There is always one.

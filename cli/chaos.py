@@ -17,8 +17,7 @@ import click
 
 from cli.options import json_option
 from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
-from cli.seeds import seeds as seeds_of
-from cli.simulate import simulate
+from cli.simulate import parsed_seeds, simulate
 
 if TYPE_CHECKING:
     from chaos.harness import Scenario
@@ -105,12 +104,11 @@ def _with_lack(summary: str, lack: str) -> str:
 @click.option(
     "--seed",
     "--seeds",
-    "seeds",
-    type=seeds_of,
-    metavar="SEEDS",
+    "seeds_text",
     default="1",
     show_default=True,
-    help="1, or 1..3, or 1,5,9.",
+    metavar="SEEDS",
+    help="Which seeds: 7, 1..3 or 3,5,8.",
 )
 @click.option("--duration", "duration_s", type=click.FloatRange(1), metavar="SECONDS", help="How long faults go on.")
 @click.option("--rate", type=click.FloatRange(1, 2000), default=60.0, show_default=True, help="Operations a second.")
@@ -133,7 +131,7 @@ def _with_lack(summary: str, lack: str) -> str:
 @json_option
 def run(
     scenario: str,
-    seeds: tuple[int, ...],
+    seeds_text: str,
     duration_s: float | None,
     rate: float,
     interval_s: float,
@@ -150,6 +148,7 @@ def run(
 
     if scenario != ALL and scenario not in SCENARIOS:
         raise CommandError(f"there is no scenario {scenario!r}", f"one of {', '.join(SCENARIOS)}, or {ALL}")
+    seeds = parsed_seeds(seeds_text)
     wanted = Wanted(duration_s, rate, interval_s, int(nodes), report_dir)
     chosen = list(SCENARIOS.values()) if scenario == ALL else [SCENARIOS[scenario]]
     if len(chosen) == len(seeds) == 1:

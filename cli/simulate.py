@@ -50,7 +50,7 @@ def simulate(
     """
     from chaos.simulation.run import Options
 
-    seeds, options = _seeds(seeds_text), Options(seconds, without, departure)
+    seeds, options = parsed_seeds(seeds_text), Options(seconds, without, departure)
     _check(options)
     if whole_trace:
         if len(seeds) != 1:
@@ -71,7 +71,8 @@ def simulate(
         raise CommandError(f"no seed found {departure}", "more seeds, or a longer run with --seconds")
 
 
-def _seeds(text: str) -> Sequence[int]:
+def parsed_seeds(text: str) -> Sequence[int]:
+    """Seeds as a command is given them. Raises click.BadParameter."""
     from chaos.simulation.seeds import parse_seeds
 
     try:

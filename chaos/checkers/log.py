@@ -15,7 +15,8 @@ class NodeHead(NamedTuple):
 
 
 class NodeLog(NamedTuple):
-    """One node's files, examined after it stopped: `log verify`, and whether its tables equal a refold."""
+    """One node's files, examined after it stopped: `log verify`, whether its tables equal a refold; `head` is the chain
+    at a position that all nodes have reached."""
 
     node: str
     ok: bool
@@ -38,7 +39,7 @@ def check_heads(heads: Iterable[NodeHead]) -> list[Violation]:
 
 
 def check_logs(logs: Iterable[NodeLog]) -> list[Violation]:
-    """On every node the log must verify, and end in one head; tables must equal a fold from zero.
+    """On every node the log must verify, with one head; tables must equal a fold from zero.
 
     The fold is a function of the log, so one head and equal refolds make the tables of all nodes equal.
     """

@@ -18,6 +18,12 @@ def _kill(site: Site, nodes: tuple[str, ...]) -> dict[str, int]:
     return pids
 
 
+def kill_for_good(site: Site, node: str) -> None:
+    """SIGKILL of a node that nobody waits for: it is not expected to serve again."""
+    site.lost.add(node)
+    _kill(site, (node,))
+
+
 async def _come_back(site: Site, pids: dict[str, int]) -> None:
     await site.answers_anew(pids)
     for number, kill in enumerate(site.history.kills):

@@ -2,15 +2,21 @@
 
 from chaos.harness import Scenario
 from chaos.scenarios import (
+    certificate_expiry,
+    certificate_rotation,
     connection_resets,
+    corrupt_page,
+    disk_full,
     follower_kill,
     kill_all_at_once,
     leader_kill,
+    memory_pressure,
     one_way_partition,
     partition_leader,
     partition_minority,
     pause,
     rolling_restart,
+    slow_disk,
     slow_follower,
 )
 
@@ -27,5 +33,11 @@ SCENARIOS: dict[str, Scenario] = {
         slow_follower,
         pause,
         connection_resets,
+        disk_full,
+        slow_disk,
+        corrupt_page,
+        memory_pressure,
+        certificate_expiry,
+        certificate_rotation,
     )
 }

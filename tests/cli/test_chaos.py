@@ -7,12 +7,10 @@ import subprocess
 import time
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
 from cli.chaos import chaos
-from cli.seeds import seeds
 from cli.supervisor import environment, program
 
 
@@ -29,19 +27,6 @@ def test_a_scenario_that_is_not_there_is_refused_with_those_that_are() -> None:
     done = CliRunner().invoke(chaos, ["run", "leader-kiss"])
     assert done.exit_code == 1
     assert "leader-kill" in done.output
-
-
-@pytest.mark.parametrize(
-    ("text", "found"), [("7", (7,)), ("1..3", (1, 2, 3)), ("5,1..2", (5, 1, 2)), ("1,1", (1,)), ("-2", (-2,))]
-)
-def test_seeds_are_numbers_ranges_and_lists(text: str, found: tuple[int, ...]) -> None:
-    assert seeds(text) == found
-
-
-@pytest.mark.parametrize("text", ["", "x", "3..1", "1..", "1..2000000"])
-def test_other_seeds_are_refused(text: str) -> None:
-    with pytest.raises(click.BadParameter):
-        seeds(text)
 
 
 def test_an_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
