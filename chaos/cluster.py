@@ -177,14 +177,17 @@ class Cluster:
         """Stops a node in order, and keeps it stopped. For nodes that are apart."""
         self._end_supervisor(name)
 
+    def configuration(self, node: str) -> dict[str, Any]:
+        """What a node's file says."""
+        return tomllib.loads(self._layout().node(node).config.read_text())
+
     def configure(self, node: str, section: str, values: Mapping[str, Any]) -> None:
         """Sets keys of a node's configuration, which it reads when it starts; None removes a key."""
-        file = self._layout().node(node).config
-        document = tomllib.loads(file.read_text())
+        document = self.configuration(node)
         table = document.setdefault(section, {})
         table.update(values)
         document[section] = {key: value for key, value in table.items() if value is not None}
-        write_atomically(file, tomli_w.dumps(document).encode())
+        write_atomically(self._layout().node(node).config, tomli_w.dumps(document).encode())
 
     def _layout(self) -> layout.Cluster:
         try:
@@ -205,10 +208,16 @@ class Cluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**environment(), **self.environment, **self.own_environment.get(one, {})},
+                env=self._environment_of(one),
                 start_new_session=True,  # a Ctrl-C is for whoever started us; we end the cluster in our own order
                 preexec_fn=partial(end_with_parent, os.getpid()),  # and if we are killed, the kernel ends it
             )
+
+    def _environment_of(self, one: str) -> dict[str, str]:
+        own = {**self.environment, **self.own_environment.get(one, {})}
+        ours = environment()
+        paths = [own.get("PYTHONPATH", ""), ours["PYTHONPATH"]]  # both: this code must be found in any case
+        return {**ours, **own, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
     def _machine(self, name: str) -> Path:
         """A folder in which `cluster up` finds this node alone."""

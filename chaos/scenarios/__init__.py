@@ -4,9 +4,12 @@ from chaos.harness import Scenario
 from chaos.scenarios import (
     certificate_expiry,
     certificate_rotation,
+    client_flood,
+    clock_skew,
     connection_resets,
     corrupt_page,
     disk_full,
+    dns_failure,
     follower_kill,
     kill_all_at_once,
     leader_kill,
@@ -18,6 +21,7 @@ from chaos.scenarios import (
     rolling_restart,
     slow_disk,
     slow_follower,
+    slowloris,
 )
 
 SCENARIOS: dict[str, Scenario] = {
@@ -39,5 +43,9 @@ SCENARIOS: dict[str, Scenario] = {
         memory_pressure,
         certificate_expiry,
         certificate_rotation,
+        clock_skew,
+        client_flood,
+        slowloris,
+        dns_failure,
     )
 }
