@@ -196,9 +196,11 @@ class Cluster:
             raise ClusterError(str(error)) from error
 
     def _connect_through(self, network: Network) -> None:
-        addresses = {node.name: node.addresses["raft"] for node in self._layout().nodes}
-        for name in addresses:
-            self.configure(name, "raft", {"peers": network.relay_peers(name, addresses)})
+        nodes = self._layout().nodes
+        configs = {node.name: str(node.config) for node in nodes}  # which stand on the nodes' command lines
+        peers = {node.name: network.relay(node.name, node.addresses["raft"], configs) for node in nodes}
+        for node in nodes:
+            self.configure(node.name, "raft", {"peers": peers})
 
     def _supervise(self, one: str) -> None:
         folder = self.folder if one == TOGETHER else self._machine(one)

@@ -1,7 +1,7 @@
 """The network between the nodes of a cluster, as a fault sees it: links that can be cut, slowed and reset.
 
-Each directed pair of nodes has a relay of its own in one proxy process (chaos/proxy.py); a node is configured with the
-relays as its peers' addresses. A link carries what its source says: nodes answer on a connection of their own.
+All nodes are told that each other is where the proxy listens (chaos/proxy.py), which knows each connection's source; so
+there is a link for each directed pair. It carries what its source says: members answer on connections of their own.
 """
 
 import json
@@ -64,17 +64,11 @@ class Network:
             proxy.wait()
         proxy.stdout.close()
 
-    def relay(self, link: str, target: str) -> str:
-        """Opens the link `link`, which leads to `target`; the address to connect to instead."""
-        host, port = split_address(target)
-        return f"127.0.0.1:{self._order(do='open', link=link, host=host, port=port)}"
-
-    def relay_peers(self, source: str, addresses: Mapping[str, str]) -> dict[str, str]:
-        """What node `source` is to take for its peers' addresses: a relay for each but itself."""
-        return {
-            name: address if name == source else self.relay(between(source, name), address)
-            for name, address in addresses.items()
-        }
+    def relay(self, target: str, address: str, sources: Mapping[str, str]) -> str:
+        """Where to connect to instead of a node's address, for a link from each source; those are told from each other
+        by a word of their command lines. A connection from anywhere else is carried as it is."""
+        host, port = split_address(address)
+        return f"127.0.0.1:{self._order(do='open', target=target, host=host, port=port, sources=dict(sources))}"
 
     def set(self, links: Iterable[str], condition: Condition) -> None:
         """From now on these links are so. Blocking; raises NetworkError."""

@@ -1,8 +1,8 @@
-"""A relay that misbehaves on order: `python -m chaos.proxy` carries TCP connections between nodes, or to them.
+"""A relay that misbehaves on order: `python -m chaos.proxy` carries TCP connections between nodes.
 
 It is a process of its own, so that the workload does not slow it, and needs no rights. Orders come as lines of JSON on
 its standard input, one answer each on standard output; when the input ends, so does it. It never looks into what it
-carries. `chaos.network` is its other half.
+carries: which node connects is asked of the kernel. `chaos.network` is its other half.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ from random import Random
 from typing import Any
 
 import uvloop
+
+from chaos.sockets import holder
 
 CHUNK_BYTES = 16 * 1024
 HELD_BYTES = 8 * 1024 * 1024  # of one direction of one connection; beyond it the sender has to wait
@@ -56,7 +58,7 @@ GOOD = Condition()
 
 @dataclass
 class Link:
-    """One directed pair: where it listens is decided by the system, where it leads by the order that made it."""
+    """One directed pair: what one node's connections to another are like."""
 
     name: str
     host: str
@@ -195,6 +197,21 @@ class Connection:
             writer.transport.abort()
 
 
+@dataclass(frozen=True)
+class Inlet:
+    """Where a node's peers connect to instead; `sources` tells them by a word of their command lines."""
+
+    links: dict[str, Link]
+    sources: dict[str, str]
+    others: Link
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carries one connection on the link of the node that made it."""
+        ends = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+        source = await asyncio.to_thread(holder, *ends, self.sources)
+        await (self.links[source] if source else self.others).take(reader, writer)
+
+
 class Proxy:
     """All links, and the orders that change them."""
 
@@ -206,7 +223,7 @@ class Proxy:
         links = [self._links[name] for name in order.get("links", ())]
         match order["do"]:
             case "open":
-                return await self._open(order["link"], order["host"], order["port"])
+                return await self._open(order["target"], order["host"], order["port"], order["sources"])
             case "set":
                 condition = Condition.of(order["condition"])
                 for link in links:
@@ -220,10 +237,11 @@ class Proxy:
                 raise ValueError(f"no such order: {other}")
         return None
 
-    async def _open(self, name: str, host: str, port: int) -> int:
-        link = Link(name, host, port)
-        server = await asyncio.start_server(link.take, "127.0.0.1", 0, limit=CHUNK_BYTES)
-        self._links[name] = link
+    async def _open(self, target: str, host: str, port: int, sources: dict[str, str]) -> int:
+        links = {source: Link(f"{source}>{target}", host, port) for source in sources}
+        self._links.update({link.name: link for link in links.values()})
+        inlet = Inlet(links, sources, Link(f">{target}", host, port))
+        server = await asyncio.start_server(inlet.take, "127.0.0.1", 0, limit=CHUNK_BYTES)
         listening: int = server.sockets[0].getsockname()[1]
         return listening
 

@@ -126,7 +126,7 @@ def _with_lack(summary: str, lack: str) -> str:
     "report_dir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write report.html, report.json, report.txt, history.jsonl here; of several runs, each in a folder of its own.",
+    help="Write report.html, report.json, report.txt, history.jsonl here; of several runs, each in its own folder.",
 )
 @json_option
 def run(

@@ -2,9 +2,12 @@
 
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from chaos.network import CUT, Network, NetworkError, between, links_across
 from chaos.proxy import Condition, Way
 
 LINK = between("n1", "n2")
+SOURCES = {"n1": Path("/proc/self/cmdline").read_text().split("\0")[0], "n3": "another-process"}  # n1 is this process
 PATIENCE_S = 20.0
 
 
@@ -50,7 +54,7 @@ def network() -> Iterator[Network]:
 @pytest.fixture
 def client(network: Network, echo: str) -> Iterator[socket.socket]:
     """A connection through a new link of the name LINK."""
-    with connect(network.relay(LINK, echo)) as client:
+    with connect(network.relay("n2", echo, SOURCES)) as client:
         yield client
 
 
@@ -150,7 +154,7 @@ def test_what_a_held_link_kept_arrives_when_it_heals(network: Network, client: s
 
 
 def test_a_connection_made_while_the_link_is_cut_hears_nothing(network: Network, echo: str) -> None:
-    address = network.relay(LINK, echo)
+    address = network.relay("n2", echo, SOURCES)
     network.set([LINK], CUT)
     with connect(address) as client:
         client.sendall(b"hello")
@@ -160,7 +164,7 @@ def test_a_connection_made_while_the_link_is_cut_hears_nothing(network: Network,
 
 
 def test_a_refusing_link_resets_old_and_new_connections(network: Network, echo: str) -> None:
-    address = network.relay(LINK, echo)
+    address = network.relay("n2", echo, SOURCES)
     with connect(address) as old:
         ask(old, b"x")
         network.set([LINK], Condition(refuse=True))
@@ -172,7 +176,7 @@ def test_a_refusing_link_resets_old_and_new_connections(network: Network, echo: 
 
 
 def test_a_reset_link_takes_new_connections_at_once(network: Network, echo: str) -> None:
-    address = network.relay(LINK, echo)
+    address = network.relay("n2", echo, SOURCES)
     with connect(address) as old:
         ask(old, b"x")
         network.reset([LINK])
@@ -198,7 +202,7 @@ def test_a_narrow_link_carries_no_more_than_its_rate(network: Network, client: s
 def test_a_link_to_where_nobody_listens_ends_the_connection(network: Network) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        assert is_turned_away(network.relay(LINK, f"127.0.0.1:{unused.getsockname()[1]}"))
+        assert is_turned_away(network.relay("n2", f"127.0.0.1:{unused.getsockname()[1]}", SOURCES))
 
 
 def test_an_order_for_a_link_that_is_not_there_is_an_error(network: Network) -> None:
@@ -219,7 +223,23 @@ def test_a_partition_is_every_link_between_the_two_sides() -> None:
     assert set(links_across(["n1"], ["n2", "n3"])) == {"n1>n2", "n2>n1", "n1>n3", "n3>n1"}
 
 
-def test_a_node_is_given_a_relay_for_each_peer_but_itself(network: Network, echo: str) -> None:
-    relayed = network.relay_peers("n1", {"n1": echo, "n2": echo})
-    assert relayed["n1"] == echo
-    assert relayed["n2"] != echo
+def test_a_link_is_that_of_the_process_which_connects(network: Network, echo: str) -> None:
+    address = network.relay("n2", echo, SOURCES)
+    network.set([LINK], CUT)
+    program = "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); "
+    program += "s.sendall(b'x'); print(s.recv(1))"
+    port = address.rpartition(":")[2]
+    with connect(address) as own:
+        own.sendall(b"x")
+        assert is_silent(own)
+        command = [sys.executable, "-c", program, port, "another-process"]
+        assert subprocess.run(command, capture_output=True, check=True, timeout=PATIENCE_S).stdout == b"b'x'\n"
+    carried = network.carried_bytes()
+    assert (carried[LINK], carried["n3>n2"]) == (0, 2)
+
+
+def test_a_process_that_is_no_source_is_carried_as_it_is(network: Network, echo: str) -> None:
+    address = network.relay("n2", echo, {"n3": "another-process"})
+    network.set([between("n3", "n2")], CUT)
+    with connect(address) as client:
+        assert ask(client, b"x") == b"x"
