@@ -70,10 +70,15 @@ class Target(NamedTuple):
 
 def is_local_domain(snapshot: Snapshot, domain: str) -> bool:
     """Whether mail for the domain is ours to keep; False too for what is no domain."""
+    return tenant_with(snapshot, domain) is not None
+
+
+def tenant_with(snapshot: Snapshot, domain: str) -> bytes | None:
+    """The tenant that a domain belongs to, however it is written; None too for what is no domain."""
     try:
-        return domain_tenant(snapshot, normalise_domain(domain)) is not None
+        return domain_tenant(snapshot, normalise_domain(domain))
     except InvalidName:
-        return False
+        return None
 
 
 def domain_tenant(snapshot: Snapshot, domain: str) -> bytes | None:
@@ -175,6 +180,14 @@ class Directory:
     async def stop(self) -> None:
         """End the thread that checks passwords."""
         await self._passwords.stop()
+
+    def seal(self, secret: bytes, place: bytes) -> bytes:
+        """A secret for the log, under the cluster's key and bound to what it belongs to."""
+        return seal(self._key, secret, place)
+
+    def unseal(self, sealed: bytes, place: bytes) -> bytes:
+        """What `seal` took. Raises SealBroken."""
+        return unseal(self._key, sealed, place)
 
     async def authenticate(self, login: str, password: str) -> Target | None:
         """The account whose full address (in any case) and password these are, or None.

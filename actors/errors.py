@@ -65,3 +65,27 @@ class OverQuota(CommandRefused):
 
 class TooLarge(CommandRefused):
     """The request is beyond a fixed limit: too many flags, recipients, folders."""
+
+
+class NoSuchGrant(CommandRefused):
+    """Nobody was granted to follow this log under that name."""
+
+
+class NoSuchFollow(CommandRefused):
+    """Nothing is followed under that name."""
+
+
+class Superseded(CommandRefused):
+    """Something else was committed first: what the command stood on is past."""
+
+
+class IsReplica(CommandRefused):
+    """What the command would change has its home in another cell (IMAP: `[NOPERM]`)."""
+
+    def __init__(self, home: str) -> None:
+        super().__init__(replica_text(home))
+
+
+def replica_text(home: str) -> str:
+    """What somebody is told who would change a replica."""
+    return f"this is a replica: its home is the cell {home}, and it can be changed there only"

@@ -34,11 +34,13 @@ class Command:
 
     PIPELINES: it commutes with its like and does not wait for the commands before it.
     SLICED: its kind's `slices` may cut it into several records.
+    ON_REPLICA: it may be carried out on what has its home in another cell.
     """
 
     __slots__ = ()
     PIPELINES: ClassVar[bool] = False
     SLICED: ClassVar[bool] = False
+    ON_REPLICA: ClassVar[bool] = False
 
 
 class Fact:

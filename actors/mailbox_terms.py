@@ -61,6 +61,7 @@ class NotePastViewed(Command):
     """Somebody looks at the mailbox as it was at a position of the log."""
 
     PIPELINES: ClassVar[bool] = True
+    ON_REPLICA: ClassVar[bool] = True  # it changes nothing, and who looked is noted where they looked
     position: int
 
 

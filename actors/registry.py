@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
-from actors import mailbox, names, queue, region, tenant, upload
+from actors import following, mailbox, names, queue, region, tenant, upload
 from actors.kind import Command, Fact, UnknownEventType, decode
 from eventlog.record import NO_TENANT, Event, Stamp
 from eventlog.views import View
@@ -48,6 +48,18 @@ def _claim_tenant(view: View, command: names.NameCommand) -> bytes:
         return command.tenant
     found = names.holder(view)
     return found.tenant if found else NO_TENANT
+
+
+def _followed_tenant(view: View, command: following.FollowEvent) -> bytes:
+    return command.tenant
+
+
+def _fold_followed(view: View, fact: following.EventFollowed, stamp: Stamp) -> Any:
+    """The origin's event, by its own kind and at its own time."""
+    evolve = _EVOLVE.get(fact.type)
+    if evolve is None:
+        raise UnknownEventType(fact.type)
+    return evolve(view, decode(fact.type, fact.version, fact.data), stamp._replace(at_ms=fact.at_ms))
 
 
 KINDS: dict[str, Kind] = {
@@ -93,6 +105,22 @@ KINDS: dict[str, Kind] = {
             names.decide,
             names.evolve,
             _claim_tenant,
+        ),
+        Kind(
+            "following",
+            get_args(following.FollowingCommand),
+            get_args(following.FollowingFact),
+            following.decide,
+            following.evolve,
+            _nobodys,
+        ),
+        Kind(
+            "followed",
+            (following.FollowEvent,),
+            (following.EventFollowed,),
+            following.decide_followed,
+            _fold_followed,
+            _followed_tenant,
         ),
         Kind("upload", (), (upload.BodyChunkStored,), upload.decide, upload.evolve, _nobodys),
     )

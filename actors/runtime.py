@@ -19,7 +19,8 @@ from uuid import UUID
 
 import pykka
 
-from actors.errors import CommandRefused, NoSuchMessage, TooLarge
+from actors.errors import CommandRefused, IsReplica, NoSuchMessage, TooLarge
+from actors.homes import Homes
 from actors.kind import Command, Fact, encode
 from actors.loop_actor import LoopActor, index_registry
 from actors.registry import fold_event, kind_of
@@ -160,6 +161,7 @@ class Runtime:
     ) -> None:
         index_registry()
         self._log = log
+        self.homes = Homes(log)
         self._now_ms = now_ms
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
@@ -317,10 +319,13 @@ class Runtime:
             view = pending.get(stream)
             if view is None:
                 view = pending[stream] = _PendingView(snapshot.view(stream), stamp.position)
+            tenant = kind.tenant_of(view, command) or context.tenant
+            home = self.homes.of(tenant)
+            if home is not None and not command.ON_REPLICA:
+                raise IsReplica(home)
             recording = RecordingView(view)
             decided = kind.decide(recording, command)
             guards.update(dict.fromkeys(recording.guards))
-            tenant = kind.tenant_of(view, command) or context.tenant
             for fact in decided:
                 if level < fact.SINCE:
                     raise Rejected(*_too_new(fact.SINCE, level))

@@ -23,8 +23,22 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 CLUSTER_FILE = "cluster.toml"
-PORTS = ("raft", "smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s", "http", "admin")
+PORTS = (
+    "raft",
+    "smtp",
+    "submission",
+    "submissions",
+    "lmtp",
+    "imap",
+    "imaps",
+    "pop3",
+    "pop3s",
+    "http",
+    "admin",
+    "region",
+)
 ENDPOINTS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s", "http")
+LATER = ("region",)  # what a folder of an earlier version may lack
 PORTS_PER_NODE = 20
 LOOPBACK = "127.0.0.1"
 
@@ -100,10 +114,14 @@ def _cluster(folder: Path, document: dict[str, Any]) -> Cluster:
     if document["format"] != FORMAT:
         raise ValueError(f"format {document['format']}; this version reads {FORMAT}")
     nodes = tuple(
-        Node(name, folder / entry["folder"], {use: str(entry[use]) for use in PORTS}, str(entry.get("replaces", "")))
+        Node(name, folder / entry["folder"], _addresses(entry), str(entry.get("replaces", "")))
         for name, entry in document["nodes"].items()
     )
     return Cluster(folder, str(document["id"]), nodes, tuple(map(str, document.get("removed", ()))))
+
+
+def _addresses(entry: dict[str, Any]) -> dict[str, str]:
+    return {use: str(entry[use]) for use in PORTS if use in entry or use not in LATER}
 
 
 def create(folder: Path, count: int, base_port: int) -> Cluster:

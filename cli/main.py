@@ -34,6 +34,7 @@ COMMANDS = {
     "mailbox": Lazy("cli.mailbox", "mailbox", "Look into a mailbox, now or as it was; bring it back."),
     "node": Lazy("cli.node", "node", "Run one node; look into one that is stopped."),
     "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
+    "region": Lazy("cli.region", "region", "Let another cell follow this one's log; follow another's."),
     "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),
 }
 

@@ -169,6 +169,9 @@ class ListenSection(Section):
     pop3s: Listen = Field(default="", description="POP3 over TLS (RFC 8314).")
     http: Listen = Field(default="", description="/healthz, /readyz and /metrics, in clear: keep it inside.")
     admin: Listen = Field(default="", description="The admin API: HTTPS, an administrator's certificate required.")
+    region: Listen = Field(
+        default="", description="For followers in other cells: HTTPS, the certificate of a grant required."
+    )
 
 
 class TlsSection(Section):

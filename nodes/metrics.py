@@ -6,6 +6,8 @@ login or anything else that a client can choose.
 
 from __future__ import annotations
 
+import contextlib
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -63,6 +65,24 @@ class Metrics:
         self.accepting_mail = Gauge(
             "mailraft_accepting_mail", "1 while the node takes mail, 0 while it refuses it.", registry=registry
         )
+        self.following_connected = Gauge(
+            "mailraft_following_connected",
+            "1 while what is followed of another cell comes in; on the node that pulls it.",
+            ["subscription"],
+            registry=registry,
+        )
+        self.following_lag_records = Gauge(
+            "mailraft_following_lag_records",
+            "Entries of the source's log that are not followed yet.",
+            ["subscription"],
+            registry=registry,
+        )
+        self.following_lag_seconds = Gauge(
+            "mailraft_following_lag_seconds",
+            "How much older the replica is than its source, in seconds.",
+            ["subscription"],
+            registry=registry,
+        )
         self.queue_items = Gauge("mailraft_queue_items", "Messages that wait to be sent elsewhere.", registry=registry)
 
     def connection_opened(self, protocol: str) -> None:
@@ -93,6 +113,19 @@ class Metrics:
     def proposed(self, outcome: str, seconds: float) -> None:
         """A write took `seconds` to be "committed", "rejected" or "unknown"."""
         self.propose_seconds.labels(outcome).observe(seconds)
+
+    def following(self, subscription: str, connected: bool, lag_records: int | None, lag_s: float | None) -> None:
+        """How a subscription of this cell does; a lag that is not known is not shown."""
+        self.following_connected.labels(subscription).set(connected)
+        if lag_records is not None and lag_s is not None:
+            self.following_lag_records.labels(subscription).set(lag_records)
+            self.following_lag_seconds.labels(subscription).set(lag_s)
+
+    def following_ended(self, subscription: str) -> None:
+        """This node does not pull it any more."""
+        for gauge in (self.following_connected, self.following_lag_records, self.following_lag_seconds):
+            with contextlib.suppress(KeyError):
+                gauge.remove(subscription)
 
     def exposition(self) -> bytes:
         """The text that a Prometheus server reads."""

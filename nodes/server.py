@@ -34,6 +34,8 @@ from nodes import imap, joining, logs, pop3, smtp, tls
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
 from nodes.dns import HostNames
 from nodes.files import Locked, lock, write_atomically
+from nodes.follower import feed
+from nodes.follower.followers import Followers
 from nodes.http import admin, public
 from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
@@ -216,6 +218,9 @@ class Node:
         stack.push_async_callback(self._stop_front_ends)
         for kind in LISTENERS:
             await self._start_front_end(services, kind, getattr(config.listen, kind))
+        followers = Followers(services)
+        stack.push_async_callback(followers.stop)
+        self.state.followers = followers
         self.state.services = services
         self.state.phase = "serving"
         self._logger.info("serving", pid=os.getpid(), **self.state.endpoints)
@@ -257,9 +262,13 @@ class Node:
     async def _start_http(self, stack: AsyncExitStack) -> None:
         listen = self._config.listen
         admin_tls = self._kept(tls.admin_context(self._config.tls), self._config.tls.certificate, self._config.tls.key)
+        region_tls = self._kept(
+            tls.region_context(self._config.tls), self._config.tls.certificate, self._config.tls.key
+        )
         applications: list[tuple[str, str, web.Application, ssl.SSLContext | None]] = [
             ("http", listen.http, public.application(self.state), None),
             ("admin", listen.admin, admin.application(self.state, self._logger), admin_tls),
+            ("region", listen.region, feed.application(self.state, self._logger), region_tls),
         ]
         for key, address, app, context in applications:
             if not address:

@@ -16,6 +16,7 @@ from nodes.metrics import ROLES, Metrics
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog, LogStatus
+    from nodes.follower.followers import Followers
     from nodes.services import Services
 
 MOST_LAG = 1000  # positions between commit and fold above which reads here would be noticeably old
@@ -34,6 +35,7 @@ class NodeState:
     joining: str = "no member has answered yet"  # how far the checkpoint has come
     log: EventLog | None = None
     services: Services | None = None
+    followers: Followers | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
     checkpoints_under_way: int = 0  # at the moment
 

@@ -8,7 +8,9 @@ never leave their files. Nothing here falls back to a weaker setting.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
+import os
 import ssl
 import time
 from collections.abc import Sequence
@@ -31,6 +33,14 @@ REPORT_EVERY_S = 10.0  # of one reason: a peer tries again and again
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 _log = structlog.get_logger("mailraft.tls")
+
+
+class Identity(NamedTuple):
+    """A certificate and its key as PEM, and the certificate's SHA-256."""
+
+    certificate: str
+    key: str
+    fingerprint: bytes
 
 
 class Authority(NamedTuple):
@@ -73,6 +83,45 @@ def issue_admin(authority: Authority, folder: Path, cluster_id: str, name: str =
     """A certificate that the admin API accepts, to folder/admin.pem and admin.key."""
     names = [x509.UniformResourceIdentifier(f"mailraft://{cluster_id}/admin/{name}")]
     _issue(authority, folder, "admin", name, names, [ExtendedKeyUsageOID.CLIENT_AUTH])
+
+
+def issue_follower(authority: Authority, cluster_id: str, name: str, days: int) -> Identity:
+    """A certificate with which another cell may ask to follow this one's log; what of it, the log says."""
+    names = [x509.UniformResourceIdentifier(follower_uri(cluster_id, name))]
+    certificate, key = _signed(authority, name, names, [ExtendedKeyUsageOID.CLIENT_AUTH], days)
+    return Identity(_pem(certificate).decode(), _secret(key).decode(), certificate.fingerprint(hashes.SHA256()))
+
+
+def follower_uri(cluster_id: str, name: str) -> str:
+    """The name that a follower's certificate carries."""
+    return f"mailraft://{cluster_id}/follower/{name}"
+
+
+def peer_follower(peer: ssl.SSLObject | ssl.SSLSocket | None, cluster_id: str) -> tuple[str, bytes] | None:
+    """The grant that the other side names, and its certificate's fingerprint; None without such a certificate."""
+    name = _peer_name(peer, follower_uri(cluster_id, ""))
+    der = peer.getpeercert(binary_form=True) if peer is not None else None
+    return None if name is None or der is None else (name, hashlib.sha256(der).digest())
+
+
+def region_context(tls: TlsSection) -> ssl.SSLContext:
+    """What followers from other cells meet: a certificate of this cell's CA is required."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    context.sslobject_class = _reporting("region listener")
+    return _mutual(context, tls.ca, tls.certificate, tls.key)
+
+
+def follower_client_context(authority: str, certificate: str, key: str) -> ssl.SSLContext:
+    """A follower's side, of PEM texts; the caller checks peer_node_name(). Raises ssl.SSLError, OSError."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
+    context.check_hostname = False  # as between nodes: the URI in the certificate is checked
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=authority)
+    with open(os.memfd_create("follower"), "wb") as file:  # the ssl module reads keys from files: one in memory alone
+        file.write(f"{key}\n{certificate}".encode())
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    return context
 
 
 def node_uri(cluster_id: str, name: str) -> str:
@@ -189,9 +238,20 @@ def _issue(
     names: Sequence[x509.GeneralName],
     uses: Sequence[x509.ObjectIdentifier],
 ) -> None:
+    certificate, key = _signed(authority, name, names, uses, CERTIFICATE_DAYS)
+    _write(folder / f"{stem}.pem", folder / f"{stem}.key", certificate, key)
+
+
+def _signed(
+    authority: Authority,
+    name: str,
+    names: Sequence[x509.GeneralName],
+    uses: Sequence[x509.ObjectIdentifier],
+    days: int,
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = _builder(subject, authority.certificate.subject, key.public_key(), CERTIFICATE_DAYS)
+    builder = _builder(subject, authority.certificate.subject, key.public_key(), days)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
@@ -199,7 +259,7 @@ def _issue(
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     builder = builder.add_extension(issuer, critical=False)
     certificate = builder.sign(authority.key, hashes.SHA256())
-    _write(folder / f"{stem}.pem", folder / f"{stem}.key", certificate, key)
+    return certificate, key
 
 
 def _builder(
@@ -245,8 +305,11 @@ def _pem(certificate: x509.Certificate) -> bytes:
 def _write(
     certificate_path: Path, key_path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
 ) -> None:
-    secret = key.private_bytes(
+    write_atomically(key_path, _secret(key), 0o600)
+    write_atomically(certificate_path, _pem(certificate))
+
+
+def _secret(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    write_atomically(key_path, secret, 0o600)
-    write_atomically(certificate_path, _pem(certificate))

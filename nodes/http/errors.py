@@ -23,6 +23,8 @@ _NOT_FOUND = (
     actor_errors.NoSuchDomain,
     actor_errors.NoSuchFolder,
     actor_errors.NoSuchMessage,
+    actor_errors.NoSuchFollow,
+    actor_errors.NoSuchGrant,
     actor_errors.NoSuchTenant,
     actor_errors.NotLocal,
 )
@@ -34,6 +36,9 @@ _HINTS: dict[type[CommandRefused], str] = {
     actor_errors.NotLocal: _ADD_DOMAIN,
     actor_errors.NoSuchAccount: "mailraft account list",
     actor_errors.NoSuchAlias: "mailraft alias list",
+    actor_errors.NoSuchGrant: "mailraft region grants",
+    actor_errors.NoSuchFollow: "mailraft region status",
+    actor_errors.IsReplica: "the command on the cell that is its home",
     actor_errors.NameTaken: "another name, or look who has it with the list command",
     actor_errors.InvalidName: "an address is local-part@domain, as in alice@example.test",
 }

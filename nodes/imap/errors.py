@@ -55,6 +55,7 @@ _CODES: tuple[tuple[type[actor_errors.CommandRefused], str], ...] = (
     (actor_errors.OverQuota, "OVERQUOTA"),
     (actor_errors.NoSuchMessage, "EXPUNGEISSUED"),
     (actor_errors.NoSuchAccount, "UNAVAILABLE"),
+    (actor_errors.IsReplica, "NOPERM"),
     (actor_errors.TooLarge, "LIMIT"),
     (actor_errors.NotAllowed, "CANNOT"),
 )

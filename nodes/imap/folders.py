@@ -42,7 +42,7 @@ def find(session: Session, name: str) -> Folder:
 async def select(session: Session, command: commands.Select) -> str:
     """RFC 3501 6.3.1: whatever was selected before is not any more, even if this fails."""
     session.deselect()
-    read_only = command.read_only or session.past is not None
+    read_only = command.read_only or session.read_only is not None
     selected = Selected(find(session, command.name), read_only, session.cause, session.shared.marks)
     session.select(selected)
     await _scan(session, selected)

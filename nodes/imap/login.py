@@ -127,6 +127,8 @@ async def _check(session: Session, credentials: sasl.Credentials) -> str:
     session.logger.info("logged in", tls=session.connection.secure)
     if session.past is not None:
         session.write(f"* OK [ALERT] this is the mailbox as of {session.past.moment}, read-only\r\n".encode())
+    elif session.read_only is not None:
+        session.write(f"* OK [ALERT] {session.read_only}\r\n".encode())
     return f"[CAPABILITY {session.capabilities().decode('ascii')}] logged in{_as_of(session)}"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actors.errors import CommandRefused
+from actors.errors import CommandRefused, replica_text
 from actors.mailbox import folder
 from actors.runtime import Context, Done, NewBody
 from eventlog.errors import LogError
@@ -267,10 +267,18 @@ class Session:
         return self.selected
 
     @property
-    def writable_mailbox(self) -> Selected:
-        """The selected mailbox; raises Refusal after EXAMINE, and where it is a look back."""
+    def read_only(self) -> str | None:
+        """Why nothing of this account can be changed in this session; None where it can."""
         if self.past is not None:
-            raise Refusal(f"this is the mailbox as of {self.past.moment}: nothing can be changed", "NOPERM")
+            return f"this is the mailbox as of {self.past.moment}: nothing can be changed"
+        home = self.services.runtime.homes.of(self.target.tenant)
+        return None if home is None else replica_text(home)
+
+    @property
+    def writable_mailbox(self) -> Selected:
+        """The selected mailbox; raises Refusal after EXAMINE, and where it is a look back or a replica."""
+        if (reason := self.read_only) is not None:
+            raise Refusal(reason, "NOPERM")
         if self.mailbox.read_only:
             raise Refusal("the mailbox is selected read-only", "CANNOT")
         return self.mailbox
@@ -288,8 +296,8 @@ class Session:
 
     async def ask(self, command: ActorCommand, bodies: Sequence[NewBody] = (), timeout_s: float | None = None) -> Done:
         """Has a change made; answered once it is folded here. Raises Refusal."""
-        if self.past is not None:
-            raise Refusal(f"this is the mailbox as of {self.past.moment}: nothing can be changed", "NOPERM")
+        if (reason := self.read_only) is not None:
+            raise Refusal(reason, "NOPERM")
         by = By("account", self.target.account, self.origin)
         wait_s = timeout_s or self.services.config.raft.propose_timeout_s
         context = Context(by, self.cause, self.target.tenant, wait_s)

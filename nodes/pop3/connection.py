@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, assert_never
 
-from actors.errors import CommandRefused
+from actors.errors import CommandRefused, replica_text
 from actors.mailbox import Expunge
 from actors.passwords import Overloaded
 from actors.runtime import Context
@@ -260,7 +260,8 @@ class Connection(asyncio.Protocol):
     async def _load(self, target: Target, moment: str | None) -> Maildrop | None:
         """Raises NotThen, or ValueError for a moment that is none."""
         if moment is None:
-            return await load_maildrop(self._services.log, target)
+            home = self._services.runtime.homes.of(target.tenant)
+            return await load_maildrop(self._services.log, target, None if home is None else replica_text(home))
         when = parse_moment(moment, time.time_ns() // 1_000_000)
         by = By("account", target.account, f"{self._listener.kind} {self.origin}")
         past = await self._services.past.open(target, when, by, f"{self._listener.kind} log-in")

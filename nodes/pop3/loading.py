@@ -20,22 +20,23 @@ SLICE_UIDS = 1000
 BARRIER_S = 1.0
 
 
-async def load_maildrop(log: EventLog, target: Target) -> Maildrop | None:
+async def load_maildrop(log: EventLog, target: Target, read_only: str | None = None) -> Maildrop | None:
     """INBOX as it is now, with all that was acknowledged by any node; None when the mailbox is closed.
 
     Without a majority it is what this node knows: reads go on.
     """
     with contextlib.suppress(OutcomeUnknown):
         await log.barrier(BARRIER_S)
-    return await _load(Present(log, target), target, None)
+    return await _load(Present(log, target), target, None, read_only)
 
 
 async def load_past_maildrop(past: PastMailbox, target: Target) -> Maildrop | None:
     """INBOX as it was; None when the mailbox was closed then."""
-    return await _load(past, target, past.moment)
+    why = f"This is the maildrop as of {past.moment}: nothing can be deleted"
+    return await _load(past, target, past.moment, why)
 
 
-async def _load(source: Source, target: Target, as_of: str | None) -> Maildrop | None:
+async def _load(source: Source, target: Target, as_of: str | None, read_only: str | None) -> Maildrop | None:
     with source() as reading:
         inbox = folder_by_name(reading.view, INBOX)
         if inbox is None:
@@ -48,4 +49,4 @@ async def _load(source: Source, target: Target, as_of: str | None) -> Maildrop |
             found = messages(reading.view, inbox.id, first, last)
             entries += (Entry(m.uid, m.id, m.digest, m.size, m.trace) for m in found)
         await asyncio.sleep(0)
-    return Maildrop(target.tenant, target.account, inbox.id, entries, as_of)
+    return Maildrop(target.tenant, target.account, inbox.id, entries, as_of, read_only)

@@ -28,9 +28,16 @@ class Maildrop:
     """The messages of one session, in UID order."""
 
     def __init__(
-        self, tenant: bytes, account: bytes, folder_id: bytes, entries: list[Entry], as_of: str | None = None
+        self,
+        tenant: bytes,
+        account: bytes,
+        folder_id: bytes,
+        entries: list[Entry],
+        as_of: str | None = None,
+        read_only: str | None = None,
     ) -> None:
         self.as_of = as_of  # the moment that it shows, where that is not now: nothing can then be marked
+        self.read_only = read_only  # why nothing can be marked, where nothing can
         self.tenant = tenant
         self.account = account
         self.folder_id = folder_id

@@ -275,8 +275,8 @@ class Session:
         return Send(self._named_entry(words[0])[1], _number(words[1]))
 
     def _dele(self, argument: bytes) -> Event:
-        if self.maildrop.as_of is not None:
-            raise Refused(f"This is the maildrop as of {self.maildrop.as_of}: nothing can be deleted", "SYS/PERM")
+        if self.maildrop.read_only is not None:
+            raise Refused(self.maildrop.read_only, "SYS/PERM")
         number, _ = self._named_entry(argument)
         self.maildrop.mark(number)
         return ok(f"Message {number} is marked as deleted")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from actors.directory import resolve
-from actors.errors import CommandRefused, InvalidName, NoSuchAccount, NotLocal, OverQuota
+from actors.errors import CommandRefused, InvalidName, IsReplica, NoSuchAccount, NotLocal, OverQuota
 from actors.facts import message_facts
 from actors.kind import Command
 from actors.mailbox import Deliver, NewMessage
@@ -49,7 +49,7 @@ class Intake:
         self._profile = profile
         self._hostname = services.config.node.hostname
         self._limits = services.config.limits
-        self._recipients = Recipients(services.log)
+        self._recipients = Recipients(services.log, services.runtime.homes)
         self._propose_timeout_s = services.config.raft.propose_timeout_s
 
     def stop(self) -> None:
@@ -70,6 +70,8 @@ class Intake:
     def _check_sender(self, session: Session, sender: str) -> None:
         if session.account is None:
             raise Refused(replies.AUTH_REQUIRED)
+        if self._services.runtime.homes.of(session.account.tenant) is not None:
+            raise Refused(replies.HOME_ELSEWHERE)
         if not sender:
             return
         with self._services.log.snapshot() as snapshot:
@@ -136,6 +138,8 @@ class Intake:
             return replies.MAILBOX_FULL
         except NoSuchAccount:
             return replies.NO_SUCH_MAILBOX if _has_one_recipient(envelope) else replies.RECIPIENT_GONE
+        except IsReplica:
+            return replies.REPLICA
         except CommandRefused:
             return replies.NOT_ACCEPTED
         except Rejected as rejected:

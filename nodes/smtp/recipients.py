@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.directory import Target, is_local_domain, resolve
+from actors.directory import Target, is_local_domain, resolve, tenant_with
 from actors.errors import InvalidName, NotLocal, TooLarge
 from actors.mailbox import usage
 from actors.names import address_name, domain_name, name_stream
@@ -21,6 +21,7 @@ from nodes.smtp.replies import Refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from actors.homes import Homes
     from eventlog.log import EventLog, Snapshot
 
 REMEMBERED = 10_000
@@ -29,8 +30,9 @@ REMEMBERED = 10_000
 class Recipients:
     """The lookups of one listener."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, homes: Homes) -> None:
         self._log = log
+        self._homes = homes
         self._known: dict[str, list[Target]] = {}
         self._followed_at: dict[str, int] = {}
         self._following: dict[bytes, Callable[[], None]] = {}
@@ -38,14 +40,14 @@ class Recipients:
     def find(self, address: str, size_bytes: int) -> list[Target] | None:
         """The mailboxes that mail of this size for `address` goes to; None: the domain is not ours.
 
-        Raises Refused: nobody has the address, or a mailbox is full.
+        Raises Refused: nobody has the address, a mailbox is full, or its home is another cell.
         """
         known = self._known.get(address)
         if known is not None:
             return known
         with self._log.snapshot() as snapshot:
             position = snapshot.position
-            targets = _resolve(snapshot, address)
+            targets = self._resolve(snapshot, address)
             limited = _check_room(snapshot, targets or [], size_bytes)
         if targets is not None and not limited and _is_account(address, targets):
             self._remember(address, targets, position)
@@ -58,6 +60,24 @@ class Recipients:
         self._following.clear()
         self._followed_at.clear()
         self._known.clear()
+
+    def _resolve(self, snapshot: Snapshot, address: str) -> list[Target] | None:
+        """A replica may be behind its home, so that an address is not known here says nothing."""
+        targets = None
+        try:
+            targets = resolve(snapshot, address)
+        except (NotLocal, InvalidName):
+            if not is_local_domain(snapshot, domain_of(address)):
+                return None
+        except TooLarge:
+            raise Refused(replies.ALIAS_TOO_WIDE) from None
+        if any(self._homes.of(target.tenant) for target in targets or ()):
+            raise Refused(replies.REPLICA)
+        if not targets:
+            home_tenant = tenant_with(snapshot, domain_of(address))
+            known_here = home_tenant is None or self._homes.of(home_tenant) is None
+            raise Refused(replies.NO_SUCH_MAILBOX if known_here else replies.REPLICA)
+        return targets
 
     def _remember(self, address: str, targets: list[Target], position: int) -> None:
         """Keeps what was read at `position`, if its streams are followed since before that.
@@ -84,20 +104,6 @@ class Recipients:
 
 def _is_account(address: str, targets: list[Target]) -> bool:
     return len(targets) == 1 and targets[0].address.casefold() == address.casefold()
-
-
-def _resolve(snapshot: Snapshot, address: str) -> list[Target] | None:
-    try:
-        targets = resolve(snapshot, address)
-    except (NotLocal, InvalidName):
-        if not is_local_domain(snapshot, domain_of(address)):
-            return None
-        targets = None
-    except TooLarge:
-        raise Refused(replies.ALIAS_TOO_WIDE) from None
-    if not targets:
-        raise Refused(replies.NO_SUCH_MAILBOX)
-    return targets
 
 
 def _check_room(snapshot: Snapshot, targets: list[Target], size_bytes: int) -> bool:

@@ -52,6 +52,9 @@ RECIPIENT_GONE = reply(451, "4.2.1", "A mailbox has just been closed, send the m
 MAILBOX_FULL = reply(452, "4.2.2", "The mailbox is full")
 DISK_FULL = reply(452, "4.3.1", "Not enough storage, try again later")
 TOO_MUCH_AT_ONCE = reply(452, "4.3.1", "Too much mail is arriving at once, try again later")
+REPLICA = reply(
+    451, "4.3.2", "This cell has only a replica of that mailbox and takes no mail for it: send it to its home"
+)
 TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients, send the rest in another transaction")
 TLS_NOT_AVAILABLE = reply(454, "4.7.0", "TLS is not available")
 AUTH_LATER = reply(454, "4.7.0", "Temporary authentication failure, try again later")
@@ -85,6 +88,9 @@ TOO_BIG = reply(552, "5.3.4", "The message is over the size limit")
 BAD_SENDER = reply(553, "5.1.7", "Malformed sender address")
 BAD_RECIPIENT = reply(553, "5.1.3", "Malformed recipient address")
 NEEDS_SMTPUTF8 = reply(553, "5.6.7", "A non-ASCII address needs the SMTPUTF8 parameter of MAIL")
+HOME_ELSEWHERE = reply(
+    550, "5.7.1", "This cell has only a replica of your account: send mail through the cell that is its home"
+)
 NOT_YOUR_ADDRESS = reply(553, "5.7.1", "This sender address does not belong to your account")
 MAIL_LOOP = reply(554, "5.4.6", "Too many Received lines: this is a mail loop")
 UNKNOWN_PARAMETER = reply(555, "5.5.4", "Parameter not recognised or not implemented")
