@@ -15,7 +15,7 @@ from actors.errors import NameTaken, Superseded
 from actors.kind import Command, Fact
 from actors.kind import decode as decode_fact
 from actors.names import HOLDER_KEY, NameClaimed, holder
-from eventlog.record import Stamp, stream_id
+from eventlog.record import Event, Stamp, stream_id
 from eventlog.store import GENESIS
 from eventlog.views import View
 
@@ -153,6 +153,10 @@ def decide_followed(view: View, command: FollowEvent) -> tuple[EventFollowed, ..
     return (EventFollowed(*place, command.type, command.version, command.data),)
 
 
-def followed_fact(fact: Fact) -> Fact:
-    """The origin's fact behind an `EventFollowed`; any other is given back."""
-    return decode_fact(fact.type, fact.version, fact.data) if isinstance(fact, EventFollowed) else fact
+def as_written(event: Event) -> Event:
+    """The event as the origin wrote it, where it is one that was followed; any other is given back."""
+    if event.type != EventFollowed.TYPE:
+        return event
+    fact = decode_fact(event.type, event.version, event.data)
+    assert isinstance(fact, EventFollowed)
+    return event._replace(type=fact.type, version=fact.version, data=fact.data)

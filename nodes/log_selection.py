@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from actors import registry
+from actors.following import as_written
 from actors.kind import UnknownEventType, decode
 from actors.names import NameClaimed, address_name, name_stream, normalise_address
 from eventlog.fold import Outcome
@@ -155,7 +156,8 @@ def _fits_by(wanted: Selection, record: Record) -> bool:
 
 
 def _has_type(wanted: Selection, event: Event) -> bool:
-    return any(fnmatch.fnmatchcase(event.type, pattern) for pattern in wanted.types)
+    types = {event.type, as_written(event).type}  # what was followed is found by its own type, and as followed
+    return any(fnmatch.fnmatchcase(type_, pattern) for pattern in wanted.types for type_ in types)
 
 
 def _concerns(accounts: frozenset[bytes], record: Record) -> bool:
@@ -167,6 +169,7 @@ def _concerns(accounts: frozenset[bytes], record: Record) -> bool:
 
 def _about(event: Event) -> bytes | None:
     try:
+        event = as_written(event)
         fact = decode(event.type, event.version, event.data)
     except UnknownEventType:
         return None
@@ -187,7 +190,8 @@ def _accounts(snapshot: Snapshot, address: Any) -> frozenset[bytes] | None:
     owners = set()
     for _, value in snapshot.stream_entries(stream):
         for event in decode_events(value[LOG_HEAD.size :], stream)[3]:
-            fact = decode(event.type, event.version, event.data)
+            written = as_written(event)
+            fact = decode(written.type, written.version, written.data)
             if isinstance(fact, NameClaimed):
                 owners.add(fact.owner)
     if not owners:

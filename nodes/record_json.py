@@ -10,6 +10,7 @@ import datetime
 from typing import Any
 
 from actors import mailbox, registry
+from actors.following import EventFollowed, as_written
 from actors.kind import UnknownEventType, decode
 from actors.mailbox_terms import MailboxFact, MailboxOpened
 from eventlog import levels, members
@@ -62,7 +63,10 @@ def _record(snapshot: Snapshot, record: Record) -> dict[str, Any]:
 
 
 def _event(snapshot: Snapshot, event: Event) -> dict[str, Any]:
+    origin: dict[str, Any] = {}
     try:
+        origin = _origin(event)
+        event = as_written(event)
         fact: Any = decode(event.type, event.version, event.data)
     except UnknownEventType:
         fact = None
@@ -72,8 +76,18 @@ def _event(snapshot: Snapshot, event: Event) -> dict[str, Any]:
         "tenant": event.tenant.hex(),
         "stream": event.stream.hex(),
         "address": _address(snapshot, event.stream, fact),
+        **origin,
         "data": _of_log(event) if fact is None else _plain(fact),
     }
+
+
+def _origin(event: Event) -> dict[str, Any]:
+    """Where an event stands first that was followed from another cell."""
+    if event.type != EventFollowed.TYPE:
+        return {}
+    fact = decode(event.type, event.version, event.data)
+    assert isinstance(fact, EventFollowed)
+    return {"origin": {"cell": fact.cell, "position": fact.position, "at": utc(fact.at_ms)}}
 
 
 def _of_log(event: Event) -> dict[str, Any] | None:
@@ -99,8 +113,9 @@ def _address_of(snapshot: Snapshot, account: bytes) -> str | None:
         return address
     for _, stored in snapshot.stream_entries(account):
         for event in decode_events(stored[LOG_HEAD.size :], account)[3]:
-            if event.type == MailboxOpened.TYPE:
-                opened = decode(event.type, event.version, event.data)
+            first = as_written(event)
+            if first.type == MailboxOpened.TYPE:
+                opened = decode(first.type, first.version, first.data)
                 assert isinstance(opened, MailboxOpened)
                 return opened.address
         return None  # nothing comes before it is opened

@@ -266,14 +266,29 @@ class _Taking:
             header.cause[:MOST_CAUSE] if header is not None else "",
         )
         steps: list[tuple[bytes, Command]] = [(self._stream, apply)]
-        with self._node.log.snapshot() as snapshot:
-            for event in events:
-                if not may_write(self._scope, event, snapshot):
-                    raise Halt(f"position {place.position} of the source holds an event that was not granted")
+        self._check_granted(events, place.position)
+        self._check_level(events)
         for event in map(self._sealed_here, events):
             fields = (event.tenant, self._follow.cell, place.position, place.at_ms)
             steps.append((event.stream, FollowEvent(*fields, event.type, event.version, event.data)))
         await self._commit(steps, given)
+
+    def _check_granted(self, events: list[Event], position: int) -> None:
+        try:
+            with self._node.log.snapshot() as snapshot:
+                wrong = [event.type for event in events if not may_write(self._scope, event, snapshot)]
+        except UnknownEventType as error:
+            raise _unknown(error) from None
+        if wrong:
+            raise Halt(f"position {position} of the source holds what was not granted: {', '.join(wrong)}")
+
+    def _check_level(self, events: list[Event]) -> None:
+        """What the source writes at a level that this cell has not reached would stop its older nodes."""
+        level = self._node.log.feature_level
+        for event in events:
+            if level < decode(event.type, event.version, event.data).SINCE:
+                text = f"the source writes {event.type}, and this cell is at feature level {level}: upgrade it"
+                raise Retry(text, BLOCKED_PAUSE_S, "blocked")
 
     async def _body(self, content: wire.Reader, body: Body) -> NewBody:
         limit = self._node.config.limits.message_bytes
@@ -313,8 +328,7 @@ class _Taking:
         except Superseded as error:
             raise Retry(f"another node has followed meanwhile: {error}") from None
         except UnknownEventType as error:
-            text = f"the source writes {error}, which this version does not know: upgrade this cell"
-            raise Retry(text, BLOCKED_PAUSE_S, "blocked") from None
+            raise _unknown(error) from None
         except NameTaken as error:
             raise Retry(f"{error}: delete or rename it here", BLOCKED_PAUSE_S, "blocked") from None
         except (TooLarge, CommandRefused) as error:
@@ -332,6 +346,11 @@ class _Taking:
 def _context(follow: Follow, node: Services) -> Context:
     by = By("node", stream_id("node", node.config.node.name), f"follower of {follow.cell}")
     return Context(by, f"following {follow.name}", follow.tenant, node.config.raft.propose_timeout_s)
+
+
+def _unknown(error: UnknownEventType) -> Retry:
+    text = f"the source writes {error}, which this version does not know: upgrade this cell"
+    return Retry(text, BLOCKED_PAUSE_S, "blocked")
 
 
 def _author(header: Record | None) -> str:
