@@ -1,4 +1,4 @@
-"""A replica in another cell: two clusters of real processes, mail on the way, nodes of the follower killed throughout."""
+"""A replica in another cell: two clusters of real processes, mail on the way, nodes of the follower killed."""
 
 import imaplib
 import json
