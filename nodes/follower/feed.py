@@ -28,7 +28,6 @@ from eventlog.fold import Outcome
 from eventlog.journal import KIND_NOOP
 from eventlog.log import EventLog
 from eventlog.record import (
-    ERASED_SALT_BYTES,
     Event,
     RecordError,
     body_commitment,
@@ -246,11 +245,7 @@ def _entry(snapshot: Snapshot, stored: StoredRecord, scope: Scope, sealed_anew: 
     if stored.outcome != Outcome.COMMITTED or stored.kind == KIND_NOOP or scope.tenant not in stored.data:
         return  # what names the tenant nowhere need not be taken apart
     record, header = decode_with_header(stored.data)
-    chosen = {
-        number: event
-        for number, event in enumerate(record.events)
-        if len(event.salt) != ERASED_SALT_BYTES and scope.takes(event)
-    }
+    chosen = {number: event for number, event in enumerate(record.events) if scope.takes(event)}
     if not chosen:
         return
     wanted = bodies_of(chosen.values())

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from actors import directory, mailbox, region, tenant
-from actors.errors import NoSuchTenant
+from actors.errors import NoSuchTenant, NotAllowed
 from actors.region import REGION, WHOLE_TENANT
 from actors.sealing import KEY_BYTES
 from eventlog.record import DIGEST_BYTES
@@ -40,7 +40,11 @@ async def scope(request: web.Request) -> web.Response:
     body = await json_body(request)
     stale = await catch_up(request)
     with services(request).log.snapshot() as snapshot:
-        return answer(_scope(snapshot, body), stale=stale)
+        found = _scope(snapshot, body)
+        home = region.home_of(snapshot.view(REGION), bytes.fromhex(found["tenant"]))
+    if home is not None:
+        raise NotAllowed(f"the tenant is a replica here: its home, the cell {home}, grants following it")
+    return answer(found, stale=stale)
 
 
 @ROUTES.get("/v1/region/grants")

@@ -1,0 +1,198 @@
+"""Two cells of one node each, in this process: what stops a follower, what holds it up, and how it goes on."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+from click.testing import CliRunner
+
+from actors.mailbox import Deliver
+from actors.runtime import NewBody
+from chaos.cluster import free_base_port
+from cli import layout
+from cli.client import AdminClient
+from cli.main import main
+from cli.output import CommandError
+from nodes import config_sources
+from nodes.server import Node
+from nodes.state import NodeState
+from nodes.tls import admin_client_context, follower_client_context
+from tests.actors.cell import ADMIN, a_mail
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+ALICE = "alice@example.test"
+
+
+class Cell(NamedTuple):
+    folder: layout.Cluster
+    state: NodeState
+
+    async def cli(self, *arguments: str) -> str:
+        """A `mailraft` command against this cell; what it printed. Raises AssertionError that shows what it said."""
+        environment = {"MAILRAFT_CLUSTER": str(self.folder.folder)}
+        done = await asyncio.to_thread(CliRunner().invoke, main, list(arguments), env=environment)
+        assert done.exit_code == 0, done.stderr
+        return done.stdout
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        client = AdminClient(self.folder)
+        if method == "GET":
+            return await asyncio.to_thread(client.get, path)
+        return await asyncio.to_thread(client.change, method, path, body)
+
+    async def deliver(self, data: bytes) -> None:
+        node = self.state.services
+        assert node is not None
+        with node.log.snapshot() as snapshot:
+            from actors.directory import account_of
+
+            target = account_of(snapshot, ALICE)
+        mail = a_mail(data)
+        await node.runtime.ask(target.account, Deliver(mail.message), ADMIN, [NewBody(target.tenant, data)])
+
+    async def followed(self, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The subscription, once it is as it should be."""
+        async with asyncio.timeout(30):
+            while True:
+                (found,) = (await self.ask("GET", "/v1/region/follows"))["follows"]
+                if reached(found):
+                    return dict(found)
+                await asyncio.sleep(0.05)
+
+    async def caught_up(self, source: "Cell") -> dict[str, Any]:
+        assert source.state.log is not None
+        position = source.state.log.status().applied
+        return await self.followed(lambda one: one["lag_records"] == 0 and one["position"] >= position)
+
+    async def messages(self) -> list[Any]:
+        folders = (await self.ask("GET", f"/v1/mailboxes/{ALICE}"))["folders"]
+        return list(next(one for one in folders if one["name"] == "INBOX")["messages"])
+
+
+class Pair(NamedTuple):
+    source: Cell
+    follower: Cell
+    grant: Path
+
+
+def two_cells(run: Run, folder: Path, story: Callable[[Pair], Awaitable[None]], *overrides: str) -> None:
+    """Runs a story with a source that has a tenant, and a grant to follow it; overrides are the follower's."""
+    made = [layout.create(folder / name, 1, free_base_port(1)) for name in ("source", "follower")]
+
+    async def session() -> None:
+        configs = [
+            config_sources.load(made[0].nodes[0].config, {}),
+            config_sources.load(made[1].nodes[0].config, {}, overrides),
+        ]
+        async with Node(configs[0]).running() as source, Node(configs[1]).running() as follower:
+            for state in (source, follower):
+                async with asyncio.timeout(15):
+                    while state.unready():
+                        await asyncio.sleep(0.02)
+            pair = Pair(Cell(made[0], source), Cell(made[1], follower), folder / "grant")
+            await pair.source.ask("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
+            await pair.source.ask("POST", "/v1/accounts", {"address": ALICE, "password": "pw"})
+            await pair.source.cli("region", "grant", "tokyo", "--tenant", "example", "--out", str(pair.grant))
+            await story(pair)
+
+    run(session())
+
+
+def test_a_revoked_grant_ends_it_and_a_new_one_goes_on_from_there(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        await pair.follower.cli("region", "follow", "--grant", str(pair.grant))
+        await pair.source.deliver(b"one")
+        await pair.follower.caught_up(pair.source)
+        await pair.source.cli("region", "revoke", "tokyo")
+        halted = await pair.follower.followed(lambda one: one["state"] == "halted")
+        assert halted["reason"] == "the grant tokyo was revoked"
+        await pair.source.deliver(b"two")
+        again = str(tmp_path / "again")
+        await pair.source.cli("region", "grant", "tokyo", "--tenant", "example", "--out", again)
+        await pair.follower.cli("region", "follow", "--grant", again)
+        await pair.follower.caught_up(pair.source)
+        assert await pair.follower.messages() == await pair.source.messages()
+
+    two_cells(run, tmp_path, story)
+
+
+def test_a_name_that_is_taken_here_holds_it_up_until_it_is_free(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        await pair.follower.ask("POST", "/v1/tenants", {"name": "local", "domains": ["example.test"]})
+        await pair.follower.cli("region", "follow", "--grant", str(pair.grant))
+        blocked = await pair.follower.followed(lambda one: one["state"] == "blocked")
+        assert "example.test is taken in this cell by another" in blocked["reason"]
+        assert blocked["records"] == 0
+
+    two_cells(run, tmp_path, story)
+
+
+def test_a_message_above_the_limit_here_holds_it_up_and_says_which_key(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        await pair.follower.cli("region", "follow", "--grant", str(pair.grant))
+        await pair.source.deliver(b"x" * 100_000)
+        blocked = await pair.follower.followed(lambda one: one["state"] == "blocked")
+        assert "limits.message_bytes" in blocked["reason"]
+
+    two_cells(run, tmp_path, story, "limits.message_bytes=65536")
+
+
+def test_a_source_that_was_restored_to_an_earlier_point_is_not_followed(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        for place, why in (
+            ("after=1&chain=" + "00" * 32, "is another"),
+            ("after=999&chain=" + "00" * 32, "it ends at"),
+        ):
+            status, error = await asked(pair, place)
+            assert (status, error["category"]) == (409, "diverged")
+            assert why in error["message"]
+
+    two_cells(run, tmp_path, story)
+
+
+def test_an_administrator_of_the_cell_is_no_follower(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        folder = pair.source.folder.folder
+        context = admin_client_context(
+            folder / "ca" / "ca.pem", folder / "admin" / "admin.pem", folder / "admin" / "admin.key"
+        )
+        status, error = await asked(pair, "after=0&chain=" + "00" * 32, context)
+        assert (status, error["category"]) == (403, "forbidden")
+
+    two_cells(run, tmp_path, story)
+
+
+def test_what_the_command_refuses(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        document = json.loads(pair.grant.read_text())
+        assert pair.grant.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(CommandError, match="a grant of this cell itself"):
+            await pair.source.ask("POST", "/v1/region/follows", document)
+        with pytest.raises(CommandError, match="transfer_key"):
+            await pair.follower.ask("POST", "/v1/region/follows", {**document, "transfer_key": "00"})
+        with pytest.raises(CommandError, match="certificate can not be used"):
+            await pair.follower.ask("POST", "/v1/region/follows", {**document, "certificate": "x"})
+        await pair.follower.ask("POST", "/v1/region/follows", document)
+        with pytest.raises(CommandError, match="is followed as tokyo"):
+            await pair.follower.ask("POST", "/v1/region/follows", {**document, "as": "second"})
+        await pair.follower.caught_up(pair.source)
+        with pytest.raises(CommandError, match="this is a replica"):
+            await pair.follower.ask("POST", "/v1/accounts", {"address": "new@example.test", "password": "pw"})
+        with pytest.raises(CommandError, match="its home, the cell"):
+            await pair.follower.ask("POST", "/v1/region/scope", {"tenant": "example"})
+
+    two_cells(run, tmp_path, story)
+
+
+async def asked(pair: Pair, place: str, context: ssl.SSLContext | None = None) -> tuple[int, Any]:
+    """Status and error of a request for the feed, with the grant's certificate unless told otherwise."""
+    grant = json.loads(pair.grant.read_text())
+    tls = context or follower_client_context(grant["authority"], grant["certificate"], grant["key"])
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"https://{grant['endpoints']['n1']}/v1/follow?{place}", ssl=tls) as answer:
+            return answer.status, (await answer.json())["error"]
