@@ -36,7 +36,7 @@ from nodes.tls import follower_client_context, peer_node_name
 
 CONNECT_S = 5.0
 QUIET_S = 3.0  # longer than that between two words of the source is not how it should be
-SILENCE_S = 15.0  # the source says something every second
+SILENCE_S = 6.0  # the source says something every second
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 10.0
 BLOCKED_PAUSE_S = 30.0

@@ -3,6 +3,7 @@
 import imaplib
 import json
 import os
+import poplib
 import re
 import signal
 import smtplib
@@ -21,7 +22,7 @@ ALICE, BOB, EVE = "alice@example.test", "bob@example.test", "eve@other.test"
 FOREIGN = "a-word-that-only-the-other-tenant-writes"
 LARGE_BYTES = 700_000  # above what one record holds: it goes in chunks
 CAUGHT_UP_S = 60.0
-KILLS = 4
+KILLS = 3
 
 
 class Region(NamedTuple):
@@ -159,3 +160,73 @@ def test_a_replica_whose_nodes_are_killed_throughout_misses_nothing_and_doubles_
     for node in cells.follower.status().nodes:
         rebuilt = json.loads(cells.follower.command("log", "rebuild", "--node", node.name, "--json"))
         assert rebuilt["equal"] is True
+
+
+def test_nothing_of_another_tenant_is_in_the_followers_files(cells: Region) -> None:
+    foreign = [FOREIGN, EVE, "other.test"]
+    assert all(found_in(cells.source, word) for word in (*foreign, ALICE))
+    assert found_in(cells.follower, ALICE)
+    assert [word for word in foreign if found_in(cells.follower, word)] == []
+
+
+def found_in(cluster: Cluster, word: str) -> bool:
+    """Whether any file of a node's database holds these bytes."""
+    files = [path for node in cluster.status().nodes for path in cluster.data_dir(node.name).rglob("*")]
+    return any(word.encode() in path.read_bytes() for path in files if path.is_file())
+
+
+def test_the_replica_is_read_with_the_accounts_own_password_and_can_not_be_changed(cells: Region) -> None:
+    client = log_in(cells.follower, ALICE, cells.password)
+    with pytest.raises(imaplib.IMAP4.readonly):
+        client.select("INBOX")
+    client.logout()
+    client = log_in(cells.follower, ALICE, cells.password)
+    client.select("INBOX", readonly=True)
+    changes = [
+        client.uid("STORE", "1", "+FLAGS", r"(\Deleted)"),
+        client.append("INBOX", "", "", text(1).encode()),
+        client.create("Elsewhere"),
+    ]
+    assert all(status == "NO" and b"[NOPERM] this is a replica" in lines[0] for status, lines in changes)
+    client.logout()
+    with pytest.raises(smtplib.SMTPRecipientsRefused, match="replica of that mailbox"):
+        send(cells.follower, [ALICE], text(1))
+    with pytest.raises(ClusterError, match="this is a replica: its home is the cell"):
+        cells.follower.command("account", "add", "new@example.test", "--password-stdin", stdin="pw\n")
+    host, _, port = cells.follower.status().nodes[0].endpoints["pop3"].rpartition(":")
+    pop3 = poplib.POP3(host, int(port), timeout=30)
+    pop3.user(ALICE)
+    pop3.pass_(cells.password)
+    assert len(pop3.uidl()[1]) > 0
+    with pytest.raises(poplib.error_proto, match="replica"):
+        pop3.dele(1)
+    pop3.quit()
+
+
+def test_the_replica_is_shown_as_it_was(cells: Region) -> None:
+    wait_caught_up(cells)
+    position = json.loads(cells.follower.command("log", "tail", "-n", "1", "--json"))["position"]
+    before = shown(cells.follower, ALICE)
+    send(cells.source, [ALICE], text(9999))
+    wait_caught_up(cells)
+    assert shown(cells.follower, ALICE) != before
+    assert json.loads(cells.follower.command("mailbox", "show", ALICE, "--as-of", f"#{position}", "--json")) == before
+    client = log_in(cells.follower, f"{ALICE}@@#{position}", cells.password)
+    inbox = next(folder for folder in before["folders"] if folder["name"] == "INBOX")
+    assert client.select("INBOX", readonly=True)[1] == [str(len(inbox["messages"])).encode()]
+    client.logout()
+
+
+def test_when_a_node_of_the_source_dies_another_is_asked(cells: Region) -> None:
+    before = wait_caught_up(cells)
+    number = int(before["node"][1:]) - 1
+    pid = cells.source.status().nodes[number].pid
+    os.kill(pid, signal.SIGSTOP)  # it is there, and says nothing
+    try:
+        send(cells.source, [ALICE], text(5000), (number + 1) % 3)
+        found = wait_until(cells.follower, lambda one: one["records"] > before["records"], "another node of the source")
+        assert found["node"] != before["node"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_caught_up(cells)
+    assert shown(cells.follower, ALICE) == shown(cells.source, ALICE)

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
+from actors.directory import account_of
 from actors.mailbox import Deliver
 from actors.runtime import NewBody
 from chaos.cluster import free_base_port
@@ -49,8 +50,6 @@ class Cell(NamedTuple):
         node = self.state.services
         assert node is not None
         with node.log.snapshot() as snapshot:
-            from actors.directory import account_of
-
             target = account_of(snapshot, ALICE)
         mail = a_mail(data)
         await node.runtime.ask(target.account, Deliver(mail.message), ADMIN, [NewBody(target.tenant, data)])
@@ -85,11 +84,11 @@ def two_cells(run: Run, folder: Path, story: Callable[[Pair], Awaitable[None]], 
     made = [layout.create(folder / name, 1, free_base_port(1)) for name in ("source", "follower")]
 
     async def session() -> None:
-        configs = [
-            config_sources.load(made[0].nodes[0].config, {}),
-            config_sources.load(made[1].nodes[0].config, {}, overrides),
+        nodes = [
+            Node(config_sources.load(one.nodes[0].config, {}, told))
+            for one, told in zip(made, ((), overrides), strict=True)
         ]
-        async with Node(configs[0]).running() as source, Node(configs[1]).running() as follower:
+        async with nodes[0].running() as source, nodes[1].running() as follower:
             for state in (source, follower):
                 async with asyncio.timeout(15):
                     while state.unready():
@@ -144,11 +143,8 @@ def test_a_message_above_the_limit_here_holds_it_up_and_says_which_key(run: Run,
 
 def test_a_source_that_was_restored_to_an_earlier_point_is_not_followed(run: Run, tmp_path: Path) -> None:
     async def story(pair: Pair) -> None:
-        for place, why in (
-            ("after=1&chain=" + "00" * 32, "is another"),
-            ("after=999&chain=" + "00" * 32, "it ends at"),
-        ):
-            status, error = await asked(pair, place)
+        for after, why in ((1, "is another"), (999, "it ends at")):
+            status, error = await asked(pair, f"after={after}&chain={'00' * 32}")
             assert (status, error["category"]) == (409, "diverged")
             assert why in error["message"]
 
@@ -158,9 +154,8 @@ def test_a_source_that_was_restored_to_an_earlier_point_is_not_followed(run: Run
 def test_an_administrator_of_the_cell_is_no_follower(run: Run, tmp_path: Path) -> None:
     async def story(pair: Pair) -> None:
         folder = pair.source.folder.folder
-        context = admin_client_context(
-            folder / "ca" / "ca.pem", folder / "admin" / "admin.pem", folder / "admin" / "admin.key"
-        )
+        admin = folder / "admin"
+        context = admin_client_context(folder / "ca" / "ca.pem", admin / "admin.pem", admin / "admin.key")
         status, error = await asked(pair, "after=0&chain=" + "00" * 32, context)
         assert (status, error["category"]) == (403, "forbidden")
 
