@@ -5,10 +5,12 @@
 #   make check   ruff, mypy --strict, import direction
 #   make bench   the log and SMTP benchmarks; results/*.json
 #   make simulate  cells in simulated time under faults: [SEEDS=1..5000] one cell a seed, [JOBS=] processes at a time
+#   make chaos   every scenario on real processes: [SEEDS="1 2 3"], [DURATION=] seconds of faults each; results/chaos
 #   make soak    the leader-kill scenario with ten seeds
 PYTHON ?= python3
 SEEDS ?= 1 2 3 4 5 6 7 8 9 10
 JOBS ?=
+DURATION ?=
 RUN_DIR ?= run
 BASE_PORT ?=
 TEST_ARGS ?=
@@ -17,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help setup run test check bench simulate soak clean
+.PHONY: help setup run test check bench simulate chaos soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -56,6 +58,13 @@ bench: $(STAMP)
 simulate: SEEDS = 1..5000
 simulate: $(STAMP)
 	$(BIN)/mailraft chaos simulate --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS))
+
+comma := ,
+space := $(subst ,, )
+chaos: SEEDS = 1 2 3
+chaos: $(STAMP)
+	$(BIN)/mailraft chaos run all --seeds $(subst $(space),$(comma),$(strip $(SEEDS))) --report results/chaos \
+		$(if $(DURATION),--duration $(DURATION))
 
 soak: $(STAMP)
 	@for seed in $(SEEDS); do \

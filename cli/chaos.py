@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli.options import json_option
+from cli.options import json_option, open_client
 from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
 from cli.simulate import parsed_seeds, simulate
 
 if TYPE_CHECKING:
+    from chaos.checkers import Check
     from chaos.harness import Scenario
     from chaos.history import History
     from chaos.report import Report
@@ -100,7 +101,7 @@ def _with_lack(summary: str, lack: str) -> str:
 
 
 @chaos.command("run")
-@click.argument("scenario")
+@click.argument("scenario", required=False)
 @click.option(
     "--seed",
     "--seeds",
@@ -128,24 +129,50 @@ def _with_lack(summary: str, lack: str) -> str:
     metavar="DIR",
     help="Write report.html, report.json, report.txt, history.jsonl here; of several runs, each in its own folder.",
 )
+@click.option(
+    "--cluster",
+    "cluster_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="A cluster that runs, for --read-only-checks; nothing is done to it.",
+)
+@click.option("--read-only-checks", is_flag=True, help="Only compare the nodes of --cluster with each other.")
+@click.option(
+    "--accounts",
+    type=click.IntRange(0, 1_000_000),
+    default=100,
+    show_default=True,
+    help="Mailboxes that --read-only-checks compares at most, chosen by the seed.",
+)
 @json_option
 def run(
-    scenario: str,
+    scenario: str | None,
     seeds_text: str,
     duration_s: float | None,
     rate: float,
     interval_s: float,
     nodes: str,
     report_dir: Path | None,
+    cluster_dir: Path | None,
+    read_only_checks: bool,
+    accounts: int,
     as_json: bool,
 ) -> None:
-    """Run SCENARIO, or all of them, on a cluster of its own.
+    """Run SCENARIO, or all of them, on a cluster of its own; or look at one that runs.
 
     The same seed gives the same mail and the same schedule of faults. Exits 0 only if every check of every run passed.
-    A cluster's folder is removed then, and kept for a look otherwise.
+    A cluster's folder is removed then, and kept for a look otherwise. With --cluster DIR --read-only-checks nothing is
+    broken and nothing written: the nodes' logs, tables and mailboxes are proven and compared.
     """
     from chaos.scenarios import SCENARIOS
 
+    if read_only_checks or cluster_dir is not None:
+        if scenario is not None or cluster_dir is None or not read_only_checks:
+            raise click.UsageError("--cluster DIR and --read-only-checks go together, without a scenario.")
+        _look_at(cluster_dir, accounts, parsed_seeds(seeds_text)[0], as_json)
+        return
+    if scenario is None:
+        raise click.UsageError("SCENARIO is missing: mailraft chaos list shows them.")
     if scenario != ALL and scenario not in SCENARIOS:
         raise CommandError(f"there is no scenario {scenario!r}", f"one of {', '.join(SCENARIOS)}, or {ALL}")
     seeds = parsed_seeds(seeds_text)
@@ -155,6 +182,37 @@ def run(
         _run_one(chosen[0], seeds[0], wanted, as_json)
     else:
         _run_many([(one, seed) for one in chosen for seed in seeds], wanted, as_json)
+
+
+def _look_at(cluster_dir: Path, accounts: int, seed: int, as_json: bool) -> None:
+    """The read-only checks. Raises CommandError if one fails."""
+    from chaos.read_only import inspect
+    from cli.layout import load
+
+    found = load(cluster_dir)
+    terminal = console()
+    with terminal.status("looking") as line:
+
+        def progress(what: str, done: int, total: int) -> None:
+            line.update(one_line(f"{what}: {done} of {total}", terminal.width - SPINNER_COLUMNS))
+
+        checks = inspect(found, open_client(cluster_dir), accounts, seed, progress)
+    if as_json:
+        print_json(
+            [{"promise": c.promise, "ok": c.ok, "violations": [v._asdict() for v in c.violations]} for c in checks]
+        )
+    else:
+        for check in checks:
+            click.echo(f"{'ok' if check.ok else 'FAIL':<5} {check.promise}")
+            for violation in check.violations:
+                click.echo(f"      {violation.node}: {violation.text}")
+    if not all(check.ok for check in checks):
+        raise CommandError("the nodes are not what they should be", "docs/operations.md, Replacing a damaged node")
+
+
+def _check_json(check: Check) -> dict[str, Any]:
+    violations = [violation._asdict() for violation in check.violations]
+    return {"promise": check.promise, "ok": check.ok, "violations": violations}
 
 
 def _run_one(scenario: Scenario, seed: int, wanted: Wanted, as_json: bool) -> None:

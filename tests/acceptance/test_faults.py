@@ -37,6 +37,14 @@ def test_a_short_partition_of_the_leader_is_clean() -> None:
     assert told.count("elected") >= 2
 
 
+def test_a_running_cluster_is_looked_at_and_nothing_is_written(site: Site) -> None:
+    assert send(site.endpoints("smtp")[0], BOB) == 250
+    before = site.cluster.wait_settled().nodes[0].applied
+    checks = json.loads(run_scenario("--cluster", str(site.cluster.folder), "--read-only-checks", "--json"))
+    assert [check["violations"] for check in checks] == [[], [], [], [], []]
+    assert site.cluster.wait_settled().nodes[0].applied == before
+
+
 def run_scenario(*arguments: str) -> str:
     done = subprocess.run(
         program("chaos", "run", *arguments), capture_output=True, text=True, timeout=110, env=environment()

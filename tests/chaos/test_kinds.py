@@ -80,6 +80,11 @@ def test_a_fault_is_undone_when_the_run_is_interrupted(site: Site, undone: list[
     assert undone == ["yes"]
 
 
+def test_there_are_as_many_faults_and_scenarios_as_are_promised() -> None:
+    assert len(FAULTS) >= 16
+    assert len(SCENARIOS) >= 10
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_scenario_names_faults_that_are(name: str) -> None:
     assert SCENARIOS[name].faults

@@ -29,6 +29,14 @@ def test_a_scenario_that_is_not_there_is_refused_with_those_that_are() -> None:
     assert "leader-kill" in done.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--read-only-checks"], ["--cluster", "."], ["leader-kill", "--cluster", ".", "--read-only-checks"], []],
+)
+def test_a_cluster_that_runs_is_only_looked_at(arguments: list[str]) -> None:
+    assert CliRunner().invoke(chaos, ["run", *arguments]).exit_code == 2
+
+
 def test_an_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
     run = subprocess.Popen(
         program("chaos", "run", "partition-leader", "--duration", "60"),
