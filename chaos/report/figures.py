@@ -1,11 +1,11 @@
 """The numbers of a report, counted once for all its forms: who got what when, and how long it took."""
 
-import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from chaos.checkers.service import longest_silence_s
 from chaos.history import History, Operation, Outcome, percentile
 
 BUCKET_S = 0.5
@@ -70,10 +70,7 @@ def outcomes(operations: Iterable[Operation]) -> dict[str, dict[str, int]]:
 
 def longest_silence(history: History) -> dict[str, float]:
     """The longest time in which no delivery was acknowledged, and when it began."""
-    ended = sorted(one.ended_s for one in history.deliveries if one.acknowledged)
-    last_s = max((one.ended_s for one in history.deliveries), default=0.0)
-    moments = [0.0, *ended, last_s]
-    length_s, began_s = max((after - before, before) for before, after in itertools.pairwise(moments))
+    began_s, length_s = longest_silence_s(history)
     return {"began_s": round(began_s, 3), "length_s": round(length_s, 3)}
 
 
