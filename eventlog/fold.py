@@ -7,17 +7,18 @@ Nothing here reads a clock: time is what the leader stamped.
 
 from collections.abc import Callable
 from enum import IntEnum
+from itertools import takewhile
 from typing import Any, NamedTuple, Protocol
 
 import lmdb
 import msgpack
 
-from eventlog import levels, members, uploads
+from eventlog import custody, levels, members, uploads
 from eventlog.errors import FoldStalled, UnknownEvent
-from eventlog.journal import KIND_CONFIG, KIND_RECORD, Entry
+from eventlog.journal import KIND_CONFIG, RECORD_KINDS, Entry
 from eventlog.overlay import Overlay, OverlayView
 from eventlog.record import By, Event, Record, RecordError, Stamp, chain_hash, leaves, raw_leaf
-from eventlog.store import CHAIN, IDS, META, POSITION, STREAMS, TABLES, Store, TableView, read_fold_head
+from eventlog.store import CHAIN, CHAIN_BYTES, IDS, META, POSITION, STREAMS, TABLES, Store, TableView, read_fold_head
 from eventlog.views import View
 
 Evolve = Callable[[View, Event, Stamp], tuple[Any, Any]]  # gives the decoded fact and the result
@@ -40,6 +41,8 @@ class Outcome(IntEnum):
     BAD_RECORD = 5
     NOTHING = 6  # a leader's no-op
     TOO_LARGE = 7  # it would write more rows than one record may
+    QUARANTINED = 8  # it could not be folded, and a later entry says that it is passed over
+    MISPLACED = 9  # an act on the log itself that the log's rules do not allow there
 
 
 OUTCOME_BYTES = tuple(bytes((number,)) for number in range(len(Outcome)))
@@ -55,12 +58,27 @@ class Folded(NamedTuple):
     results: tuple[Any, ...] = ()
 
 
-class _OverBudget(Exception):
-    """The record writes too many rows: refused, alike on every node."""
+class CustodyConflict(Exception):
+    """This node has folded what the cell passed over."""
 
 
-class BodyKeeper(Protocol):
-    """What the fold may do to bodies: the journal of a node does it, a refold does not."""
+class _Refused(Exception):
+    """What only folding the record could show: it is refused, alike on every node."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+class Keeper(Protocol):
+    """The log that is folded: what it says of an entry, and what the fold may do to it.
+
+    The journal of a node does it; for a refold it was done.
+    """
+
+    def is_quarantined(self, index: int) -> bool: ...
+
+    def redact(self, index: int, redaction: custody.Redaction) -> None: ...
 
     def drop_body(self, key: bytes) -> None: ...
 
@@ -70,7 +88,7 @@ class BodyKeeper(Protocol):
 class Fold:
     """Folds entries in order over one store. Not thread-safe: the consensus thread owns it."""
 
-    def __init__(self, store: Store, bodies: BodyKeeper, evolve: Evolve) -> None:
+    def __init__(self, store: Store, bodies: Keeper, evolve: Evolve) -> None:
         self._store = store
         self._bodies = bodies
         self._evolve = evolve
@@ -82,6 +100,7 @@ class Fold:
         self._overlay.forget()
         self._ids: dict[bytes, bytes] = {}
         self._dropped: list[bytes] = []  # bodies that go if the record takes effect
+        self._redactions: list[custody.Redaction] = []  # likewise
         self._streams: list[bytes] = []
         self._chain_rows: list[tuple[bytes, bytes]] = []
         with self._store.env.begin() as txn:
@@ -95,7 +114,7 @@ class Fold:
         """
         command, index, term = entry
         parts: list[bytes] = []
-        if command.kind not in (KIND_RECORD, KIND_CONFIG):
+        if command.kind not in RECORD_KINDS:
             folded = Folded(Stamp(index, command.at_ms, term, b"", _NOBODY, ""), None, Outcome.NOTHING)
         else:
             folded, parts = self._apply_record(entry)
@@ -138,14 +157,17 @@ class Fold:
         if command.kind == KIND_CONFIG:
             return self._apply_configuration(record, stamp), leaves(record, header)
         outcome = self._admit(record, command.at_ms)
+        if outcome is Outcome.COMMITTED and self._bodies.is_quarantined(index):
+            outcome = Outcome.QUARANTINED
         self._dropped.clear()
+        self._redactions.clear()
         facts: list[Any] = []
         results: list[Any] = []
         if outcome is Outcome.COMMITTED:
             try:
-                self._take_effect(record, stamp, facts, results)
-            except _OverBudget:
-                outcome = Outcome.TOO_LARGE
+                self._take_effect(command.kind, record, stamp, facts, results)
+            except _Refused as refused:
+                outcome = refused.outcome
             except lmdb.Error:
                 raise  # the disk, not the record: the tick is undone
             except UnknownEvent as error:
@@ -163,6 +185,8 @@ class Fold:
             self._bodies.add_composites(index, record)
             for key in self._dropped:
                 self._bodies.drop_body(key)
+            for redaction in self._redactions:
+                self._bodies.redact(index, redaction)
             place = POSITION.pack(index)
             self._streams.extend({event.stream + place for event in record.events})
         else:
@@ -202,7 +226,7 @@ class Fold:
                 return Outcome.CHUNK_GONE
         return Outcome.COMMITTED
 
-    def _take_effect(self, record: Record, stamp: Stamp, facts: list[Any], results: list[Any]) -> None:
+    def _take_effect(self, kind: int, record: Record, stamp: Stamp, facts: list[Any], results: list[Any]) -> None:
         position, overlay = stamp.position, self._overlay
         for event in record.events:
             head = overlay.get(event.stream)
@@ -214,6 +238,8 @@ class Fold:
                 fact, result = levels.evolve(OverlayView(overlay, levels.LEVEL, position), event), None
                 self._level_now = fact
             else:
+                if event.stream == custody.CUSTODY:
+                    self._take_custody(kind, record, event, stamp)
                 if event.type == uploads.CHUNK_STORED:
                     for body in record.bodies:
                         uploads.stored(self._uploads(position), body, stamp.at_ms)
@@ -224,7 +250,31 @@ class Fold:
             if body.chunks:
                 uploads.claim(self._uploads(position), body)
         if overlay.rows_in_record > ROW_BUDGET:
-            raise _OverBudget
+            raise _Refused(Outcome.TOO_LARGE)
+
+    def _take_custody(self, kind: int, record: Record, event: Event, stamp: Stamp) -> None:
+        """A quarantine is one only as an entry of its kind, which a leader makes of a stalled position alone."""
+        redaction = custody.redaction_in(event)
+        if redaction is not None:
+            self._redactions.append(redaction)
+            return
+        if kind != custody.KIND_QUARANTINE:
+            raise _Refused(Outcome.MISPLACED)
+        passed_over = custody.quarantined_by(record, stamp.position, stamp.at_ms)
+        if passed_over is None:
+            raise _Refused(Outcome.MISPLACED)
+        if self._outcome_of(passed_over) is Outcome.COMMITTED:
+            raise CustodyConflict(
+                f"the cell has quarantined record {passed_over}, which this node has folded: another version of "
+                "mailraft ran here; give the node an empty folder and a new name"
+            )
+
+    def _outcome_of(self, position: int) -> Outcome | None:
+        """What became of an entry folded before."""
+        key = POSITION.pack(position)
+        value = next((value for found, value in self._chain_rows if found == key), None)
+        value = value or self._store.txn.get(key, db=self._store.db[CHAIN])
+        return None if value is None else Outcome(value[CHAIN_BYTES])
 
     def _collect(self, event: Event, position: int) -> None:
         self._dropped += uploads.collect(self._uploads(position), event)
@@ -249,7 +299,6 @@ class Fold:
         for key in [key for key in self._ids if key < end]:
             del self._ids[key]
         with self._store.txn.cursor(db=self._store.db[IDS]) as cursor:
-            found = cursor.first()
-            while found and cursor.key() < end:
-                cursor.delete()
-                found = bool(cursor.key())
+            expired = list(takewhile(lambda key: key < end, cursor.iternext(keys=True, values=False)))
+        for key in expired:
+            self._store.txn.delete(key, db=self._store.db[IDS])

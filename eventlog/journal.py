@@ -4,13 +4,15 @@ Nothing here is durable until the tick commits (`eventlog.writer`), and nothing 
 are read lazily; the newest are kept in memory up to a byte limit, because they are what followers are sent.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgpack
 from pysyncobj.journal import Journal
 
-from eventlog import members
+from eventlog import custody, members
+from eventlog.custody import KIND_QUARANTINE
 from eventlog.members import Configuration
 from eventlog.record import Body, Record, RecordError, decode_with_header
 from eventlog.store import BODIES, BODY_SLOT, CONFIGS, LOG, LOG_HEAD, POSITION, SLICES, Store
@@ -18,6 +20,7 @@ from eventlog.store import BODIES, BODY_SLOT, CONFIGS, LOG, LOG_HEAD, POSITION, 
 KIND_RECORD = 0  # pysyncobj's _COMMAND_TYPE.REGULAR
 KIND_NOOP = 1  # its NO_OP
 KIND_CONFIG = 2  # its MEMBERSHIP: a record with the members of the cell, in force from here on
+RECORD_KINDS = frozenset((KIND_RECORD, KIND_CONFIG, KIND_QUARANTINE))  # what carries a record and is folded
 CACHE_BYTES = 64 * 1024 * 1024
 
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -52,7 +55,7 @@ class Command:
 
     def new_bodies(self) -> Iterator[tuple[int, Body, bytes | None]]:
         """Ordinal, body and bytes of each body that the record names; nothing for a record that can not be read."""
-        if self.kind != KIND_RECORD:
+        if self.kind not in RECORD_KINDS:
             return
         try:
             bodies = self.parsed()[0].bodies
@@ -80,6 +83,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         self._cache_bytes = 0
         self._term, self._vote = self._store.get_meta(b"term", (0, None))
         self._commit = self._store.get_meta(b"commit", 0)
+        self._quarantines: dict[int, int] = dict(self._store.get_meta(b"quarantines", ()))
         self.last_index, self.last_term, self.last_at_ms = 0, 0, 0
         with self._store.env.begin() as txn, txn.cursor(db=self._store.db[LOG]) as cursor:
             if cursor.last():
@@ -101,6 +105,8 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         txn.put(POSITION.pack(idx), head + command.data, db=db[LOG], append=True)
         for ordinal, body, data in command.new_bodies():
             self._add_body(idx, ordinal, body, data)
+        if command.kind == KIND_QUARANTINE:
+            self._add_quarantine(idx, command)
         self.last_index, self.last_term, self.last_at_ms = idx, term, command.at_ms
         self._remember((command, idx, term))
 
@@ -116,6 +122,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
                 self._store.txn.delete(POSITION.pack(index), db=self._store.db[CONFIGS])
                 self.config = self._newest_config()
             self._forget(index)
+        self._forget_quarantines(first)
         self.last_index = first - 1
         _, _, self.last_term = self._read(self.last_index) if self.last_index else (None, 0, 0)
         self.last_at_ms = self._read(self.last_index)[0].at_ms if self.last_index else 0
@@ -198,6 +205,35 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         with self._store.env.begin() as txn:
             return _read_configs(txn, table)
 
+    def quarantine_of(self, index: int) -> int | None:
+        """The entry of this log that quarantines the one at `index`, committed or not."""
+        return self._quarantines.get(index)
+
+    def is_quarantined(self, index: int) -> bool:
+        """Whether a committed entry says so."""
+        by = self._quarantines.get(index)
+        return by is not None and by <= self.getRaftCommitIndex()
+
+    def redact(self, index: int, redaction: custody.Redaction) -> None:
+        """Rewrites the entries before `index` that a redaction names, and drops the bytes of its bodies.
+
+        What is gone is gone from the tables; the file is rewritten for it later (`eventlog.erasure`).
+        """
+        events: defaultdict[int, dict[int, custody.Fields]] = defaultdict(dict)
+        bodies: defaultdict[int, set[int]] = defaultdict(set)
+        for position, ordinal, fields, _ in redaction.events:
+            events[position][ordinal] = fields
+        for position, ordinal, key in redaction.bodies:
+            bodies[position].add(ordinal)
+            self.drop_body(key)
+        for position in sorted({*events, *bodies}):
+            value = self._value(position) if position < index else None
+            if value is not None:
+                data = custody.without(value[LOG_HEAD.size :], events[position], bodies[position])
+                self._store.txn.put(POSITION.pack(position), value[: LOG_HEAD.size] + data, db=self._store.db[LOG])
+                self._forget(position)
+        self._store.put_meta(b"redacted", index)
+
     def drop_body(self, key: bytes) -> None:
         """Removes a body's bytes and row, whoever introduced it. The key is tenant (or upload) and digest."""
         row = self._store.txn.pop(key, db=self._store.db[BODIES])
@@ -222,6 +258,20 @@ class LmdbJournal(Journal):  # type: ignore[misc]
     def _add_config(self, index: int, found: members.Members) -> None:
         self._store.txn.put(POSITION.pack(index), members.pack(found), db=self._store.db[CONFIGS])
         self.config = Configuration(index, found)
+
+    def _add_quarantine(self, index: int, command: Command) -> None:
+        for position in custody.quarantines([(index, command.at_ms, command.data)]):
+            if self._quarantines.setdefault(position, index) == index:
+                self._put_quarantines()
+
+    def _forget_quarantines(self, first: int) -> None:
+        kept = {position: by for position, by in self._quarantines.items() if by < first}
+        if len(kept) != len(self._quarantines):
+            self._quarantines = kept
+            self._put_quarantines()
+
+    def _put_quarantines(self) -> None:
+        self._store.put_meta(b"quarantines", tuple(self._quarantines.items()))
 
     def _add_body(self, index: int, ordinal: int, body: Body, data: bytes | None) -> None:
         if data is None or body.chunks:

@@ -11,12 +11,13 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
 from eventlog import levels
 from eventlog.changes import Changes, Node
+from eventlog.erasure import Eraser
 from eventlog.errors import LogError, OutcomeUnknown, Rejected
 from eventlog.fold import Evolve, Folded
 from eventlog.members import Member, Members, added, removed
@@ -35,6 +36,7 @@ REVIEW_S = 0.1
 FOLLOW_BATCH = 256
 HAND_OVER_S = 0.5
 
+T = TypeVar("T")
 _log = structlog.get_logger("mailraft.log")
 
 
@@ -153,6 +155,7 @@ class EventLog:
         self._timer: asyncio.TimerHandle | None = None
         self._review: asyncio.Task[None] | None = None
         self._stopping = False
+        self.eraser = Eraser(self)
 
     @classmethod
     def open(
@@ -184,11 +187,13 @@ class EventLog:
         if self._state.removed_at:
             self._tell_removed(self._state.removed_at)
         self._review = self._loop.create_task(self._keep_reviewing())
+        self.eraser.start()
         self._pump()
 
     async def stop(self) -> None:
         """Leaves the cell: proposals still waiting end as unknown, the last tick is on disk when this returns."""
         self._stopping = True
+        await self.eraser.stop()
         if self._review is not None:
             self._review.cancel()
         await self._hand_over()
@@ -353,6 +358,24 @@ class EventLog:
         if self._on_removed is not None:
             self._on_removed(position)
 
+    async def between_ticks(self, work: Callable[[], T]) -> T:
+        """Runs `work` on the consensus thread before a tick, with no transaction open and the event loop waiting.
+
+        For what needs the database to itself for a moment. Raises what `work` raises.
+        """
+        done: asyncio.Future[T] = self._loop.create_future()
+
+        def call() -> None:
+            try:
+                result = work()
+            except Exception as error:
+                self._loop.call_soon_threadsafe(_settle, done, None, error)
+            else:
+                self._loop.call_soon_threadsafe(_settle, done, result, None)
+
+        self._put(("call", call))
+        return await done
+
     # -- between the threads --------------------------------------------------------------------------------------
 
     def _put(self, item: Item) -> None:
@@ -513,6 +536,15 @@ class EventLog:
         for future in self._reads.values():
             if not future.done():
                 future.set_exception(OutcomeUnknown("this node is stopping"))
+
+
+def _settle(future: asyncio.Future[T], result: Any, error: Exception | None) -> None:
+    if future.done():
+        return  # whoever waited has gone
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _check_bodies(record: Record, bodies: Sequence[bytes]) -> None:

@@ -27,7 +27,6 @@ class Overlay:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._table = store.db[TABLES]
         self._tick: dict[bytes, Row] = {}
         self._record: dict[bytes, Row] = {}
         self._read: dict[bytes, Row] = {}
@@ -39,7 +38,7 @@ class Overlay:
             return self._tick[key]
         if key in self._read:
             return self._read[key]
-        value = self._store.txn.get(key, db=self._table)
+        value = self._store.txn.get(key, db=self._store.db[TABLES])
         row = None if value is None else (POSITION.unpack_from(value)[0], _unpackb(value[8:], use_list=False))
         self._read[key] = row
         return row
@@ -50,7 +49,7 @@ class Overlay:
         self._record[key] = row
 
     def range(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Any]]:
-        found = dict(_scan(self._store.txn, self._table, first, end))
+        found = dict(_scan(self._store.txn, self._store.db[TABLES], first, end))
         for layer in (self._tick, self._record):
             for key, row in layer.items():
                 if key >= first and (end is None or key < end):
@@ -70,7 +69,7 @@ class Overlay:
 
     def flush(self) -> None:
         """Writes the tick's rows into the tick's transaction."""
-        txn, table = self._store.txn, self._table
+        txn, table = self._store.txn, self._store.db[TABLES]
         for key, row in sorted(self._tick.items(), key=_by_key):
             if row is None:
                 txn.delete(key, db=table)

@@ -19,7 +19,8 @@ RESEND_S = 2.0  # an attempt that says nothing for so long may have been lost wi
 MAX_UNKNOWN = 10_000
 FORWARD_BYTES = 1024 * 1024  # proposals that go to the leader in one message
 _REASONS = {Outcome.EXPIRED: "expired", Outcome.GUARD: "guard", Outcome.CHUNK_GONE: "chunk_gone",
-            Outcome.BAD_RECORD: "bad_record", Outcome.TOO_LARGE: "too_large"}  # fmt: skip
+            Outcome.BAD_RECORD: "bad_record", Outcome.TOO_LARGE: "too_large",
+            Outcome.QUARANTINED: "quarantined", Outcome.MISPLACED: "misplaced"}  # fmt: skip
 
 
 class Committed(NamedTuple):

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+from eventlog.custody import KIND_QUARANTINE, Redaction, quarantines
 from eventlog.fold import Evolve, Fold
 from eventlog.journal import Command, Entry
 from eventlog.log import EventLog
@@ -48,11 +49,20 @@ class RebuildReport(NamedTuple):
     digests: dict[str, bytes]
 
 
-class _KeepBodies:
-    """A refold reads no bodies and must drop none."""
+class _Folded:
+    """The log of a refold: what the fold does to it was done, when the live node folded it."""
+
+    def __init__(self, quarantined: dict[int, int]) -> None:
+        self._quarantined = quarantined
+
+    def is_quarantined(self, index: int) -> bool:
+        return index in self._quarantined
+
+    def redact(self, index: int, redaction: Redaction) -> None:
+        """Likewise: the log that is folded has been rewritten."""
 
     def drop_body(self, key: bytes) -> None:
-        """The live node did, when it folded this."""
+        """The live node did."""
 
     def add_composites(self, index: int, record: Record) -> None:
         """Likewise."""
@@ -69,11 +79,12 @@ def rebuild(source: EventLog | Path, evolve: Evolve, progress: Progress | None =
 def rebuild_store(live: Store, evolve: Evolve, progress: Progress | None = None) -> RebuildReport:
     with live.snapshot() as snapshot:
         last, expected = snapshot.position, table_digests(snapshot)
+    quarantined = _quarantines(live, max(last, live.get_meta(b"commit", 0)))
     started, events = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix="refold-", dir=live.path.parent) as folder:
         fresh = Store(Path(folder), MAP_SIZE_BYTES, durable=False)
         try:
-            fold = Fold(fresh, _KeepBodies(), evolve)
+            fold = Fold(fresh, _Folded(quarantined), evolve)
             for batch in _batches(live, last):
                 events += _fold_batch(fold, fresh, batch)
                 if progress is not None:
@@ -103,6 +114,16 @@ def _first_difference(live: Store, fresh: Store, name: bytes) -> Difference | No
                     other[1] if other is not None and other[0] == key else None,
                 )
     return None
+
+
+def _quarantines(live: Store, last: int) -> dict[int, int]:
+    """What committed entries quarantine: known before anything is folded, and taken from the log alone."""
+    found: dict[int, int] = {}
+    for first in range(1, last + 1, SLICE):
+        with live.snapshot() as snapshot:
+            entries = snapshot.entries_of_kind(KIND_QUARANTINE, first, min(last, first + SLICE - 1))
+            found = quarantines(entries) | found
+    return found
 
 
 def table_digests(snapshot: Snapshot) -> dict[bytes, bytes]:

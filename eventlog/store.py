@@ -8,11 +8,13 @@ an await.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import WeakSet
 
 import lmdb
 import msgpack
@@ -24,6 +26,8 @@ from eventlog.views import range_bounds
 
 if TYPE_CHECKING:
     Transaction = lmdb.Transaction[bytes]
+
+Place = tuple[bytes, bytes]  # a table and a key of it
 
 FORMAT_VERSION = 1
 LOG_HEAD = struct.Struct(">QBQ")  # term, kind, at_ms; the record follows
@@ -66,20 +70,41 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.map_size_bytes = map_size_bytes
+        self._durable = durable
+        self._readonly = readonly
+        self._txn: Transaction | None = None
+        self.changed: set[Place] | None = None  # rows written since somebody wanted to know; None: nobody does
+        self.readers: WeakSet[Snapshot] = WeakSet()  # open in this process
+        self._open()
+
+    def _open(self) -> None:
         self.env = lmdb.open(
-            str(path),
-            map_size=map_size_bytes,
+            str(self.path),
+            map_size=self.map_size_bytes,
             max_dbs=len(NAMES) + 4,
             max_readers=512,
-            sync=durable,
-            metasync=durable,
+            sync=self._durable,
+            metasync=self._durable,
             readahead=False,
-            readonly=readonly,
+            readonly=self._readonly,
             max_spare_txns=4,
         )
+        readonly = self._readonly
         self.db = {name: self.env.open_db(name, create=not readonly) for name in NAMES if self._has(name, readonly)}
-        self._txn: Transaction | None = None
         self._check_format(readonly)
+
+    def replace_file(self, file: Path) -> None:
+        """Puts `file`, a closed and synced database of equal content, in this one's place, and opens it.
+
+        Nobody else may have this one open, and no transaction may be. A crash leaves the one or the other, whole.
+        """
+        self.env.close()
+        try:
+            (self.path / "lock.mdb").unlink(missing_ok=True)  # it goes with the file that it was made for
+            os.replace(file, self.path / "data.mdb")
+            sync_folder(self.path)
+        finally:
+            self._open()
 
     def _has(self, name: bytes, readonly: bool) -> bool:
         if not readonly or name not in SINCE_LEVEL_2:
@@ -103,6 +128,8 @@ class Store:
         """The tick's write transaction, begun when it is first needed."""
         if self._txn is None:
             self._txn = self.env.begin(write=True)
+            if self.changed is not None:
+                self._txn = cast("Transaction", _Watched(self._txn, self.db, self.changed))
         return self._txn
 
     @property
@@ -150,6 +177,57 @@ class Store:
         return Snapshot(self)
 
 
+class _Watched:
+    """A write transaction that notes which rows it writes."""
+
+    def __init__(self, txn: Transaction, db: dict[bytes, Any], changed: set[Place]) -> None:
+        self._txn = txn
+        self._names = {id(handle): name for name, handle in db.items()}
+        self._changed = changed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._txn, name)
+
+    def put(self, key: bytes, value: bytes, db: Any, **how: Any) -> bool:
+        self._changed.add((self._names[id(db)], key))
+        return self._txn.put(key, value, db=db, **how)
+
+    def delete(self, key: bytes, db: Any) -> bool:
+        self._changed.add((self._names[id(db)], key))
+        return self._txn.delete(key, db=db)
+
+    def pop(self, key: bytes, db: Any) -> bytes | None:
+        self._changed.add((self._names[id(db)], key))
+        return self._txn.pop(key, db=db)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes renames inside a folder durable."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def in_use(path: Path, *, alone: bool = False) -> Iterator[None]:
+    """Keeps the file of a database from being replaced while another process reads it.
+
+    With `alone`, for who wants to replace it: raises BlockingIOError while anybody reads.
+    """
+    try:
+        file = os.open(path / "in-use.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:  # a folder that can not be written to: nothing in it will be replaced
+        yield
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(file)
+
+
 def joined_mark(path: Path) -> Path:
     """Beside the database's folder, not in it: what says that there was a database, if its disk is not there."""
     return path.parent / f"{path.name}.joined"
@@ -158,12 +236,13 @@ def joined_mark(path: Path) -> Path:
 @contextlib.contextmanager
 def open_for_reading(path: Path) -> Iterator[Store]:
     """The database in a folder, of a stopped node or of one that runs; nothing of it is changed."""
-    size = (path / "data.mdb").stat().st_size
-    store = Store(path, max(size * 2, READ_MAP_BYTES), readonly=True)
-    try:
-        yield store
-    finally:
-        store.close()
+    with in_use(path):
+        size = (path / "data.mdb").stat().st_size
+        store = Store(path, max(size * 2, READ_MAP_BYTES), readonly=True)
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 class StoredRecord:
@@ -230,6 +309,7 @@ class Snapshot:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        store.readers.add(self)
         self._db = store.db
         self._txn = store.env.begin()
         self.position, self.at_ms, self.chain = read_fold_head(self._txn, self._db[META])
@@ -239,6 +319,7 @@ class Snapshot:
 
     def __exit__(self, *_: object) -> None:
         self._txn.abort()
+        self._store.readers.discard(self)
 
     close = __exit__
 
@@ -261,6 +342,18 @@ class Snapshot:
                     if position > self.position or (last is not None and position > last):
                         return
                     yield StoredRecord(position, value, self._txn.get(key, db=self._db[CHAIN]))
+
+    def entries_of_kind(self, kind: int, first: int, last: int) -> Iterator[tuple[int, int, bytes]]:
+        """Position, time and data of the entries of one kind from `first` to `last`, folded or not."""
+        with self._txn.cursor(db=self._db[LOG]) as cursor:
+            if cursor.set_range(POSITION.pack(first)):
+                for key, value in cursor:
+                    position = POSITION.unpack(key)[0]
+                    if position > last:
+                        return
+                    _, found, at_ms = LOG_HEAD.unpack_from(value)
+                    if found == kind:
+                        yield position, at_ms, value[LOG_HEAD.size :]
 
     def stream_positions(self, stream: bytes, last: int | None = None) -> Iterator[int]:
         """The positions whose records took effect on a stream, in order."""

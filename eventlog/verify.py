@@ -7,7 +7,7 @@ chain entry in front of it, so that several processes can share a long log; the 
 
 import multiprocessing
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from eventlog.custody import CUSTODY, redaction_in
 from eventlog.fold import Outcome
 from eventlog.journal import KIND_NOOP
 from eventlog.log import EventLog
@@ -27,11 +28,12 @@ from eventlog.record import (
     RecordError,
     body_commitment,
     chain_hash,
+    decode_events,
     decode_with_header,
     leaves,
     raw_leaf,
 )
-from eventlog.store import GENESIS, Snapshot, Store, StoredRecord, open_for_reading
+from eventlog.store import GENESIS, LOG_HEAD, Snapshot, Store, StoredRecord, open_for_reading
 from eventlog.uploads import CHUNK_STORED
 
 SLICE = 1000
@@ -54,6 +56,7 @@ class VerifyReport(NamedTuple):
     first_bad: int | None
     problems: list[str]
     chains: dict[int, bytes] = {}  # noqa: RUF012 -- never changed
+    redactions: int = 0  # events and bodies that were erased, each by an entry that says so
 
 
 def verify(source: EventLog | Path, progress: Progress | None = None, at: Collection[int] = ()) -> VerifyReport:
@@ -112,7 +115,8 @@ def _joined(parts: list[VerifyReport]) -> VerifyReport:
     bad = [part.first_bad for part in parts if part.first_bad is not None]
     chains = {position: chain for part in parts for position, chain in part.chains.items()}
     records = sum(part.records for part in parts)
-    return VerifyReport(not problems, records, parts[-1].head, min(bad, default=None), problems, chains)
+    redactions = sum(part.redactions for part in parts)
+    return VerifyReport(not problems, records, parts[-1].head, min(bad, default=None), problems, chains, redactions)
 
 
 class _Walk:
@@ -127,6 +131,8 @@ class _Walk:
         self._chains: dict[int, bytes] = {}
         self._term = self._at_ms = 0
         self._chain = GENESIS
+        self._redactions = 0
+        self._erased_events, self._erased_bodies = _redactions(store)
         if first > 1:
             with store.snapshot() as snapshot:
                 before = snapshot.record(first - 1)
@@ -135,7 +141,15 @@ class _Walk:
                 self._chain = before.chain or GENESIS
 
     def report(self) -> VerifyReport:
-        return VerifyReport(not self.problems, self._records, self._chain, self._first_bad, self.problems, self._chains)
+        return VerifyReport(
+            not self.problems,
+            self._records,
+            self._chain,
+            self._first_bad,
+            self.problems,
+            self._chains,
+            self._redactions,
+        )
 
     def take(self, snapshot: Snapshot, last: int) -> None:
         """Checks up to `last`. A position that is not there is a problem of its own."""
@@ -155,7 +169,11 @@ class _Walk:
         if term < self._term or at_ms < self._at_ms:
             self._bad(position, "its term or time is before that of the record in front of it")
         self._term, self._at_ms = term, at_ms
-        bodies, parts = _read(stored)
+        bodies, parts, erased = _read(stored)
+        for ordinal, left in erased:
+            self._redactions += 1
+            if self._erased_events.get((position, ordinal)) != left:
+                self._bad(position, f"event {ordinal} is erased, and no record says so, or not to this")
         expected = chain_hash(self._chain, position, term, stored.kind, at_ms, outcome, parts)
         if stored.chain != expected:
             self._bad(position, "it does not fit the chain: the record, or the chain's own entry, was altered")
@@ -166,8 +184,13 @@ class _Walk:
             self._check_body(snapshot, position, ordinal, body, may_be_gone)
 
     def _check_body(self, snapshot: Snapshot, position: int, ordinal: int, body: Body, may_be_gone: bool) -> None:
-        if body.chunks or len(body.salt) == ERASED_SALT_BYTES:
-            return  # made of others that are checked where they came; or erased, which the chain itself shows
+        if len(body.salt) == ERASED_SALT_BYTES:
+            self._redactions += 1
+            if (position, ordinal, body.tenant + body.digest) not in self._erased_bodies:
+                self._bad(position, f"body {body.digest.hex()[:16]} is erased, and no record says so")
+            return
+        if body.chunks:
+            return  # made of others that are checked where they came
         data = snapshot.introduced(position, ordinal)
         if data is None:
             if not may_be_gone and snapshot.body(body.tenant, body.digest) is None:
@@ -183,21 +206,39 @@ class _Walk:
 
 
 _NO_BODIES: tuple[tuple[Body, bool], ...] = ()
+_NONE: tuple[tuple[int, bytes], ...] = ()
+_Read = tuple[tuple[tuple[Body, bool], ...], list[bytes], Sequence[tuple[int, bytes]]]
 
 
-def _read(stored: StoredRecord) -> tuple[tuple[tuple[Body, bool], ...], list[bytes]]:
-    """The bodies that an entry names, each with whether its bytes may be gone, and its leaves in the chain."""
+def _redactions(store: Store) -> tuple[dict[tuple[int, int], bytes], set[tuple[int, int, bytes]]]:
+    """What the log says was erased: of events what must be left (SHA-256), of bodies their places and keys."""
+    events: dict[tuple[int, int], bytes] = {}
+    bodies: set[tuple[int, int, bytes]] = set()
+    with store.snapshot() as snapshot:
+        for _, value in snapshot.stream_entries(CUSTODY):
+            for event in decode_events(value[LOG_HEAD.size :], CUSTODY)[3]:
+                redaction = redaction_in(event)
+                if redaction is not None:
+                    events |= {(one.position, one.ordinal): one.left for one in redaction.events}
+                    bodies |= {(one.position, one.ordinal, one.key) for one in redaction.bodies}
+    return events, bodies
+
+
+def _read(stored: StoredRecord) -> _Read:
+    """The bodies that an entry names, each with whether its bytes may be gone, its leaves in the chain, and what is
+    left of events that were erased: ordinal and SHA-256.
+    """
     if stored.kind == KIND_NOOP:
-        return _NO_BODIES, []
+        return _NO_BODIES, [], _NONE
     if stored.outcome == Outcome.BAD_RECORD:
-        return _NO_BODIES, [raw_leaf(stored.data)]
+        return _NO_BODIES, [raw_leaf(stored.data)], _NONE
     try:
         return _parts(stored.data)
     except Exception:  # whatever is wrong with it: what is not the bytes of a record is hashed as it is
         return _slowly(stored.data)
 
 
-def _parts(data: bytes) -> tuple[tuple[tuple[Body, bool], ...], list[bytes]]:
+def _parts(data: bytes) -> _Read:
     """What `record.leaves` gives of a record, without building it: a long log is read at several times the speed.
 
     Raises for anything that is not exactly what `record.encode` writes; types are checked where a value of another
@@ -208,6 +249,7 @@ def _parts(data: bytes) -> tuple[tuple[tuple[Body, bool], ...], list[bytes]]:
         raise RecordError
     parts = [sha256(header).digest()]
     chunk = False
+    erased: list[tuple[int, bytes]] = []
     for tenant, stream, type_, number, payload, salt in events:
         if len(salt) == SALT_BYTES:
             if len(tenant) != 16 or len(stream) != 16 or type(number) is not int:
@@ -215,15 +257,16 @@ def _parts(data: bytes) -> tuple[tuple[tuple[Body, bool], ...], list[bytes]]:
             place = b"E%b%b%b%c%b\0" % (salt, tenant, stream, number, type_.encode())
             parts.append(sha256(place + payload).digest())
         elif len(salt) == ERASED_SALT_BYTES:
+            erased.append((len(parts) - 1, sha256(payload).digest()))
             parts.append(bytes(salt))
         else:
             raise RecordError
         chunk = chunk or type_ == CHUNK_STORED
     if not bodies:
-        return _NO_BODIES, parts
+        return _NO_BODIES, parts, erased
     named = [_body(fields) for fields in bodies]
     parts.extend(map(body_commitment, named))
-    return tuple([(body, chunk) for body in named]), parts
+    return tuple([(body, chunk) for body in named]), parts, erased
 
 
 def _body(fields: Any) -> Body:
@@ -233,10 +276,10 @@ def _body(fields: Any) -> Body:
     return body
 
 
-def _slowly(data: bytes) -> tuple[tuple[tuple[Body, bool], ...], list[bytes]]:
+def _slowly(data: bytes) -> _Read:
     """The fold's own reading, for what the fast one does not take."""
     try:
         record, header = decode_with_header(data)
     except RecordError:
-        return _NO_BODIES, [raw_leaf(data)]
-    return tuple((body, True) for body in record.bodies), leaves(record, header)
+        return _NO_BODIES, [raw_leaf(data)], _NONE
+    return tuple((body, True) for body in record.bodies), leaves(record, header), _NONE

@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 import lmdb
 import structlog
 
-from eventlog import levels
+from eventlog import custody, levels
 from eventlog.duties import Due, Duties
 from eventlog.errors import FoldStalled
 from eventlog.fold import Evolve, Fold, Folded, Outcome
 from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
 from eventlog.members import Configuration, Members, members_in
 from eventlog.raft import ConsensusViolation, Message, Raft, Read, Timing
-from eventlog.record import Encoded
+from eventlog.record import Encoded, RecordError, decode
 from eventlog.store import Store
 
 FOLD_BUDGET_S = 0.05  # a heartbeat must not wait for a long fold
@@ -136,6 +136,7 @@ class Writer(threading.Thread):
         self._connected: set[str] = set()
         self._stopping = False
         self._stalled: str | None = None
+        self._awaiting_quarantine = False
         self._clock_is_off = False
         self._writable = True  # the last tick that had something to write could be written
         self._free_bytes = store.free_bytes()
@@ -189,7 +190,7 @@ class Writer(threading.Thread):
         now, now_ms = time.monotonic(), int(time.time() * 1000)
         handed_back = False
         try:
-            self._compute(items, now, now_ms)
+            self._compute(self._call_first(items), now, now_ms)
             self._send_early()
             self._computed.release()
             handed_back = True
@@ -210,6 +211,13 @@ class Writer(threading.Thread):
         if self._raft.is_leader and not self._journal.term_changed and not self._raft.is_majority:
             self._early = self._raft.take_outbox()
             self._was_early = bool(self._early)
+
+    def _call_first(self, items: list[Item]) -> list[Item]:
+        """Runs what wants to be alone with the database: before anything is written, and while the loop waits."""
+        for item in items:
+            if item[0] == "call":
+                item[1]()
+        return [item for item in items if item[0] != "call"]
 
     def _compute(self, items: list[Item], now: float, now_ms: int) -> None:
         self._journal.term_changed = False
@@ -280,7 +288,8 @@ class Writer(threading.Thread):
         if proposal.kind == KIND_CONFIG:
             self._raft.change_members(Command(KIND_CONFIG, at_ms, proposal.data))
             return True
-        command = Command(KIND_RECORD, at_ms, proposal.data, proposal.bodies)
+        kind = custody.KIND_QUARANTINE if self._stalled else KIND_RECORD
+        command = Command(kind, at_ms, proposal.data, proposal.bodies)
         if proposal.encoded is not None:
             command.known_as(proposal.encoded.record, proposal.encoded.header)
         self._raft.propose(command)
@@ -291,7 +300,9 @@ class Writer(threading.Thread):
             return "not_leader"
         if self._clock_is_off or abs(proposal.clock_ms - now_ms) > PROPOSER_CLOCK_MS:
             return "clock"
-        if self._journal.last_index - self._raft.commit_index > MAX_UNCOMMITTED or self._stalled:
+        if self._journal.last_index - self._raft.commit_index > MAX_UNCOMMITTED:
+            return "busy"
+        if self._stalled and not self._is_way_out(proposal, now_ms):
             return "busy"
         small = not proposal.bodies and len(proposal.data) <= SMALL_RECORD_BYTES
         if self._free_bytes < (self._reserve_bytes // 8 if small else self._reserve_bytes):
@@ -313,6 +324,15 @@ class Writer(threading.Thread):
         if reason is not None:
             self._refuse(Proposal(token, b"", (), 0, origin), reason)
 
+    def _is_way_out(self, proposal: Proposal, now_ms: int) -> bool:
+        """Whether it quarantines what this node is stalled at: nothing else is taken meanwhile."""
+        try:
+            record = proposal.encoded.record if proposal.encoded is not None else decode(proposal.data)
+        except RecordError:
+            return False
+        at_ms = max(now_ms, self._journal.last_at_ms)
+        return custody.quarantined_by(record, self._journal.last_index + 1, at_ms) == self._fold.applied + 1
+
     def _refuse(self, proposal: Proposal, reason: str) -> None:
         if proposal.origin is None:
             self._refusals.append((proposal.id, reason))
@@ -326,10 +346,15 @@ class Writer(threading.Thread):
 
     def _fold_committed(self) -> None:
         """Folds what is committed, for as long as the budget lasts; the next tick goes on."""
+        self._take_way_out()
         if not self._behind():
             return
         deadline = time.monotonic() + FOLD_BUDGET_S
         for index in range(self._fold.applied + 1, self._raft.commit_index + 1):
+            if self._journal.quarantine_of(index) is not None and not self._journal.is_quarantined(index):
+                self._stalled = f"record {index}: its quarantine is not committed yet"
+                self._awaiting_quarantine = True
+                return
             try:
                 self._note(self._fold.apply(self._journal.entry(index)))
             except FoldStalled as error:
@@ -338,6 +363,16 @@ class Writer(threading.Thread):
                 return
             if index % 32 == 0 and time.monotonic() > deadline:
                 return
+
+    def _take_way_out(self) -> None:
+        """Goes on where the fold was stalled once its quarantine is committed; or, never committed, is gone."""
+        index = self._fold.applied + 1
+        if self._stalled is not None and (
+            self._journal.is_quarantined(index)
+            or (self._awaiting_quarantine and self._journal.quarantine_of(index) is None)
+        ):
+            _log.warning("the fold goes on", position=index, quarantined=self._journal.is_quarantined(index))
+            self._stalled, self._awaiting_quarantine = None, False
 
     def _note(self, folded: Folded) -> None:
         """Keeps what callers of this node wait for, and what took effect: the loop knows who subscribed to what."""
