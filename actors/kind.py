@@ -47,12 +47,14 @@ class Fact:
     """An event: what happened, in the past tense. Subclasses are frozen dataclasses of MessagePack values.
 
     SINCE: the feature level of the cell from which on it may be written.
+    REDACTABLE: fields that may be redacted (actors/redaction.py); they decide nothing when the event is folded.
     """
 
     __slots__ = ()
     TYPE: ClassVar[str] = ""
     VERSION: ClassVar[int] = 1
     SINCE: ClassVar[int] = 1
+    REDACTABLE: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
         """Make the type known to `decode`; a name belongs to one module for ever."""

@@ -71,6 +71,7 @@ from actors.mailbox_terms import (
     FlagsChanged,
     FolderCreated,
     FolderDeleted,
+    FolderNamesRedacted,
     FolderRenamed,
     FolderSubscribed,
     FolderUnsubscribed,
@@ -83,6 +84,7 @@ from actors.mailbox_terms import (
     MessagesCopied,
     MessagesExpunged,
     MessagesMoved,
+    MessagesRedacted,
     Mode,
     MoveMessages,
     NewMessage,
@@ -91,11 +93,14 @@ from actors.mailbox_terms import (
     Parents,
     PastViewed,
     QuotaSet,
+    RedactFolderNames,
+    RedactMessages,
     RenameFolder,
     SetQuota,
     Subscribe,
     Unsubscribe,
 )
+from actors.redaction import PLACEHOLDER, PLACEHOLDER_DIGEST
 from eventlog.views import View
 
 MAX_FOLDERS = 5000
@@ -130,6 +135,10 @@ def decide(view: View, command: MailboxCommand) -> Facts:
             return _delete(view, command)
         case Subscribe() | Unsubscribe():
             return _subscription(view, command)
+        case RedactMessages():
+            return _redact(view, command)
+        case RedactFolderNames():
+            return (FolderNamesRedacted(command.keys),)
         case SetQuota():
             _identity(view)
             return (QuotaSet(command.limit_bytes),)
@@ -234,6 +243,26 @@ def _found(view: View, folder_id: bytes, uids: Iterable[int]) -> list[Message]:
     if len(wanted) > MAX_MESSAGES_PER_RECORD:
         raise TooLarge(f"at most {MAX_MESSAGES_PER_RECORD} messages in one record")
     return [found for uid in wanted if (found := message(view, folder_id, uid))]
+
+
+def _redact(view: View, command: RedactMessages) -> Facts:
+    """Every copy, wherever it went: that none comes while this is decided is why usage is a guard."""
+    view.get(USAGE_KEY)
+    facts: list[MailboxFact] = []
+    for key, _ in view.range(b"f"):
+        found = [one for one in messages(view, key[1:]) if _is_meant(one, command)]
+        for at in range(0, len(found), MAX_MESSAGES_PER_RECORD):
+            part = found[at : at + MAX_MESSAGES_PER_RECORD]
+            uids = tuple(one.uid for one in part)
+            if command.digest is not None:
+                facts.append(MessagesRedacted(key[1:], uids, (len(PLACEHOLDER),) * len(part), PLACEHOLDER_DIGEST))
+            else:
+                facts.append(MessagesRedacted(key[1:], uids, tuple(one.size - len(one.trace) for one in part), None))
+    return tuple(facts)
+
+
+def _is_meant(one: Message, command: RedactMessages) -> bool:
+    return one.digest == command.digest if command.digest is not None else one.id in command.message_ids
 
 
 # The mailbox and its folders
@@ -354,6 +383,7 @@ __all__ = [
     "Folder",
     "FolderCreated",
     "FolderDeleted",
+    "FolderNamesRedacted",
     "FolderRenamed",
     "FolderSubscribed",
     "FolderUnsubscribed",
@@ -367,12 +397,15 @@ __all__ = [
     "MessagesCopied",
     "MessagesExpunged",
     "MessagesMoved",
+    "MessagesRedacted",
     "Mode",
     "MoveMessages",
     "NewMessage",
     "NotePastViewed",
     "OpenMailbox",
     "QuotaSet",
+    "RedactFolderNames",
+    "RedactMessages",
     "RenameFolder",
     "SetQuota",
     "Subscribe",

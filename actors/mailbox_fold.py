@@ -25,13 +25,16 @@ from actors.mailbox_rows import (
     counters_key,
     folder_key,
     message_key,
+    name_hash,
     name_key,
+    redacted_name,
     subscription_key,
 )
 from actors.mailbox_terms import (
     FlagsChanged,
     FolderCreated,
     FolderDeleted,
+    FolderNamesRedacted,
     FolderRenamed,
     FolderSubscribed,
     FolderUnsubscribed,
@@ -43,10 +46,12 @@ from actors.mailbox_terms import (
     MessagesCopied,
     MessagesExpunged,
     MessagesMoved,
+    MessagesRedacted,
     Mode,
     PastViewed,
     QuotaSet,
 )
+from actors.redaction import redacted_id
 from eventlog.record import Stamp
 from eventlog.views import View
 
@@ -85,6 +90,10 @@ def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
             return _folder_renamed(view, fact)
         case FolderDeleted():
             return _folder_deleted(view, fact.folder_id)
+        case MessagesRedacted():
+            return _messages_redacted(view, fact)
+        case FolderNamesRedacted():
+            return _names_redacted(view, fact)
         case FolderSubscribed():
             _put_if_open(view, subscription_key(fact.name), fact.name)
         case FolderUnsubscribed():
@@ -197,6 +206,39 @@ def _moved(view: View, fact: MessagesMoved) -> list[Change]:
     added = _add(view, fact.target_id, view.get(counters_key(fact.target_id)), found, modseq)
     view.put(USAGE_KEY, (used_bytes, used_messages, modseq, uidvalidity))
     return [*added, *(Change(fact.folder_id, uid, "expunged", row[4], modseq) for uid, row in found)]
+
+
+def _messages_redacted(view: View, fact: MessagesRedacted) -> list[Change]:
+    """Whatever a row said, it says the same afterwards: nothing here depends on what was redacted."""
+    counters: CountersRow | None = view.get(counters_key(fact.folder_id))
+    sizes = dict(zip(fact.uids, fact.sizes, strict=False))
+    found = list(_present(view, fact.folder_id, sizes))
+    if counters is None or not found:
+        return []
+    used_bytes, used_messages, modseq, uidvalidity = _usage(view)
+    modseq += 1
+    freed = _remove(view, fact.folder_id, counters, found, modseq)
+    left: list[tuple[int, MessageRow]] = [
+        (uid, (redacted_id(row[0]), fact.digest or row[1], sizes[uid], row[3], row[4], modseq, b""))
+        for uid, row in found
+    ]
+    added = _add(view, fact.folder_id, view.get(counters_key(fact.folder_id)), left, modseq)
+    grown = sum(row[2] for _, row in left)
+    view.put(USAGE_KEY, (used_bytes - freed + grown, used_messages, modseq, uidvalidity))
+    return [*added, *(Change(fact.folder_id, uid, "expunged", row[4], modseq) for uid, row in found)]
+
+
+def _names_redacted(view: View, fact: FolderNamesRedacted) -> list[Change]:
+    changes = []
+    keys = set(fact.keys)
+    for key, row in list(view.range(b"f")):
+        if name_hash(row[0]) in keys:
+            view.put(key, (redacted_name(name_hash(row[0])), *row[1:]))
+            changes.append(Change(key[1:], 0, "folder", (), _usage(view)[2]))
+    for name in sorted(keys):
+        if view.get(b"b" + name) is not None:
+            view.put(b"b" + name, redacted_name(name))
+    return changes
 
 
 def _present(view: View, folder_id: bytes, uids: Iterable[int]) -> Iterator[tuple[int, MessageRow]]:

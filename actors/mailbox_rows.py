@@ -47,6 +47,9 @@ MessageRow = tuple[bytes, bytes, int, int, tuple[str, ...], int, bytes]
 
 _FLAG = re.compile(r"\\?[!#$&'+-\[^-z|}~]+")  # RFC 3501 9: flag, atom
 
+REDACTED_NAME = "%redacted-"  # no name that is not redacted has a %
+_SHOWN_REDACTED = re.compile("redacted-[0-9a-f]{32}")
+
 NEARLY_FULL = 0.9  # of the quota: from here on, deliveries wait for one another
 EMPTY_USAGE: UsageRow = (0, 0, 1, 0)
 
@@ -93,11 +96,23 @@ def folder_key(folder_id: bytes) -> bytes:
 
 @lru_cache(4096)
 def name_key(name: str) -> bytes:
-    return b"n" + sha256(name.encode()).digest()[:16]
+    return b"n" + name_hash(name)
 
 
 def subscription_key(name: str) -> bytes:
-    return b"b" + sha256(name.encode()).digest()[:16]
+    return b"b" + name_hash(name)
+
+
+def name_hash(name: str) -> bytes:
+    """What stands for a name in keys, and in the guards of records. A name that was redacted keeps its own."""
+    if name.startswith(REDACTED_NAME):
+        return bytes.fromhex(name.removeprefix(REDACTED_NAME))
+    return sha256(name.encode()).digest()[:16]
+
+
+def redacted_name(key: bytes) -> str:
+    """What stands in a row or an event in place of the name whose hash this is."""
+    return REDACTED_NAME + key.hex()
 
 
 def counters_key(folder_id: bytes) -> bytes:
@@ -192,10 +207,14 @@ def folder(view: View, folder_id: bytes) -> Folder | None:
 def folder_by_name(view: View, name: str) -> Folder | None:
     """The folder of that name (INBOX in any case), or None; also None for a name that none can have."""
     try:
-        folder_id = view.peek(name_key(normalise_folder_name(name)))
+        name = normalise_folder_name(name)
     except InvalidName:
         return None
-    return folder(view, folder_id) if folder_id else None
+    folder_id = view.peek(name_key(name))
+    if folder_id is None and _SHOWN_REDACTED.fullmatch(name):
+        folder_id = view.peek(b"n" + bytes.fromhex(name.removeprefix("redacted-")))
+    found = folder(view, folder_id) if folder_id else None
+    return found if found is None or found.name == name else None
 
 
 def counters(view: View, folder_id: bytes) -> Counters:
@@ -247,9 +266,15 @@ def uids_in(view: View, folder_id: bytes) -> tuple[int, ...]:
 
 def subscriptions(view: View) -> list[str]:
     """Subscribed names, whether or not a folder of that name exists (RFC 3501 6.3.6)."""
-    return sorted(name for _, name in view.range(b"b"))
+    return sorted(_shown(name) for _, name in view.range(b"b"))
 
 
 def _folder(view: View, folder_id: bytes, row: FolderRow) -> Folder:
     name, uidvalidity, special_use, _ = row
-    return Folder(folder_id, name, uidvalidity, special_use, view.peek(subscription_key(name)) is not None)
+    subscribed = view.peek(subscription_key(name)) is not None
+    return Folder(folder_id, _shown(name), uidvalidity, special_use, subscribed)
+
+
+def _shown(name: str) -> str:
+    """The name as clients get it: a redacted one without the mark that tells it from a name of their own."""
+    return name.removeprefix("%")

@@ -175,6 +175,24 @@ class SetQuota(Command):
     limit_bytes: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class RedactMessages(Command):
+    """The part of a redaction that is this mailbox's: every message with that body, if its content goes.
+
+    Else `message_ids` loses trace headers alone. For the record that carries the redaction.
+    """
+
+    digest: bytes | None
+    message_ids: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RedactFolderNames(Command):
+    """Likewise for names: `keys` are the ends of their rows' keys (mailbox_rows.name_key)."""
+
+    keys: tuple[bytes, ...]
+
+
 MailboxCommand = (
     OpenMailbox
     | CloseMailbox
@@ -190,6 +208,8 @@ MailboxCommand = (
     | Subscribe
     | Unsubscribe
     | SetQuota
+    | RedactMessages
+    | RedactFolderNames
     | NotePastViewed
 )
 
@@ -225,6 +245,13 @@ class MessageDelivered(Fact):
     envelope_from: str
     envelope_to: str
     protocol: str
+    REDACTABLE: ClassVar[tuple[str, ...]] = (
+        "trace",
+        "header_message_id",
+        "references",
+        "envelope_from",
+        "envelope_to",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +266,7 @@ class MessageAppended(Fact):
     header_message_id: str | None
     references: tuple[str, ...]
     sent_ms: int | None
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("trace", "header_message_id", "references")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +300,33 @@ class MessagesExpunged(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class MessagesRedacted(Fact):
+    """These messages lose their trace headers, and their content where `digest` names what is shown instead.
+
+    Each leaves and comes back under a new UID, because a UID stands for bytes that never change (RFC 3501 2.3.1.1).
+    """
+
+    folder_id: bytes
+    uids: tuple[int, ...]
+    sizes: tuple[int, ...]  # of what is left of each, in octets
+    digest: bytes | None
+    SINCE: ClassVar[int] = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FolderNamesRedacted(Fact):
+    """Folders and subscriptions lose their names; `keys` are the hashes under which rows find them, and go on to."""
+
+    keys: tuple[bytes, ...]
+    SINCE: ClassVar[int] = 2
+
+
+@dataclass(frozen=True, slots=True)
 class FolderCreated(Fact):
     folder_id: bytes
     name: str
     special_use: str | None
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("name",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,22 +334,26 @@ class FolderRenamed(Fact):
     folder_id: bytes
     old_name: str
     new_name: str
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("old_name", "new_name")
 
 
 @dataclass(frozen=True, slots=True)
 class FolderDeleted(Fact):
     folder_id: bytes
     name: str
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("name",)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSubscribed(Fact):
     name: str
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("name",)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderUnsubscribed(Fact):
     name: str
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("name",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,5 +384,7 @@ MailboxFact = (
     | FolderSubscribed
     | FolderUnsubscribed
     | QuotaSet
+    | MessagesRedacted
+    | FolderNamesRedacted
     | PastViewed
 )

@@ -9,7 +9,7 @@ Rows: d the domain, i + item id one item.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, assert_never
+from typing import ClassVar, Literal, NamedTuple, assert_never
 
 from actors.errors import NameTaken, NoSuchItem, NotAllowed, TooLarge
 from actors.kind import Command, Fact
@@ -120,6 +120,7 @@ class MailQueued(Fact):
     trace: bytes
     expires_ms: int
     now_ms: int
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("sender", "recipients", "trace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class AttemptRecorded(Fact):
     delivered: tuple[str, ...]
     deferred: tuple[Deferral, ...]
     failed: tuple[Failure, ...]
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("delivered", "deferred", "failed")
 
 
 @dataclass(frozen=True, slots=True)

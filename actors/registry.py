@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
-from actors import following, mailbox, names, queue, region, tenant, upload
+from actors import custody, following, mailbox, names, queue, region, tenant, upload
 from actors.kind import Command, Fact, UnknownEventType, decode
 from eventlog.record import NO_TENANT, Event, Stamp
 from eventlog.views import View
@@ -121,6 +121,14 @@ KINDS: dict[str, Kind] = {
             following.decide_followed,
             _fold_followed,
             _followed_tenant,
+        ),
+        Kind(
+            "custody",
+            get_args(custody.CustodyCommand),
+            get_args(custody.CustodyFact),
+            custody.decide,
+            custody.evolve,
+            _nobodys,
         ),
         Kind("upload", (), (upload.BodyChunkStored,), upload.decide, upload.evolve, _nobodys),
     )

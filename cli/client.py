@@ -53,6 +53,10 @@ class AdminClient:
         except (OSError, ssl.SSLError) as error:
             raise CommandError(f"the administrator's certificate in {admin} can not be used: {error}") from None
 
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self._cluster.nodes)
+
     def get(self, path: str, node: str | None = None) -> Any:
         """Reads from any node, or from the one that is named."""
         return json.loads(self.get_text(path, node))

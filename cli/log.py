@@ -19,6 +19,7 @@ from cli.log_proof import PROOFS
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, node_option, open_client, open_data, source_options
 from cli.output import CommandError, print_json, print_json_line, printable, say
+from cli.redact import CUSTODY
 from cli.what_if import what_if
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def log() -> None:
     """Look into the event log, prove it, fold it again."""
 
 
-for _command in (*PROOFS, what_if):
+for _command in (*PROOFS, what_if, *CUSTODY):
     log.add_command(_command)
 
 
@@ -127,11 +128,20 @@ def _print_whole(record: dict[str, Any]) -> None:
     for event in record["events"]:
         whose = f" of {printable(event['address'])}" if event["address"] else ""
         click.echo(f"\n{event['type']} (version {event['version']}) on {event['stream']}{whose}")
+        _print_redaction(event)
         for name, value in (event["data"] or {"data": "of a later program"}).items():
             _print_field(name, value)
     for body in record["bodies"]:
         parts = f", in {len(body['chunks'])} parts" if body["chunks"] else ""
         click.echo(f"\nbody {body['digest']}, {body['size']} bytes{parts}")
+        _print_redaction(body)
+
+
+def _print_redaction(part: dict[str, Any]) -> None:
+    found = part.get("redacted")
+    if found is not None:
+        who = printable(f"redacted on {found['at']} by {found['by']}: {found['reason']}")
+        click.echo(f"  {who} (position {found['position']})")
 
 
 def _wanted(filters: dict[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def verify(
         raise CommandError("\n  ".join(["the log does not prove itself:", *problems]), hint)
     for name, report in reports.items():
         of = f"{name}: " if name else ""
-        say(f"{of}{report['records']} records, each as it was written; head {report['head']}")
+        redacted = f", {report['redactions']} parts redacted" if report.get("redactions") else ""
+        say(f"{of}{report['records']} records, each as it was written{redacted}; head {report['head']}")
     for anchor in kept:
         say(f"the chain leads to the head that {anchor['node']} signed at position {anchor['position']}")
 

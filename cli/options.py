@@ -146,9 +146,9 @@ def read_password(from_stdin: bool) -> str:
     return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
-def open_client(cluster_dir: Path) -> AdminClient:
+def open_client(cluster_dir: Path, timeout_s: float | None = None) -> AdminClient:
     """An AdminClient for the cluster in this folder. Raises CommandError."""
-    from cli.client import AdminClient
+    from cli.client import ANSWER_TIMEOUT_S, AdminClient
     from cli.layout import load
 
-    return AdminClient(load(cluster_dir))
+    return AdminClient(load(cluster_dir), timeout_s=timeout_s or ANSWER_TIMEOUT_S)

@@ -124,6 +124,7 @@ def verify(path: Path, progress: Progress, positions: str = "") -> dict[str, Any
         "head": report.head.hex(),
         "first_bad": report.first_bad,
         "problems": list(report.problems),
+        "redactions": report.redactions,
         "chains": {str(position): chain.hex() for position, chain in report.chains.items()},
     }
 
@@ -189,27 +190,45 @@ def _row(value: bytes | None) -> str | None:
 
 def mailbox(path: Path, account: str, unit: str, moment: str) -> None:
     """Prints the mailbox of an account as of a position, or a time in ms."""
-    from actors.registry import fold_event
     from eventlog.replay import view_as_of
     from eventlog.store import open_for_reading
     from nodes.mailbox_json import mailbox_json
+    from nodes.reading import folded_as_shown
 
     tune_memory()
     with open_for_reading(path) as store, store.snapshot() as snapshot:
-        view = view_as_of(snapshot, bytes.fromhex(account), fold_event, **{unit: int(moment)})
+        view = view_as_of(snapshot, bytes.fromhex(account), folded_as_shown(snapshot), **{unit: int(moment)})
     for piece in mailbox_json(view):
         sys.stdout.write(piece)
 
 
 def past(path: Path, account: str, position: str, folder: str) -> None:
     """Writes the tables of an account as of a position to a database of their own."""
-    from actors.registry import fold_event
     from eventlog.past import write_past
     from eventlog.store import open_for_reading
+    from nodes.reading import folded_as_shown
 
     tune_memory()
     with open_for_reading(path) as store, store.snapshot() as snapshot:
-        write_past(snapshot, bytes.fromhex(account), fold_event, int(position), Path(folder))
+        write_past(snapshot, bytes.fromhex(account), folded_as_shown(snapshot), int(position), Path(folder))
+
+
+def redaction(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
+    """Finds what a redaction has to erase."""
+    from eventlog.store import open_for_reading
+    from nodes.redaction import Nothing, plan_event, plan_message
+
+    target = json.loads(wanted)
+    with open_for_reading(path) as store:
+        try:
+            if "position" in target:
+                plan = plan_event(store, target["position"], target["event"], progress)
+            else:
+                digest = bytes.fromhex(target.get("message") or target["body"])
+                plan = plan_message(store, digest, "message" in target, progress)
+        except Nothing as error:
+            return {"nothing": str(error)}
+    return {"plan": plan.packed().hex()}
 
 
 def segment(path: Path, cell: str, first: str, last: str, most_bytes: str) -> None:
@@ -243,6 +262,7 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "records": records,
     "verify": verify,
     "what-if": what_if,
+    "redaction": redaction,
 }
 
 

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from actors import mailbox
+from actors.redaction import is_redacted
 from eventlog.views import View
 
 SLICE = 500
+_REDACTED = ', "redacted": true'
 _encode = json.JSONEncoder().encode
 
 
@@ -49,7 +51,8 @@ def _message_json(message: mailbox.Message) -> str:
     seconds, milliseconds = divmod(message.internaldate_ms, 1000)
     return (
         f'{{"uid": {message.uid}, "flags": {_flags_json(message.flags)}, "size": {message.size}, '
-        f'"sha256": "{message.digest.hex()}", "internaldate": "{_to_the_second(seconds)}.{milliseconds:03}Z"}}'
+        f'"sha256": "{message.digest.hex()}", "internaldate": "{_to_the_second(seconds)}.{milliseconds:03}Z"'
+        f"{_REDACTED if is_redacted(message.digest) else ''}}}"
     )
 
 

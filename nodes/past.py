@@ -25,7 +25,7 @@ from eventlog.store import Snapshot
 from nodes import jobs
 from nodes.log_selection import last_before
 from nodes.moments import Moment
-from nodes.reading import Reading
+from nodes.reading import Reading, body_of
 from nodes.record_json import utc
 
 KEPT = 16  # views that nobody looks through at the moment
@@ -50,7 +50,7 @@ class PastMailbox:
     def __call__(self) -> Iterator[Reading]:
         target = self._target
         with self._tables.view(target.account) as view, self._log.snapshot() as snapshot:
-            yield Reading(view, lambda digest: snapshot.body(target.tenant, digest))
+            yield Reading(view, lambda digest: body_of(snapshot, target.tenant, digest))
 
 
 class PastMailboxes:
@@ -117,9 +117,13 @@ class PastMailboxes:
         folder = self._folder / str(self._made)
         async with self._folding:
             arguments = (account.hex(), str(position), str(folder))
-            async with jobs.started("past", self._log.config.data_dir, *arguments) as process:
-                while await jobs.output(process):
-                    pass
+            try:
+                async with jobs.started("past", self._log.config.data_dir, *arguments) as process:
+                    while await jobs.output(process):
+                        pass
+            except BaseException:
+                shutil.rmtree(folder.with_suffix(".partial"), ignore_errors=True)
+                raise
         return PastTables(folder)
 
     def _leave(self, key: tuple[bytes, int]) -> None:

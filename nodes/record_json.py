@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Callable
 from typing import Any
 
-from actors import mailbox, registry
+from actors import custody, mailbox, registry
 from actors.following import EventFollowed, as_written
 from actors.kind import UnknownEventType, decode
 from actors.mailbox_terms import MailboxFact, MailboxOpened
 from eventlog import levels, members
+from eventlog.custody import redaction_in
 from eventlog.fold import Outcome
-from eventlog.record import Body, Event, Record, decode_events
+from eventlog.record import ERASED_SALT_BYTES, Body, Event, Record, decode_events
 from eventlog.store import LOG_HEAD, Snapshot
 
 _SEALED = frozenset({"sealed"})
@@ -35,7 +37,7 @@ def record_json(snapshot: Snapshot, position: int) -> dict[str, Any]:
         "at": utc(stored.at_ms),
         "outcome": None if stored.outcome is None else Outcome(stored.outcome).name.lower(),
         "chain": None if stored.chain is None else stored.chain.hex(),
-        **(_record(snapshot, record) if record is not None else {"kind": "no-op"}),
+        **(_record(snapshot, position, record) if record is not None else {"kind": "no-op"}),
     }
 
 
@@ -45,7 +47,7 @@ def utc(at_ms: int) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _record(snapshot: Snapshot, record: Record) -> dict[str, Any]:
+def _record(snapshot: Snapshot, position: int, record: Record) -> dict[str, Any]:
     return {
         "kind": "record",
         "id": record.id.hex(),
@@ -57,9 +59,31 @@ def _record(snapshot: Snapshot, record: Record) -> dict[str, Any]:
         },
         "cause": record.cause,
         "guards": len(record.guards),
-        "events": [_event(snapshot, event) for event in record.events],
-        "bodies": [_body(body) for body in record.bodies],
+        "events": [
+            _event(snapshot, event) | _redaction(snapshot, event, custody.event_redacted_at, position, ordinal)
+            for ordinal, event in enumerate(record.events)
+        ],
+        "bodies": [
+            _body(body) | _redaction(snapshot, body, custody.body_redacted_at, body.tenant, body.digest)
+            for body in record.bodies
+        ],
     }
+
+
+def _redaction(
+    snapshot: Snapshot, part: Event | Body, redacted_at: Callable[..., int | None], *place: Any
+) -> dict[str, Any]:
+    """Who erased an event or a body, when and why; nothing for one that is as it was written."""
+    if len(part.salt) != ERASED_SALT_BYTES:
+        return {}
+    position = redacted_at(snapshot.view(custody.CUSTODY), *place)
+    stored = snapshot.record(position) if position is not None else None
+    record = stored.record if stored is not None else None
+    if stored is None or record is None:
+        return {"redacted": {"position": None, "at": None, "by": None, "reason": None}}
+    reasons = [found.reason for event in record.events if (found := redaction_in(event)) is not None]
+    by = record.by.origin
+    return {"redacted": {"position": position, "at": utc(stored.at_ms), "by": by, "reason": "; ".join(reasons)}}
 
 
 def _event(snapshot: Snapshot, event: Event) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import lmdb
 import uvloop
 from aiohttp import web
 
+from actors.custody import CUSTODY
 from actors.directory import Directory
 from actors.registry import fold_event
 from actors.runtime import Runtime
@@ -198,6 +199,7 @@ class Node:
         stack.push_async_callback(directory.stop)
         past = PastMailboxes(log, runtime, config.node.data_dir / "past", config.raft.propose_timeout_s)
         stack.push_async_callback(past.stop)
+        log.subscribe(CUSTODY, lambda _: past.forget())
         services = Services(
             config=config,
             log=log,

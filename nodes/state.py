@@ -54,7 +54,8 @@ class NodeState:
         if status.commit - status.applied > MOST_LAG:
             reasons.append(f"the fold is {status.commit - status.applied} positions behind")
         if status.stalled is not None:
-            reasons.append(f"the fold has stalled: {status.stalled}")
+            way_out = f"mailraft log quarantine {status.applied + 1}"
+            reasons.append(f"the fold has stalled: {status.stalled} (way out: {way_out})")
         elif not status.accepting_mail:
             reasons.append("mail is refused: the disk is at its reserve")
         return reasons

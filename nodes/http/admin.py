@@ -33,13 +33,25 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def application(state: NodeState, logger: Logger) -> web.Application:
     """The application for listen.admin. A node that starts, or is quarantined, answers only its status."""
-    from nodes.http import accounts, backup, checkpoint, log, mailboxes, members, queue, regions, restore, upgrade
+    from nodes.http import (
+        accounts,
+        backup,
+        checkpoint,
+        log,
+        mailboxes,
+        members,
+        queue,
+        redaction,
+        regions,
+        restore,
+        upgrade,
+    )
 
     app = web.Application(middlewares=[answer_errors, _authorise], client_max_size=_BODY_BYTES)
     app[STATE] = state
     app[LOGGER] = logger
     app.router.add_get("/v1/status", _status)
-    for part in (accounts, backup, checkpoint, log, mailboxes, members, queue, regions, restore, upgrade):
+    for part in (accounts, backup, checkpoint, log, mailboxes, members, queue, redaction, regions, restore, upgrade):
         app.router.add_routes(part.ROUTES)
     return app
 

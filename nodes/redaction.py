@@ -1,0 +1,253 @@
+"""What a redaction has to erase: everything in the log that holds it, found by reading the log.
+
+Refused records are read too: what they carried stays in the log like the rest. Runs in a process of its own
+(nodes/jobs.py), because it reads every record; what it found goes to the node as a `Plan`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgpack
+
+from actors import registry
+from actors.kind import Fact, UnknownEventType, decode
+from actors.mailbox_rows import is_inferior, name_hash, redacted_name
+from actors.mailbox_terms import (
+    FolderCreated,
+    FolderDeleted,
+    FolderRenamed,
+    FolderSubscribed,
+    FolderUnsubscribed,
+    MessageAppended,
+    MessageDelivered,
+)
+from actors.queue import AttemptRecorded, MailQueued
+from actors.redaction import blank, places
+from eventlog.custody import Fields, RedactedBody, RedactedEvent, left_of
+from eventlog.record import ERASED_SALT_BYTES, Event, Record
+from eventlog.store import Snapshot, Store
+
+SLICE = 1000
+
+Progress = Callable[[int, int], None]
+_FOLDER_FACTS = (FolderCreated, FolderRenamed, FolderDeleted, FolderSubscribed, FolderUnsubscribed)
+_MESSAGE_FACTS = (MessageDelivered, MessageAppended)
+
+assert registry.KINDS  # importing every kind makes its event types known to decode()
+
+
+class Nothing(Exception):
+    """There is nothing to redact; the text says why."""
+
+
+class Plan(NamedTuple):
+    """What one record erases. `mailboxes` are stream and tenant of the accounts that may show the message."""
+
+    events: tuple[RedactedEvent, ...]
+    bodies: tuple[RedactedBody, ...]
+    mailboxes: tuple[tuple[bytes, bytes], ...] = ()
+    items: tuple[tuple[bytes, bytes], ...] = ()  # stream of the queue, id of the item
+    digest: bytes | None = None  # of the body that goes
+    message_ids: tuple[bytes, ...] = ()  # of messages that lose their trace headers alone
+    names: tuple[bytes, ...] = ()  # keys of folder names
+
+    def packed(self) -> bytes:
+        return bytes(msgpack.packb(self))
+
+
+def unpacked(data: bytes) -> Plan:
+    events, bodies, *rest = msgpack.unpackb(data, use_list=False)
+    return Plan(tuple(RedactedEvent(*event) for event in events), tuple(RedactedBody(*body) for body in bodies), *rest)
+
+
+class _Found(NamedTuple):
+    position: int
+    ordinal: int
+    event: Event
+    fact: Fact
+
+
+def plan_message(store: Store, digest: bytes, whole: bool, progress: Progress) -> Plan:
+    """A body with this SHA-256 wherever it is; `whole`: and what the events that brought it say. Raises Nothing."""
+    search = _MessageSearch(digest)
+    for position, record in _records(store, search.needles, progress):
+        search.take(position, record)
+    bodies = tuple(search.bodies)
+    if search.chunks:  # they came before the record that names them: looked for again, in uploads that failed too
+        bodies += tuple(_chunks(store, search.chunks, progress))
+    events = tuple(_redacted(found, fields) for found, fields in search.fields()) if whole else ()
+    if not bodies and not events:
+        raise Nothing("no record has a body with that SHA-256 that is not redacted already")
+    return Plan(events, bodies, tuple(search.mailboxes), tuple(search.items), digest)
+
+
+class _MessageSearch:
+    def __init__(self, digest: bytes) -> None:
+        self.needles = {digest}
+        self.bodies: list[RedactedBody] = []
+        self.chunks: set[bytes] = set()  # digests
+        self.mailboxes: dict[tuple[bytes, bytes], None] = {}
+        self.items: dict[tuple[bytes, bytes], None] = {}
+        self._digest = digest
+        self._arrivals: list[_Found] = []
+        self._queued: dict[bytes, MailQueued] = {}
+        self._of_items: list[_Found] = []
+
+    def take(self, position: int, record: Record) -> None:
+        for ordinal, body in enumerate(record.bodies):
+            if body.digest == self._digest and len(body.salt) != ERASED_SALT_BYTES:
+                self.bodies.append(RedactedBody(position, ordinal, body.tenant + body.digest))
+                self.bodies += [RedactedBody(position, ordinal, chunk) for chunk in body.chunks]
+                self.chunks.update(chunk[-len(self._digest) :] for chunk in body.chunks)
+        for found in _events(position, record):
+            self._take_event(found)
+
+    def _take_event(self, found: _Found) -> None:
+        event, fact = found.event, found.fact
+        if isinstance(fact, _MESSAGE_FACTS) and fact.digest == self._digest:
+            self._arrivals.append(found)
+            self.mailboxes[event.stream, event.tenant] = None
+        elif isinstance(fact, MailQueued) and fact.digest == self._digest:
+            self.needles.add(fact.item_id)
+            self._queued.setdefault(fact.item_id, fact)
+            self.items[event.stream, fact.item_id] = None
+            self._of_items.append(found)
+        elif isinstance(fact, AttemptRecorded) and fact.item_id in self._queued:
+            self._of_items.append(found)
+
+    def fields(self) -> Iterator[tuple[_Found, Fields]]:
+        for found in self._arrivals:
+            yield found, blank(found.fact)
+        for found in self._of_items:
+            yield found, _item_fields(found.fact, self._queued)
+
+
+def _item_fields(fact: Fact, queued: dict[bytes, MailQueued]) -> Fields:
+    """Addresses get numbers, the same ones in every event of the item, so that outcomes still find their recipients."""
+    assert isinstance(fact, MailQueued | AttemptRecorded)
+    number = {address: f"redacted-{at}" for at, address in enumerate(queued[fact.item_id].recipients)}
+    if isinstance(fact, MailQueued):
+        return places(fact, {"sender": "", "recipients": tuple(number[one] for one in fact.recipients), "trace": b""})
+    return places(
+        fact,
+        {
+            "delivered": tuple(number.get(one, "") for one in fact.delivered),
+            "deferred": tuple((number.get(one, ""), next_ms, "") for one, next_ms, _ in fact.deferred),
+            "failed": tuple((number.get(one, ""), "") for one, _ in fact.failed),
+        },
+    )
+
+
+def _chunks(store: Store, digests: set[bytes], progress: Progress) -> Iterator[RedactedBody]:
+    for position, record in _records(store, digests, progress):
+        for ordinal, body in enumerate(record.bodies):
+            if body.digest in digests and not body.chunks and len(body.salt) != ERASED_SALT_BYTES:
+                yield RedactedBody(position, ordinal, body.tenant + body.digest)
+
+
+def plan_event(store: Store, position: int, ordinal: int | None, progress: Progress) -> Plan:
+    """What the events of one record say, and the same said by others: attempts, and copies brought back.
+
+    Raises Nothing.
+    """
+    with store.snapshot() as snapshot:
+        asked = list(_asked_for(snapshot, position, ordinal))
+    messages: defaultdict[bytes, set[bytes]] = defaultdict(set)
+    names: defaultdict[bytes, set[str]] = defaultdict(set)
+    for found in asked:
+        if isinstance(found.fact, _MESSAGE_FACTS):
+            messages[found.event.stream].add(found.fact.message_id)
+        elif isinstance(found.fact, _FOLDER_FACTS):
+            names[found.event.stream].update(_names(found.fact))
+    needles = {one for ids in messages.values() for one in ids} | {n.encode() for s in names.values() for n in s}
+    events: list[RedactedEvent] = []
+    mailboxes: dict[tuple[bytes, bytes], None] = {}
+    keys: set[bytes] = set()
+    for place, record in _records(store, needles, progress):
+        for found in _events(place, record):
+            fields, hashes = _said_again(found, messages, names)
+            if fields:
+                events.append(_redacted(found, fields))
+                mailboxes[found.event.stream, found.event.tenant] = None
+                keys |= hashes
+    ids = {one for found in messages.values() for one in found}
+    return Plan(tuple(events), (), tuple(mailboxes), (), None, tuple(sorted(ids)), tuple(sorted(keys)))
+
+
+def _asked_for(snapshot: Snapshot, position: int, ordinal: int | None) -> Iterator[_Found]:
+    stored = snapshot.record(position)
+    record = stored.record if stored is not None else None
+    if record is None:
+        raise Nothing(f"there is no record at {position}")
+    if ordinal is not None and ordinal >= len(record.events):
+        raise Nothing(f"the record at {position} has {len(record.events)} events, numbered from 0")
+    found = [one for one in _events(position, record) if ordinal in (None, one.ordinal)]
+    found = [one for one in found if isinstance(one.fact, (*_MESSAGE_FACTS, *_FOLDER_FACTS))]
+    if not found:
+        raise Nothing(
+            f"nothing there can be redacted by position, or it is already: {', '.join(e.type for e in record.events)}"
+        )
+    return iter(found)
+
+
+def _said_again(
+    found: _Found, messages: dict[bytes, set[bytes]], names: dict[bytes, set[str]]
+) -> tuple[Fields, set[bytes]]:
+    """The fields that an event has in common with what is redacted, and the keys of the names among them."""
+    fact, stream = found.fact, found.event.stream
+    if isinstance(fact, _MESSAGE_FACTS) and fact.message_id in messages.get(stream, ()):
+        return blank(fact), set()
+    if not isinstance(fact, _FOLDER_FACTS) or stream not in names:
+        return (), set()
+    values = {name: getattr(fact, name) for name in type(fact).REDACTABLE}
+    meant = {field: text for field, text in values.items() if _is_or_is_below(text, names[stream])}
+    hashes = {name_hash(text) for text in meant.values()}
+    return places(fact, {field: redacted_name(name_hash(text)) for field, text in meant.items()}), hashes
+
+
+def _names(fact: Fact) -> list[str]:
+    found = [getattr(fact, name) for name in type(fact).REDACTABLE]
+    if any(name.split("/")[0] == "INBOX" and "/" not in name for name in found):
+        raise Nothing("INBOX has no other name")
+    return [name for name in found if not name.startswith("%")]
+
+
+def _is_or_is_below(name: str, superiors: set[str]) -> bool:
+    return any(name == superior or is_inferior(name, superior) for superior in superiors)
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def _records(store: Store, needles: set[bytes], progress: Progress) -> Iterator[tuple[int, Record]]:
+    """The records whose bytes hold one of `needles`, to which the caller may add while it goes on."""
+    first = 1
+    with store.snapshot() as snapshot:
+        last = snapshot.position
+    while first <= last:
+        with store.snapshot() as snapshot:
+            for stored in snapshot.records(first, min(last, first + SLICE - 1)):
+                if any(needle in stored.data for needle in needles) and (record := stored.record) is not None:
+                    yield stored.position, record
+        first += SLICE
+        progress(min(first - 1, last), last)
+
+
+def _events(position: int, record: Record) -> Iterator[_Found]:
+    """The events that are not redacted and that this version knows."""
+    for ordinal, event in enumerate(record.events):
+        if len(event.salt) == ERASED_SALT_BYTES:
+            continue
+        try:
+            fact: Any = decode(event.type, event.version, event.data)
+        except UnknownEventType:
+            continue
+        if event.version == type(fact).VERSION:
+            yield _Found(position, ordinal, event, fact)
+
+
+def _redacted(found: _Found, fields: Fields) -> RedactedEvent:
+    return RedactedEvent(found.position, found.ordinal, fields, left_of(found.event.data, fields))
