@@ -193,7 +193,8 @@ class PeerTransport:
         connecting = asyncio.get_running_loop().create_connection(
             lambda: _Outgoing(self), host, port, ssl=self._client_ssl, server_hostname=host
         )
-        transport, protocol = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):  # before Python 3.12, wait_for may swallow a cancellation
+            transport, protocol = await connecting
         if self.identify(transport) != peer:
             _log.warning("peer refused", peer=peer, reason="its certificate is for another name")
             transport.abort()
