@@ -13,8 +13,9 @@ class Rejected(LogError):
     """The proposal did not take effect and never will.
 
     `reason` is one of: expired, guard, disk_full, too_large, busy, clock, stopping, bad_record, chunk_gone, no_leader,
-    feature_level, quarantined, misplaced; of a change of the members also: change_under_way, members_changed, is_a_member, not_a_member,
-    was_a_member, not_a_voter, bad_name, bad_address, too_many_members, last_voter, no_majority.
+    feature_level, quarantined, misplaced; of a change of the members also: change_under_way, members_changed,
+    is_a_member, not_a_member, was_a_member, not_a_voter, bad_name, bad_address, too_many_members, last_voter,
+    no_majority.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

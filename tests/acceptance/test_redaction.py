@@ -1,4 +1,4 @@
-"""A message is redacted on a running cluster: every copy shows a placeholder, and no file of any node holds its bytes."""
+"""A message is redacted on a running cluster: every copy shows a placeholder, no file of any node holds its bytes."""
 
 import base64
 import imaplib
