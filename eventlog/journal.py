@@ -214,6 +214,11 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         by = self._quarantines.get(index)
         return by is not None and by <= self.getRaftCommitIndex()
 
+    def pass_over(self, index: int) -> None:
+        """The source of a restored log had quarantined this entry, which the chain proves."""
+        self._quarantines[index] = 0
+        self._put_quarantines()
+
     def redact(self, index: int, redaction: custody.Redaction) -> None:
         """Rewrites the entries before `index` that a redaction names, and drops the bytes of its bodies.
 

@@ -117,8 +117,8 @@ def _first_difference(live: Store, fresh: Store, name: bytes) -> Difference | No
 
 
 def _quarantines(live: Store, last: int) -> dict[int, int]:
-    """What committed entries quarantine: known before anything is folded, and taken from the log alone."""
-    found: dict[int, int] = {}
+    """What committed entries quarantine: known before anything is folded."""
+    found: dict[int, int] = dict(live.get_meta(b"quarantines", ()))  # of a restored log, what its source said
     for first in range(1, last + 1, SLICE):
         with live.snapshot() as snapshot:
             entries = snapshot.entries_of_kind(KIND_QUARANTINE, first, min(last, first + SLICE - 1))

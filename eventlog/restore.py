@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from eventlog import levels
 from eventlog.errors import FoldStalled, LogError
-from eventlog.fold import OUTCOME_BYTES, Evolve, Fold
+from eventlog.fold import OUTCOME_BYTES, Evolve, Fold, Outcome
 from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
 from eventlog.members import Members, change_record
 from eventlog.record import By, RecordError, digest_of, encode
@@ -154,6 +154,8 @@ class _Work:
         command = Command(kind, at_ms, record.value[LOG_HEAD.size :], _by_ordinal(record.bodies))
         self._check_bodies(command, record)
         self._journal.add(command, position, term)
+        if record.folded[-1:] == OUTCOME_BYTES[Outcome.QUARANTINED]:
+            self._journal.pass_over(position)  # the entry that says so comes later, or after the cut
         try:
             folded = self._fold.apply((command, position, term))
         except FoldStalled as error:
@@ -176,6 +178,7 @@ class _Work:
         """All of it is committed, by everyone; and on disk when this returns."""
         self._journal.setRaftCommitIndex(self.head.position)
         self._journal.setCurrentTerm(term, None)
+        self._store.put_meta(b"cut", self.head.position)  # what was erased before may be told only after it
         self.commit()
         self._store.env.sync(True)
 

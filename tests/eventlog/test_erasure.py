@@ -19,7 +19,7 @@ from eventlog.log import EventLog
 from eventlog.rebuild import rebuild
 from eventlog.record import Event, Record, Stamp, decode_with_header, encode, leaves
 from eventlog.rewrite import copy_places, same_rows
-from eventlog.store import LOG, TABLES, Store, in_use
+from eventlog.store import LOG, LOG_HEAD, POSITION, TABLES, Store, in_use
 from eventlog.verify import verify
 from eventlog.views import View
 from tests.eventlog import ledger
@@ -279,3 +279,42 @@ def test_what_is_left_of_a_record_has_the_same_leaves_and_none_of_what_was_erase
 def test_what_is_not_a_redaction_erases_nothing(fact: Any) -> None:
     event = ledger.event(fact, stream=custody.CUSTODY, type_=custody.LOG_REDACTED)
     assert custody.redaction_in(event) is None
+
+
+# -- what the proof says -------------------------------------------------------------------------------------------
+
+
+def alter(path: Path, position: int, change: Callable[[bytes], bytes]) -> None:
+    """Writes into a stopped node's log what the log itself never would."""
+    store = Store(path, MAP_BYTES, durable=False)
+    value = store.txn.get(POSITION.pack(position), db=store.db[LOG])
+    assert value is not None
+    altered = value[: LOG_HEAD.size] + change(value[LOG_HEAD.size :])
+    store.txn.put(POSITION.pack(position), altered, db=store.db[LOG])
+    store.commit()
+    store.close()
+
+
+def test_verification_counts_redactions_and_finds_what_was_erased_without_one_or_altered_after_it(
+    tmp_path: Path, run: Run
+) -> None:
+    positions: list[int] = []
+
+    async def scenario() -> None:
+        async with single(tmp_path, evolve=evolve) as log:
+            positions.extend([(await log.propose(*with_secrets(secret()))).position for _ in range(2)])
+            done = await log.propose(redaction(log, positions[:1]))
+            await erased(log, done.position)
+
+    run(scenario())
+    data = tmp_path / "data"
+    report = verify(data)
+    assert (report.ok, report.redactions) == (True, 2)
+    alter(data, positions[0], lambda data: custody.without(data, {0: ((1, 99),)}, ()))
+    assert verify(data).first_bad == positions[0]
+    alter(data, positions[0], lambda data: custody.without(data, {0: ((1, 1),)}, ()))
+    assert verify(data).ok
+    alter(data, positions[1], lambda data: custody.without(data, {0: ((0, ""),)}, {0}))
+    report = verify(data)
+    assert report.first_bad == positions[1]
+    assert len(report.problems) == 2

@@ -1,7 +1,7 @@
 """Quarantine: a record that can not be folded is passed over, alike on every node, for ever, and by the log alone."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from eventlog.journal import KIND_RECORD, Command, LmdbJournal
 from eventlog.log import EventLog
 from eventlog.rebuild import rebuild
 from eventlog.record import Event, Guard, Record, Stamp, encode
+from eventlog.restore import Head, restore
+from eventlog.segment_source import records_of
+from eventlog.segments import SegmentRecord
 from eventlog.store import Store
 from eventlog.verify import verify
 from eventlog.views import View
@@ -192,3 +195,51 @@ def test_a_node_that_had_folded_what_the_cell_quarantined_stops_clearly(store: S
     journal.add(Command(KIND_QUARANTINE, 1, encode(quarantine(1))), 2, 1)
     with pytest.raises(LogError, match="the cell has quarantined record 1, which this node has folded"):
         fold.apply(journal.entry(2))
+
+
+class Source:
+    """A folded store as the source of a restore."""
+
+    cell = "test"
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def head(self) -> Head:
+        with self._store.snapshot() as snapshot:
+            return self.at(snapshot.position)
+
+    def position_at(self, at_ms: int) -> int:
+        raise NotImplementedError
+
+    def at(self, position: int) -> Head:
+        with self._store.snapshot() as snapshot:
+            stored = snapshot.record(position)
+        assert stored is not None
+        return Head(position, stored.at_ms, stored.term, stored.chain or b"")
+
+    def records(self, first: int, last: int) -> Iterator[SegmentRecord]:
+        return records_of(self._store, first, last)
+
+
+@pytest.mark.parametrize("cut", [3, 2])
+def test_a_log_is_restored_across_what_was_quarantined_even_to_before_the_entry_that_says_so(
+    store: Store, tmp_path: Path, cut: int
+) -> None:
+    journal = LmdbJournal(store)
+    for index, kind, record in (
+        (1, KIND_RECORD, ledger.record(ledger.event(type_="Fail"))),
+        (2, KIND_RECORD, ledger.record(ledger.event("after"))),
+        (3, KIND_QUARANTINE, quarantine(1)),
+    ):
+        journal.add(Command(kind, 1, encode(record)), index, 1)
+    journal.setRaftCommitIndex(3)
+    fold = Fold(store, journal, ledger.evolve)
+    for index in (1, 2, 3):
+        fold.apply(journal.entry(index))
+    fold.flush()
+    store.commit()
+    source = Source(store)
+    restore(source, source.at(cut), tmp_path / "restored", ledger.evolve)
+    assert verify(tmp_path / "restored").ok
+    assert rebuild(tmp_path / "restored", mended).equal
