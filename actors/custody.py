@@ -42,9 +42,10 @@ CustodyCommand = Quarantine | Redact
 
 @dataclass(frozen=True, slots=True)
 class RecordQuarantined(Fact):
+    """Of the first level: a stalled cell can not raise its level, and the way out must not wait for that."""
+
     position: int
     reason: str
-    SINCE: ClassVar[int] = 2
 
 
 @dataclass(frozen=True, slots=True)
