@@ -214,18 +214,15 @@ def sync_folder(path: Path) -> None:
 def in_use(path: Path, *, alone: bool = False) -> Iterator[None]:
     """Keeps the file of a database from being replaced while another process reads it.
 
-    With `alone`, for who wants to replace it: raises BlockingIOError while anybody reads.
+    With `alone`, for who wants to replace it: raises BlockingIOError while anybody reads. The lock is the folder's own,
+    because looking must leave nothing behind, and LMDB's locks would go with a second handle on its lock file.
     """
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        file = os.open(path / "in-use.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError:  # a folder that can not be written to: nothing in it will be replaced
-        yield
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
         yield
     finally:
-        os.close(file)
+        os.close(folder)
 
 
 def joined_mark(path: Path) -> Path:
