@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.backup_feed import feed_option, find_feed
+from cli.layout import CLUSTER_FILE
 from cli.options import json_option, size_bytes
 from cli.output import CommandError, console, iso_time, print_json, print_table, say
-from cli.restore import key_file_option, run, target_options
-from cli.restore_source import open_backup
+from cli.restore import cluster_key_option, key_file_option, run, target_options
+from cli.restore_source import open_backup, read_key
 
 if TYPE_CHECKING:
+    from eventlog.backup import Grown
     from eventlog.backup_set import BackupSet
 
 DAY_MS = 24 * 3600 * 1000
@@ -60,12 +62,14 @@ def key(file: Path) -> None:
     callback=lambda _ctx, _parameter, text: size_bytes(text),
     help="Most mail in one file, before compression: what a run that is killed has to do again.",
 )
+@cluster_key_option
 @json_option
 def create(
     folder: Path,
     cluster_dir: Path | None,
     data_dir: Path | None,
     key_file: Path | None,
+    cluster_key: Path | None,
     unencrypted: bool,
     full: bool,
     keep_days: int | None,
@@ -78,44 +82,62 @@ def create(
     next one goes on with it.
     """
     from eventlog.backup import grow
+    from eventlog.backup_erasure import carry_out
     from eventlog.backup_rewrite import merge
 
     started = time.monotonic()
-    with find_feed(cluster_dir, data_dir, segment_size) as (feed, cluster_key), _told():
+    with find_feed(cluster_dir, data_dir, segment_size) as (feed, key_beside), _told():
         found = _open_or_begin(folder, feed.cell, key_file, unencrypted)
         with found.locked():
-            if cluster_key is not None:
-                found.keep_cluster_key(cluster_key)
+            sealing = key_beside if cluster_key is None else read_key(cluster_key)
+            if sealing is not None:
+                found.keep_cluster_key(sealing)
             with _progress("backup") as progress:
                 grown = grow(found, feed, now_ms, progress, full=full)
+            erased = carry_out(found, grown)
             merge(found)
             pruned = _prune(found, keep_days) if keep_days else []
     seconds = time.monotonic() - started
     if as_json:
-        print_json({**_summary(found), "added": grown._asdict(), "pruned": pruned, "seconds": round(seconds, 3)})
+        print_json(
+            {
+                **_summary(found),
+                "added": grown._asdict(),
+                "erased": erased,
+                "pruned": pruned,
+                "seconds": round(seconds, 3),
+            }
+        )
         return
+    _say_created(found, grown, erased, pruned, seconds)
+
+
+def _say_created(found: BackupSet, grown: Grown, erased: list[int], pruned: list[int], seconds: float) -> None:
     if grown.segments:
         say(
-            f"{folder}: positions {grown.first} to {grown.last} in {grown.segments} segments, "
+            f"{found.folder}: positions {grown.first} to {grown.last} in {grown.segments} segments, "
             f"{grown.size_bytes / 1e6:.1f} MB, {seconds:.1f} s"
         )
     else:
-        say(f"{folder}: nothing new after position {grown.last}")
+        say(f"{found.folder}: nothing new after position {grown.last}")
+    if erased:
+        say(f"{len(erased)} positions were redacted since: taken out of the segments that held them")
     _say_pruned(pruned)
     if found.keys is None:
         say("note: it is not encrypted; whoever has it can read all mail. Keep cluster.key of a node beside it")
+    elif found.cluster_key() is None:
+        say("note: it lacks the cluster's key, which seals passwords: --cluster-key FILE, cluster.key of a node")
 
 
 def _open_or_begin(folder: Path, cell: str, key_file: Path | None, unencrypted: bool) -> BackupSet:
     from eventlog.backup_set import BackupSet, is_backup
     from eventlog.segment_keys import read_keys
 
+    if unencrypted:
+        key_file = None
     if is_backup(folder):
-        found = open_backup(folder, key_file)
-        if unencrypted and found.key_ids:
-            raise CommandError(f"{folder} is encrypted", "another folder, or --key-file without --unencrypted")
-        return found
-    if (key_file is None) != unencrypted:
+        return open_backup(folder, key_file)
+    if key_file is None and not unencrypted:
         hint = "mailraft backup key FILE makes a key file"
         raise CommandError("a new backup needs either --key-file FILE or --unencrypted", hint)
     return BackupSet.create(folder, cell, read_keys(key_file) if key_file else None)
@@ -139,23 +161,25 @@ def list_(folder: Path, as_json: bool) -> None:
 
 @backup.command()
 @backup_argument
-@feed_option
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A cluster's folder, running or not, or a node's: the backup's end must be a place in its log.",
+)
 @key_file_option
 @json_option
-def verify(folder: Path, cluster_dir: Path | None, data_dir: Path | None, key_file: Path | None, as_json: bool) -> None:
-    """Read all of BACKUP and prove it: digests, the chain from its start to its end, the hash of every body.
-
-    With --cluster or --data its end is also compared with the log of that cell.
-    """
+def verify(folder: Path, against: Path | None, key_file: Path | None, as_json: bool) -> None:
+    """Read all of BACKUP and prove it: digests, the chain from its start to its end, the hash of every body."""
     from eventlog.backup import compare_head, verify_backup
 
     found = open_backup(folder, key_file)
     with _told(), _progress("verify") as progress:
         report = verify_backup(found, progress)
-    compared = cluster_dir is not None or data_dir is not None
-    if compared:
-        with find_feed(cluster_dir, data_dir) as (feed, _), _told():
+    if against is not None:
+        with find_feed(*_cluster_or_node(against)) as (feed, _), _told():
             compare_head(found, feed)
+    compared = against is not None
     if as_json:
         print_json({**_summary(found), **report._asdict(), "head": report.head.hex(), "ok": True, "compared": compared})
         return
@@ -163,6 +187,10 @@ def verify(folder: Path, cluster_dir: Path | None, data_dir: Path | None, key_fi
     say(f"{folder}: {what}; position {found.longest.last}, head {report.head.hex()}")
     if compared:
         say("its end is a place in the log of that cell")
+
+
+def _cluster_or_node(place: Path) -> tuple[Path | None, Path | None]:
+    return (place, None) if (place / CLUSTER_FILE).exists() else (None, place)
 
 
 @backup.command()
@@ -218,27 +246,22 @@ def rekey(folder: Path, key_file: Path | None, as_json: bool) -> None:
 
 @backup.command()
 @backup_argument
-@feed_option
 @key_file_option
 @json_option
-def scrub(folder: Path, cluster_dir: Path | None, data_dir: Path | None, key_file: Path | None, as_json: bool) -> None:
-    """Compare BACKUP with the log and take out what was erased there since it was backed up."""
-    from eventlog.backup import compare_head
-    from eventlog.backup_rewrite import scrub as take_out
+def scrub(folder: Path, key_file: Path | None, as_json: bool) -> None:
+    """Take out of BACKUP whatever its log says was redacted; `backup create` does so for what is new."""
+    from eventlog.backup_erasure import scrub as take_out
 
     found = open_backup(folder, key_file)
-    with find_feed(cluster_dir, data_dir) as (feed, _), _told(), found.locked(), _progress("scrub") as progress:
-        compare_head(found, feed)
+    with _told(), found.locked(), _progress("scrub") as progress:
         found.clear()
-        erased = take_out(found, feed, None, progress)
+        erased = take_out(found, progress)
     if as_json:
         print_json({**_summary(found), "erased": erased})
-        return
-    say(
-        f"{folder}: {len(erased)} positions had parts that are erased by now"
-        if erased
-        else f"{folder}: nothing to take out"
-    )
+    elif erased:
+        say(f"{folder}: {len(erased)} positions held parts that were redacted; they are gone from it")
+    else:
+        say(f"{folder}: it holds nothing that was redacted")
 
 
 def _prune(found: BackupSet, keep_days: int) -> list[int]:

@@ -62,12 +62,7 @@ def target_options(command: Any) -> Any:
                 help="First port, as for `mailraft cluster init`.",
             ),
             key_file_option,
-            click.option(
-                "--cluster-key",
-                type=click.Path(path_type=Path),
-                metavar="FILE",
-                help="The old cluster's key, where the source does not bring it.",
-            ),
+            cluster_key_option,
             click.option("--dry-run", is_flag=True, help="Show what would be restored; write nothing."),
             json_option,
         )
@@ -84,6 +79,12 @@ key_file_option = click.option(
     show_envvar=True,
     metavar="FILE",
     help="The keys of an encrypted backup.",
+)
+cluster_key_option = click.option(
+    "--cluster-key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The cluster's own key (cluster.key of a node), where it is not found beside the log.",
 )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from eventlog.backup_manifest import BackupError, Chain, Listed
 from eventlog.backup_set import BackupSet, check_listed
+from eventlog.custody import CUSTODY
 from eventlog.restore import Head, Progress
 from eventlog.segment_frames import SegmentError
 from eventlog.segment_source import describe, records_of
@@ -49,12 +50,16 @@ class StoreFeed:
 
 
 class Grown(NamedTuple):
-    """What a run added: positions `first` to `last` (none where first > last), in how many segments of which size."""
+    """What a run added: positions `first` to `last` (none where first > last), in how many segments of which size.
+
+    `acts` says whether acts on the log itself may be among them: redactions, quarantines.
+    """
 
     first: int
     last: int
-    segments: int
-    size_bytes: int
+    segments: int = 0
+    size_bytes: int = 0
+    acts: bool = False
 
 
 def grow(
@@ -72,14 +77,16 @@ def grow(
     first, last = backup.current.last + 1, feed.last()
     if last < first - 1:
         raise BackupError(f"{backup.folder} goes to position {first - 1}, and the log only to {last}")
-    done = Grown(first, last, 0, 0)
+    done = Grown(first, last)
     while backup.current.last < last:
         header, records = feed.segment(backup.current.last + 1, last)
+        acts = False
         with backup.writer(header) as writer:
             for record in records:
+                acts = acts or CUSTODY in record.value
                 writer.add(record)
         backup.add(writer, now_ms())
-        done = done._replace(segments=done.segments + 1, size_bytes=done.size_bytes + writer.size_bytes)
+        done = Grown(first, last, done.segments + 1, done.size_bytes + writer.size_bytes, done.acts or acts)
         if progress is not None:
             progress(header.last - first + 1, last - first + 1)
     return done

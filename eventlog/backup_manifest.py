@@ -64,11 +64,15 @@ class Chain(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """What the file says. `sealed_key` is the cell's own key, under one of the backup's."""
+    """What the file says. `sealed_key` is the cell's own key, under one of the backup's.
+
+    Redactions at positions up to `erased_to` have been carried out on the segments.
+    """
 
     cell: str
     chains: tuple[Chain, ...] = ()
     sealed_key: dict[str, str] | None = None
+    erased_to: int = 0
 
 
 def write_manifest(path: Path, manifest: Manifest, keys: KeyRing | None) -> None:
@@ -78,6 +82,7 @@ def write_manifest(path: Path, manifest: Manifest, keys: KeyRing | None) -> None
         "cell": manifest.cell,
         "chains": [_chain_json(chain) for chain in manifest.chains],
         "cluster_key": manifest.sealed_key,
+        "erased_to": manifest.erased_to,
     }
     end: dict[str, Any] = {"sha256": hashlib.sha256(_canonical(document)).hexdigest(), "mac": None}
     if keys is not None:
@@ -109,7 +114,7 @@ def read_manifest(path: Path, keys: KeyRing | None) -> Manifest:
             _check_mac(path, document, end["mac"], keys)
         cell = str(document["cell"])
         chains = tuple(_chain(chain, cell) for chain in document["chains"])
-        return Manifest(cell, chains, document["cluster_key"])
+        return Manifest(cell, chains, document["cluster_key"], int(document["erased_to"]))
     except FileNotFoundError:
         raise BackupError(f"{path.parent} is no backup: it has no {path.name}") from None
     except OSError as error:

@@ -129,6 +129,16 @@ class BackupSet:
         self.clear()
         return changed
 
+    @property
+    def erased_to(self) -> int:
+        """Redactions at positions up to this have been carried out on the segments."""
+        return self._manifest.erased_to
+
+    def mark_erased(self) -> None:
+        """All that the longest chain holds have been."""
+        if self.erased_to != self.longest.last:
+            self._write(self._manifest._replace(erased_to=self.longest.last))
+
     def remove(self, chain: Chain) -> None:
         """Forgets a chain that is not the one that grows, then removes its files."""
         if chain.number == self.current.number:
@@ -159,14 +169,21 @@ class BackupSet:
     # -- secrets --------------------------------------------------------------------------------------------------
 
     def keep_cluster_key(self, key: bytes) -> None:
-        """Puts the cell's own key into the manifest, sealed under the newest key: written with the next segment."""
-        if self.keys is None:
+        """Puts the cell's own key into the manifest, sealed under the newest key; nothing without a key to seal it."""
+        if self.keys is None or (self._sealed_under == self.keys.current and self.cluster_key() == key):
             return
         nonce = os.urandom(_NONCE_BYTES)
         cipher = AESGCM(self.keys.key(self.keys.current))
         sealed = nonce + cipher.encrypt(nonce, key, _SEALED_FOR + self.cell.encode())
         place = {"key_id": self.keys.current, "sealed": sealed.hex()}
-        self._manifest = self._manifest._replace(sealed_key=place)
+        manifest = self._manifest._replace(sealed_key=place)
+        if self.chains:
+            self._write(manifest)
+        self._manifest = manifest  # of a backup that is only begun, it is written with the first segment
+
+    @property
+    def _sealed_under(self) -> str | None:
+        return None if self._manifest.sealed_key is None else self._manifest.sealed_key.get("key_id")
 
     def cluster_key(self) -> bytes | None:
         """The cell's own key, or None where the backup does not carry it. Raises BackupError, KeyFileError."""
@@ -182,12 +199,14 @@ class BackupSet:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """For as long as it is written to. Raises BackupError if another process does so."""
+        """For as long as it is written to, as it is then. Raises BackupError if another process writes to it."""
         with (self.folder / LOCK).open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise BackupError(f"{self.folder}: another process writes to this backup") from None
+            if is_backup(self.folder):
+                self._manifest = read_manifest(self.folder / MANIFEST, self.keys)
             yield
 
 

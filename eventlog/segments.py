@@ -152,7 +152,8 @@ class SegmentWriter(SegmentEncoder):
                 sync_folder(self.path.parent)
         finally:
             self.close()
-            self._file.close()
+            with contextlib.suppress(OSError):  # of a full disk: what counts was synced before
+                self._file.close()
             self._partial.unlink(missing_ok=True)
 
 

@@ -259,9 +259,8 @@ def test_a_damaged_segment_is_refused_by_name_and_nothing_is_left_of_the_attempt
 
 
 def test_a_whole_backup_is_proven_and_compared_with_the_log_that_it_is_of(story: Story, tmp_path: Path) -> None:
-    report = json.loads(
-        story.cluster.command("backup", "verify", str(story.backup), "--key-file", str(story.keys), "--json")
-    )
+    command = ("backup", "verify", str(story.backup), "--key-file", str(story.keys), "--json")
+    report = json.loads(story.cluster.command(*command, "--against", str(story.cluster.folder)))
     assert (report["ok"], report["segments"], report["compared"]) == (True, 3, True)
     assert report["bodies"] > 0
 
@@ -280,7 +279,7 @@ def test_a_backup_that_is_killed_counts_for_what_it_finished_and_the_next_run_go
         listed = story.cluster.command("backup", "list", str(backup), "--json")
         assert json.loads(listed)["position"] > 0
     subprocess.run(command, env=environment(), check=True, timeout=60)
-    proven = json.loads(story.cluster.command("backup", "verify", str(backup), *source[:2], "--json"))
+    proven = json.loads(story.cluster.command("backup", "verify", str(backup), "--against", source[1], "--json"))
     assert proven["compared"]
     assert proven["position"] == inspected(story)["applied"]
     assert {path.name for path in backup.glob("segment-*")} == listed_files(story, backup)

@@ -4,22 +4,32 @@ import json
 import os
 from pathlib import Path
 
+import msgpack
 import pytest
 
-from eventlog.backup import BackupSource, StoreFeed, compare_head, grow, prune, verify_backup
+from eventlog.backup import BackupSource, Grown, StoreFeed, compare_head, grow, prune, verify_backup
+from eventlog.backup_erasure import carry_out, scrub
 from eventlog.backup_manifest import BackupError
-from eventlog.backup_rewrite import MERGE_FROM, merge, rekey, scrub
+from eventlog.backup_rewrite import MERGE_FROM, merge, rekey
 from eventlog.backup_set import MANIFEST, BackupSet
-from eventlog.journal import KIND_CONFIG, Command, LmdbJournal
+from eventlog.custody import (
+    CUSTODY,
+    KIND_QUARANTINE,
+    LOG_REDACTED,
+    RECORD_QUARANTINED,
+    RedactedBody,
+    RedactedEvent,
+)
+from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
 from eventlog.members import Configuration, Member, change_record
 from eventlog.rebuild import rebuild_store
-from eventlog.record import ERASED_SALT_BYTES, decode, encode, event_commitment
+from eventlog.record import NO_TENANT, Body, Event, encode, new_salt
 from eventlog.restore import RestoreError, Source, begin_cell, find_cut, restore
 from eventlog.segment_frames import SegmentError
 from eventlog.segment_keys import KeyFileError, KeyRing
 from eventlog.segment_source import StoreSource
 from eventlog.segments import SegmentRecord
-from eventlog.store import FOLDED, LOG, LOG_HEAD, POSITION, Store, open_for_reading
+from eventlog.store import FOLDED, LOG, POSITION, Store, open_for_reading
 from eventlog.verify import verify_store
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
@@ -40,9 +50,9 @@ def backup(tmp_path: Path) -> BackupSet:
     return BackupSet.create(tmp_path / "backup", CELL, KEYS)
 
 
-def run(backup: BackupSet, log: Log, now_ms: int = 0, *, full: bool = False) -> None:
+def run(backup: BackupSet, log: Log, now_ms: int = 0, *, full: bool = False) -> Grown:
     with backup.locked():
-        grow(backup, StoreFeed(log.store, CELL, most_bytes=500), lambda: now_ms, full=full)
+        return grow(backup, StoreFeed(log.store, CELL, most_bytes=500), lambda: now_ms, full=full)
 
 
 def everything(backup: BackupSet) -> list[SegmentRecord]:
@@ -114,6 +124,16 @@ def test_two_runs_do_not_write_to_one_backup(backup: BackupSet) -> None:
     other = BackupSet.create(backup.folder, CELL, KEYS)
     with backup.locked(), pytest.raises(BackupError, match="another process"), other.locked():
         pass
+
+
+def test_a_run_goes_on_from_what_another_one_has_added_meanwhile(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    late = reopened(backup)
+    log.add(record("later"))
+    log.flush()
+    run(backup, log)
+    assert run(late, log).segments == 0
+    assert everything(reopened(backup)) == stored(log.store)
 
 
 def test_the_log_of_another_cell_is_refused(log: Log, backup: BackupSet) -> None:
@@ -234,6 +254,12 @@ def test_the_clusters_key_comes_back_with_the_backups_key_alone(log: Log, backup
     assert (b"k" * 32).hex() not in (backup.folder / MANIFEST).read_text()
 
 
+def test_the_clusters_key_is_kept_also_by_a_run_that_adds_nothing(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    reopened(backup).keep_cluster_key(b"k" * 32)
+    assert reopened(backup).cluster_key() == b"k" * 32
+
+
 def test_an_old_chain_goes_only_when_a_newer_one_reaches_as_far(log: Log, backup: BackupSet) -> None:
     run(backup, log, now_ms=1000)
     assert prune(backup, 5000) == []
@@ -290,36 +316,63 @@ def flip(log: Log, position: int) -> None:
 # -- erasure ----------------------------------------------------------------------------------------------------------
 
 
-def erase(log: Log, position: int) -> None:
-    """As a redaction rewrites an entry: a commitment in the place of the salt, the payload gone."""
-    key, value = entry(log, position)
-    found = decode(value[LOG_HEAD.size :])
-    erased = [event._replace(salt=event_commitment(event), data=b"") for event in found.events]
-    assert len(erased[0].salt) == ERASED_SALT_BYTES
-    data = encode(found._replace(events=tuple(erased)))
-    log.store.txn.put(key, value[: LOG_HEAD.size] + data, db=log.store.db[LOG])
-    log.store.commit()
+def redact(log: Log, *, events: tuple[int, ...] = (), bodies: tuple[tuple[int, Body], ...] = ()) -> None:
+    """Appends the event that says what goes: the log is rewritten by it, the segments of before are not."""
+    named = [RedactedEvent(position, 0, (), b"") for position in events]
+    gone = [RedactedBody(position, 0, body.tenant + body.digest) for position, body in bodies]
+    data = bytes(msgpack.packb((named, gone, "a reason")))
+    event = Event(NO_TENANT, CUSTODY, LOG_REDACTED, 1, data, new_salt())
+    log.add(ledger.record(event, expires_ms=START_MS * 2))
+    log.flush()
 
 
-def test_what_was_erased_from_the_log_is_taken_out_of_the_backup(log: Log, backup: BackupSet) -> None:
-    log.add(record("a secret payload"))
+def holds(backup: BackupSet, data: bytes) -> bool:
+    """Whether a record's event, or a body, is that."""
+    records = everything(backup)
+    packed = bytes(msgpack.packb(data.decode()))
+    return any(packed in one.value or any(data == body for _, body in one.bodies) for one in records)
+
+
+def test_what_was_redacted_is_taken_out_of_older_segments_by_the_next_run(log: Log, backup: BackupSet) -> None:
+    secret = ledger.body(b"the secret bytes")
+    log.add(record("a secret payload", bodies=(secret,)), b"the secret bytes")
+    log.add(record("with the same one", bodies=(secret,)), b"the secret bytes")
     log.flush()
     run(backup, log)
-    feed = StoreFeed(log.store, CELL, most_bytes=500)
-    assert scrub(backup, feed) == []
-    erase(log, 13)
-    assert any(b"a secret payload" in one.value for one in everything(backup))
-    assert scrub(reopened(backup), feed) == [13]
-    assert not any(b"a secret payload" in one.value for one in everything(reopened(backup)))
+    head = verify_backup(backup).head
+    assert holds(backup, b"the secret bytes")
+    assert holds(backup, b"a secret payload")
+    redact(log, bodies=((14, secret),))  # named where it was not brought
+    redact(log, events=(13,))
+    grown = run(backup, log)
+    assert carry_out(reopened(backup), grown) == [13, 14]
+    assert not holds(reopened(backup), b"the secret bytes")
+    assert not holds(reopened(backup), b"a secret payload")
     assert everything(reopened(backup)) == stored(log.store)
-    assert verify_backup(reopened(backup)).positions == 13
+    report = verify_backup(reopened(backup))
+    assert (report.positions, report.bodies) == (16, 2)
+    assert head in [one.folded[:32] for one in everything(reopened(backup))]
 
 
-def test_a_difference_that_no_erasure_makes_is_refused(log: Log, backup: BackupSet) -> None:
+def test_a_run_that_ends_before_it_carried_out_a_redaction_leaves_it_to_the_next(log: Log, backup: BackupSet) -> None:
     run(backup, log)
-    flip(log, 3)
-    with pytest.raises(SegmentError, match="position 3 is not what the log has there"):
-        scrub(backup, StoreFeed(log.store, CELL))
+    redact(log, bodies=((8, ledger.body(b"a body")),))
+    run(backup, log)  # and here it is killed
+    again = reopened(backup)
+    assert carry_out(again, run(again, log)) == [8]
+    assert not holds(reopened(backup), b"a body")
+    assert again.erased_to == 13
+
+
+def test_a_copy_that_was_made_before_is_scrubbed_by_what_its_own_log_says(log: Log, backup: BackupSet) -> None:
+    run(backup, log)
+    redact(log, bodies=((8, ledger.body(b"a body")),))
+    grown = run(backup, log)
+    backup.mark_erased()
+    assert carry_out(backup, grown) == []
+    assert holds(backup, b"a body")
+    assert 8 in scrub(reopened(backup))
+    assert not holds(reopened(backup), b"a body")
 
 
 # -- restoring --------------------------------------------------------------------------------------------------------
@@ -402,3 +455,42 @@ def test_the_restored_cell_has_the_members_that_it_is_given_whatever_its_log_say
         assert (journal.last_term, journal.last_at_ms) == (2, START_MS * 2)
         assert verify_store(store).head == head.chain
         assert rebuild_store(store, ledger.evolve).equal
+
+
+def test_what_the_cell_passed_over_is_passed_over_again_also_where_the_cut_is_before_it_said_so(
+    log: Log, tmp_path: Path
+) -> None:
+    stalled = ledger.record(ledger.event(type_="Fail"), expires_ms=START_MS * 2)
+    event = Event(NO_TENANT, CUSTODY, RECORD_QUARANTINED, 1, bytes(msgpack.packb((13, "a reason"))), new_salt())
+    passed_over = ledger.record(event, expires_ms=START_MS * 2)
+    for position, kind, entry in (
+        (13, KIND_RECORD, stalled),
+        (14, KIND_RECORD, record(1)),
+        (15, KIND_QUARANTINE, passed_over),
+    ):
+        log.journal.add(Command(kind, START_MS * 2, encode(entry)), position, 1)
+    log.journal.setRaftCommitIndex(15)
+    for position in (13, 14, 15):
+        log.fold.apply(log.journal.entry(position))
+    log.flush()
+    source = StoreSource(log.store, CELL)
+    made = restore(source, find_cut(source, None, None), tmp_path / "whole", ledger.evolve)
+    assert made.head.chain == log.fold.chain
+    with open_for_reading(tmp_path / "whole") as new:
+        assert rebuild_store(new, ledger.evolve).equal
+    for position in (13, 14):
+        made = restore(source, find_cut(source, position, None), tmp_path / str(position), ledger.evolve)
+        assert made.head.chain == stored(log.store)[position - 1].folded[:32]
+
+
+def test_a_backup_from_before_a_redaction_gives_the_tables_that_the_cell_has(
+    log: Log, backup: BackupSet, tmp_path: Path
+) -> None:
+    run(backup, log)
+    redact(log, bodies=((8, ledger.body(b"a body")),))
+    run(backup, log)
+    source = BackupSource(backup)
+    restore(source, find_cut(source, None, None), tmp_path / "new", ledger.evolve)
+    with open_for_reading(tmp_path / "new") as new:
+        assert rows(new) == rows(log.store)
+    assert holds(backup, b"a body")
