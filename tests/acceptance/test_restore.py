@@ -18,6 +18,10 @@ import pytest
 
 from chaos.cluster import Cluster, ClusterError, free_base_port
 from cli.supervisor import environment, program
+from eventlog.backup import BackupSource
+from eventlog.backup_set import BackupSet
+from eventlog.segment_keys import read_keys
+from eventlog.segments import SegmentRecord
 from tests.acceptance.site import ALICE, BOB, need
 
 FOLDERS = ("INBOX", "Archive", "Sent")
@@ -295,3 +299,32 @@ def inspected(story: Story) -> dict[str, Any]:
 def listed_files(story: Story, backup: Path) -> set[str]:
     shown = json.loads(story.cluster.command("backup", "list", str(backup), "--json"))
     return {one["file"] for one in shown["segments"]}
+
+
+def test_what_was_redacted_is_gone_from_the_next_backup_and_from_a_cluster_out_of_it(tmp_path: Path) -> None:
+    backup, keys = tmp_path / "backup", tmp_path / "keys"
+    with Cluster(tmp_path / "old", nodes=1) as cluster:
+        password = cluster.add_accounts("example", (ALICE, BOB))
+        cluster.command("backup", "key", str(keys))
+        deliver(cluster, mail(1), mail(2))
+        assert create(cluster, backup, keys)["erased"] == []
+        shown = json.loads(cluster.command("mailbox", "show", ALICE, "--json"))
+        inbox = next(folder for folder in shown["folders"] if folder["name"] == "INBOX")
+        sha256 = inbox["messages"][0]["sha256"]
+        cluster.command("log", "redact", "--message", sha256, "--reason", "a test", "--yes")
+        assert create(cluster, backup, keys)["erased"] != []
+        proven = json.loads(cluster.command("backup", "verify", str(backup), "--key-file", str(keys), "--json"))
+        now = held(cluster, password)
+    kept = [data for one in everything(backup, keys) for _, data in one.bodies]
+    assert not any(b"This is message 1." in data for data in kept)
+    assert any(b"This is message 2." in data for data in kept)
+    assert proven["ok"]
+    ports = ("--nodes", "1", "--base-port", str(free_base_port(1)))
+    cluster.command("backup", "restore", str(backup), "--key-file", str(keys), "--into", str(tmp_path / "new"), *ports)
+    with Cluster(tmp_path / "new", 1) as again:
+        assert held(again, password) == now
+        assert json.loads(again.command("log", "verify", "--json"))["ok"] is True
+
+
+def everything(backup: Path, keys: Path) -> list[SegmentRecord]:
+    return list(BackupSource(BackupSet.open(backup, read_keys(keys))).records(1, 1 << 60))
