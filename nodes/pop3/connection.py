@@ -23,6 +23,7 @@ from nodes.pop3 import multiline
 from nodes.pop3.loading import load_maildrop, load_past_maildrop
 from nodes.pop3.maildrop import Entry, Maildrop
 from nodes.pop3.session import Close, Event, Limits, LogIn, Refused, Remove, Say, Send, Session, StartTls
+from nodes.reading import body_of
 from nodes.security import TooManyFailures, log_failed_login, may_send_password
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class Connection(asyncio.Protocol):
 
     async def _send_message(self, session: Session, entry: Entry, lines: int | None) -> Event | None:
         with self._services.log.snapshot() as snapshot:
-            body = snapshot.body(session.maildrop.tenant, entry.digest)
+            body = body_of(snapshot, session.maildrop.tenant, entry.digest)
         if body is None:
             return Say(Refused("The message is no longer there", "SYS/PERM").answer)
         parts = (entry.trace, body)
