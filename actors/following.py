@@ -68,6 +68,7 @@ class FollowEvent(Command):
     tenant: bytes
     cell: str
     position: int
+    ordinal: int  # which event of its record it is
     at_ms: int
     type: str
     version: int
@@ -99,6 +100,7 @@ class EventFollowed(Fact):
     SINCE: ClassVar[int] = 2
     cell: str
     position: int
+    ordinal: int
     at_ms: int
     type: str
     version: int
@@ -149,7 +151,7 @@ def decide_followed(view: View, command: FollowEvent) -> tuple[EventFollowed, ..
         held = holder(view)
         if held is not None and held.owner != fact.owner:
             raise NameTaken(f"{fact.name.partition(':')[2]} is taken in this cell by another")
-    place = (command.cell, command.position, command.at_ms)
+    place = (command.cell, command.position, command.ordinal, command.at_ms)
     return (EventFollowed(*place, command.type, command.version, command.data),)
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from actors import region
+from actors.custody import CUSTODY
 from actors.directory import Directory
 from actors.kind import decode, encode
 from actors.region import REGION, Grant
@@ -38,6 +39,7 @@ from eventlog.record import (
 )
 from eventlog.store import GENESIS, Snapshot, StoredRecord
 from nodes.follower import wire
+from nodes.follower.erasures import erasure_in
 from nodes.follower.scope import Scope, bodies_of, may_see_header
 from nodes.http.errors import LOGGER, ApiError, answer_errors, bad_request
 from nodes.services import Logger, Services
@@ -242,11 +244,14 @@ def _leaves(stored: StoredRecord) -> list[bytes]:
 
 def _entry(snapshot: Snapshot, stored: StoredRecord, scope: Scope, sealed_anew: Sealer) -> Iterator[bytes]:
     """The frames of an entry, none where nothing of it is for the follower."""
-    if stored.outcome != Outcome.COMMITTED or stored.kind == KIND_NOOP or scope.tenant not in stored.data:
-        return  # what names the tenant nowhere need not be taken apart
+    if stored.outcome != Outcome.COMMITTED or stored.kind == KIND_NOOP:
+        return
+    if scope.tenant not in stored.data and CUSTODY not in stored.data:
+        return  # what names neither the tenant nor what was redacted need not be taken apart
     record, header = decode_with_header(stored.data)
     chosen = {number: event for number, event in enumerate(record.events) if scope.takes(event)}
-    if not chosen:
+    erasure = erasure_in(snapshot, record, scope)
+    if not chosen and erasure is None:
         return
     wanted = bodies_of(chosen.values())
     bodies = [body for body in record.bodies if body.tenant == scope.tenant and body.digest in wanted]
@@ -266,6 +271,7 @@ def _entry(snapshot: Snapshot, stored: StoredRecord, scope: Scope, sealed_anew: 
             tuple(body if body in bodies else body_commitment(body) for body in record.bodies),
             tuple((n, event_commitment(chosen[n])) for n, event in altered.items() if event is not None),
             tuple(content is not None for content in contents),
+            erasure,
         )
     )
     for content in contents:

@@ -12,13 +12,14 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import aiohttp
 
 from actors import following
+from actors.custody import CUSTODY
 from actors.errors import CommandRefused, NameTaken, Superseded, TooLarge
 from actors.following import ApplyOrigin, Checkpoint, FollowEvent, MoveCheckpoint
 from actors.kind import Command, UnknownEventType, decode, encode
@@ -28,7 +29,9 @@ from actors.sealing import SealBroken, unseal
 from actors.tenant import PasswordSet
 from eventlog.errors import LogError, OutcomeUnknown, Rejected
 from eventlog.record import Body, By, Event, Record, digest_of, stream_id
+from nodes import jobs
 from nodes.follower import wire
+from nodes.follower.erasures import Erasure, redaction_here
 from nodes.follower.grants import follow_place, read_secret
 from nodes.follower.scope import Scope, may_write
 from nodes.services import Services
@@ -266,14 +269,16 @@ class _Taking:
             header.cause[:MOST_CAUSE] if header is not None else "",
         )
         steps: list[tuple[bytes, Command]] = [(self._stream, apply)]
-        self._check_granted(events, place.position)
-        self._check_level(events)
-        for event in map(self._sealed_here, events):
-            fields = (event.tenant, self._follow.cell, place.position, place.at_ms)
-            steps.append((event.stream, FollowEvent(*fields, event.type, event.version, event.data)))
+        self._check_granted(events.values(), place.position)
+        self._check_level(events.values())
+        for ordinal, event in events.items():
+            fields = (event.tenant, self._follow.cell, place.position, ordinal, place.at_ms)
+            data = self._sealed_here(event).data
+            steps.append((event.stream, FollowEvent(*fields, event.type, event.version, data)))
+        steps += await self._erased(entry)
         await self._commit(steps, given)
 
-    def _check_granted(self, events: list[Event], position: int) -> None:
+    def _check_granted(self, events: Collection[Event], position: int) -> None:
         try:
             with self._node.log.snapshot() as snapshot:
                 wrong = [event.type for event in events if not may_write(self._scope, event, snapshot)]
@@ -282,13 +287,25 @@ class _Taking:
         if wrong:
             raise Halt(f"position {position} of the source holds what was not granted: {', '.join(wrong)}")
 
-    def _check_level(self, events: list[Event]) -> None:
+    def _check_level(self, events: Collection[Event]) -> None:
         """What the source writes at a level that this cell has not reached would stop its older nodes."""
         level = self._node.log.feature_level
         for event in events:
             if level < decode(event.type, event.version, event.data).SINCE:
                 text = f"the source writes {event.type}, and this cell is at feature level {level}: upgrade it"
                 raise Retry(text, BLOCKED_PAUSE_S, "blocked")
+
+    async def _erased(self, entry: wire.Entry) -> list[tuple[bytes, Command]]:
+        """What the source has redacted is redacted here by the record that follows it."""
+        if entry.erasure is None:
+            return []
+        try:
+            found = await redaction_here(self._node, self._stream, Erasure(*entry.erasure))
+        except jobs.JobFailed as error:
+            raise Retry(f"what was redacted at the source could not be looked for: {error}") from None
+        except (TypeError, ValueError) as error:
+            raise wire.WireError(f"a redaction is damaged: {error}") from None
+        return [] if found is None else [(CUSTODY, found)]
 
     async def _body(self, content: wire.Reader, body: Body) -> NewBody:
         limit = self._node.config.limits.message_bytes

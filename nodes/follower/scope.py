@@ -67,7 +67,7 @@ def may_see_header(scope: Scope, record: Record, snapshot: Snapshot) -> bool:
 def bodies_of(events: Iterable[Event]) -> set[bytes]:
     """The digests of the bodies that events refer to."""
     facts = (decode(event.type, event.version, event.data) for event in events if event.type in _MAILBOX)
-    return {fact.digest for fact in facts if isinstance(fact, mailbox.MessageDelivered | mailbox.MessageAppended)}
+    return {digest for fact in facts if (digest := getattr(fact, "digest", None)) is not None}
 
 
 def may_write(scope: Scope, event: Event, snapshot: Snapshot) -> bool:

@@ -61,8 +61,9 @@ class Skipped(NamedTuple):
 class Entry(NamedTuple):
     """A record with something for the follower. A part that is not is its leaf (32 bytes).
 
-    `header` is the packed header, or its leaf. `altered` are numbers of events that were sealed anew for the way: their
-    leaf is in `leaves`. `kept` says of each whole body whether its bytes follow.
+    `header` is the packed header, or its leaf. `altered` are numbers of events that were sealed anew for the way, each
+    with its leaf. `kept` says of each whole body whether its bytes follow. `erasure`, if any, is what it redacts of that
+    which the follower was sent (nodes/follower/erasures.py).
     """
 
     place: tuple[int, int, int, int, int]
@@ -73,6 +74,7 @@ class Entry(NamedTuple):
     bodies: tuple[Any, ...]
     altered: tuple[tuple[int, bytes], ...]
     kept: tuple[bool, ...]
+    erasure: tuple[Any, ...] | None = None
 
 
 class Piece(NamedTuple):
@@ -162,8 +164,8 @@ class Walk:
         except (TypeError, ValueError, struct.error) as error:
             raise WireError(f"entries that were left out are damaged: {error}") from None
 
-    def take(self, entry: Entry) -> tuple[Place, Record | None, list[Event], list[Body]]:
-        """Place, header (None where it is not for us), events and bodies of an entry, once it fits the chain.
+    def take(self, entry: Entry) -> tuple[Place, Record | None, dict[int, Event], list[Body]]:
+        """Place, header (None where it is not for us), events by number and bodies of an entry, once it fits the chain.
 
         Raises WireError where it does not.
         """
@@ -186,7 +188,7 @@ class Walk:
             raise WireError(f"a record is damaged: {error}") from None
         if self.chain != entry.chain:
             raise WireError(f"the source's log does not verify at position {place.position}: its chain is another")
-        return place, header, list(events.values()), bodies
+        return place, header, events, bodies
 
     def check(self, head: Head) -> None:
         """Raises WireError unless all up to the head came, and leads to its chain."""

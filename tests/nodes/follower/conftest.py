@@ -44,7 +44,8 @@ class Source(NamedTuple):
 
     def sent(self, scope: Scope, position: int = 0, chain: bytes = GENESIS) -> Sent:
         """Everything from a position on, slice after slice, as a follower would verify it."""
-        walk, entries, events, bodies, raw = wire.Walk(position, chain), [], [], list[bytes](), b""
+        walk, raw = wire.Walk(position, chain), b""
+        entries, events, bodies = list[wire.Entry](), list[Event](), list[bytes]()
         while True:
             found = read_slice(self.cell.log, walk.position + 1, scope, _sealer(self.cell.directory))
             for data in found.frames:
@@ -54,7 +55,7 @@ class Source(NamedTuple):
                         walk.skip(skipped)
                     case wire.Entry() as entry:
                         entries.append(entry)
-                        events += walk.take(entry)[2]
+                        events += walk.take(entry)[2].values()
                         bodies.append(b"")
                     case wire.Piece(piece):
                         bodies[-1] += piece

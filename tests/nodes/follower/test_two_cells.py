@@ -19,6 +19,7 @@ from cli import layout
 from cli.client import AdminClient
 from cli.main import main
 from cli.output import CommandError
+from eventlog.record import digest_of
 from nodes import config_sources
 from nodes.server import Node
 from nodes.state import NodeState
@@ -67,6 +68,10 @@ class Cell(NamedTuple):
         assert source.state.log is not None
         position = source.state.log.status().applied
         return await self.followed(lambda one: one["lag_records"] == 0 and one["position"] >= position)
+
+    def holds(self, word: bytes) -> bool:
+        """Whether the node's database holds these bytes. Its lock file is not opened: closing it would end its locks."""
+        return any(word in path.read_bytes() for path in self.folder.nodes[0].folder.glob("data/**/data.mdb"))
 
     async def messages(self) -> list[Any]:
         folders = (await self.ask("GET", f"/v1/mailboxes/{ALICE}"))["folders"]
@@ -147,6 +152,24 @@ def test_a_source_that_was_restored_to_an_earlier_point_is_not_followed(run: Run
             status, error = await asked(pair, f"after={after}&chain={'00' * 32}")
             assert (status, error["category"]) == (409, "diverged")
             assert why in error["message"]
+
+    two_cells(run, tmp_path, story)
+
+
+def test_what_is_redacted_at_home_is_gone_from_the_followers_files_too(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        secret = b"words-that-must-go " * 20_000  # goes in chunks
+        await pair.follower.cli("region", "follow", "--grant", str(pair.grant))
+        for data in (b"before", secret, b"after"):
+            await pair.source.deliver(data)
+        await pair.follower.caught_up(pair.source)
+        assert pair.follower.holds(secret[:18])
+        await pair.source.cli("log", "redact", "--message", digest_of(secret).hex(), "--reason", "asked for", "--yes")
+        await pair.follower.caught_up(pair.source)
+        assert await pair.follower.messages() == await pair.source.messages()
+        async with asyncio.timeout(30):
+            while pair.follower.holds(secret[:18]):
+                await asyncio.sleep(0.1)
 
     two_cells(run, tmp_path, story)
 
