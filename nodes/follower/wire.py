@@ -62,8 +62,8 @@ class Entry(NamedTuple):
     """A record with something for the follower. A part that is not is its leaf (32 bytes).
 
     `header` is the packed header, or its leaf. `altered` are numbers of events that were sealed anew for the way, each
-    with its leaf. `kept` says of each whole body whether its bytes follow. `erasure`, if any, is what it redacts of that
-    which the follower was sent (nodes/follower/erasures.py).
+    with its leaf. `kept` says of each whole body whether its bytes follow. `erasure`, if any, is what it redacts of
+    what the follower was sent (nodes/follower/erasures.py).
     """
 
     place: tuple[int, int, int, int, int]

@@ -22,7 +22,7 @@ def apply(after: int, position: int) -> ApplyOrigin:
 
 
 def followed(fact: Fact, position: int = 7) -> FollowEvent:
-    return FollowEvent(TENANT, "cell-a", position, HOME_MS, fact.TYPE, fact.VERSION, encode(fact))
+    return FollowEvent(TENANT, "cell-a", position, 0, HOME_MS, fact.TYPE, fact.VERSION, encode(fact))
 
 
 def test_the_checkpoint_moves_by_what_was_prepared_on_it_alone(stage: Stage) -> None:
@@ -82,10 +82,10 @@ def test_a_name_that_somebody_here_holds_is_not_taken_from_them(stage: Stage) ->
 
 def test_an_event_of_a_later_program_is_not_followed(stage: Stage) -> None:
     with pytest.raises(UnknownEventType):
-        stage.decide(FollowEvent(TENANT, "cell-a", 7, HOME_MS, "PigsFlew", 1, b"\x90"))
+        stage.decide(FollowEvent(TENANT, "cell-a", 7, 0, HOME_MS, "PigsFlew", 1, b"\x90"))
 
 
 def test_a_followed_event_carries_what_its_origin_wrote(stage: Stage) -> None:
     (fact,) = stage.decide(followed(NameClaimed("domain:example.test", TENANT, TENANT, "domain"), 9))
     assert isinstance(fact, EventFollowed)
-    assert astuple(fact)[:3] == ("cell-a", 9, HOME_MS)
+    assert astuple(fact)[:4] == ("cell-a", 9, 0, HOME_MS)

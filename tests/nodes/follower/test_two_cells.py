@@ -70,7 +70,7 @@ class Cell(NamedTuple):
         return await self.followed(lambda one: one["lag_records"] == 0 and one["position"] >= position)
 
     def holds(self, word: bytes) -> bool:
-        """Whether the node's database holds these bytes. Its lock file is not opened: closing it would end its locks."""
+        """Whether the node's database holds these bytes. The lock file is left alone: to close it ends its locks."""
         return any(word in path.read_bytes() for path in self.folder.nodes[0].folder.glob("data/**/data.mdb"))
 
     async def messages(self) -> list[Any]:
