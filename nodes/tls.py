@@ -174,6 +174,12 @@ def days_left(certificate: Path, now: datetime.datetime) -> int:
     return (expires - now).days
 
 
+def expired(certificate: str, now: datetime.datetime) -> str | None:
+    """The day on which a certificate (PEM) has expired; None while it is valid."""
+    expires = x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+    return expires.date().isoformat() if expires <= now else None
+
+
 def _context(protocol: ssl._SSLMethod, minimum: ssl.TLSVersion) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = minimum

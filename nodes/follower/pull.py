@@ -9,6 +9,7 @@ what can not is committed as the end of the subscription, with its reason.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import ssl
 import time
@@ -35,7 +36,7 @@ from nodes.follower.erasures import Erasure, redaction_here
 from nodes.follower.grants import follow_place, read_secret
 from nodes.follower.scope import Scope, may_write
 from nodes.services import Services
-from nodes.tls import follower_client_context, peer_node_name
+from nodes.tls import expired, follower_client_context, peer_node_name
 
 CONNECT_S = 5.0
 QUIET_S = 3.0  # longer than that between two words of the source is not how it should be
@@ -130,6 +131,12 @@ class Pull:
                 moved = self._checkpoint().position > started_at
                 pause_s = FIRST_PAUSE_S if moved else min(LONGEST_PAUSE_S, pause_s * 2)
                 await asyncio.sleep(max(pause_s, retry.pause_s))
+            except (Halt, asyncio.CancelledError):
+                raise
+            except Exception as error:  # a fault of ours, or of the disk: shown, and not tried in a hurry
+                self._logger.exception("following failed", node=name)
+                self.progress.state, self.progress.reason = "retrying", f"{type(error).__name__}: {error}"
+                await asyncio.sleep(LONGEST_PAUSE_S)
 
     def _turns(self) -> Iterator[tuple[str, str]]:
         """The source's nodes, one after the other, for ever."""
@@ -138,6 +145,8 @@ class Pull:
 
     def _access(self) -> Access:
         follow = self.follow
+        if (ended := expired(follow.certificate, datetime.datetime.now(datetime.UTC))) is not None:
+            raise Halt(f"the grant has expired on {ended}")
         try:
             place = follow_place(follow.cell, follow.tenant, follow.account)
             key, transfer_key = read_secret(self._node.directory.unseal(follow.sealed, place))
@@ -269,8 +278,7 @@ class _Taking:
             header.cause[:MOST_CAUSE] if header is not None else "",
         )
         steps: list[tuple[bytes, Command]] = [(self._stream, apply)]
-        self._check_granted(events.values(), place.position)
-        self._check_level(events.values())
+        self._check(events.values(), place.position)
         for ordinal, event in events.items():
             fields = (event.tenant, self._follow.cell, place.position, ordinal, place.at_ms)
             data = self._sealed_here(event).data
@@ -278,22 +286,23 @@ class _Taking:
         steps += await self._erased(entry)
         await self._commit(steps, given)
 
-    def _check_granted(self, events: Collection[Event], position: int) -> None:
+    def _check(self, events: Collection[Event], position: int) -> None:
+        """Raises Retry for what this cell can not read yet, Halt for what it was not granted, WireError."""
+        level = self._node.log.feature_level
         try:
+            for event in events:
+                if level < decode(event.type, event.version, event.data).SINCE:
+                    text = f"the source writes {event.type}, and this cell is at feature level {level}: upgrade it"
+                    raise Retry(text, BLOCKED_PAUSE_S, "blocked")
             with self._node.log.snapshot() as snapshot:
                 wrong = [event.type for event in events if not may_write(self._scope, event, snapshot)]
         except UnknownEventType as error:
-            raise _unknown(error) from None
+            text = f"the source writes {error}, which this version does not know: upgrade this cell"
+            raise Retry(text, BLOCKED_PAUSE_S, "blocked") from None
+        except (TypeError, ValueError) as error:
+            raise wire.WireError(f"an event at position {position} of the source can not be read: {error}") from None
         if wrong:
             raise Halt(f"position {position} of the source holds what was not granted: {', '.join(wrong)}")
-
-    def _check_level(self, events: Collection[Event]) -> None:
-        """What the source writes at a level that this cell has not reached would stop its older nodes."""
-        level = self._node.log.feature_level
-        for event in events:
-            if level < decode(event.type, event.version, event.data).SINCE:
-                text = f"the source writes {event.type}, and this cell is at feature level {level}: upgrade it"
-                raise Retry(text, BLOCKED_PAUSE_S, "blocked")
 
     async def _erased(self, entry: wire.Entry) -> list[tuple[bytes, Command]]:
         """What the source has redacted is redacted here by the record that follows it."""
@@ -344,8 +353,6 @@ class _Taking:
             await self._node.runtime.transact(steps, _context(self._follow, self._node), bodies)
         except Superseded as error:
             raise Retry(f"another node has followed meanwhile: {error}") from None
-        except UnknownEventType as error:
-            raise _unknown(error) from None
         except NameTaken as error:
             raise Retry(f"{error}: delete or rename it here", BLOCKED_PAUSE_S, "blocked") from None
         except (TooLarge, CommandRefused) as error:
@@ -363,11 +370,6 @@ class _Taking:
 def _context(follow: Follow, node: Services) -> Context:
     by = By("node", stream_id("node", node.config.node.name), f"follower of {follow.cell}")
     return Context(by, f"following {follow.name}", follow.tenant, node.config.raft.propose_timeout_s)
-
-
-def _unknown(error: UnknownEventType) -> Retry:
-    text = f"the source writes {error}, which this version does not know: upgrade this cell"
-    return Retry(text, BLOCKED_PAUSE_S, "blocked")
 
 
 def _author(header: Record | None) -> str:

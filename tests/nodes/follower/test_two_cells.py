@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
-from actors.directory import account_of
+from actors.directory import account_of, is_local_domain
 from actors.mailbox import Deliver
 from actors.runtime import NewBody
 from chaos.cluster import free_base_port
@@ -152,6 +152,27 @@ def test_a_source_that_was_restored_to_an_earlier_point_is_not_followed(run: Run
             status, error = await asked(pair, f"after={after}&chain={'00' * 32}")
             assert (status, error["category"]) == (409, "diverged")
             assert why in error["message"]
+
+    two_cells(run, tmp_path, story)
+
+
+def test_one_account_is_followed_alone_and_its_domain_is_not_local(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        await pair.source.ask("POST", "/v1/accounts", {"address": "bob@example.test", "password": "pw"})
+        grant = str(tmp_path / "alice")
+        await pair.source.cli("region", "grant", "alice", "--account", ALICE, "--out", grant)
+        await pair.follower.cli("region", "follow", "--grant", grant)
+        await pair.source.deliver(b"one")
+        followed = await pair.follower.caught_up(pair.source)
+        assert followed["address"] == ALICE
+        assert await pair.follower.messages() == await pair.source.messages()
+        accounts = (await pair.follower.ask("GET", "/v1/accounts"))["accounts"]
+        assert [one["address"] for one in accounts] == [ALICE]
+        node = pair.follower.state.services
+        assert node is not None
+        assert await node.directory.authenticate(ALICE, "pw") is not None
+        with node.log.snapshot() as snapshot:
+            assert not is_local_domain(snapshot, "example.test")
 
     two_cells(run, tmp_path, story)
 
