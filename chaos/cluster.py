@@ -196,11 +196,10 @@ class Cluster:
             raise ClusterError(str(error)) from error
 
     def _connect_through(self, network: Network) -> None:
-        nodes = self._layout().nodes
-        configs = {node.name: str(node.config) for node in nodes}  # which stand on the nodes' command lines
-        peers = {node.name: network.relay(node.name, node.addresses["raft"], configs) for node in nodes}
-        for node in nodes:
-            self.configure(node.name, "raft", {"peers": peers})
+        plan = network.connect(self._layout().nodes)
+        for name, listen in plan.listen.items():
+            self.configure(name, "raft", {"listen": listen, "peers": plan.peers})
+        self.wrapper.update(plan.wrapper)
 
     def _supervise(self, one: str) -> None:
         folder = self.folder if one == TOGETHER else self._machine(one)

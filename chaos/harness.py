@@ -18,6 +18,8 @@ from chaos.cluster import Cluster, ClusterStatus
 from chaos.faults import FAULTS
 from chaos.final import Final, observe
 from chaos.history import History
+from chaos.namespaces import Namespaces
+from chaos.namespaces import missing as missing_namespaces
 from chaos.network import Network
 from chaos.node_files import examine
 from chaos.observation import Observed
@@ -25,6 +27,8 @@ from chaos.report import Report
 from chaos.site import CALM_S, Settings, Site
 from chaos.watcher import Watcher
 from chaos.workload import Target, Workload, make_target
+
+CUTS = ("partition", "partition-one-way", "deafness")
 
 
 class Missing(Exception):
@@ -45,9 +49,13 @@ class Scenario:
     silence_s: float = 15.0  # the longest time that may pass without a single 250
     environment: dict[str, str] = field(default_factory=dict)
 
-    def missing(self) -> list[str]:
+    def missing(self, namespaces: bool = False) -> list[str]:
         """What this machine lacks for it."""
-        return [lack for name in self.faults if (lack := FAULTS[name].missing())]
+        lacks = [lack for name in self.faults if (lack := FAULTS[name].missing())]
+        if namespaces:
+            lacks += [lack for lack in (missing_namespaces(),) if lack]
+            lacks += [f"{name} needs the relays, not namespaces" for name in self.faults if name not in CUTS]
+        return lacks
 
 
 async def run(scenario: Scenario, settings: Settings, history: History) -> Report:
@@ -55,9 +63,9 @@ async def run(scenario: Scenario, settings: Settings, history: History) -> Repor
 
     Raises Missing, ClusterError, NetworkError, ObservationError or OSError.
     """
-    if lacks := scenario.missing():
+    if lacks := scenario.missing(settings.namespaces):
         raise Missing("; ".join(lacks))
-    network = Network() if scenario.networked else None
+    network = Namespaces() if settings.namespaces else Network() if scenario.networked else None
     cluster = Cluster(settings.folder, settings.nodes, scenario.environment, apart=True, network=network)
     site = Site(settings, cluster, history, network)
     try:

@@ -8,12 +8,13 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from chaos.proxy import GOOD, Condition, Way
+from cli import layout
 from cli.supervisor import environment
 from nodes.config import split_address
 
@@ -23,6 +24,14 @@ CUT = Condition(forward=Way.SWALLOW, backward=Way.SWALLOW)
 
 class NetworkError(Exception):
     """The proxy did not do what it was told, or is gone."""
+
+
+class Plan(NamedTuple):
+    """How nodes are to be started: where each listens for its peers, where they find it, what starts its supervisor."""
+
+    listen: dict[str, str]
+    peers: dict[str, str]
+    wrapper: dict[str, list[str]]
 
 
 class Network:
@@ -63,6 +72,17 @@ class Network:
             proxy.kill()
             proxy.wait()
         proxy.stdout.close()
+
+    def connect(self, nodes: Sequence[layout.Node]) -> Plan:
+        """A link for each directed pair of these nodes; the configuration that they run with tells them apart."""
+        configs = {node.name: str(node.config) for node in nodes}
+        listen = {node.name: node.addresses["raft"] for node in nodes}
+        return Plan(listen, {name: self.relay(name, address, configs) for name, address in listen.items()}, {})
+
+    def enter(self, address: str, namespace: str) -> None:
+        """Carries connections to this address to the same one inside a network namespace."""
+        host, port = split_address(address)
+        self._order(do="enter", host=host, port=port, namespace=namespace)
 
     def relay(self, target: str, address: str, sources: Mapping[str, str]) -> str:
         """Where to connect to instead of a node's address, for a link from each source; those are told from each other

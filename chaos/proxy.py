@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from chaos.sockets import holder
+from chaos.sockets import holder, socket_inside
 
 CHUNK_BYTES = 16 * 1024
 HELD_BYTES = 8 * 1024 * 1024  # of one direction of one connection; beyond it the sender has to wait
@@ -63,6 +63,7 @@ class Link:
     name: str
     host: str
     port: int
+    namespace: str = ""  # in which the target is, if not in ours
     condition: Condition = GOOD
     carried_bytes: int = 0
     connections: set["Connection"] = field(default_factory=set)
@@ -80,6 +81,18 @@ class Link:
     def reset(self) -> None:
         for connection in list(self.connections):
             connection.reset()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the target. Raises OSError."""
+        if not self.namespace:
+            return await asyncio.open_connection(self.host, self.port)
+        inside = socket_inside(self.namespace)
+        try:
+            await asyncio.get_running_loop().sock_connect(inside, (self.host, self.port))
+        except BaseException:
+            inside.close()
+            raise
+        return await asyncio.open_connection(sock=inside)
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carries one connection from its beginning to its end."""
@@ -168,8 +181,7 @@ class Connection:
     async def run(self) -> None:
         """Returns when both sides have ended, or either was lost."""
         try:
-            connecting = asyncio.open_connection(self._link.host, self._link.port)
-            reader, writer = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
+            reader, writer = await asyncio.wait_for(self._link.connect(), CONNECT_TIMEOUT_S)
         except (OSError, TimeoutError):
             return  # the caller resets: as a port where nobody listens
         self._writers.append(writer)
@@ -224,6 +236,9 @@ class Proxy:
         match order["do"]:
             case "open":
                 return await self._open(order["target"], order["host"], order["port"], order["sources"])
+            case "enter":
+                link = Link(order["namespace"], order["host"], order["port"], order["namespace"])
+                await asyncio.start_server(link.take, order["host"], order["port"], limit=CHUNK_BYTES)
             case "set":
                 condition = Condition.of(order["condition"])
                 for link in links:

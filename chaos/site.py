@@ -32,6 +32,7 @@ class Settings:
     nodes: int = 3
     rate: float = 60.0
     interval_s: float = 4.0  # between faults, on average
+    namespaces: bool = False  # each node in a network namespace of its own
 
 
 @dataclass

@@ -1,8 +1,11 @@
 """Whose connection is this? On one machine, the kernel knows which process holds the other end of a TCP connection.
 
 Linux, IPv4 on loopback, processes of the same user: /proc/net/tcp has each socket's inode, /proc/PID/fd who holds it.
+And, for root, sockets of another network namespace.
 """
 
+import ctypes
+import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -10,6 +13,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 LOCAL, REMOTE, INODE = 1, 2, 9  # columns of /proc/net/tcp (proc(5))
+CLONE_NEWNET = 0x40000000  # sched.h
 
 
 def holder(local: tuple[str, int], remote: tuple[str, int], words: Mapping[str, str]) -> str | None:
@@ -53,3 +57,21 @@ def _holds(process: Path, link: str) -> bool:
         return any(str(file.readlink()) == link for file in (process / "fd").iterdir())
     except OSError:
         return False
+
+
+def socket_inside(namespace: str, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    """A socket that belongs to the network namespace of this file, as it does for ever. Raises OSError."""
+    with open(PROC / "self" / "ns" / "net") as ours, open(namespace) as theirs:
+        _enter(theirs.fileno())
+        try:
+            made = socket.socket(type=kind)
+        finally:
+            _enter(ours.fileno())  # this thread alone was there
+    made.setblocking(False)
+    return made
+
+
+def _enter(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), f"setns: {os.strerror(ctypes.get_errno())}")

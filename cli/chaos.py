@@ -38,6 +38,7 @@ class Wanted:
     rate: float
     interval_s: float
     nodes: int
+    namespaces: bool
     report_dir: Path | None
 
 
@@ -122,6 +123,7 @@ def _with_lack(summary: str, lack: str) -> str:
     help="Seconds between faults.",
 )
 @click.option("--nodes", type=click.Choice(["3", "5"]), default="3", show_default=True, help="How many nodes.")
+@click.option("--namespaces", is_flag=True, help="As root: each node in a network namespace, where packets are lost.")
 @click.option(
     "--report",
     "report_dir",
@@ -152,6 +154,7 @@ def run(
     rate: float,
     interval_s: float,
     nodes: str,
+    namespaces: bool,
     report_dir: Path | None,
     cluster_dir: Path | None,
     read_only_checks: bool,
@@ -176,7 +179,7 @@ def run(
     if scenario != ALL and scenario not in SCENARIOS:
         raise CommandError(f"there is no scenario {scenario!r}", f"one of {', '.join(SCENARIOS)}, or {ALL}")
     seeds = parsed_seeds(seeds_text)
-    wanted = Wanted(duration_s, rate, interval_s, int(nodes), report_dir)
+    wanted = Wanted(duration_s, rate, interval_s, int(nodes), namespaces, report_dir)
     chosen = list(SCENARIOS.values()) if scenario == ALL else [SCENARIOS[scenario]]
     if len(chosen) == len(seeds) == 1:
         _run_one(chosen[0], seeds[0], wanted, as_json)
@@ -216,7 +219,7 @@ def _check_json(check: Check) -> dict[str, Any]:
 
 
 def _run_one(scenario: Scenario, seed: int, wanted: Wanted, as_json: bool) -> None:
-    if lacks := scenario.missing():
+    if lacks := scenario.missing(wanted.namespaces):
         raise CommandError(f"{scenario.name} can not be run here: {'; '.join(lacks)}", "mailraft chaos list")
     folder, report = _run(scenario, seed, wanted)
     if wanted.report_dir is not None:
@@ -247,7 +250,7 @@ def _run_many(runs: list[tuple[Scenario, int]], wanted: Wanted, as_json: bool) -
 
 
 def _run_of_many(scenario: Scenario, seed: int, wanted: Wanted) -> Ended:
-    if lacks := scenario.missing():
+    if lacks := scenario.missing(wanted.namespaces):
         return Ended(scenario.name, seed, "skipped", why="; ".join(lacks))
     try:
         folder, report = _run(scenario, seed, wanted)
@@ -293,7 +296,7 @@ def _run(scenario: Scenario, seed: int, wanted: Wanted) -> tuple[Path, Report]:
 
     folder = Path(tempfile.mkdtemp(prefix="mailraft-chaos.")).resolve()
     duration_s = scenario.duration_s if wanted.duration_s is None else wanted.duration_s
-    settings = Settings(seed, duration_s, folder, wanted.nodes, wanted.rate, wanted.interval_s)
+    settings = Settings(seed, duration_s, folder, wanted.nodes, wanted.rate, wanted.interval_s, wanted.namespaces)
     history = History()
 
     async def run_cancellable() -> Report:
