@@ -168,6 +168,10 @@ class Cluster:
     def names(self) -> list[str]:
         return [node.name for node in self._layout().nodes]
 
+    def supervised(self) -> list[str]:
+        """Nodes that are apart and were not stopped by stop_node()."""
+        return list(self._supervisors)
+
     def start_node(self, name: str) -> None:
         """Starts a node that stop_node() stopped; does not wait for it. For nodes that are apart."""
         self._check_not_ended()

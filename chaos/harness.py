@@ -72,7 +72,8 @@ async def run(scenario: Scenario, settings: Settings, history: History) -> Repor
         target = await asyncio.to_thread(_start, scenario, site)
         await _under_load(scenario, site, target)
         status = await _settled(site)
-        observed = await observe(target.without(site.lost), history, settings.seed)
+        left = {node.name: node.endpoints for node in status.nodes}  # also those that came in place of others
+        observed = await observe(target._replace(endpoints=left), history, settings.seed)
     finally:
         await asyncio.to_thread(_stop, site)
     return await asyncio.to_thread(_judge, scenario, site, status, observed)

@@ -27,6 +27,7 @@ BRANCH, LEAF = 0x01, 0x02
 DAMAGED_PAGES = 24
 DAMAGED_BYTES = 512
 QUARANTINE_TIMEOUT_S = 60.0
+LOOK_EVERY_S = 0.2
 
 
 @fault("disk-full", "a node's database can not grow by more than a little; the write itself fails")
@@ -62,7 +63,7 @@ async def slow_disk(site: Site, node: str, delay_s: float) -> AsyncIterator[Done
 
 @fault("corrupt-page", "pages of a node's database are overwritten while it is down; it must notice before it joins")
 async def corrupt_page(site: Site, node: str) -> AsyncIterator[Done]:
-    """The node is lost afterwards: it quarantines itself, and takes no part until it is replaced."""
+    """Lasts until the node has quarantined itself; then another takes its place, from its peers."""
     site.signal(node, signal.SIGSTOP)  # so that it writes none of these pages again before it dies
     damaged = await asyncio.to_thread(damage, _database(site, node), site.rng)
     kill_for_good(site, node)
@@ -72,6 +73,23 @@ async def corrupt_page(site: Site, node: str) -> AsyncIterator[Done]:
         return status.node(node).role == "quarantined"
 
     await site.expect(quarantined, f"{node} to quarantine itself", node, QUARANTINE_TIMEOUT_S)
+    await replace(site, node)
+
+
+async def replace(site: Site, node: str) -> None:
+    """`mailraft cluster replace-node`, and what a second operator does meanwhile: starts the new node."""
+    known, folder = site.names, str(site.cluster.folder)
+    await asyncio.to_thread(site.cluster.stop_node, node)
+    replacing = asyncio.create_task(
+        asyncio.to_thread(site.cluster.command, "cluster", "replace-node", folder, node, "--delete-data")
+    )
+    while not replacing.done():
+        for new in site.others(*known, *site.cluster.supervised()):
+            await asyncio.to_thread(site.cluster.start_node, new)
+            site.history.note("joins", new, f"in place of {node}")
+        await asyncio.sleep(LOOK_EVERY_S)
+    await replacing
+    site.history.note("replaced", node)
 
 
 def damage(database: Path, rng: Random) -> list[int]:

@@ -1,4 +1,4 @@
-"""corrupt-page: pages of one node's database go bad; it quarantines itself, and the others go on, also without it."""
+"""corrupt-page: pages of a node's database go bad; it quarantines itself, the others go on, another replaces it."""
 
 from chaos.faults.disks import corrupt_page
 from chaos.faults.processes import pause
@@ -15,5 +15,9 @@ async def schedule(site: Site) -> None:
 
 
 SCENARIO = Scenario(
-    "corrupt-page", "a node whose database is damaged quarantines itself", schedule, ("corrupt-page", "pause"), 15.0
+    "corrupt-page",
+    "a node whose database is damaged quarantines itself and is replaced",
+    schedule,
+    ("corrupt-page", "pause"),
+    15.0,
 )
