@@ -206,7 +206,7 @@ class Cluster:
         self.wrapper.update(plan.wrapper)
 
     def _supervise(self, one: str) -> None:
-        folder = self.folder if one == TOGETHER else self._machine(one)
+        folder = self.folder if one == TOGETHER else self.machine(one)
         with open(folder / "supervisor.log", "ab") as log:
             self._supervisors[one] = subprocess.Popen(
                 [*self.wrapper.get(one, ()), *program("cluster", "up", str(folder))],
@@ -224,7 +224,7 @@ class Cluster:
         paths = [own.get("PYTHONPATH", ""), ours["PYTHONPATH"]]  # both: this code must be found in any case
         return {**ours, **own, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
-    def _machine(self, name: str) -> Path:
+    def machine(self, name: str) -> Path:
         """A folder in which `cluster up` finds this node alone."""
         folder = self.folder / "machines" / name
         if not folder.exists():

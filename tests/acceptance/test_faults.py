@@ -30,7 +30,7 @@ def test_a_short_leader_kill_run_is_clean() -> None:
 
 
 def test_a_short_partition_of_the_leader_is_clean() -> None:
-    report = json.loads(run_scenario("partition-leader", "--seed", "7", "--duration", "8", "--json"))
+    report = json.loads(run_scenario("partition-leader", "--seed", "7", "--duration", "4", "--json"))
     assert report["ok"], report["checks"]
     told = [moment["what"] for moment in report["timeline"]]
     assert told.count("partition ends") >= 1
