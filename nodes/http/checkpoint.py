@@ -25,7 +25,7 @@ async def send(request: web.Request) -> web.StreamResponse:
     """What is folded here: all that was acknowledged before the request, at least. See eventlog/checkpoint.py."""
     if await catch_up(request):
         raise ApiError(503, "not_ready", "no majority of the cell answers, so this may lack the newest", "another node")
-    # _check_member(request)
+    _check_member(request)
     state = request.app[STATE]
     if state.checkpoints_under_way >= MOST_AT_ONCE:
         raise ApiError(503, "not_ready", "this node is sending checkpoints already", "another node, or later")

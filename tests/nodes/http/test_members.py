@@ -142,6 +142,24 @@ def test_a_node_that_the_cell_has_not_added_gets_no_checkpoint(run: Run, cell: l
     serving(run, cell, ask)
 
 
+@pytest.mark.parametrize("once_a_member", [False, True])
+def test_no_byte_of_the_cell_is_sent_to_a_node_that_is_no_member(
+    run: Run, cell: layout.Cluster, once_a_member: bool
+) -> None:
+    config = newcomer(cell)
+
+    def ask(client: AdminClient) -> None:
+        if once_a_member:
+            add(client, "n2", config.raft.listen)
+            client.change("DELETE", "/v1/members/n2")
+        with closing(joining.connect(source(config))) as connection:
+            connection.request("GET", "/v1/checkpoint")
+            response = connection.getresponse()
+            assert (response.status, json.loads(response.read())["error"]["category"]) == (403, "forbidden")
+
+    serving(run, cell, ask)
+
+
 def test_a_node_of_another_cell_gets_no_checkpoint(run: Run, cell: layout.Cluster, tmp_path: Path) -> None:
     elsewhere = layout.create(tmp_path / "elsewhere", 1, free_base_port(1))
     config = newcomer(elsewhere)
