@@ -7,7 +7,8 @@ import re
 from typing import NamedTuple
 
 MARK = "@@"  # alice@example.test@@-2h
-_AGO = re.compile(r"-(\d+(?:\.\d+)?)([smhdw])")
+_AGO = re.compile(r"-(\d+(?:\.\d+)?)([smhdw])", re.ASCII)
+_MOST_TEXT = 64  # what is longer is no moment, and its digits may be more than a number can have
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 
 
@@ -21,6 +22,8 @@ class Moment(NamedTuple):
 def parse_moment(text: str, now_ms: int) -> Moment:
     """`#12345`, `-2h`, or an ISO 8601 time (UTC if it has no zone). Raises ValueError that says what is wrong."""
     text = text.strip()
+    if len(text) > _MOST_TEXT:
+        raise ValueError("too long for a moment")
     if text.startswith("#"):
         if not text[1:].isascii() or not text[1:].isdigit():
             raise ValueError("a position is a whole number after #")

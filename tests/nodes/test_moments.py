@@ -37,6 +37,10 @@ def test_a_moment_is_a_time_a_position_or_a_while_ago(text: str, moment: Moment)
         ("2030-01-01", "that is in the future"),
         ("1969-12-31", "that is before 1970"),
         ("-9999w", "that is before 1970"),
+        ("-" + "9" * 40 + "w", "that is before 1970"),
+        ("-" + "9" * 400 + "w", "too long for a moment"),
+        ("#" + "9" * 5000, "too long for a moment"),
+        ("-\u0663h", "neither a time"),
     ],
 )
 def test_anything_else_is_refused_with_the_reason(text: str, said: str) -> None:
