@@ -8,7 +8,8 @@ from typing import Any
 
 from actors import following, region
 from actors.region import REGION, Follow
-from nodes.follower.pull import Progress, Pull
+from nodes.follower.progress import Progress
+from nodes.follower.pull import Pull
 from nodes.services import Services
 
 LOOK_S = 0.25
@@ -51,9 +52,12 @@ class Followers:
     async def _keep_up(self) -> None:
         """Begins and ends pulls, as the log and the lead of the cell demand."""
         while True:
-            await self._settle()
-            self._measure()
             self._changed.clear()
+            try:
+                await self._settle()
+                self._measure()
+            except Exception:  # nothing may end this for good: what is followed would silently stand still
+                self._node.logger.exception("subscriptions could not be looked after")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._changed.wait()
