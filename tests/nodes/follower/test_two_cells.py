@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -86,23 +87,37 @@ class Pair(NamedTuple):
 
 def two_cells(run: Run, folder: Path, story: Callable[[Pair], Awaitable[None]], *overrides: str) -> None:
     """Runs a story with a source that has a tenant, and a grant to follow it; overrides are the follower's."""
-    made = [layout.create(folder / name, 1, free_base_port(1)) for name in ("source", "follower")]
+
+    async def told(pair: Pair) -> None:
+        await pair.source.ask("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
+        await pair.source.ask("POST", "/v1/accounts", {"address": ALICE, "password": "pw"})
+        await pair.source.cli("region", "grant", "tokyo", "--tenant", "example", "--out", str(pair.grant))
+        await story(pair)
+
+    while_they_run(run, made(folder), folder / "grant", told, *overrides)
+
+
+def made(folder: Path) -> list[layout.Cluster]:
+    """The folders of a source and of a follower."""
+    return [layout.create(folder / name, 1, free_base_port(1)) for name in ("source", "follower")]
+
+
+def while_they_run(
+    run: Run, cells: list[layout.Cluster], grant: Path, story: Callable[[Pair], Awaitable[None]], *overrides: str
+) -> None:
+    """Runs a story from the start of both cells to their end."""
 
     async def session() -> None:
-        nodes = [
+        source, follower = [
             Node(config_sources.load(one.nodes[0].config, {}, told))
-            for one, told in zip(made, ((), overrides), strict=True)
+            for one, told in zip(cells, ((), overrides), strict=True)
         ]
-        async with nodes[0].running() as source, nodes[1].running() as follower:
-            for state in (source, follower):
+        async with source.running() as at_home, follower.running() as elsewhere:
+            for state in (at_home, elsewhere):
                 async with asyncio.timeout(15):
                     while state.unready():
                         await asyncio.sleep(0.02)
-            pair = Pair(Cell(made[0], source), Cell(made[1], follower), folder / "grant")
-            await pair.source.ask("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
-            await pair.source.ask("POST", "/v1/accounts", {"address": ALICE, "password": "pw"})
-            await pair.source.cli("region", "grant", "tokyo", "--tenant", "example", "--out", str(pair.grant))
-            await story(pair)
+            await story(Pair(Cell(cells[0], at_home), Cell(cells[1], elsewhere), grant))
 
     run(session())
 
@@ -146,7 +161,7 @@ def test_a_message_above_the_limit_here_holds_it_up_and_says_which_key(run: Run,
     two_cells(run, tmp_path, story, "limits.message_bytes=65536")
 
 
-def test_a_source_that_was_restored_to_an_earlier_point_is_not_followed(run: Run, tmp_path: Path) -> None:
+def test_a_position_that_the_source_does_not_have_is_refused(run: Run, tmp_path: Path) -> None:
     async def story(pair: Pair) -> None:
         for after, why in ((1, "is another"), (999, "it ends at")):
             status, error = await asked(pair, f"after={after}&chain={'00' * 32}")
@@ -154,6 +169,35 @@ def test_a_source_that_was_restored_to_an_earlier_point_is_not_followed(run: Run
             assert why in error["message"]
 
     two_cells(run, tmp_path, story)
+
+
+def test_a_source_that_went_back_to_an_earlier_point_is_followed_no_further(run: Run, tmp_path: Path) -> None:
+    cells, grant = made(tmp_path), tmp_path / "grant"
+    data, kept = cells[0].nodes[0].folder / "data", tmp_path / "kept"
+
+    async def early(pair: Pair) -> None:
+        await pair.source.ask("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
+        await pair.source.ask("POST", "/v1/accounts", {"address": ALICE, "password": "pw"})
+        await pair.source.cli("region", "grant", "tokyo", "--tenant", "example", "--out", str(grant))
+
+    async def later(pair: Pair) -> None:
+        await pair.follower.cli("region", "follow", "--grant", str(grant))
+        await pair.source.deliver(b"one that home will not remember")
+        await pair.follower.caught_up(pair.source)
+
+    async def after_it_went_back(pair: Pair) -> None:
+        for number in range(5):  # as long as it was, or longer
+            await pair.source.deliver(b"another %d" % number)
+        halted = await pair.follower.followed(lambda one: one["state"] == "halted")
+        assert "this is not the log that was followed" in halted["reason"]
+        assert len(await pair.follower.messages()) == 1
+
+    while_they_run(run, cells, grant, early)
+    shutil.copytree(data, kept)
+    while_they_run(run, cells, grant, later)
+    shutil.rmtree(data)
+    shutil.copytree(kept, data)
+    while_they_run(run, cells, grant, after_it_went_back)
 
 
 def test_one_account_is_followed_alone_and_its_domain_is_not_local(run: Run, tmp_path: Path) -> None:
