@@ -204,7 +204,13 @@ class Fold:
         fact = members.evolve(view, record.events[0], stamp.position, stamp.at_ms)
         self._overlay.commit_record()
         self._streams.append(members.MEMBERS + POSITION.pack(stamp.position))
+        self._remember(record, stamp.position, Outcome.COMMITTED)
         return Folded(stamp, record, Outcome.COMMITTED, (fact,), (None,))
+
+    def is_known(self, record: Record) -> bool:
+        """Whether a record under this id was folded and has not expired since."""
+        key = POSITION.pack(record.expires_ms) + record.id
+        return key in self._ids or self._store.txn.get(key, db=self._store.db[IDS]) is not None
 
     def _count(self, event: Event, position: int) -> None:
         """The version of a stream is the number of its events."""
@@ -214,8 +220,7 @@ class Fold:
     def _admit(self, record: Record, at_ms: int) -> Outcome:
         if at_ms > record.expires_ms:
             return Outcome.EXPIRED
-        key = POSITION.pack(record.expires_ms) + record.id
-        if key in self._ids or self._store.txn.get(key, db=self._store.db[IDS]) is not None:
+        if self.is_known(record):
             return Outcome.DUPLICATE
         for stream, row_key, version in record.guards:
             row = self._overlay.get(stream + row_key)

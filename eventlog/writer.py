@@ -314,10 +314,19 @@ class Writer(threading.Thread):
         """Of a change of the members, or of the feature level: a reason, a colon, what to tell people."""
         if proposal.kind == KIND_CONFIG:
             behind = levels.why_not_write(levels.MEMBERS_SINCE, self._fold.level)
-            return behind or self._raft.why_no_change(members_in(proposal.data))
+            return behind or self._raft.why_no_change(members_in(proposal.data)) or self._why_not_again(proposal)
         if proposal.kind == KIND_LEVEL:
             return levels.why_not_raise(levels.raised_by(proposal.data), self._raft.levels_known())
         return "bad_record: a proposal of no kind that this version knows"
+
+    def _why_not_again(self, proposal: Proposal) -> str | None:
+        """A change that is sent again must not be made again: the cell may have changed since."""
+        if self._fold.applied < self._raft.config.position:
+            return "change_under_way: a change of the members is under way; ask again"
+        record = decode(proposal.data)
+        if self._journal.last_at_ms > record.expires_ms or self._fold.is_known(record):
+            return "members_changed: this change was asked for before; look and ask again"
+        return None
 
     def _hand_over(self, token: bytes, name: str, timeout_s: float, origin: str | None) -> None:
         reason = self._raft.hand_over(name, timeout_s)

@@ -3,6 +3,7 @@
 Ticks are run here one by one on the test's own thread.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from pysyncobj.node import Node
 from structlog.testing import capture_logs
 
 import eventlog.writer
-from eventlog import uploads
+from eventlog import members, uploads
 from eventlog.fold import Outcome
+from eventlog.journal import KIND_CONFIG
+from eventlog.members import Members, change_record
 from eventlog.raft import ConsensusViolation, Timing
 from eventlog.record import Record, encode
 from eventlog.store import Store
@@ -335,3 +338,31 @@ def test_a_stalled_fold_is_told_and_consensus_goes_on(alone: Driven) -> None:
     assert (tick.state.role, tick.state.commit, tick.state.applied) == ("leader", FOUNDED + 1, FOUNDED)
     record = ledger.record()
     assert alone.tick(alone.proposal(record)).refusals == [(record.id, "busy")]
+
+
+def change(driven: Driven, changed: Members) -> Record:
+    now_ms = int(time.time() * 1000)
+    return change_record(changed, ledger.CLIENT, "a test", max(now_ms, driven.writer.state.at_ms), os.urandom)
+
+
+def configuration(driven: Driven, record: Record) -> Item:
+    driven.wanted.add(record.id)
+    return "proposal", Proposal(record.id, encode(record), (), int(time.time() * 1000), None, None, KIND_CONFIG)
+
+
+def test_a_change_of_the_members_that_is_sent_again_does_not_undo_those_after_it(alone: Driven) -> None:
+    """Found by the simulation: to a new leader it looked like a change of its own, and a newer member was removed."""
+    now = alone.writer.state.config.members
+    alone.tick(configuration(alone, change(alone, members.added(now, "n2", "n2.test:1"))))
+    removal = change(alone, now)
+    alone.tick(configuration(alone, removal))
+    alone.tick(configuration(alone, change(alone, members.added(now, "n3", "n3.test:1"))))
+    tick = alone.tick(configuration(alone, removal))
+    assert [(id_, reason.partition(":")[0]) for id_, reason in tick.refusals] == [(removal.id, "members_changed")]
+    assert [member.name for member in tick.state.config.members] == ["n1", "n3"]
+
+
+def test_a_change_of_the_members_that_has_expired_is_not_made(alone: Driven) -> None:
+    late = change(alone, members.added(alone.writer.state.config.members, "n2", "n2.test:1"))._replace(expires_ms=1)
+    tick = alone.tick(configuration(alone, late))
+    assert [id_ for id_, _ in tick.refusals] == [late.id]
