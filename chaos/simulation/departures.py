@@ -13,6 +13,7 @@ from pysyncobj.node import Node
 
 from eventlog.engine import CANDIDATE
 from eventlog.journal import Command
+from eventlog.members import Members, is_one_step
 from eventlog.peers import Message, Progress
 from eventlog.raft import Raft
 
@@ -48,20 +49,9 @@ class CommitsUnverified(Raft):
     _HANDLERS = handling(append_entries=_on_append_entries)
 
 
-class AcknowledgesUnverified(Raft):
-    def _answer(self, node: Node, message: Message, *, success: bool, match: int = 0, hint: int = 0) -> None:
-        super()._answer(node, message, success=success, match=self._journal.last_index if success else 0, hint=hint)
-
-    def _accepted(self, node: Node, progress: Progress, match: int) -> None:
-        super()._accepted(node, progress, min(match, self._journal.last_index))
-
-
 class BelievesStaleReplies(Raft):
     def _on_next_node_idx(self, node: Node, message: Message) -> None:
         super()._on_next_node_idx(node, {**message, "term": max(message["term"], self.term)})
-
-    def _accepted(self, node: Node, progress: Progress, match: int) -> None:
-        super()._accepted(node, progress, min(match, self._journal.last_index))
 
     _HANDLERS = handling(next_node_idx=_on_next_node_idx)
 
@@ -123,20 +113,60 @@ class VotesForAnybody(Raft):
         return True
 
 
+class FollowsCommittedMembers(Raft):
+    def _follow_configuration(self) -> None:
+        committed = [config for config in self._journal.configurations() if config.position <= self.commit_index]
+        config = committed[-1] if committed else self._initial
+        if config.position != self.config.position:
+            self._use(config)
+
+    def _set_commit(self, index: int) -> None:
+        super()._set_commit(index)
+        self._follow_configuration()
+
+    def why_no_change(self, members: Members) -> str | None:
+        founding = self.config.position == 0 and self._journal.config is not None
+        return "change_under_way" if founding else super().why_no_change(members)
+
+
+class ChangesMembersAtOnce(Raft):
+    def why_no_change(self, members: Members) -> str | None:
+        reason = super().why_no_change(members)
+        return None if reason and self.config.position > self.commit_index and self.can_serve_reads else reason
+
+
+class ChangesMembersBeforeItsNoop(Raft):
+    def why_no_change(self, members: Members) -> str | None:
+        position, now = self.config
+        if self.is_leader and 0 < position <= self.commit_index and is_one_step(now, members):
+            return None
+        return super().why_no_change(members)
+
+
+class KeepsTruncatedMembers(Raft):
+    def _follow_configuration(self) -> None:
+        if self._journal.config is not None and self._journal.config.position >= self.config.position:
+            super()._follow_configuration()
+
+
 class Departure(NamedTuple):
-    """A mistake: `point` is where the design names it. `unsynced`: what is written reaches the disk only later."""
+    """A mistake: `point` is where the design names it.
+
+    unsynced: what is written reaches the disk only later. again: a change of the members that is sent again is made
+    again, and one is made while another is under way, as far as the engine lets it.
+    """
 
     point: str
     summary: str
     raft: type[Raft] = Raft
     unsynced: bool = False
+    again: bool = False
 
 
 DEPARTURES = {
     "next-index-lowered": Departure("1", "a success reply sets nextIndex below what is in flight", LowersNextIndex),
     "truncate-on-overlap": Departure("2", "a follower truncates whatever a message overlaps", TruncatesOnOverlap),
     "commit-unverified": Departure("2", "a follower commits entries that no message verified", CommitsUnverified),
-    "acknowledge-unverified": Departure("2", "a follower acknowledges all that it holds", AcknowledgesUnverified),
     "stale-replies": Departure("3", "a leader believes replies to an earlier term", BelievesStaleReplies),
     "stale-append-unanswered": Departure(
         "3", "a leader of an earlier term is not told of the later one", LeavesStaleAppendsUnanswered
@@ -147,6 +177,17 @@ DEPARTURES = {
     "no-stickiness": Departure("6", "a node that hears its leader votes for another", ForgetsItsLeader),
     "commit-old-term": Departure("5.4.2", "entries of earlier terms are committed by counting", CommitsOldTerms),
     "vote-for-anybody": Departure("5.4.1", "votes go to logs that lack committed entries", VotesForAnybody),
+    "members-at-once": Departure(
+        "7", "a second change of the members does not wait for the first", ChangesMembersAtOnce, again=True
+    ),
+    "members-on-commit": Departure(
+        "7", "a configuration is in force only once it is committed", FollowsCommittedMembers, again=True
+    ),
+    "members-before-noop": Departure(
+        "7", "a new leader changes the members before its own no-op has committed", ChangesMembersBeforeItsNoop
+    ),
+    "members-kept": Departure("7", "a configuration stays in force when its entry is truncated", KeepsTruncatedMembers),
+    "members-again": Departure("7", "a change of the members that is sent again is made again", again=True),
     "read-without-round": Departure("11", "a leader answers reads without asking a majority", ReadsWithoutRound),
     "read-before-noop": Departure("11", "a new leader answers reads before its own no-op", ReadsBeforeItsNoop),
 }

@@ -29,15 +29,20 @@ class PowerLost(Exception):
 
 
 class Disk:
-    """One node's disk, over all of its lives. `fail_at_commit` is asked before each commit: None, "lost" or "torn"."""
+    """One node's disk, over all of its lives. `fail_at_commit` is asked before each commit: None, "lost" or "torn".
 
-    def __init__(self, path: Path, rng: random.Random) -> None:
+    unsynced: commits return before they are on disk, a mistake that is put back to see it found.
+    """
+
+    def __init__(self, path: Path, rng: random.Random, *, unsynced: bool = False) -> None:
         self.path = path
         self.rng = rng
         self.full = False
         self.slow_s = 0.0
         self.fail_at_commit: Callable[[], str | None] = lambda: None
         self.store: SimulatedStore | None = None
+        self._unsynced = unsynced
+        self._on_disk: bytes | None = None
 
     def open(self) -> SimulatedStore:
         """The store of a new life."""
@@ -49,6 +54,13 @@ class Disk:
         if self.store is not None:
             self.store.close()
             self.store = None
+        if self._on_disk is not None:
+            (self.path / "data.mdb").write_bytes(self._on_disk)
+
+    def committed(self) -> None:
+        """The operating system has what was written; the disk has it at once, or now and then."""
+        if self._unsynced and (self._on_disk is None or self.rng.random() < 0.1):
+            self._on_disk = (self.path / "data.mdb").read_bytes()
 
     def latency_s(self) -> float:
         """How long the fsync of a tick takes."""
@@ -109,6 +121,7 @@ class SimulatedStore(Store):
                 self._disk.tear(before)
                 raise PowerLost
         super().commit()
+        self._disk.committed()
 
     def free_bytes(self) -> int:
         return 0 if self._disk.full else PLENTY_BYTES

@@ -11,6 +11,8 @@ import random
 from typing import TYPE_CHECKING
 
 from chaos.simulation.faults import NEVER_S, NO_FAULTS, Faults
+from chaos.simulation.node import address
+from chaos.simulation.workload import BY, TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 DOWN_S = (0.02, 1.5)
 FAR_OFF_MS = 20_000
+MAX_NODES = 6
+MAX_NAMES = 9
 
 
 class Disturber:
@@ -31,6 +35,7 @@ class Disturber:
         self.rng = rng
         self.faults = faults
         self._led: dict[str, int] = {}
+        self._leaders: list[str] = []  # who has led, the last one last
 
     def begin(self) -> None:
         faults = self.faults
@@ -39,15 +44,18 @@ class Disturber:
         self._every(faults.full_disk_every_s, self._full_disk)
         self._every(faults.pause_every_s, self._pause)
         self._every(faults.skew_every_s, self._skew)
-        if len(self.sim.names) > 1:
-            self._every(faults.partition_every_s, self._partition)
-            self._every(faults.disturb_every_s, self._disturb)
+        self._every(faults.members_every_s, self._change_members)
+        self._every(faults.partition_every_s, self._partition)
+        self._every(faults.comeback_every_s, self._comeback)
+        self._every(faults.disturb_every_s, self._disturb)
 
     def end(self) -> None:
         """Everything is whole again: the disks, the clocks, the network; nodes that are down or paused come back."""
         self.faults = self.sim.network.faults = NO_FAULTS
         self.sim.network.heal_all()
         for node in self.sim.nodes.values():
+            if node.retired:
+                continue
             node.disk.slow_s = 0.0
             node.disk.full = False
             self._set_skew(node, 0)
@@ -76,7 +84,7 @@ class Disturber:
     def at_commit(self, node: SimulatedNode) -> str | None:
         """Whether the power goes in this commit: more likely in one that matters."""
         faults = self.faults
-        if not faults.sniper or not self._matters(node) or self.rng.random() >= faults.sniper / 2:
+        if not faults.sniper or self.rng.random() >= faults.sniper / 2 * self._weight(node):
             return None
         return "torn" if self.rng.random() < faults.torn else "lost"
 
@@ -87,20 +95,23 @@ class Disturber:
 
     def after_tick(self, node: SimulatedNode) -> str:
         """What becomes of a tick that is on disk: "", "unheard", or "half heard" before the power goes."""
-        faults = self.faults
-        if not faults.sniper or not self._matters(node, done=True) or self.rng.random() >= faults.sniper:
+        sniper = self.faults.sniper
+        hit = sniper > 0.0 and self.rng.random() < sniper * self._weight(node)
+        if node.raft.is_leader and self._led.get(node.name) != node.raft.term:
+            self._led[node.name] = node.raft.term
+            self._leaders = [name for name in self._leaders if name != node.name] + [node.name]
+        if not hit:
             return ""
         return self.rng.choice(("unheard", "half heard", "half heard"))
 
-    def _matters(self, node: SimulatedNode, done: bool = False) -> bool:
-        """A node has just been made leader, or has appended or committed something."""
-        raft, seen = node.raft, self.sim.oracle.seen[node.name]
+    def _weight(self, node: SimulatedNode) -> float:
+        """How much this tick matters: most if it made a leader, less if it committed something."""
+        raft = node.raft
         if not raft.is_leader:
-            return self.rng.random() < 0.02
-        new = self._led.get(node.name) != raft.term
-        if done:
-            self._led[node.name] = raft.term
-        return new or raft.commit_index > seen.commit or self.rng.random() < 0.1
+            return 0.02
+        if self._led.get(node.name) != raft.term:
+            return 4.0
+        return 1.0 if raft.commit_index > self.sim.oracle.seen[node.name].commit else 0.1
 
     def _crash(self) -> None:
         node = self._one()
@@ -109,17 +120,19 @@ class Disturber:
 
     def crashed(self, node: SimulatedNode) -> None:
         """It comes back by itself, after a while."""
-        self.sim.clock.after(self.rng.uniform(*DOWN_S), self.sim.start, node)
+        self.sim.clock.after(self.rng.uniform(*DOWN_S), node.boot)
 
     # -- network -----------------------------------------------------------------------------------------------------
 
     def _partition(self) -> None:
         """Cuts some links, in one direction or both, noticed or not; heals them after a while."""
         names, rng = self.sim.names, self.rng
+        if len(names) < 2:
+            return
         side = set(rng.sample(names, rng.randint(1, len(names) - 1)))
         leaders = {node.name for node in self.sim.nodes.values() if node.up and node.raft.is_leader}
         if leaders and rng.random() < 0.5:
-            side = leaders | ({rng.choice(names)} if rng.random() < 0.3 else set())
+            side = leaders | ({rng.choice(names)} if rng.random() < 0.6 else set())
         kind = rng.choice(("split", "split", "one way", "some"))
         pairs = [pair for pair in itertools.permutations(names, 2) if self._is_cut(kind, side, *pair)]
         noticed = self.faults.streams and rng.random() < 0.5
@@ -138,10 +151,63 @@ class Disturber:
             case _:
                 return self.rng.random() < 0.4
 
+    def _cut(self, pairs: list[tuple[str, str]]) -> None:
+        if self.faults is not NO_FAULTS:
+            self.sim.network.cut(pairs)
+
     def _heal(self, pairs: list[tuple[str, str]]) -> None:
         if self.faults is not NO_FAULTS:
             self.sim.network.heal(pairs)
             self.sim.trace.add("network", f"healed: {' '.join(f'{a}->{b}' for a, b in pairs)}")
+
+    def _comeback(self) -> None:
+        """A leader in a minority gathers a tail with one follower, loses it to another leader, and soon leads again.
+
+        The follower stays away meanwhile: what it said of the tail is still on its way to the leader.
+        """
+        names, rng = self.sim.names, self.rng
+        leaders = [node for node in self.sim.nodes.values() if node.up and node.raft.is_leader]
+        if len(names) < 5 or len(leaders) != 1:
+            return
+        leader, election_s = leaders[0], self.sim.config.timing.election_max_s
+        follower = rng.choice([name for name in names if name != leader.name])
+        both = {leader.name, follower}
+        apart = [(a, b) for a, b in itertools.permutations(names, 2) if (a in both) != (b in both)]
+        alone = [(a, b) for a, b in itertools.permutations(names, 2) if follower in (a, b)]
+        self._say(leader, f"is left with {follower}")
+        self.sim.network.cut(apart, noticed=False)
+        for _ in range(rng.randint(4, 16)):
+            leader.loop.spawn(self.sim.workload.tried(self.sim.workload.write(leader)))
+        back_s = rng.uniform(1.5, 2.5) * election_s
+        again_s = back_s + rng.uniform(0.2, 1.0) * election_s
+        self.sim.clock.after(back_s, self._cut, alone)
+        self.sim.clock.after(back_s, self._heal, apart)
+        self.sim.clock.after(again_s, self._stand, leader)
+        self.sim.clock.after(again_s + rng.uniform(0.5, 2.0) * election_s, self._heal, alone)
+
+    # -- members ------------------------------------------------------------------------------------------------------
+
+    def _change_members(self) -> None:
+        """An administrator, or two of them at once at different nodes, who may be wrong about who is a member."""
+        for _ in range(self.rng.choice((1, 2))):
+            node = self._one()
+            if node is not None:
+                node.loop.spawn(self.sim.workload.tried(self._change(node)))
+
+    async def _change(self, node: SimulatedNode) -> None:
+        rng, members = self.rng, [member.name for member in node.log.members()]
+        kind = rng.choice(("add", "remove", "transfer") if len(members) > 3 else ("add", "add", "remove", "transfer"))
+        name = rng.choice(members)
+        if kind == "add" and len(self.sim.names) < MAX_NODES and len(self.sim.nodes) < MAX_NAMES:
+            name = self.sim.add_node().name
+            self._say(node, f"is asked to add {name}")
+            await node.log.add_member(name, address(name), BY, "", TIMEOUT_S)
+        elif kind == "remove":
+            self._say(node, f"is asked to remove {name}")
+            await node.log.remove_member(name, BY, "", TIMEOUT_S)
+        elif kind == "transfer":
+            self._say(node, f"is asked to make {name} the leader")
+            await node.log.transfer_leadership(name, TIMEOUT_S)
 
     # -- disks, processes, clocks -----------------------------------------------------------------------------------
 
@@ -186,9 +252,15 @@ class Disturber:
         node.skew_ms = node.loop.skew_ms = skew_ms
 
     def _disturb(self) -> None:
-        """A follower is told to stand for election, whatever its log is worth: safety must not depend on timing."""
-        node = self._one()
-        if node is not None and node.raft.leader not in (None, node.name):
+        """A follower is told to stand for election, whatever its log is worth: safety must not depend on timing.
+
+        As often as not it is the leader before this one, to whom the most is still on its way.
+        """
+        former = [self.sim.nodes[name] for name in self._leaders[-2:-1]]
+        self._stand(former[0] if former and self.rng.random() < 0.5 else self._one())
+
+    def _stand(self, node: SimulatedNode | None) -> None:
+        if self.faults is not NO_FAULTS and node is not None and node.up and node.raft.leader not in (None, node.name):
             message = {"type": "timeout_now", "term": node.raft.term}
             self._say(node, "is told to stand for election")
             node.loop.call_soon(node.log._message, node.raft.leader, message)

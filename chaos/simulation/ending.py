@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.simulation import opaque
 from chaos.simulation.oracle import PromiseBroken
+from chaos.simulation.workload import TIMEOUT_S
 from eventlog.errors import Rejected
 from eventlog.fold import Outcome
 from eventlog.rebuild import rebuild_store, table_digests
@@ -35,19 +36,25 @@ class Ending:
 
     def run(self) -> None:
         self.sim.trace.add("cell", "heals")
+        self._wait(TIMEOUT_S)  # clients give up, nodes come back and wake up
         self._converge()
         self._progress()
         self._converge()
         self._nothing_is_sent_twice()
-        if len(self.sim.names) > 1:
+        if len(self._voters()) > 2:
             self._a_healthy_leader_stays()
+            self._a_later_term_is_heard()
         self._converge()
         self._check_tables()
         self._check_outcomes()
 
     @property
     def _nodes(self) -> list[SimulatedNode]:
-        return list(self.sim.nodes.values())
+        """The members, as whoever has committed most knows them; at first, whom the configuration file names."""
+        up = [node for node in self.sim.nodes.values() if node.up]
+        best = max(up, key=lambda node: (node.raft.commit_index, node.raft.config.position), default=None)
+        names = [member.name for member in best.raft.config.members] if best else self.sim.first_names
+        return [self.sim.nodes[name] for name in names]
 
     def _wait(self, seconds: float) -> None:
         self.sim.advance(seconds)
@@ -68,7 +75,8 @@ class Ending:
             return False
         states = [node.writer.state for node in self._nodes]
         same = {(state.leader, state.term, state.commit, state.applied, state.last_index) for state in states}
-        return len(same) == 1 and states[0].leader is not None and states[0].applied == states[0].last_index
+        voting = all(member.voter for member in states[0].config.members)  # learners catch up and are given a vote
+        return voting and len(same) == 1 and states[0].leader is not None and states[0].applied == states[0].last_index
 
     def _states(self) -> str:
         return "; ".join(
@@ -99,6 +107,9 @@ class Ending:
 
     # -- quiet --------------------------------------------------------------------------------------------------------
 
+    def _voters(self) -> list[SimulatedNode]:
+        return [node for node in self._nodes if node.raft._is_voter]
+
     def _leader(self) -> SimulatedNode:
         return next(node for node in self._nodes if node.raft.is_leader)
 
@@ -127,7 +138,7 @@ class Ending:
         """A follower that is cut off and comes back, or hears nobody, must not depose a leader with a majority."""
         leader, rng = self._leader(), self.rng
         term = leader.raft.term
-        lost = rng.choice([node.name for node in self._nodes if node is not leader])
+        lost = rng.choice([node.name for node in self._voters() if node is not leader])
         to_it = [(name, lost) for name in self.sim.names if name != lost]
         kind = rng.choice(("is cut off", "hears nobody", "hears nobody"))
         pairs = to_it if kind == "hears nobody" else to_it + [(b, a) for a, b in to_it]
@@ -142,6 +153,18 @@ class Ending:
         if not leader.raft.is_leader or leader.raft.term != term:
             now = self._states()
             raise PromiseBroken("a healthy leader stays", f"{leader.name} led in term {term}, {lost} {kind}: {now}")
+
+    def _a_later_term_is_heard(self) -> None:
+        """A follower that stood for election unheard is in a later term than its leader: it is taken back (5.1)."""
+        leader = self._leader()
+        lost = self.rng.choice([node for node in self._voters() if node is not leader])
+        pairs = [(lost.name, name) for name in self.sim.names if name != lost.name]
+        self.sim.trace.add(lost.name, "stands for election and nobody hears it")
+        self.sim.network.cut(pairs, noticed=True)
+        lost.loop.call_soon(lost.log._message, leader.name, {"type": "timeout_now", "term": lost.raft.term})
+        self._wait(self._election_s)
+        self.sim.network.heal_all()
+        self._converge()
 
     # -- what is left -----------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class Config(NamedTuple):
     @classmethod
     def drawn(cls, rng: random.Random) -> Config:
         return cls(
-            nodes=rng.choice((1, 3, 3, 3, 3, 5, 5, 5)),
+            nodes=rng.choice((1, 3, 3, 3, 5, 5, 5, 5)),
             timing=rng.choice(TIMINGS),
             message_bytes=rng.choice((1, 1000, 1 << 20)),
             in_flight_bytes=rng.choice((1000, 1 << 24)),
@@ -45,7 +45,8 @@ class Faults(NamedTuple):
     """Probabilities are of one message or one tick, `_every_s` the mean gap between two; times in seconds.
 
     streams: a link is a TCP connection (in order, once, stalled while it is cut); else each message travels alone.
-    late: how many messages come after several election timeouts. sniper: crashes at chosen moments of the protocol.
+    late: how many messages come after several election timeouts; echo: how many come again, that late. sniper: crashes
+    at chosen moments of the protocol. comeback: a leader is left with one follower, loses its tail, and leads again.
     """
 
     streams: bool = True
@@ -53,6 +54,7 @@ class Faults(NamedTuple):
     duplicate: float = 0.0
     delay_s: float = 0.002
     late: float = 0.0
+    echo: float = 0.0
     partition_every_s: float = NEVER_S
     crash_every_s: float = NEVER_S
     sniper: float = 0.0
@@ -62,16 +64,19 @@ class Faults(NamedTuple):
     pause_every_s: float = NEVER_S
     skew_every_s: float = NEVER_S
     disturb_every_s: float = NEVER_S
+    members_every_s: float = NEVER_S
+    comeback_every_s: float = NEVER_S
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Faults:
-        streams = rng.random() < 0.4
+        streams = rng.random() < 0.3
         return cls(
             streams=streams,
             drop=rng.choice((0.0, 0.02, 0.15)) * (not streams),
             duplicate=rng.choice((0.0, 0.1, 0.4)) * (not streams),
             delay_s=rng.choice((0.002, 0.01, 0.05, 0.15)),
             late=rng.choice((0.0, 0.02, 0.1)) * (not streams),
+            echo=rng.choice((0.0, 0.2, 0.6)) * (not streams),
             partition_every_s=rng.choice((0.7, 2.0, NEVER_S)),
             crash_every_s=rng.choice((1.0, 4.0, NEVER_S)),
             sniper=rng.choice((0.0, 0.02, 0.1)),
@@ -80,7 +85,9 @@ class Faults(NamedTuple):
             full_disk_every_s=rng.choice((5.0, NEVER_S, NEVER_S)),
             pause_every_s=rng.choice((3.0, NEVER_S)),
             skew_every_s=rng.choice((3.0, NEVER_S)),
-            disturb_every_s=rng.choice((0.2, 1.0, NEVER_S)),
+            disturb_every_s=rng.choice((0.2, 0.6, 2.0, NEVER_S)),
+            members_every_s=rng.choice((0.7, 3.0, NEVER_S)),
+            comeback_every_s=rng.choice((1.5, 1.5, NEVER_S)),
         )
 
     def without(self, names: tuple[str, ...]) -> Faults:

@@ -15,7 +15,7 @@ from chaos.simulation.clock import Clock
 from eventlog.frames import FrameReader, encode_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from chaos.simulation.clock import NodeLoop
     from chaos.simulation.faults import Faults
@@ -30,9 +30,17 @@ MAX_LATE_S = 2.0
 class Transport:
     """What the event log takes for `eventlog.transport.PeerTransport`."""
 
-    def __init__(self, network: Network, loop: NodeLoop, name: str, callbacks: dict[str, Callable[..., None]]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        loop: NodeLoop,
+        name: str,
+        peers: Mapping[str, str],
+        callbacks: dict[str, Callable[..., None]],
+    ) -> None:
         self.name = name
         self.loop = loop
+        self.wanted = frozenset(peers) - {name}
         self.connected: set[str] = set()
         self._network = network
         self._callbacks = callbacks
@@ -43,11 +51,17 @@ class Transport:
     async def stop(self) -> None:
         self._network.leave(self.name)
 
+    def connect_to(self, peers: Mapping[str, str]) -> None:
+        """Connects to these and to no others."""
+        self.wanted = frozenset(peers) - {self.name}
+        self._network.rewire(self)
+
     def is_connected(self, peer: str) -> bool:
         return peer in self.connected
 
     def send(self, peer: str, message: dict[str, Any]) -> bool:
-        if peer not in self.connected:
+        """To one whose address is not known it goes as an answer, on the connection that it made."""
+        if peer not in self.connected and (peer in self.wanted or not self._network.has_reached(peer, self.name)):
             return False
         self._network.send(self.name, peer, message)
         return True
@@ -75,7 +89,7 @@ class Link:
         self.broken = False  # what is written to it is lost, and its source does not know yet
         self.generation = 0
         self.last_arrival_s = 0.0
-        self.stalled: list[tuple[bytes, str]] = []
+        self.stalled: list[bytes] = []
 
 
 class Network:
@@ -94,12 +108,25 @@ class Network:
     # -- nodes come and go ----------------------------------------------------------------------------------------
 
     def join(self, transport: Transport) -> None:
-        """A node listens; the others find it, and it them."""
+        """A node listens; those that want to find it, and it them."""
         self._transports[transport.name] = transport
-        for peer in self._transports:
-            if peer != transport.name:
+        for peer in sorted(self._transports):
+            if transport.name in self._transports[peer].wanted:
                 self._connect_later(peer, transport.name)
-                self._connect_later(transport.name, peer)
+        self.rewire(transport)
+
+    def rewire(self, transport: Transport) -> None:
+        """A node wants other connections than it has."""
+        for peer in sorted(transport.connected - transport.wanted):
+            self.link(transport.name, peer).up = False
+            transport.connection_lost(peer)
+        for peer in sorted(transport.wanted - transport.connected):
+            self._connect_later(transport.name, peer)
+
+    def has_reached(self, source: str, target: str) -> bool:
+        """Whether there is a connection that `source` has made."""
+        link = self.link(source, target)
+        return link.up and not link.broken
 
     def leave(self, name: str) -> None:
         """A node is gone; its peers notice, soon or late."""
@@ -122,7 +149,7 @@ class Network:
 
     def _connect(self, source: str, target: str) -> None:
         transport, link = self._transports.get(source), self.link(source, target)
-        if transport is None or target not in self._transports:
+        if transport is None or target not in self._transports or target not in transport.wanted:
             return
         if self._cuts[source, target]:
             self._connect_later(source, target)
@@ -145,7 +172,7 @@ class Network:
         self._clock.after(notice_s, self._noticed, transport, target, link)
 
     def _noticed(self, transport: Transport, target: str, link: Link) -> None:
-        if self._transports.get(transport.name) is not transport:
+        if self._transports.get(transport.name) is not transport or not link.broken:
             return
         link.up = False
         transport.loop.call_soon(transport.connection_lost, target)
@@ -153,7 +180,7 @@ class Network:
 
     # -- partitions -------------------------------------------------------------------------------------------------
 
-    def cut(self, pairs: list[tuple[str, str]], *, noticed: bool) -> None:
+    def cut(self, pairs: list[tuple[str, str]], *, noticed: bool = False) -> None:
         """Nothing passes these links any more, until they are healed; `noticed`: their connections break."""
         for pair in pairs:
             self._cuts[pair] += 1
@@ -178,14 +205,14 @@ class Network:
         if stalled and self._rng.random() < 0.5:
             self._break(source, target)
             return
-        for frame, kind in stalled:
-            self._travel(source, target, link, frame, kind)
+        for frame in stalled:
+            self._travel(source, target, link, frame)
 
     # -- messages -----------------------------------------------------------------------------------------------
 
     def send(self, source: str, target: str, message: dict[str, Any]) -> None:
         link = self.link(source, target)
-        if not link.up or link.broken:
+        if (not link.up or link.broken) and not self.has_reached(target, source):
             return
         kind = message["type"]
         self.watch(source, target, message)
@@ -197,17 +224,20 @@ class Network:
         faults = self.faults
         if self._cuts[source, target]:
             if faults.streams:
-                link.stalled.append((frame, kind))
+                link.stalled.append(frame)
             return " - stalled" if faults.streams else " - cut off"
         if faults.drop and self._rng.random() < faults.drop:
             return " - dropped"
-        late_s = self._travel(source, target, link, frame, kind)
-        if faults.duplicate and kind not in ONCE and self._rng.random() < faults.duplicate:
-            return f", in {late_s:.3f} s and in {self._travel(source, target, link, frame, kind):.3f} s"
-        return f", in {late_s:.3f} s"
+        arrivals = [self._travel(source, target, link, frame)]
+        if kind not in ONCE:
+            if faults.duplicate and self._rng.random() < faults.duplicate:
+                arrivals.append(self._travel(source, target, link, frame))
+            if faults.echo and self._rng.random() < faults.echo:
+                arrivals.append(self._travel(source, target, link, frame, self._rng.uniform(0.0, MAX_LATE_S)))
+        return ", in " + " and ".join(f"{late_s:.3f}" for late_s in arrivals) + " s"
 
-    def _travel(self, source: str, target: str, link: Link, frame: bytes, kind: str) -> float:
-        when_s = self._clock.now + self._rng.uniform(0.0001, self.faults.delay_s)
+    def _travel(self, source: str, target: str, link: Link, frame: bytes, later_s: float = 0.0) -> float:
+        when_s = self._clock.now + self._rng.uniform(0.0001, self.faults.delay_s) + later_s
         if self.faults.streams:
             when_s = max(when_s, link.last_arrival_s)
             link.last_arrival_s = when_s
@@ -220,8 +250,6 @@ class Network:
     def _arrive(self, source: str, target: str, link: Link, frame: bytes, generation: int | None) -> None:
         transport = self._transports.get(target)
         if transport is None or (generation is not None and generation != link.generation):
-            return
-        if self._cuts[source, target] and not self.faults.streams:
             return
         transport.loop.call_soon(transport.arrive, source, frame)
 

@@ -25,7 +25,7 @@ from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.peers import Message
 from eventlog.record import Event, Record, Stamp
 from eventlog.views import View
-from eventlog.writer import Tick, Writer
+from eventlog.writer import Proposal, Tick, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,11 @@ IDLE_S = 2.0  # actors are passivated early, so that it happens within a run
 KEY = bytes(32)
 RESERVE_BYTES = 1024
 NOTHING_CHANGED = 1 << 62
+
+
+def address(name: str) -> str:
+    """Where a node is reached; unique, as a cell asks."""
+    return f"{name}.test:1"
 
 
 def evolve(view: View, event: Event, stamp: Stamp) -> tuple[Any, Any]:
@@ -73,6 +78,9 @@ class SimulatedWriter(Writer):
 
     def is_alive(self) -> bool:
         return self._alive
+
+    def _why_not_again(self, proposal: Proposal) -> str | None:
+        return None if self._node.sim.changes_again else super()._why_not_again(proposal)
 
     def tick(self, items: list[Any]) -> list[tuple[str, Message]]:
         store = cast(SimulatedStore, self._store)
@@ -121,12 +129,14 @@ class SimulatedNode:
     """One node over all of its lives."""
 
     def __init__(self, sim: Simulation, name: str) -> None:
+        """Of a name that is none of the first members, it waits until it is told that it is one."""
         self.sim = sim
         self.name = name
         self.skew_ms = 0
         self.up = False
         self.lives = 0
-        self.disk = Disk(sim.folder / name, sim.stream(f"disk of {name}"))
+        self.retired = False  # removed from the cell, and knows it
+        self.disk = Disk(sim.folder / name, sim.stream(f"disk of {name}"), unsynced=sim.unsynced)
         self.disk.fail_at_commit = lambda: sim.disturber.at_commit(self)
 
     def boot(self) -> None:
@@ -139,8 +149,8 @@ class SimulatedNode:
         config = LogConfig(
             self.name,
             self.disk.path,
-            dict.fromkeys(sim.names, "fake:1"),
-            "fake:1",
+            {name: address(name) for name in sim.first_names},
+            address(self.name),
             sim.config.timing[:2],
             sim.config.timing.heartbeat_s,
             reserve_bytes=RESERVE_BYTES,
@@ -159,15 +169,20 @@ class SimulatedNode:
 
     def _make(self, config: LogConfig, store: SimulatedStore) -> None:
         unused = cast(Any, object())  # TLS contexts, for connections that are not made
-        self.log = ObservedLog(config, store, evolve, unused, unused, lambda _: None, None)
+        self.log = ObservedLog(config, store, evolve, unused, unused, lambda _: None, None, self._removed)
         self.log.node = self
         self.writer = self.log._writer
         self.runtime = Runtime(self.log, now_ms=lambda: int(self.sim.clock.wall_s() * 1000), idle_s=IDLE_S)
         self.directory = Directory(self.log, self.runtime, KEY)
         self.loop.spawn(self.log.start())
 
-    def _transport(self, name: str, _listen: str, _peers: Any, **callbacks: Any) -> Transport:
-        return Transport(self.sim.network, self.loop, name, callbacks)
+    def _transport(self, name: str, _listen: str, peers: Any, **callbacks: Any) -> Transport:
+        return Transport(self.sim.network, self.loop, name, peers, callbacks)
+
+    def _removed(self, position: int) -> None:
+        """The program stops for good when it learns that its node was removed."""
+        self.retired = True
+        self.loop.call_soon(self.crash, f"for good: it was removed at {position}")
 
     async def observe(self, record: Record, proposal: Any) -> Committed:
         """Passes an outcome on, once the oracle has heard of it."""
@@ -183,4 +198,5 @@ class SimulatedNode:
         self.sim.graveyard.append(self.loop)
         self.disk.power_off()
         self.sim.network.leave(self.name)
-        self.sim.disturber.crashed(self)
+        if not self.retired:
+            self.sim.disturber.crashed(self)

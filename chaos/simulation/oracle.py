@@ -7,13 +7,14 @@ at what is on the disks of all, so that it sees at once what a later crash would
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Iterable
 
     from chaos.simulation.node import SimulatedNode
     from chaos.simulation.trace import Trace
@@ -45,6 +46,7 @@ class Seen:
         self.commit = 0
         self.applied = 0
         self.led_term = 0
+        self.voters: frozenset[str] = frozenset()  # of the configuration in force here
 
     @property
     def last(self) -> tuple[int, int]:
@@ -55,10 +57,9 @@ class Seen:
 class Oracle:
     """Raises PromiseBroken as soon as something does not hold."""
 
-    def __init__(self, names: tuple[str, ...], trace: Trace) -> None:
+    def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self.seen: Mapping[str, Seen] = {name: Seen() for name in names}
-        self.quorum = len(names) // 2 + 1
+        self.seen: defaultdict[str, Seen] = defaultdict(Seen)
         self.leaders: dict[int, str] = {}
         self.votes: dict[int, dict[str, str]] = {}  # term -> voter -> candidate
         self.entries: dict[tuple[int, int], tuple[bytes, int]] = {}  # index, term -> digest, term of the one before
@@ -78,17 +79,19 @@ class Oracle:
         seen, raft = self.seen[node.name], node.raft
         self._log_matching(node, seen)
         self._terms_and_votes(node, seen)
+        before, seen.voters = seen.voters, _voters(node)
         if raft.is_leader and seen.led_term != raft.term:
             seen.led_term = raft.term
-            self._new_leader(node)
+            self._new_leader(node, before)
         if raft.commit_index != seen.commit:
-            self._committed(node, seen)
+            self._committed(node, seen, before)
         if node.fold.applied != seen.applied:
             self._applied(node, seen)
 
     def after_boot(self, node: SimulatedNode) -> None:
         """A node comes back with exactly what it had made durable."""
         seen, journal = self.seen[node.name], node.journal
+        seen.voters = _voters(node)
         found = (journal.getCurrentTerm(), journal.getVotedForNodeId(), journal.last_index, node.fold.applied)
         wanted = (seen.term, seen.vote, len(seen.log) - 1, seen.applied)
         self._require(
@@ -141,14 +144,14 @@ class Oracle:
         if vote is not None:
             self.votes.setdefault(term, {})[node.name] = vote
 
-    def _new_leader(self, node: SimulatedNode) -> None:
+    def _new_leader(self, node: SimulatedNode, before: frozenset[str]) -> None:
         """Election safety, by votes on disks; leader completeness."""
         term, name = node.raft.term, node.name
         first = self.leaders.setdefault(term, name)
         self._require(first == name, "election safety", f"{first} and {name} lead in term {term}")
         voters = sorted(voter for voter, choice in self.votes.get(term, {}).items() if choice == name)
         self._require(
-            len(voters) >= self.quorum,
+            _is_majority(voters, self.seen[name].voters) or _is_majority(voters, before),
             "a leader has the votes of a majority",
             f"{name} leads in term {term} with the votes of {', '.join(voters)}",
         )
@@ -160,14 +163,14 @@ class Oracle:
                 break
         self._trace.add(name, f"leads in term {term}, voted for by {', '.join(voters)}")
 
-    def _committed(self, node: SimulatedNode, seen: Seen) -> None:
+    def _committed(self, node: SimulatedNode, seen: Seen, before: frozenset[str]) -> None:
         """State-machine safety; what is committed is on a majority of disks and no node without it can be elected."""
         commit = node.raft.commit_index
         self._require(commit >= seen.commit, "commit never goes back", f"{node.name}: {seen.commit} to {commit}")
         self._require(commit < len(seen.log), "commit is within the log", f"{node.name}: {commit}")
         for index in range(seen.commit + 1, commit + 1):
             if index == len(self.committed):
-                self._first_committed(node, index, seen.log[index])
+                self._first_committed(node, index, seen.log[index], before)
             self._require(
                 self.committed[index] == seen.log[index],
                 "state-machine safety",
@@ -175,20 +178,24 @@ class Oracle:
             )
         seen.commit = commit
 
-    def _first_committed(self, node: SimulatedNode, index: int, entry: EntryOf) -> None:
+    def _first_committed(self, node: SimulatedNode, index: int, entry: EntryOf, before: frozenset[str]) -> None:
         holders: list[str] = []
         others: list[str] = []
         for name, seen in self.seen.items():
             (holders if index < len(seen.log) and seen.log[index] == entry else others).append(name)
         what = f"{node.name} calls entry {index} of term {entry.term} committed in term {node.raft.term}"
         self._require(
-            len(holders) >= self.quorum, "committed is on a majority of disks", f"{what}; {', '.join(holders)} have it"
+            _is_majority(holders, self.seen[node.name].voters) or _is_majority(holders, before),
+            "committed is on a majority of disks",
+            f"{what}; {', '.join(holders)} have it",
         )
         for name in others:
-            last = self.seen[name].last
-            voters = sum(last >= seen.last for seen in self.seen.values())
+            last, electorate = self.seen[name].last, self.seen[name].voters
+            voters = [voter for voter in electorate if last >= self.seen[voter].last]
             self._require(
-                voters < self.quorum, "committed is for ever", f"{what}; {name}, without it, can still be elected"
+                not _is_majority(voters, electorate),
+                "committed is for ever",
+                f"{what}; {name}, without it, can still be elected",
             )
         self.committed.append(entry)
         self.committed_in.append(node.raft.term)
@@ -242,6 +249,14 @@ class Oracle:
         if not holds:
             self.broken = PromiseBroken(rule, what)
             raise self.broken
+
+
+def _voters(node: SimulatedNode) -> frozenset[str]:
+    return frozenset(member.name for member in node.raft.config.members if member.voter)
+
+
+def _is_majority(names: Iterable[str], voters: frozenset[str]) -> bool:
+    return len(voters.intersection(names)) > len(voters) // 2
 
 
 def _entry(node: SimulatedNode, index: int) -> EntryOf:

@@ -78,15 +78,18 @@ class Simulation:
         drawn = self.stream("configuration")
         self.config = Config.drawn(drawn)
         self.faults = Faults.drawn(drawn).without(options.without)
+        departure = DEPARTURES[options.departure] if options.departure else None
+        self.raft_class = departure.raft if departure else Raft
+        self.unsynced = departure is not None and departure.unsynced
+        self.changes_again = departure is not None and departure.again
         self.clock = Clock()
         self.trace = Trace(self.clock, options.trace_limit)
-        self.names = tuple(f"n{number + 1}" for number in range(self.config.nodes))
-        self.oracle = Oracle(self.names, self.trace)
+        self.first_names = tuple(f"n{number + 1}" for number in range(self.config.nodes))
+        self.oracle = Oracle(self.trace)
         self.network = Network(self.clock, self.stream("network"), self.faults, self.trace)
         self.disturber = Disturber(self, self.stream("faults"), self.faults)
         self.workload = Workload(self, self.stream("workload"))
-        self.departure = DEPARTURES[options.departure] if options.departure else None
-        self.nodes = {name: SimulatedNode(self, name) for name in self.names}
+        self.nodes = {name: SimulatedNode(self, name) for name in self.first_names}
         self.graveyard: list[NodeLoop] = []  # lives that have ended
 
     def stream(self, purpose: str) -> random.Random:
@@ -94,11 +97,16 @@ class Simulation:
         return random.Random(f"{self.seed}/{purpose}")
 
     @property
-    def raft_class(self) -> type[Raft]:
-        return self.departure.raft if self.departure else Raft
+    def names(self) -> list[str]:
+        """The nodes that there are, members or not; without those that were removed and know it."""
+        return [name for name, node in self.nodes.items() if not node.retired]
 
-    def start(self, node: SimulatedNode) -> None:
+    def add_node(self) -> SimulatedNode:
+        """A machine is set up under a name that was never used; it is no member yet."""
+        name = f"n{len(self.nodes) + 1}"
+        node = self.nodes[name] = SimulatedNode(self, name)
         node.boot()
+        return node
 
     def advance(self, seconds: float) -> None:
         """Lets time pass. Raises what broke, even where a caller inside the cell caught it."""
@@ -153,7 +161,7 @@ def _result(simulation: Simulation, rule: str, failure: str, cpu_s: float) -> Re
     trace, oracle = simulation.trace, simulation.oracle
     now_s = simulation.clock.now - BEGIN_S
     return Result(
-        simulation.seed, len(simulation.names), rule, failure, now_s if rule else 0.0, trace.steps, trace.digest,
+        simulation.seed, simulation.config.nodes, rule, failure, now_s if rule else 0.0, trace.steps, trace.digest,
         now_s, cpu_s, len(oracle.acknowledged), len(oracle.leaders), simulation.faults.active,
         trace.lines(),
     )  # fmt: skip

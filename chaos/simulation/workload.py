@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 4.0
 TENANT, DOMAIN = "simulated", "sim.test"
 LOCAL_PARTS = ("alice", "bob", "carol")
+BURSTS = (1, 1, 1, 1, 3, 8)
 FLAGS = ("\\Seen", "\\Flagged", "\\Deleted", "$work")
 MODES: tuple[mailbox.Mode, ...] = ("add", "remove", "replace")
 FOLDERS = ("Work", "Work/2026", "Lists", "Old")
@@ -60,9 +61,9 @@ class Workload:
     def _again(self, gap_s: float, make: Any) -> None:
         if not self._going:
             return
-        node = self.sim.nodes[self.rng.choice(self.sim.names)]
+        node = self._where()
         if node.up:
-            for _ in range(self.rng.choice((1, 1, 1, 4))):
+            for _ in range(self.rng.choice(BURSTS)):
                 node.loop.spawn(self.tried(make(node)))
         self._every(gap_s, make)
 
@@ -73,6 +74,12 @@ class Workload:
             self.done += 1
         except (CommandRefused, Rejected, OutcomeUnknown):
             pass
+
+    def _where(self) -> SimulatedNode:
+        """A node; more often one that leads, or believes that it does."""
+        nodes = [self.sim.nodes[name] for name in self.sim.names]
+        leaders = [node for node in nodes if node.up and node.raft.is_leader]
+        return self.rng.choice(leaders if leaders and self.rng.random() < 0.4 else nodes)
 
     # -- opaque records ---------------------------------------------------------------------------------------------
 
