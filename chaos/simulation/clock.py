@@ -53,7 +53,6 @@ class Clock:
     def __init__(self) -> None:
         self.now = BEGIN_S
         self.current: NodeLoop | None = None
-        self.steps = 0
         self._heap: list[tuple[float, int, Handle]] = []
         self._sequence = itertools.count()
 
@@ -79,40 +78,49 @@ class Clock:
 
     def run_as(self, loop: NodeLoop | None, callback: Callable[..., object], *args: Any) -> None:
         """Calls at once, as that process would."""
-        self._run(Handle(self.now, loop, callback, args, None), loop)
+        before = self.current
+        self._enter(loop)
+        try:
+            callback(*args)
+        finally:
+            self._enter(before)
 
     def run_until(self, when_s: float, enough: Callable[[], bool] = lambda: False) -> None:
         """Lets happen what is due until then, or until it is enough. What a callback raises comes out here."""
         heap = self._heap
-        while heap and heap[0][0] <= when_s:
-            handle = heapq.heappop(heap)[2]
-            if handle.gone:
-                continue
-            loop = handle.loop
-            if loop is not None and loop.dead:
-                continue
-            if loop is not None and loop.paused_until_s > handle.when_s:
-                handle.when_s = loop.paused_until_s
-                self.push(handle)
-                continue
-            self.now = handle.when_s
-            self._run(handle, loop)
-            if enough():
-                return
-        self.now = max(self.now, when_s)
-
-    def _run(self, handle: Handle, loop: NodeLoop | None) -> None:
-        self.steps += 1
-        before, self.current = self.current, loop
-        asyncio._set_running_loop(cast(Any, loop))
         try:
-            if handle.context is None:
-                handle.callback(*handle.args)
-            else:
-                handle.context.run(handle.callback, *handle.args)
+            while heap and heap[0][0] <= when_s and not enough():
+                handle = heapq.heappop(heap)[2]
+                if self._is_due(handle):
+                    self._run(handle)
         finally:
-            self.current = before
-            asyncio._set_running_loop(cast(Any, before))
+            self._enter(None)
+        if not enough():
+            self.now = max(self.now, when_s)
+
+    def _is_due(self, handle: Handle) -> bool:
+        """Whether it happens now: not if it was cancelled, its process is dead, or paused until later."""
+        loop = handle.loop
+        if handle.gone or (loop is not None and loop.dead):
+            return False
+        if loop is not None and loop.paused_until_s > handle.when_s:
+            handle.when_s = loop.paused_until_s
+            self.push(handle)
+            return False
+        return True
+
+    def _run(self, handle: Handle) -> None:
+        self.now = handle.when_s
+        self._enter(handle.loop)
+        if handle.context is None:
+            handle.callback(*handle.args)
+        else:
+            handle.context.run(handle.callback, *handle.args)
+
+    def _enter(self, loop: NodeLoop | None) -> None:
+        if loop is not self.current:
+            self.current = loop
+            asyncio._set_running_loop(cast(Any, loop))
 
 
 class NodeLoop:

@@ -65,11 +65,17 @@ class LeavesStaleAppendsUnanswered(Raft):
 
 
 class CountsVotes(Raft):
+    _tally = 0
+
+    def _elect(self, *, transfer: bool = False) -> None:
+        self._tally = 1
+        super()._elect(transfer=transfer)
+
     def _on_response_vote(self, node: Node, message: Message) -> None:
         if message["granted"] and not message["pre"] and self._SyncObj__raftState == CANDIDATE:
-            if message["term"] == self.term:
-                self._votes.add(f"{node.id}, vote {len(self._votes)}")
-                self._count_votes()
+            self._tally += message["term"] == self.term
+            if self._tally >= self._quorum:
+                self._SyncObj__onBecomeLeader()
         else:
             super()._on_response_vote(node, message)
 

@@ -144,6 +144,11 @@ class Network:
             found = self._links[source, target] = Link()
         return found
 
+    def _can_answer(self, source: str, target: str) -> bool:
+        """One that is not wanted as a peer is answered on the connection that it made."""
+        transport = self._transports.get(source)
+        return transport is not None and target not in transport.wanted and self.has_reached(target, source)
+
     def _connect_later(self, source: str, target: str) -> None:
         self._clock.after(self._rng.uniform(*RECONNECT_S), self._connect, source, target)
 
@@ -212,7 +217,7 @@ class Network:
 
     def send(self, source: str, target: str, message: dict[str, Any]) -> None:
         link = self.link(source, target)
-        if (not link.up or link.broken) and not self.has_reached(target, source):
+        if (not link.up or link.broken) and not self._can_answer(source, target):
             return
         kind = message["type"]
         self.watch(source, target, message)
