@@ -131,8 +131,9 @@ class FollowsCommittedMembers(Raft):
         self._follow_configuration()
 
     def why_no_change(self, members: Members) -> str | None:
-        founding = self.config.position == 0 and self._journal.config is not None
-        return "change_under_way" if founding else super().why_no_change(members)
+        newest = self._journal.config
+        under_way = newest is not None and newest.position > self.commit_index
+        return "change_under_way" if under_way else super().why_no_change(members)
 
 
 class ChangesMembersAtOnce(Raft):
@@ -187,7 +188,7 @@ DEPARTURES = {
         "7", "a second change of the members does not wait for the first", ChangesMembersAtOnce, again=True
     ),
     "members-on-commit": Departure(
-        "7", "a configuration is in force only once it is committed", FollowsCommittedMembers, again=True
+        "7", "a configuration is in force only once it is committed", FollowsCommittedMembers
     ),
     "members-before-noop": Departure(
         "7", "a new leader changes the members before its own no-op has committed", ChangesMembersBeforeItsNoop

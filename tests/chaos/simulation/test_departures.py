@@ -20,6 +20,9 @@ FOUND_BY = {
     "no-stickiness": (4, "a healthy leader stays"),
     "commit-old-term": (5, "committed is for ever"),
     "vote-for-anybody": (1, "leader completeness"),
+    "members-on-commit": (11, "the cell comes together again"),
+    "read-without-round": (14, "a read misses no acknowledged write"),
+    "read-before-noop": (4, "a read misses no acknowledged write"),
 }
 
 
