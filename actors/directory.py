@@ -45,6 +45,7 @@ from actors.region import REGION, RegisterTenant
 from actors.runtime import Context, Runtime
 from actors.sealing import KEY_BYTES, SealBroken, seal, unseal
 from actors.tenant import POSTMASTER
+from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.log import EventLog
 from eventlog.record import new_id
 from eventlog.store import Snapshot
@@ -273,7 +274,7 @@ class Directory:
     async def delete_account(self, address: str, context: Context) -> None:
         """Close the mailbox, then give up account and address; a repeated call goes on where one was interrupted.
 
-        Raises NoSuchAccount, NotAllowed for a postmaster.
+        Raises NoSuchAccount, NotAllowed for a postmaster; OutcomeUnknown where only the first of both is known to be done.
         """
         target = self._account(address)
         context = context._replace(tenant=target.tenant)
@@ -285,7 +286,10 @@ class Directory:
             await self._runtime.ask(target.account, CloseMailbox(), context)
         name = address_name(target.address)
         release = ReleaseName(name, target.account)
-        await self._runtime.transact([(name_stream(name), release), (target.tenant, delete)], context)
+        try:
+            await self._runtime.transact([(name_stream(name), release), (target.tenant, delete)], context)
+        except Rejected as error:
+            raise OutcomeUnknown(f"the mailbox is closed, the account is not deleted yet: {error}") from error
 
     async def add_alias(self, address: str, targets: Sequence[str], context: Context) -> bytes:
         """An address that leads to others of this cell; gives its id.

@@ -23,6 +23,7 @@ from actors.errors import (
 from actors.mailbox import CloseMailbox, folders, is_open, usage
 from actors.queue import Enqueue, enqueue_commands, items, queue_stream, queues
 from actors.tenant import POSTMASTER
+from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import new_id
 from tests.actors.cell import ADMIN, Cell, Run, a_cell, example_cell
 
@@ -161,6 +162,23 @@ def test_a_deletion_that_was_interrupted_can_be_repeated(tmp_path: Path, run: Ru
     async def scenario() -> None:
         async with example_cell(tmp_path) as cell:
             await cell.runtime.ask(cell.account(ALICE), CloseMailbox(), ADMIN)
+            await cell.directory.delete_account(ALICE, ADMIN)
+            assert resolved(cell, ALICE) is None
+
+    run(scenario())
+
+
+def test_a_deletion_of_which_only_half_is_done_is_not_said_to_be_refused(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: object) -> None:
+        raise Rejected("no_leader")
+
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            with monkeypatch.context() as patch, pytest.raises(OutcomeUnknown, match="closed"):
+                patch.setattr(cell.runtime, "transact", refused)
+                await cell.directory.delete_account(ALICE, ADMIN)
             await cell.directory.delete_account(ALICE, ADMIN)
             assert resolved(cell, ALICE) is None
 
