@@ -274,7 +274,7 @@ class Directory:
     async def delete_account(self, address: str, context: Context) -> None:
         """Close the mailbox, then give up account and address; a repeated call goes on where one was interrupted.
 
-        Raises NoSuchAccount, NotAllowed for a postmaster; OutcomeUnknown where only the first of both is known to be done.
+        Raises NoSuchAccount, NotAllowed for a postmaster; OutcomeUnknown where only the first is known to be done.
         """
         target = self._account(address)
         context = context._replace(tenant=target.tenant)
