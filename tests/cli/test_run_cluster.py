@@ -107,6 +107,14 @@ def test_the_script_ends_when_its_supervisor_does(start: Start, folder: Path) ->
         time.sleep(0.1)
 
 
+def test_a_cluster_that_was_stopped_from_elsewhere_is_no_failure(start: Start, folder: Path) -> None:
+    process = start(str(free_base_port(3)))
+    wait_for_cluster(process)
+    subprocess.run(program("cluster", "down", str(folder)), env=environment(), check=True, capture_output=True)
+    said, _ = process.communicate(timeout=30)
+    assert (process.returncode, said.splitlines()[-1]) == (0, "stopped")
+
+
 def test_another_base_port_than_the_folder_was_made_with_is_told(start: Start, folder: Path) -> None:
     base_port = free_base_port(3)
     subprocess.run(
