@@ -7,11 +7,12 @@ from urllib.parse import quote
 
 import click
 
+from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client, password_option, read_password, size_bytes
 from cli.output import iso_time, print_json, print_table, say
 
 
-@click.group()
+@click.group(cls=Group)
 def account() -> None:
     """Add, list and delete accounts; set passwords and quotas."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.backup_feed import feed_option, find_feed
+from cli.groups import Group
 from cli.layout import CLUSTER_FILE
 from cli.options import json_option, size_bytes
 from cli.output import CommandError, console, iso_time, print_json, print_table, say
@@ -26,7 +27,7 @@ DAY_MS = 24 * 3600 * 1000
 backup_argument = click.argument("folder", metavar="BACKUP", type=click.Path(path_type=Path))
 
 
-@click.group()
+@click.group(cls=Group)
 def backup() -> None:
     """Make, prove, list and restore backups; drop what is old or was erased.
 

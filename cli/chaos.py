@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.groups import Group
 from cli.options import json_option, open_client
 from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
 from cli.simulate import parsed_seeds, simulate
@@ -57,7 +58,7 @@ class Ended:
         return self.verdict in ("clean", "skipped")
 
 
-@click.group()
+@click.group(cls=Group)
 def chaos() -> None:
     """Break a cluster on purpose and check what it kept."""
 

@@ -15,6 +15,7 @@ import click
 
 from cli import layout
 from cli.client import AdminClient
+from cli.groups import Group
 from cli.layout import Cluster
 from cli.membership import add_node, remove_node, replace_node, transfer_leadership
 from cli.options import DIR_NOTE, cluster_argument, json_option
@@ -30,7 +31,7 @@ READY_TIMEOUT_S = 60.0
 SHOWN_ENDPOINTS = ("smtp", "imap", "http")  # what fits beside each other in a terminal of 80 columns
 
 
-@click.group()
+@click.group(cls=Group)
 def cluster() -> None:
     """Make, start, watch and stop a cluster on this machine."""
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import click
 
+from cli.groups import Group
 from cli.log_proof import PROOFS
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, node_option, open_client, open_data, source_options
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _C = TypeVar("_C", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=Group)
 def log() -> None:
     """Look into the event log, prove it, fold it again."""
 

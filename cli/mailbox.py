@@ -9,13 +9,14 @@ from urllib.parse import quote
 
 import click
 
+from cli.groups import Group
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, open_client
 from cli.output import UNKNOWN, CommandError, console, print_json, print_table, say
 from nodes.moments import Moment
 
 
-@click.group()
+@click.group(cls=Group)
 def mailbox() -> None:
     """Look into a mailbox, now or as it was; bring it back."""
 

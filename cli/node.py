@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
+from cli.groups import Group
 from cli.options import json_option
 from cli.output import CommandError, print_json, say
 
 
-@click.group()
+@click.group(cls=Group)
 def node() -> None:
     """Run one node; look into one that is stopped."""
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, print_table
 
 
-@click.group()
+@click.group(cls=Group)
 def queue() -> None:
     """Mail that waits to be sent elsewhere."""
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import click
 
+from cli.groups import Group
 from cli.layout import Cluster, load
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, iso_time, print_json, print_table, say
@@ -19,7 +20,7 @@ from cli.output import CommandError, iso_time, print_json, print_table, say
 DAY_MS = 86_400_000
 
 
-@click.group()
+@click.group(cls=Group)
 def region() -> None:
     """Let another cell follow this one's log; follow another's.
 

@@ -7,11 +7,12 @@ from urllib.parse import quote
 
 import click
 
+from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, print_table, say
 
 
-@click.group()
+@click.group(cls=Group)
 def tenant() -> None:
     """Customers of the platform and their domains."""
 

@@ -45,6 +45,29 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("status",), "Perhaps: mailraft cluster status, mailraft region status."),
+        (("what-if",), "Perhaps: mailraft log what-if."),
+        (("queu",), "Perhaps: mailraft queue."),
+        (("cluster", "verify"), "Perhaps: mailraft backup verify, mailraft log verify."),
+        (("cluster", "tenant"), "Perhaps: mailraft tenant."),
+    ],
+)
+def test_a_name_that_is_no_command_leads_to_those_that_were_perhaps_meant(
+    arguments: tuple[str, ...], meant: str
+) -> None:
+    result = invoke(*arguments)
+    assert (result.exit_code, meant in result.stderr) == (2, True)
+
+
+def test_the_list_of_a_groups_commands_has_whole_sentences() -> None:
+    said = invoke("cluster", "--help").output.partition("Commands:")[2]
+    assert "..." not in said
+    assert "how far it is." in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
     ("shell", "said"), [("bash", "complete -o"), ("zsh", "#compdef mailraft"), ("fish", "complete ")]
 )
 def test_completion_prints_a_script_for_the_shell(shell: str, said: str) -> None:
