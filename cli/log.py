@@ -245,6 +245,13 @@ def _about(events: list[dict[str, Any]]) -> Iterable[str]:
         yield "id " + ", ".join(dict.fromkeys(one.queue_id for one in mail))
     elif addresses := dict.fromkeys(event["address"] for event in events if event["address"]):
         yield printable(", ".join(addresses))
+    yield from dict.fromkeys(_flags(event["data"]) for event in known if event["type"] == "FlagsChanged")
+
+
+def _flags(data: dict[str, Any]) -> str:
+    """What was done to flags, as IMAP writes it: "+\\Deleted", "-\\Seen", and "=" where they were replaced."""
+    sign = {"add": "+", "remove": "-"}.get(data["mode"], "=")
+    return printable(sign + " ".join(data["flags"]))
 
 
 class Envelope(NamedTuple):

@@ -1,5 +1,6 @@
 """A real three-node cluster through the command line: up, looked at, changed, hurt, down."""
 
+import imaplib
 import json
 import os
 import re
@@ -263,6 +264,19 @@ def test_the_log_tells_whose_mail_came_under_which_queue_id(folder: Path) -> Non
 
 def test_the_log_is_followed_until_ctrl_c(folder: Path) -> None:
     words = program("log", "tail", "-n", "0", "--follow", "--json", "--cluster", str(folder))
+def test_the_log_tells_which_flags_were_changed(folder: Path) -> None:
+    seen = node_status(folder, "n1")
+    deliver(seen["endpoints"]["smtp"], "flagged")
+    with imaplib.IMAP4(*split_address(seen["endpoints"]["imap"]), timeout=20) as imap:
+        imap.login("alice@example.test", "wonderland")
+        imap.select()
+        imap.store("1", "+FLAGS", "(\\Flagged)")
+        imap.store("1", "-FLAGS", "(\\Flagged)")
+    lines = succeed("log", "tail", "-n", "2", "--type", "FlagsChanged", "--node", "n1", cluster=folder).splitlines()
+    assert "alice@example.test  +\\Flagged  by imap" in lines[0]
+    assert "alice@example.test  -\\Flagged  by imap" in lines[1]
+
+
     with subprocess.Popen(
         words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
