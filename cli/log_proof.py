@@ -67,12 +67,14 @@ def verify(
     if problems:
         hint = "stop this node; the others keep the cell alive. mailraft cluster replace-node gives it a new start"
         raise CommandError("\n  ".join(["the log does not prove itself:", *problems]), hint)
+    if as_json:
+        return
     for name, report in reports.items():
         of = f"{name}: " if name else ""
         redacted = f", {report['redactions']} parts redacted" if report.get("redactions") else ""
-        say(f"{of}{report['records']} records, each as it was written{redacted}; head {report['head']}")
+        click.echo(f"{of}{report['records']} records, each as it was written{redacted}; head {report['head']}")
     for anchor in kept:
-        say(f"the chain leads to the head that {anchor['node']} signed at position {anchor['position']}")
+        click.echo(f"the chain leads to the head that {anchor['node']} signed at position {anchor['position']}")
 
 
 @click.command()
@@ -224,7 +226,8 @@ def _read_anchor(path: Path, authority: Path | None) -> dict[str, Any]:
         return check(json.loads(path.read_text()), authority)._asdict()
     except (OSError, ValueError) as error:  # AnchorError is one
         what = "" if isinstance(error, AnchorError) else "not an anchor: "
-        raise CommandError(f"{path}: {what}{error}", "a file that mailraft log anchor --out wrote") from None
+        hint = "a file that mailraft log anchor --out wrote, and with --ca the CA of the cell that it is of"
+        raise CommandError(f"{path}: {what}{error}", hint) from None
 
 
 @contextmanager

@@ -121,7 +121,7 @@ def erased(cluster_dir: Path, as_json: bool) -> None:
         print_json(found)
         return
     for name, status in found.items():
-        say(f"{name}: {_how_far(status)}")
+        click.echo(f"{name}: {_how_far(status)}")
 
 
 def _target(position: int | None, event: int | None, message: str | None, body: str | None) -> dict[str, Any]:

@@ -241,6 +241,8 @@ def test_the_log_is_shown_proved_and_folded_again(folder: Path) -> None:
     proved = json.loads(succeed("log", "verify", "--json", "--node", "n3", cluster=folder))
     assert set(proved) == {"ok", "records", "head", "first_bad"}
     assert (proved["ok"], proved["first_bad"]) == (True, None)
+    said = mailraft("log", "verify", cluster=folder)
+    assert re.fullmatch(r"\d+ records, each as it was written; head [0-9a-f]{64}\n", said.stdout), said
     assert json.loads(succeed("log", "rebuild", "--json", cluster=folder))["equal"] is True
     assert not [node for node in ("n1", "n3") if "Traceback" in (folder / node / "node.log").read_text()]
 
@@ -262,8 +264,6 @@ def test_the_log_tells_whose_mail_came_under_which_queue_id(folder: Path) -> Non
     assert "PasswordSet  alice@example.test  by admin" in succeed("log", "tail", "-n", "1", cluster=folder)
 
 
-def test_the_log_is_followed_until_ctrl_c(folder: Path) -> None:
-    words = program("log", "tail", "-n", "0", "--follow", "--json", "--cluster", str(folder))
 def test_the_log_tells_which_flags_were_changed(folder: Path) -> None:
     seen = node_status(folder, "n1")
     deliver(seen["endpoints"]["smtp"], "flagged")
@@ -277,6 +277,8 @@ def test_the_log_tells_which_flags_were_changed(folder: Path) -> None:
     assert "alice@example.test  -\\Flagged  by imap" in lines[1]
 
 
+def test_the_log_is_followed_until_ctrl_c(folder: Path) -> None:
+    words = program("log", "tail", "-n", "0", "--follow", "--json", "--cluster", str(folder))
     with subprocess.Popen(
         words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
