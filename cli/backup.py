@@ -14,7 +14,7 @@ from cli.backup_feed import feed_option, find_feed
 from cli.groups import Group
 from cli.layout import CLUSTER_FILE
 from cli.options import json_option, size_bytes
-from cli.output import CommandError, console, iso_time, print_json, print_table, say
+from cli.output import CommandError, console, counted, iso_time, print_json, print_table, say, size_text
 from cli.restore import cluster_key_option, key_file_option, run, target_options
 from cli.restore_source import open_backup, read_key
 
@@ -116,13 +116,13 @@ def create(
 def _say_created(found: BackupSet, grown: Grown, erased: list[int], pruned: list[int], seconds: float) -> None:
     if grown.segments:
         say(
-            f"{found.folder}: positions {grown.first} to {grown.last} in {grown.segments} segments, "
-            f"{grown.size_bytes / 1e6:.1f} MB, {seconds:.1f} s"
+            f"{found.folder}: positions {grown.first} to {grown.last} in {counted(grown.segments, 'segment')}, "
+            f"{size_text(grown.size_bytes)}, {seconds:.1f} s"
         )
     else:
         say(f"{found.folder}: nothing new after position {grown.last}")
     if erased:
-        say(f"{len(erased)} positions were redacted since: taken out of the segments that held them")
+        say(f"redacted since, and taken out of the segments that held it: {counted(len(erased), 'position')}")
     _say_pruned(pruned)
     if found.keys is None:
         say("note: it is not encrypted; whoever has it can read all mail. Keep cluster.key of a node beside it")
@@ -184,10 +184,11 @@ def verify(folder: Path, against: Path | None, key_file: Path | None, as_json: b
     if as_json:
         print_json({**_summary(found), **report._asdict(), "head": report.head.hex(), "ok": True, "compared": compared})
         return
-    what = f"{report.segments} segments, {report.positions} positions, {report.bodies} bodies: each as it was"
-    say(f"{folder}: {what}; position {found.longest.last}, head {report.head.hex()}")
+    counts = ((report.segments, "segment"), (report.positions, "position"), (report.bodies, "body"))
+    what = ", ".join(counted(*one) for one in counts)
+    click.echo(f"{folder}: {what}: each as it was; position {found.longest.last}, head {report.head.hex()}")
     if compared:
-        say("its end is a place in the log of that cell")
+        click.echo("its end is a place in the log of that cell")
 
 
 def _cluster_or_node(place: Path) -> tuple[Path | None, Path | None]:
@@ -242,7 +243,7 @@ def rekey(folder: Path, key_file: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({**_summary(found), "rewritten": rewritten})
         return
-    say(f"{folder}: {rewritten} segments rewritten; all of it is under the key {found.keys.current}")
+    say(f"{folder}: {counted(rewritten, 'segment')} rewritten; all of it is under the key {found.keys.current}")
 
 
 @backup.command()

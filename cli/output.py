@@ -95,6 +95,27 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
         click.echo(padded(line))
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things: "1 segment", "2 segments", "0 bodies"."""
+    if count == 1:
+        return f"1 {what}"
+    if what.endswith("y"):
+        return f"{count} {what.removesuffix('y')}ies"
+    return f"{count} {what}{'es' if what.endswith('x') else 's'}"
+
+
+def size_text(size_bytes: int) -> str:
+    """Bytes as people read them: "951 bytes", "5.2 kB", "1.3 GB"."""
+    if size_bytes < 1000:
+        return counted(size_bytes, "byte")
+    size = float(size_bytes)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
+
+
 def iso_time(at_ms: int) -> str:
     """Milliseconds since 1970 as ISO 8601 in UTC."""
     moment = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from cli.options import cluster_option, json_option, open_client
-from cli.output import CommandError, print_json, say
+from cli.output import CommandError, counted, print_json, say
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
@@ -137,10 +137,9 @@ def _target(position: int | None, event: int | None, message: str | None, body: 
 def _show(found: dict[str, Any]) -> None:
     places = sorted({part["position"] for part in (*found["events"], *found["bodies"])})
     shown = ", ".join(map(str, places[:MOST_SHOWN])) + (", ..." if len(places) > MOST_SHOWN else "")
-    say(
-        f"{len(found['events'])} events and {len(found['bodies'])} bodies, in {found['mailboxes']} mailboxes and "
-        f"{found['queue_items']} queued messages; positions {shown}"
-    )
+    what = f"{counted(len(found['events']), 'event')} and {counted(len(found['bodies']), 'body')}"
+    where = f"{counted(found['mailboxes'], 'mailbox')} and {counted(found['queue_items'], 'queued message')}"
+    say(f"{what}, in {where}; positions {shown}")
 
 
 def _wait_for_disks(client: AdminClient, position: int, wait_s: float) -> dict[str, str]:

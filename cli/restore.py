@@ -19,7 +19,7 @@ import click
 from cli import layout
 from cli.moments import moment_argument
 from cli.options import json_option
-from cli.output import CommandError, console, iso_time, print_json, say
+from cli.output import CommandError, console, counted, iso_time, print_json, say
 from cli.restore_source import Found, find_source
 
 if TYPE_CHECKING:
@@ -53,7 +53,13 @@ def target_options(command: Any) -> Any:
                 required=True,
                 help="Folder of the new cluster: empty, or not there yet.",
             ),
-            click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True),
+            click.option(
+                "--nodes",
+                type=click.Choice(["1", "3", "5"]),
+                default="3",
+                show_default=True,
+                help="How many nodes, whatever the old cluster had.",
+            ),
             click.option(
                 "--base-port",
                 type=click.IntRange(1024, 65535 - 5 * layout.PORTS_PER_NODE),
@@ -279,8 +285,9 @@ def _report(
     if restored.unproven:
         say(f"note: the last {restored.unproven} positions were in the log, and not folded yet, when that node stopped")
     rate = head.position / seconds if seconds else 0
+    what = f"{counted(restored.events, 'event')} and {counted(restored.bodies, 'body')}"
     say(
-        f"{target.folder}: {place}, chain {head.chain.hex()}; {restored.events} events and {restored.bodies} bodies "
+        f"{target.folder}: {place}, chain {head.chain.hex()}; {what} "
         f"from {found.description} in {seconds:.1f} s ({rate:.0f}/s), every position proven"
     )
     say(f"next: mailraft cluster up {target.folder}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli import layout
-from cli.output import one_line, print_table
+from cli.output import counted, one_line, print_table, size_text
 from cli.supervisor import environment, program
 
 
@@ -59,3 +59,11 @@ def test_cluster_status_fits_80_columns(tmp_path: Path) -> None:
 def test_a_line_that_is_drawn_over_is_cut_to_its_width() -> None:
     assert one_line("n1 [ready]  n2 ready", 30).plain == "n1 [ready]  n2 ready"
     assert one_line("x" * 100, 20).plain == "x" * 19 + "…"
+
+
+def test_numbers_of_things_and_sizes_are_written_for_people() -> None:
+    assert [counted(count, "segment") for count in (0, 1, 2)] == ["0 segments", "1 segment", "2 segments"]
+    assert (counted(1, "body"), counted(2, "body"), counted(2, "mailbox")) == ("1 body", "2 bodies", "2 mailboxes")
+    assert [size_text(size) for size in (1, 999, 5183, 999_949, 999_950, 64_000_000, 1_300_000_000, 10**13)] == [
+        *("1 byte", "999 bytes", "5.2 kB", "999.9 kB", "1.0 MB", "64.0 MB", "1.3 GB", "10.0 TB"),
+    ]
