@@ -77,9 +77,12 @@ def replace_node(cluster_dir: Path, name: str, host: str | None, delete_data: bo
         return
     found.node(name)
     new = next((node for node in found.nodes if node.replaces == name), None) or _written(found, None, host, name)
-    _bring_in(found.folder, new)
+    members = _bring_in(found.folder, new)
+    if not as_json:
+        _report(new, members, False)  # before the other goes: there are never fewer that vote
     _take_out(layout.load(cluster_dir), name, False, delete_data)
-    _report(new, _members(AdminClient(layout.load(cluster_dir))), as_json)
+    if as_json:
+        _report(new, _members(AdminClient(layout.load(cluster_dir))), True)
 
 
 @click.command(epilog=DIR_NOTE)
