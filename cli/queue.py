@@ -33,10 +33,11 @@ def list_queue(cluster_dir: Path, as_json: bool) -> None:
             item["size"],
             _time(item["next_ms"]),
             item["held_by"],
+            item["id"],
         )
         for item in items
     )
-    print_table(("domain", "from", "to", ">bytes", "next attempt", "held by"), rows, "the queue is empty")
+    print_table(("domain", "from", "to", ">bytes", "next attempt", "held by", "id"), rows, "the queue is empty")
 
 
 def _recipients(item: dict[str, list[dict[str, str]]]) -> str:

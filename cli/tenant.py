@@ -67,7 +67,9 @@ def list_tenants(cluster_dir: Path, as_json: bool) -> None:
     if as_json:
         print_json({"tenants": tenants})
         return
-    rows = ((t["name"], ", ".join(t["domains"]), t["accounts"], iso_time(t["created_ms"])) for t in tenants)
-    print_table(
-        ("tenant", "domains", ">accounts", "created"), rows, "no tenants yet: mailraft tenant add NAME --domain DOMAIN"
+    rows = (
+        (t["name"], ", ".join(t["domains"]), t["accounts"], t["time_travel"], iso_time(t["created_ms"]))
+        for t in tenants
     )
+    columns = ("tenant", "domains", ">accounts", "time travel", "created")
+    print_table(columns, rows, "no tenants yet: mailraft tenant add NAME --domain DOMAIN")
