@@ -176,7 +176,7 @@ def _lost(method: str, reason: str) -> CommandError:
         return CommandError(f"the answer was lost ({reason})", "the command again")
     return CommandError(
         f"the outcome is unknown: it may have been done, or may yet be ({reason})",
-        "look with the list command before you do it again",
+        "mailraft log tail tells whether it was done; look before you do it again",
         UNKNOWN,
     )
 

@@ -111,8 +111,14 @@ def status(cluster_dir: Path, as_json: bool) -> None:
         click.echo(f"{one.node.name}  " + "  ".join(f"{use} {one.node.addresses[use]}" for use in SHOWN_ENDPOINTS))
         if not one.ready:
             click.echo(f"{one.node.name}  not ready: {one.why}")
-    leader = leader_of(seen)
-    say(f"leader: {leader}" if leader else "no leader: writes wait until a majority of the nodes is up")
+        if one.answer is not None and one.answer["role"] == "quarantined":
+            click.echo(f"{one.node.name}  try: mailraft cluster replace-node {cluster_dir} {one.node.name}")
+    if leader := leader_of(seen):
+        say(f"leader: {leader}")
+    elif any(one.pid is not None for one in seen):
+        say("no leader: writes wait until a majority of the nodes is up")
+    else:
+        say("no leader: nothing runs; mailraft cluster up DIR starts it")
 
 
 @cluster.command(epilog=DIR_NOTE)

@@ -31,7 +31,13 @@ What was refused at the time left no trace in the log, so a laxer rule can not s
 
 
 @click.command("what-if", epilog=NOTE)
-@click.option("--rule", "rule_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
+@click.option(
+    "--rule",
+    "rule_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    help="The changed rule; below is what it may say.",
+)
 @click.option("--since", required=True, metavar="MOMENT", help="From then: 2026-11-01T10:00:00Z, #12345, or -30d.")
 @click.option("--until", metavar="MOMENT", help="Up to then, including it.")
 @node_option

@@ -39,7 +39,7 @@ _HINTS: dict[type[CommandRefused], str] = {
     actor_errors.NoSuchGrant: "mailraft region grants",
     actor_errors.NoSuchFollow: "mailraft region status",
     actor_errors.IsReplica: "the command on the cell that is its home",
-    actor_errors.NameTaken: "another name, or look who has it with the list command",
+    actor_errors.NameTaken: "another name; mailraft account list, alias list and tenant list tell who has it",
     actor_errors.InvalidName: "an address is local-part@domain, as in alice@example.test",
 }
 _REJECTED_HINTS = {
@@ -104,7 +104,7 @@ def of_exception(error: Exception) -> ApiError | None:
                 504,
                 "unknown",
                 "no majority answered in time: it may have been done, or may yet be",
-                "look with the list command before you do it again",
+                "mailraft log tail tells whether it was done; look before you do it again",
             )
         case _:
             return None

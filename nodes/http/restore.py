@@ -36,7 +36,9 @@ async def restore(request: web.Request) -> web.StreamResponse:
     try:
         past = await node.past.open(target, moment, by.by, by.cause)
     except NotThen as error:
-        raise ApiError(404, "not_found", str(error), "another moment") from None
+        raise ApiError(
+            404, "not_found", str(error), "another moment; mailraft log tail --account ADDRESS tells what there is"
+        ) from None
     try:
         plan = await difference(node.log, target, past, scope)
         return await _answer(request, plan, past, target, body.get("dry_run") is True)
