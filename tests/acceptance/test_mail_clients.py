@@ -108,6 +108,9 @@ def test_submitted_mail_for_elsewhere_waits_in_the_queue(site: Site) -> None:
     )
     assert sent.returncode == 0, sent.stdout
     assert recipient in site.cluster.command("queue", "list", "--json")
+    waiting = json.loads(site.cluster.command("queue", "list", "--json"))["items"]
+    shown = site.cluster.command("queue", "list").splitlines()
+    assert {line.split()[-1] for line in shown[1:]} == {item["id"] for item in waiting}
 
 
 def test_submission_without_a_log_in_is_refused(site: Site) -> None:

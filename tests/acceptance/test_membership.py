@@ -180,7 +180,10 @@ def test_a_node_with_a_damaged_database_is_replaced(story: Site, load: Load) -> 
     with suppress(ProcessLookupError):
         os.kill(hurt.pid, signal.SIGKILL)
     cluster.wait_for(lambda status: status.node(hurt.name).role == "quarantined", 30, "quarantine")
-    run(cluster, "replace-node", hurt.name)
+    assert f"try: mailraft cluster replace-node {cluster.folder} {hurt.name}\n" in run(cluster, "status").stdout
+    _, votes, out = run(cluster, "replace-node", hurt.name).stderr.splitlines()
+    assert " votes; " in votes
+    assert out.startswith(f"{hurt.name} is out; ")
     assert hurt.name not in names(cluster)
     assert "quarantined" not in members(cluster).values()
     load.wait_for(10)

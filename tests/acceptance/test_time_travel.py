@@ -170,6 +170,8 @@ def test_a_tenant_can_switch_looking_back_off(story: Story) -> None:
     cluster = story.site.cluster
     cluster.command("tenant", "set", "example", "--no-time-travel")
     try:
+        shown = cluster.command("tenant", "list").splitlines()
+        assert " no " in next(line for line in shown if line.startswith("example "))
         with pytest.raises(imaplib.IMAP4.error, match="switched off"):
             imap(story.site, f"{ERIN}@@{story.before}")
     finally:
