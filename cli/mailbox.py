@@ -130,6 +130,8 @@ def _print_plan(plan: dict[str, Any]) -> None:
     rows = []
     for one in plan["folders"]:
         what = "create" if one["create"] else f"rename from {one['rename_from']}" if one["rename_from"] else ""
+        if one["keeps_name"]:
+            what = f"stays {one['keeps_name']}: its name is taken"
         flags = sum(len(group["uids"]) for group in one["flags"])
         rows.append(
             (one["name"], what, len(one["bring_back"]), one["moved_back"], flags, len(one["newer"]), len(one["gone"]))

@@ -9,14 +9,24 @@ unless its removal is asked for. The difference is computed anew by each call, s
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from actors import mailbox as actor
 from actors.directory import Target
 from actors.facts import message_facts
-from actors.mailbox import INBOX, Folder, Message, folder_by_name, folders, messages, subscriptions, superior_names
+from actors.mailbox import (
+    DELIMITER,
+    INBOX,
+    Folder,
+    Message,
+    folder_by_name,
+    folders,
+    messages,
+    subscriptions,
+    superior_names,
+)
 from actors.runtime import Context, NewBody, Runtime
 from eventlog.log import EventLog
 from eventlog.record import new_id
@@ -48,14 +58,21 @@ class FolderPlan(NamedTuple):
     present: Folder | None
     rename: bool
     bring_back: tuple[Message, ...]
-    moved: tuple[tuple[bytes, int], ...]  # folder and UID of now of those that were moved elsewhere since
+    moved: dict[int, tuple[bytes, int]]  # of those to bring back by UID: the folder and UID to which each was moved
     flags: dict[tuple[str, ...], tuple[int, ...]]  # flags of then, and the UIDs of now that have others
     newer: tuple[int, ...]
     gone: tuple[int, ...]  # UIDs of then whose bytes are not kept any more
 
     @property
     def is_empty(self) -> bool:
-        return self.present is not None and not (self.rename or self.bring_back or self.flags or self.moved)
+        return self.present is not None and not (self.rename or self.bring_back or self.flags)
+
+    @property
+    def keeps_name(self) -> str | None:
+        """What a folder goes on being called, because another one has its name of then."""
+        if self.present is None or self.rename or self.present.name == self.then.name:
+            return None
+        return self.present.name
 
 
 class Plan(NamedTuple):
@@ -74,7 +91,7 @@ class Plan(NamedTuple):
     @property
     def steps(self) -> int:
         """How much there is to do, for a progress bar."""
-        messages = sum(len(one.bring_back) + len(one.flags) + len(one.moved) for one in self.folders)
+        messages = sum(len(one.bring_back) + len(one.flags) for one in self.folders)
         return messages + len(self.folders) + len(self.subscribe) + len(self.unsubscribe)
 
     def as_json(self) -> dict[str, Any]:
@@ -84,6 +101,7 @@ class Plan(NamedTuple):
                     "name": one.then.name,
                     "create": one.present is None,
                     "rename_from": one.present.name if one.present is not None and one.rename else None,
+                    "keeps_name": one.keeps_name,
                     "bring_back": [message.uid for message in one.bring_back],
                     "moved_back": len(one.moved),
                     "flags": [{"flags": list(flags), "uids": list(uids)} for flags, uids in one.flags.items()],
@@ -116,19 +134,22 @@ async def difference(log: EventLog, target: Target, past: PastMailbox, scope: Sc
         subscribed_then = set(subscriptions(reading.view))
     with present() as reading:
         now = {one.id: one for one in folders(reading.view)}
-        named = {one.name: one for one in now.values()}
         subscribed_now = set(subscriptions(reading.view))
     rows_then = {one.id: await _rows(past, one.id) for one in then_everywhere}
     rows_now = {folder_id: await _rows(present, folder_id) for folder_id in now}
+    renamed = _renamed(wanted, now)
+    same = _same_folders(then_everywhere, now, renamed)
+    was = {same[one.id].id: one.id for one in then_everywhere if one.id in same} | {one: one for one in rows_then}
+    had = {one: {row.id for row in rows_then.get(was.get(one, one), ())} for one in rows_now}
     plans = []
     for folder in wanted:
-        found = now.get(folder.id) or named.get(folder.name)
-        rename = found is not None and found.name != folder.name and folder.name not in named and found.name != INBOX
+        found, rename = same.get(folder.id), folder.id in renamed
         rows = [row for row in rows_then[folder.id] if scope.uids is None or row.uid in scope.uids]
         missing, flags, newer = _compare(rows, rows_now[found.id] if found is not None else [])
-        moved = _moved(missing, rows_then, rows_now)
         bring_back, gone = _bodies(log, target, past, folder.id, missing)
-        keep_newer = scope.uids is not None or not scope.drop_newer
+        moved = _moved(bring_back, had, rows_now)
+        anothers = found is not None and found.id != folder.id and found.id in rows_then
+        keep_newer = scope.uids is not None or not scope.drop_newer or anothers
         plans.append(FolderPlan(folder, found, rename, bring_back, moved, flags, () if keep_newer else newer, gone))
     whole = scope.folder is None
     return Plan(
@@ -137,6 +158,21 @@ async def difference(log: EventLog, target: Target, past: PastMailbox, scope: Sc
         tuple(sorted(subscribed_now - subscribed_then)) if whole and scope.drop_newer else (),
         scope.drop_newer,
     )
+
+
+def _renamed(wanted: Sequence[Folder], now: dict[bytes, Folder]) -> set[bytes]:
+    """The folders that are called otherwise now and can have their name again, as nobody else keeps it."""
+    holder = {one.name: one.id for one in now.values()}
+    renamed = {one.id for one in wanted if one.id in now and INBOX != now[one.id].name != one.name}
+    while kept := {one.id for one in wanted if one.id in renamed and holder.get(one.name, one.id) not in renamed}:
+        renamed -= kept
+    return renamed
+
+
+def _same_folders(then: Iterable[Folder], now: dict[bytes, Folder], renamed: set[bytes]) -> dict[bytes, Folder]:
+    """By the id of then, the folder of now: itself, or where it is gone the one that has its name and keeps it."""
+    named = {one.name: one for one in now.values() if one.id not in renamed}
+    return {one.id: found for one in then if (found := now.get(one.id) or named.get(one.name))}
 
 
 def _wanted(view: View, scope: Scope) -> list[Folder]:
@@ -198,18 +234,18 @@ def _compare(
 
 
 def _moved(
-    missing: Iterable[_Row], then: dict[bytes, list[_Row]], now: dict[bytes, list[_Row]]
-) -> tuple[tuple[bytes, int], ...]:
+    missing: Iterable[Message], had: dict[bytes, set[bytes]], now: dict[bytes, list[_Row]]
+) -> dict[int, tuple[bytes, int]]:
     """Where messages that are missing are now, in folders that did not have them then: they were moved there."""
-    wanted = Counter(row.id for row in missing)
-    found: list[tuple[bytes, int]] = []
+    wanted: dict[bytes, list[int]] = defaultdict(list)
+    for message in missing:
+        wanted[message.id].append(message.uid)
+    found: dict[int, tuple[bytes, int]] = {}
     for folder_id, rows in now.items():
-        had = {row.id for row in then.get(folder_id, ())}
         for row in rows:
-            if wanted[row.id] > 0 and row.id not in had:
-                wanted[row.id] -= 1
-                found.append((folder_id, row.uid))
-    return tuple(found)
+            if row.id in wanted and wanted[row.id] and row.id not in had[folder_id]:
+                found[wanted[row.id].pop(0)] = (folder_id, row.uid)
+    return found
 
 
 def _bodies(
@@ -234,16 +270,13 @@ async def carry_out(
 ) -> AsyncIterator[int]:
     """Does it, and yields how many steps are done. Raises CommandRefused and LogError; a repeated call goes on."""
     done = 0
+    places = await _folders(plan, log, runtime, target, context)
     for one in plan.folders:
-        folder_id = await _folder(one, runtime, target, context)
+        folder_id = places[one.then.id]
         done += 1
         for group in _groups(one.bring_back):
-            await _bring_back(group, folder_id, log, runtime, target, context)
+            await _bring_back(group, one.moved, folder_id, log, runtime, target, context)
             done += len(group)
-            yield done
-        for elsewhere, uids in _by_folder(one.moved):
-            await runtime.ask(target.account, actor.Expunge(elsewhere, uids, force=True), context)
-            done += len(uids)
             yield done
         for flags, uids in one.flags.items():
             await runtime.ask(target.account, actor.ChangeFlags(folder_id, uids, "replace", flags), context)
@@ -259,24 +292,81 @@ async def carry_out(
     yield plan.steps
 
 
-async def _folder(one: FolderPlan, runtime: Runtime, target: Target, context: Context) -> bytes:
-    """The folder of now that one of then is, made or renamed where it must be."""
-    parents = tuple((new_id(), superior) for superior in superior_names(one.then.name))
-    if one.present is None:
-        folder_id = new_id()
-        create = actor.CreateFolder(folder_id, one.then.name, one.then.special_use, parents)
-        await runtime.ask(target.account, create, context)
-        return folder_id
-    if one.rename:
-        rename = actor.RenameFolder(one.present.id, one.then.name, None, parents)
-        await runtime.ask(target.account, rename, context)
-    return one.present.id
+async def _folders(plan: Plan, log: EventLog, runtime: Runtime, target: Target, context: Context) -> dict[bytes, bytes]:
+    """Makes and renames folders; gives by the id of then the one of now. Each waits for its name, and for superiors."""
+    places: dict[bytes, bytes] = {}
+    waiting = list(plan.folders)
+    aside: set[bytes] = set()
+    while waiting:
+        names = {one.then.name for one in waiting}
+        leaving = {one.then.id for one in waiting if one.rename}
+        for one in waiting:
+            if not names.isdisjoint(superior_names(one.then.name)):
+                continue
+            found = await _folder(one, leaving, log, runtime, target, context)
+            if found is not None:
+                places[one.then.id] = found
+                names.discard(one.then.name)
+                leaving.discard(one.then.id)
+        left = [one for one in waiting if one.then.id not in places]
+        if len(left) == len(waiting):  # each waits for another: one of them gives its name away first
+            await _put_aside(left, aside, runtime, target, context)
+        waiting = left
+    return places
+
+
+async def _put_aside(
+    waiting: Sequence[FolderPlan], aside: set[bytes], runtime: Runtime, target: Target, context: Context
+) -> None:
+    one = next((one for one in waiting if one.rename and one.then.id not in aside), None)
+    if one is None:
+        raise NothingThere("the folders are being changed by somebody else")
+    aside.add(one.then.id)
+    await runtime.ask(target.account, actor.RenameFolder(one.then.id, _unused(one), None, ()), context)
+
+
+async def _folder(
+    one: FolderPlan, leaving: set[bytes], log: EventLog, runtime: Runtime, target: Target, context: Context
+) -> bytes | None:
+    """The folder of now that one of then is, made or renamed where it must be; None while its name is taken."""
+    name = one.then.name
+    with Present(log, target)() as reading:
+        present = actor.folder(reading.view, one.present.id) if one.present is not None else None
+        holder = folder_by_name(reading.view, name)
+    if present is not None and (present.name == name or not one.rename):
+        return present.id
+    if holder is not None:
+        return None if holder.id in leaving else (present or holder).id
+    parents = tuple((new_id(), superior) for superior in superior_names(name))
+    if present is not None:
+        if name.startswith(present.name + DELIMITER):  # a folder can not move below itself
+            await runtime.ask(target.account, actor.RenameFolder(present.id, _unused(one), None, ()), context)
+        await runtime.ask(target.account, actor.RenameFolder(present.id, name, None, parents), context)
+        return present.id
+    folder_id = new_id()
+    await runtime.ask(target.account, actor.CreateFolder(folder_id, name, one.then.special_use, parents), context)
+    return folder_id
+
+
+def _unused(one: FolderPlan) -> str:
+    """A name for a folder on its way to another; a run that is repeated takes it on from there."""
+    return f"restoring {one.then.id.hex()}"
 
 
 async def _bring_back(
-    group: Sequence[Message], folder_id: bytes, log: EventLog, runtime: Runtime, target: Target, context: Context
+    group: Sequence[Message],
+    moved: dict[int, tuple[bytes, int]],
+    folder_id: bytes,
+    log: EventLog,
+    runtime: Runtime,
+    target: Target,
+    context: Context,
 ) -> None:
-    steps = []
+    """One record: what was moved leaves where it is now, which makes room, and all come back; or none of it."""
+    elsewhere = _by_folder(moved[row.uid] for row in group if row.uid in moved)
+    steps: list[tuple[bytes, actor.MailboxCommand]] = [
+        (target.account, actor.Expunge(place, uids, force=True)) for place, uids in elsewhere
+    ]
     bodies: dict[bytes, NewBody] = {}
     for row in group:
         with log.snapshot() as snapshot:

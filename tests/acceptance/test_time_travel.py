@@ -5,6 +5,7 @@ import json
 import poplib
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -328,3 +329,59 @@ def test_a_restore_is_in_the_audit_trail_and_can_itself_be_undone(wreck: Wreck) 
     restore(wreck._replace(position=position), "--drop-newer")
     undone = contents(wreck.site, wreck.login)
     assert {name: undone[name] for name in wrecked} == wrecked
+
+
+def folders_of(site: Site, login: str, *names: str) -> imaplib.IMAP4:
+    """An account with those folders, each with an inferior, and one message in each of them; logged in."""
+    site.cluster.command("account", "add", login, "--password-stdin", "--quota", "1 MiB", stdin=f"{PASSWORD}\n")
+    client = imap(site, login)
+    for number, name in enumerate(name for one in names for name in (one, f"{one}/inner")):
+        client.create(name)
+        client.append(name, "", "", message(number))
+    return client
+
+
+def rename_over_what_was_deleted(client: imaplib.IMAP4) -> None:
+    client.delete("Q/inner")
+    client.delete("Q")
+    client.rename("P", "Q")
+
+
+def exchange_names(client: imaplib.IMAP4) -> None:
+    for old, new in (("P", "T"), ("Q", "P"), ("R", "Q"), ("T", "R")):
+        client.rename(old, new)
+
+
+def lift_above_itself(client: imaplib.IMAP4) -> None:
+    client.rename("P/inner", "T")
+    client.delete("P")
+    client.rename("T", "P")
+
+
+@pytest.mark.parametrize("confuse", [rename_over_what_was_deleted, exchange_names, lift_above_itself])
+def test_folders_get_their_own_messages_and_names_back_whatever_is_called_like_them_now(
+    site: Site, confuse: Callable[[imaplib.IMAP4], None]
+) -> None:
+    login = f"{confuse.__name__.replace('_', '-')}@example.test"
+    with folders_of(site, login, "P", "Q", "R") as client:
+        site.cluster.wait_settled()
+        position = json.loads(site.cluster.command("log", "tail", "-n", "1", "--json"))["position"]
+        wreck = Wreck(site, login, position, contents(site, login))
+        confuse(client)
+    restore(wreck, "--drop-newer")
+    assert contents(site, login) == wreck.good
+    assert restore(wreck, "--drop-newer")["changed"] is False
+
+
+def test_what_was_moved_away_comes_back_though_the_quota_has_no_room_for_it_twice(site: Site) -> None:
+    login = "narrow@example.test"
+    with folders_of(site, login) as client:
+        for number in range(8):
+            client.append("INBOX", "", "", message(number) + b"x" * 100_000 + b"\r\n")
+        site.cluster.wait_settled()
+        position = json.loads(site.cluster.command("log", "tail", "-n", "1", "--json"))["position"]
+        wreck = Wreck(site, login, position, contents(site, login))
+        client.select("INBOX")
+        client.uid("MOVE", "1:*", "Trash")
+    restore(wreck)
+    assert contents(site, login) == wreck.good
