@@ -129,7 +129,7 @@ def run(
     target = Target(into.absolute(), int(nodes), base_port)
     moment = moment_argument(as_of, "--as-of") if as_of != "latest" else None
     _refuse_occupied(target)
-    with find_source(source, key_file, cluster_key) as found, _told(source):
+    with _told(source), find_source(source, key_file, cluster_key) as found:
         from eventlog.restore import find_cut
 
         cut = find_cut(found.source, *(moment or (None, None)))

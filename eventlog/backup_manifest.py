@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,9 @@ from eventlog.store import GENESIS
 FORMAT = 1
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 _MAC_FOR = b"mailraft/backup/manifest\0"
+MAX_AT_MS = 253_402_300_799_999  # the year 9999
 _NUMBERS = ("first", "last", "first_at_ms", "last_at_ms", "last_term")
+_FILE = re.compile(r"segment-[0-9-]{1,100}(\.r[0-9]{1,9})?")
 _HASHES = ("chain_before", "chain_after", "salt", "digest")
 
 
@@ -158,9 +161,11 @@ def _chain(document: dict[str, Any], cell: str) -> Chain:
 
 def _listed(document: dict[str, Any], cell: str) -> Listed:
     file = document["file"]
-    if not isinstance(file, str) or "/" in file or not file.startswith("segment-"):
+    if not isinstance(file, str) or not _FILE.fullmatch(file):
         raise ValueError(f"{file!r} is no segment's name")
     first, last, first_at_ms, last_at_ms, last_term = (int(document[name]) for name in _NUMBERS)
+    if not all(0 <= number < 1 << 63 for number in (first, last, last_term)) or not 0 <= last_at_ms <= MAX_AT_MS:
+        raise ValueError("a number that no log has")
     before, after, salt, digest = (bytes.fromhex(document[name]) for name in _HASHES)
     key_id = None if document["key_id"] is None else str(document["key_id"])
     header = SegmentHeader(cell, first, last, before, after, first_at_ms, last_at_ms, last_term, key_id, salt)

@@ -1,5 +1,6 @@
 """Backups: they grow, survive what kills their maker, and give back the log; or say which file does not."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -200,6 +201,32 @@ def test_a_manifest_that_was_altered_is_refused(log: Log, backup: BackupSet) -> 
     path.write_text(json.dumps(document))
     with pytest.raises(BackupError, match="its digest is another"):
         reopened(backup)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("file", "segment-\0"),
+        ("file", "segment-1/../../x"),
+        ("file", "segment-" + "1" * 300),
+        ("last", 10**30),
+        ("last_at_ms", 10**30),
+        ("last_at_ms", -1),
+    ],
+)
+def test_a_manifest_that_says_what_no_backup_says_is_refused(
+    tmp_path: Path, log: Log, field: str, value: str | int
+) -> None:
+    folder = tmp_path / "in clear"
+    grow(BackupSet.create(folder, CELL), StoreFeed(log.store, CELL), lambda: START_MS)
+    document = json.loads((folder / MANIFEST).read_text())
+    end = document.pop("digest")
+    document["chains"][0]["segments"][0][field] = value
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    end["sha256"] = hashlib.sha256(canonical).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps({**document, "digest": end}))
+    with pytest.raises(BackupError, match="not as it was written"):
+        BackupSet.open(folder)
 
 
 def test_a_manifest_that_was_made_again_without_the_key_is_refused(log: Log, backup: BackupSet) -> None:
