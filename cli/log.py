@@ -121,11 +121,13 @@ def show(position: int, data: Path | None, cluster_dir: Path | None, node: str |
 def _print_whole(record: dict[str, Any]) -> None:
     for key, value in record.items():
         if key not in ("events", "bodies", "by"):
-            click.echo(f"{key:<10} {'-' if value is None else value}")
+            click.echo(f"{key:<10} {'-' if value is None else printable(str(value))}")
     if record["kind"] != "record":
         return
     by = record["by"]
-    click.echo(f"{'by':<10} {by['kind']} {by['id']} {by['origin']}" + (f" {by['address']}" if by["address"] else ""))
+    click.echo(
+        f"{'by':<10} {by['kind']} {by['id']} {printable(by['origin'])}" + (f" {by['address']}" if by["address"] else "")
+    )
     for event in record["events"]:
         whose = f" of {printable(event['address'])}" if event["address"] else ""
         click.echo(f"\n{event['type']} (version {event['version']}) on {event['stream']}{whose}")
@@ -232,7 +234,7 @@ def _line(record: dict[str, Any]) -> str:
     types = ", ".join(event["type"] for event in record["events"]) or f"{len(record['bodies'])} body parts"
     about = "".join(f"  {part}" for part in _about(record["events"]))
     outcome = "" if record["outcome"] in (None, "committed") else f"  [{record['outcome']}]"
-    return f"{record['position']:>10}  {record['at']}  {types}{about}{outcome}  by {record['by']['origin']}"
+    return f"{record['position']:>10}  {record['at']}  {types}{about}{outcome}  by {printable(record['by']['origin'])}"
 
 
 def _about(events: list[dict[str, Any]]) -> Iterable[str]:
