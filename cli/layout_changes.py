@@ -15,6 +15,8 @@ from cli.output import CommandError
 from cli.processes import is_taken
 from nodes.config import split_address
 
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")  # as eventlog/members.py takes it: it is a folder's name here
+_NOT_NODES = ("admin", "ca")  # folders of the cluster itself
 _NUMBERED = re.compile(r"n([1-9][0-9]{0,8})")
 
 
@@ -28,6 +30,9 @@ def write(cluster: Cluster, name: str, host: str | None = None, replaces: str = 
     """Makes the folder of a new node, which cluster.toml does not name yet. Raises CommandError."""
     from nodes import tls
 
+    if not _NAME.fullmatch(name) or name in _NOT_NODES:
+        what = "1 to 32 lower-case letters, digits and dashes, a letter first; not admin, not ca"
+        raise CommandError(f"{name!a} can not be a node's name: {what}", next_name(cluster))
     if name in cluster.removed:
         raise CommandError(f"{name} was a node of this cell once, and a name is not used again", next_name(cluster))
     folder = cluster.folder / name

@@ -53,6 +53,17 @@ def test_a_name_is_not_used_again(cluster: Cluster) -> None:
     assert caught.value.hint == "n4"
 
 
+@pytest.mark.parametrize("name", ["../x", "/x", ".", "", "N4", "a" * 33, "ca", "admin", "n4\n"])
+def test_a_name_that_is_none_or_a_folder_of_the_cluster_makes_nothing(cluster: Cluster, name: str) -> None:
+    def everything() -> list[Path]:
+        return sorted(cluster.folder.parent.rglob("*"))
+
+    before = everything()
+    with pytest.raises(CommandError, match="can not be a node's name"):
+        layout_changes.write(cluster, name)
+    assert everything() == before
+
+
 def test_what_a_node_replaces_is_remembered_until_it_is_gone(cluster: Cluster) -> None:
     replacing = grown(cluster, replaces="n2")
     assert replacing.node("n4").replaces == "n2"
