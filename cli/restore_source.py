@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli import layout
-from cli.output import CommandError
+from cli.output import CommandError, say
 
 if TYPE_CHECKING:
     from eventlog.backup_set import BackupSet
@@ -76,6 +76,8 @@ def open_backup(place: Path, key_file: Path | None) -> BackupSet:
         backup = BackupSet.open(place, read_keys(key_file) if key_file else None)
     except LogError as error:
         raise CommandError(str(error), "the whole backup folder, and its key file") from None
+    if key_file and not backup.key_ids:
+        say(f"note: {place} is not encrypted, so no key shows who wrote it; compare its head with one that you know")
     missing = backup.key_ids - set(backup.keys.ids if backup.keys else ())
     if missing:
         what = "it is encrypted under the key" + ("s " if len(missing) > 1 else " ") + ", ".join(sorted(missing))

@@ -6,11 +6,14 @@ import pytest
 
 from cli import layout
 from cli.output import CommandError
-from cli.restore_source import cell_id, choose_node, find_source
+from cli.restore_source import cell_id, choose_node, find_source, open_backup
+from eventlog.backup import StoreFeed, grow
+from eventlog.backup_set import BackupSet
 from eventlog.restore import find_cut
-from eventlog.store import Store
+from eventlog.segment_keys import add_key
+from eventlog.store import Store, open_for_reading
 from tests.eventlog.conftest import MAP_BYTES
-from tests.eventlog.folded import Log, record
+from tests.eventlog.folded import CELL, Log, record
 
 
 @pytest.fixture
@@ -71,3 +74,16 @@ def test_a_folder_without_a_database_is_refused(cluster: layout.Cluster, tmp_pat
     for place in (cluster.folder, tmp_path):
         with pytest.raises(CommandError, match="no database to read from"):
             choose_node(place)
+
+
+def test_who_gives_a_key_is_told_that_a_backup_in_clear_may_be_anybodys(
+    cluster: layout.Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(cluster.nodes[0], 3)
+    with open_for_reading(cluster.nodes[0].folder / "data") as store:
+        grow(BackupSet.create(tmp_path / "clear", CELL), StoreFeed(store, CELL), lambda: 0)
+    add_key(tmp_path / "keys")
+    open_backup(tmp_path / "clear", None)
+    assert not capsys.readouterr().err
+    open_backup(tmp_path / "clear", tmp_path / "keys")
+    assert "is not encrypted" in capsys.readouterr().err
