@@ -388,6 +388,15 @@ class Snapshot:
         """The bytes of a body, or None if they are not kept (never stored, or dropped)."""
         return read_body(self._txn, self._db, tenant + digest)
 
+    def finds_body_at(self, tenant: bytes, digest: bytes, position: int, ordinal: int) -> bool:
+        """Whether the index leads from a body's digest to what that record brought, and to nothing else."""
+        row = self._txn.get(tenant + digest, db=self._db[BODIES])
+        try:
+            place = None if row is None else _unpackb(row, use_list=False)
+        except Exception:  # it was altered
+            return False
+        return isinstance(place, tuple) and place[:2] == (position, ordinal) and place[3:] == ((),)
+
     def introduced(self, position: int, ordinal: int) -> bytes | None:
         """The bytes that a record brought with it as its body of that ordinal, if they are kept."""
         return self._txn.get(BODY_SLOT.pack(position, ordinal), db=self._db[SLICES])

@@ -182,7 +182,9 @@ class _Walk:
         if position in self._at:
             self._chains[position] = expected
         for ordinal, (body, may_be_gone) in enumerate(bodies):
-            self._check_body(snapshot, position, ordinal, body, may_be_gone)
+            # chunks are put together only where the record took effect
+            absent = may_be_gone or bool(body.chunks and outcome != Outcome.COMMITTED)
+            self._check_body(snapshot, position, ordinal, body, absent)
 
     def _check_body(self, snapshot: Snapshot, position: int, ordinal: int, body: Body, may_be_gone: bool) -> None:
         if len(body.salt) == ERASED_SALT_BYTES:
@@ -190,14 +192,23 @@ class _Walk:
             if position > self._cut and (position, ordinal, body.tenant + body.digest) not in self._erased_bodies:
                 self._bad(position, f"body {body.digest.hex()[:16]} is erased, and no record says so")
             return
-        if body.chunks:
-            return  # made of others that are checked where they came
-        data = snapshot.introduced(position, ordinal)
-        if data is None:
-            if not may_be_gone and snapshot.body(body.tenant, body.digest) is None:
-                self._bad(position, f"body {body.digest.hex()[:16]} is not there")
-        elif sha256(data).digest() != body.digest:
+        data = None if body.chunks else snapshot.introduced(position, ordinal)
+        if data is not None and sha256(data).digest() != body.digest:
             self._bad(position, f"body {body.digest.hex()[:16]} is not what was stored")
+        elif data is None or not snapshot.finds_body_at(body.tenant, body.digest, position, ordinal):
+            self._check_found(snapshot, position, body, may_be_gone)
+
+    def _check_found(self, snapshot: Snapshot, position: int, body: Body, may_be_gone: bool) -> None:
+        """What a client would be given for a body that this record did not bring, or that is found elsewhere."""
+        try:
+            found = snapshot.body(body.tenant, body.digest)
+        except Exception:  # the row that leads to it can not be read
+            found = b""
+        if found is None:
+            if not may_be_gone:
+                self._bad(position, f"body {body.digest.hex()[:16]} is not there")
+        elif sha256(found).digest() != body.digest:
+            self._bad(position, f"body {body.digest.hex()[:16]} leads to other bytes")
 
     def _bad(self, position: int, what: str) -> None:
         if self._first_bad is None:

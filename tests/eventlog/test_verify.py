@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgpack
 import pytest
 
 import eventlog.verify
@@ -100,3 +101,51 @@ def test_a_body_whose_bytes_are_gone_without_a_word_in_the_log_is_found(folder: 
     report = whole(folder)
     assert (report.ok, report.first_bad) == (False, 5)
     assert "is not there" in report.problems[0]
+
+
+def test_an_index_row_that_leads_to_another_bodys_bytes_is_found(folder: Path) -> None:
+    key = ledger.TENANT + ledger.body(b"body 5").digest
+    change(folder, BODIES, key, bytes(msgpack.packb((6, 0, 6, ()))))
+    report = whole(folder)
+    assert (report.ok, report.first_bad) == (False, 5)
+    assert "leads to other bytes" in report.problems[0]
+
+
+def test_every_changed_byte_of_an_index_row_of_bodies_is_found_or_changes_nothing(folder: Path) -> None:
+    key = ledger.TENANT + ledger.body(b"body 5").digest
+    row = bytes(msgpack.packb((5, 0, 6, ())))
+    for offset in range(len(row)):
+        altered = bytearray(row)
+        altered[offset] ^= 1
+        change(folder, BODIES, key, bytes(altered))
+        store = Store(folder, ledger_map_bytes(), durable=False)
+        with store.snapshot() as snapshot:
+            report = verify_store(store)
+            try:
+                same = snapshot.body(ledger.TENANT, key[16:]) == b"body 5"
+            except Exception:
+                same = False
+        store.close()
+        assert report.ok == same, f"byte {offset}"
+
+
+def test_a_body_made_of_chunks_that_leads_to_other_chunks_is_found(tmp_path: Path) -> None:
+    store = Store(tmp_path / "data", ledger_map_bytes(), durable=False)
+    journal = LmdbJournal(store)
+    fold = Fold(store, journal, ledger.evolve)
+    pieces = [b"a" * 100, b"b" * 100]
+    records = [(ledger.chunk_record(piece, expires_ms=2**50), [piece]) for piece in pieces]
+    made = ledger.record(bodies=(ledger.body(b"".join(pieces), *pieces),), expires_ms=2**50)
+    for number, (record, bodies) in enumerate([*records, (made, [b""])], 1):
+        journal.add(Command(KIND_RECORD, 1000 + number, encode(record), bodies), number, 1)
+        fold.apply(journal.entry(number))
+    fold.flush()
+    store.commit()
+    assert verify_store(store).ok
+    key = ledger.TENANT + made.bodies[0].digest
+    row = msgpack.unpackb(store.txn.get(key, db=store.db[BODIES]) or b"", use_list=False)
+    store.txn.put(key, bytes(msgpack.packb((*row[:3], row[3][::-1]))), db=store.db[BODIES])
+    store.commit()
+    report = verify_store(store)
+    assert (report.ok, report.first_bad) == (False, 3)
+    store.close()
