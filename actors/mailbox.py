@@ -402,6 +402,7 @@ __all__ = [
     "NewMessage",
     "NotePastViewed",
     "OpenMailbox",
+    "PastViewed",
     "QuotaSet",
     "RedactFolderNames",
     "RedactMessages",

@@ -21,7 +21,7 @@ from eventlog.errors import LogError
 from eventlog.log import EventLog
 from eventlog.past import PastTables
 from eventlog.record import By
-from eventlog.store import Snapshot
+from eventlog.store import Snapshot, StoredRecord
 from nodes import jobs
 from nodes.log_selection import last_before
 from nodes.moments import Moment
@@ -30,6 +30,8 @@ from nodes.record_json import utc
 
 KEPT = 16  # views that nobody looks through at the moment
 FOLDS_AT_ONCE = 2
+PENDING_FOLDS = 2  # of one account
+MOST_VIEWS = 1000  # looks back in a row that are passed over to find what they look at
 
 
 class NotThen(Exception):
@@ -71,12 +73,14 @@ class PastMailboxes:
         """The mailbox as of a moment; the caller gives it back with `close`. Raises NotThen."""
         with self._log.snapshot() as snapshot:
             position, at = _resolve(snapshot, target, moment)
+        key = (target.account, position)
+        if key not in self._kept and self._pending(target.account) >= PENDING_FOLDS:
+            raise NotThen("other looks back into this mailbox are being made ready; try again in a moment")
         context = Context(by, cause, target.tenant, self._timeout_s)
         try:
             await self._runtime.ask(target.account, mailbox.NotePastViewed(position), context)
         except LogError:
             raise NotThen("a look back is noted in the log, and that can not be written now; try again") from None
-        key = (target.account, position)
         self._users[key] = self._users.get(key, 0) + 1
         try:
             tables = await asyncio.shield(self._tables(key))
@@ -126,6 +130,10 @@ class PastMailboxes:
                 raise
         return PastTables(folder)
 
+    def _pending(self, account: bytes) -> int:
+        """Folds of one account that are not done: one who asks for many must not keep everybody waiting."""
+        return sum(key[0] == account and not task.done() for key, task in self._kept.items())
+
     def _leave(self, key: tuple[bytes, int]) -> None:
         self._users[key] -= 1
         if not self._users[key]:
@@ -150,8 +158,17 @@ def _resolve(snapshot: Snapshot, target: Target, moment: Moment) -> tuple[int, s
     if position > snapshot.position:
         raise NotThen(f"the log has no position {position} yet: it ends at {snapshot.position}")
     last = snapshot.last_stream_position(target.account, position)
+    for _ in range(MOST_VIEWS):  # a look back changes no table: the next one shows what this one did
+        if last is None or not _is_view(snapshot.record(last)):
+            break
+        last = snapshot.last_stream_position(target.account, last - 1)
     if last is None:
         raise NotThen("this mailbox did not exist then")
     stored = snapshot.record(position)
     at_ms = moment.at_ms if moment.at_ms is not None else stored.at_ms if stored is not None else 0
     return last, utc(at_ms)
+
+
+def _is_view(stored: StoredRecord | None) -> bool:
+    record = stored.record if stored is not None else None
+    return record is not None and all(event.type == mailbox.PastViewed.TYPE for event in record.events)

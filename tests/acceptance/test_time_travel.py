@@ -167,6 +167,22 @@ def test_each_look_back_is_an_event_that_says_who_and_from_where(story: Story) -
     assert record["events"][0]["data"]["position"] <= story.position
 
 
+def test_looks_back_at_the_same_moment_are_folded_once(story: Story) -> None:
+    def looked_at() -> int:
+        with imap(story.site, f"{ERIN}@@#{story.position}"):
+            pass
+        record = json.loads(story.site.cluster.command("log", "tail", "-n", "1", "--type", "PastViewed", "--json"))
+        return int(record["events"][0]["data"]["position"])
+
+    first = looked_at()
+    with imap(story.site, f"{ERIN}@@-0s"):
+        now = json.loads(story.site.cluster.command("log", "tail", "-n", "1", "--type", "PastViewed", "--json"))
+    with imap(story.site, f"{ERIN}@@-0s"):
+        again = json.loads(story.site.cluster.command("log", "tail", "-n", "1", "--type", "PastViewed", "--json"))
+    assert looked_at() == first
+    assert again["events"][0]["data"] == now["events"][0]["data"], "a look back is not what the next one looks at"
+
+
 def test_a_tenant_can_switch_looking_back_off(story: Story) -> None:
     cluster = story.site.cluster
     cluster.command("tenant", "set", "example", "--no-time-travel")
