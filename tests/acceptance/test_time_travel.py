@@ -14,7 +14,7 @@ import pytest
 from chaos.cluster import ClusterError
 from tests.acceptance.site import Site, need
 
-ERIN = "erin@example.test"
+TESS = "tess@example.test"
 PASSWORD = "correct horse battery"
 
 
@@ -28,8 +28,8 @@ class Story(NamedTuple):
 
 @pytest.fixture(scope="module")
 def story(site: Site) -> Story:
-    site.cluster.command("account", "add", ERIN, "--password-stdin", stdin=f"{PASSWORD}\n")
-    with imap(site, ERIN) as client:
+    site.cluster.command("account", "add", TESS, "--password-stdin", stdin=f"{PASSWORD}\n")
+    with imap(site, TESS) as client:
         for number in (1, 2, 3):
             client.append("INBOX", r"(\Seen)" if number == 2 else "", "", message(number))
         client.select("INBOX")
@@ -40,7 +40,7 @@ def story(site: Site) -> Story:
     time.sleep(1.1)
     before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     time.sleep(1.1)
-    with imap(site, ERIN) as client:
+    with imap(site, TESS) as client:
         client.select("INBOX")
         client.uid("STORE", "1", "+FLAGS", r"(\Deleted)")
         client.expunge()
@@ -75,11 +75,11 @@ def uids_and_flags(client: imaplib.IMAP4, folder: str = "INBOX") -> dict[int, se
 
 def test_a_login_with_a_moment_shows_uids_flags_and_folders_as_they_were_on_every_node(story: Story) -> None:
     for node in range(3):
-        with imap(story.site, f"{ERIN}@@{story.before}", node) as client:
+        with imap(story.site, f"{TESS}@@{story.before}", node) as client:
             assert uids_and_flags(client) == {1: set(), 2: {r"\Seen"}, 3: {r"\Flagged", "$Later"}}
             assert any(b"Projects" in (line if isinstance(line, bytes) else b"") for line in client.list()[1])
             assert b"body 1" in client.uid("FETCH", "1", "BODY.PEEK[TEXT]")[1][0][1]  # expunged since
-    with imap(story.site, ERIN) as client:
+    with imap(story.site, TESS) as client:
         assert uids_and_flags(client) == {2: {r"\Seen"}, 3: {"$Later"}, 4: set()}
 
 
@@ -89,19 +89,19 @@ def test_uidvalidity_is_that_of_now_so_that_a_clients_cache_stays_good(story: St
             client.select("INBOX", readonly=True)
             return bytes(client.response("UIDVALIDITY")[1][0])
 
-    assert validity(ERIN) == validity(f"{ERIN}@@{story.before}")
+    assert validity(TESS) == validity(f"{TESS}@@{story.before}")
 
 
 @pytest.mark.parametrize("form", ["#{position}", "{compact}", "-1s"])
 def test_the_moment_may_be_a_position_a_time_without_colons_or_a_while_ago(story: Story, form: str) -> None:
     compact = story.before.replace("-", "").replace(":", "")
-    with imap(story.site, f"{ERIN}@@" + form.format(position=story.position, compact=compact)) as client:
+    with imap(story.site, f"{TESS}@@" + form.format(position=story.position, compact=compact)) as client:
         expected = {2, 3, 4} if form == "-1s" else {1, 2, 3}
         assert set(uids_and_flags(client)) == expected
 
 
 def test_every_write_is_refused_clearly_and_changes_nothing(story: Story) -> None:
-    with imap(story.site, f"{ERIN}@@{story.before}") as client:
+    with imap(story.site, f"{TESS}@@{story.before}") as client:
         assert client.select("INBOX", readonly=True)[0] == "OK"
         refusals = [
             client.uid("STORE", "2", "+FLAGS", r"(\Deleted)"),
@@ -123,7 +123,7 @@ def test_the_log_in_says_what_it_shows(story: Story) -> None:
     host, _, port = story.site.endpoints("imap")[0].rpartition(":")
     with imaplib.IMAP4(host, int(port), timeout=20) as client:
         client.starttls()
-        answer = client.login(f"{ERIN}@@{story.before}", PASSWORD)[1][0].decode()
+        answer = client.login(f"{TESS}@@{story.before}", PASSWORD)[1][0].decode()
         assert f"as of {story.before[:-1]}" in answer
         assert "read-only" in answer
 
@@ -132,7 +132,7 @@ def test_pop3_shows_the_maildrop_as_it_was_and_deletes_nothing(story: Story) -> 
     host, _, port = story.site.endpoints("pop3")[2].rpartition(":")
     client = poplib.POP3(host, int(port), timeout=20)
     client.stls()
-    client.user(f"{ERIN}@@{story.before}")
+    client.user(f"{TESS}@@{story.before}")
     assert b"read-only" in client.pass_(PASSWORD)
     assert client.stat()[0] == 3
     assert b"body 1" in client.retr(1)[1]
@@ -147,7 +147,7 @@ def test_pop3_shows_the_maildrop_as_it_was_and_deletes_nothing(story: Story) -> 
 )
 def test_a_moment_that_can_not_be_shown_is_refused_with_the_reason(story: Story, moment: str, says: str) -> None:
     with pytest.raises(imaplib.IMAP4.error, match=says):
-        imap(story.site, f"{ERIN}@@{moment}")
+        imap(story.site, f"{TESS}@@{moment}")
 
 
 def test_the_password_is_the_one_of_now(story: Story) -> None:
@@ -155,29 +155,29 @@ def test_the_password_is_the_one_of_now(story: Story) -> None:
     with imaplib.IMAP4(host, int(port), timeout=20) as client:
         client.starttls()
         with pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
-            client.login(f"{ERIN}@@-1s", "not the password")
+            client.login(f"{TESS}@@-1s", "not the password")
 
 
 def test_each_look_back_is_an_event_that_says_who_and_from_where(story: Story) -> None:
-    with imap(story.site, f"{ERIN}@@#{story.position}"):
+    with imap(story.site, f"{TESS}@@#{story.position}"):
         pass
     record = json.loads(story.site.cluster.command("log", "tail", "-n", "1", "--type", "PastViewed", "--json"))
-    assert record["by"]["address"] == ERIN
+    assert record["by"]["address"] == TESS
     assert record["by"]["origin"].startswith("imap 127.0.0.1:")
     assert record["events"][0]["data"]["position"] <= story.position
 
 
 def test_looks_back_at_the_same_moment_are_folded_once(story: Story) -> None:
     def looked_at() -> int:
-        with imap(story.site, f"{ERIN}@@#{story.position}"):
+        with imap(story.site, f"{TESS}@@#{story.position}"):
             pass
         record = json.loads(story.site.cluster.command("log", "tail", "-n", "1", "--type", "PastViewed", "--json"))
         return int(record["events"][0]["data"]["position"])
 
     first = looked_at()
-    with imap(story.site, f"{ERIN}@@-0s"):
+    with imap(story.site, f"{TESS}@@-0s"):
         now = json.loads(story.site.cluster.command("log", "tail", "-n", "1", "--type", "PastViewed", "--json"))
-    with imap(story.site, f"{ERIN}@@-0s"):
+    with imap(story.site, f"{TESS}@@-0s"):
         again = json.loads(story.site.cluster.command("log", "tail", "-n", "1", "--type", "PastViewed", "--json"))
     assert looked_at() == first
     assert again["events"][0]["data"] == now["events"][0]["data"], "a look back is not what the next one looks at"
@@ -190,7 +190,7 @@ def test_a_tenant_can_switch_looking_back_off(story: Story) -> None:
         shown = cluster.command("tenant", "list").splitlines()
         assert " no " in next(line for line in shown if line.startswith("example "))
         with pytest.raises(imaplib.IMAP4.error, match="switched off"):
-            imap(story.site, f"{ERIN}@@{story.before}")
+            imap(story.site, f"{TESS}@@{story.before}")
     finally:
         cluster.command("tenant", "set", "example", "--time-travel")
     with pytest.raises(ClusterError, match="no tenant"):
@@ -204,7 +204,7 @@ def test_mbsync_pulls_the_mailbox_as_it_was(story: Story, tmp_path: Path) -> Non
         f'''IMAPStore far
 Host localhost
 Port {port}
-User "{ERIN}@@{story.before}"
+User "{TESS}@@{story.before}"
 Pass "{PASSWORD}"
 SSLType IMAPS
 CertificateFile {story.site.ca}
