@@ -153,7 +153,7 @@ def _wanted(filters: dict[str, Any]) -> dict[str, Any]:
     wanted |= {name: list(filters[name]) for name in ("types", "streams") if filters[name]}
     for option, position_field, time_field in (("since", "first", "since_ms"), ("until", "last", "until_ms")):
         if filters[option] is not None:
-            moment = moment_argument(filters[option], f"--{option}")
+            moment = moment_argument(filters[option], f"--{option}", future=option == "until")
             wanted |= {position_field: moment.position} if moment.at_ms is None else {time_field: moment.at_ms}
     return wanted
 

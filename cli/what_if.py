@@ -68,7 +68,7 @@ def _selection(since: str, until: str | None) -> dict[str, int | None]:
     first = moment_argument(since, "--since")
     wanted: dict[str, int | None] = {"first": first.position} if first.at_ms is None else {"since_ms": first.at_ms}
     if until is not None:
-        last = moment_argument(until, "--until")
+        last = moment_argument(until, "--until", future=True)
         wanted |= {"last": last.position} if last.at_ms is None else {"until_ms": last.at_ms}
     return wanted
 

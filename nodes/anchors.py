@@ -85,8 +85,11 @@ def _anchor(document: Any) -> Anchor:
 
 
 def _check_name(certificate: x509.Certificate, anchor: Anchor) -> None:
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except x509.ExtensionNotFound:
+        uris = []
     if f"mailraft://{anchor.cell}/node/{anchor.node}" not in uris:
         raise AnchorError(f"its certificate is not that of {anchor.node} of the cell {anchor.cell}")
     try:

@@ -19,7 +19,7 @@ class Moment(NamedTuple):
     at_ms: int | None
 
 
-def parse_moment(text: str, now_ms: int) -> Moment:
+def parse_moment(text: str, now_ms: int, *, future: bool = False) -> Moment:
     """`#12345`, `-2h`, or an ISO 8601 time (UTC if it has no zone). Raises ValueError that says what is wrong."""
     text = text.strip()
     if len(text) > _MOST_TEXT:
@@ -37,7 +37,7 @@ def parse_moment(text: str, now_ms: int) -> Moment:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     at_ms = round(moment.timestamp() * 1000)
-    if at_ms > now_ms:
+    if at_ms > now_ms and not future:
         raise ValueError("that is in the future")
     return Moment(None, _not_below_zero(at_ms))
 

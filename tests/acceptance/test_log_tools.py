@@ -55,6 +55,7 @@ def test_an_export_says_who_did_what_when_from_where_and_why(delivered: Site) ->
         (("--outcome", "no_such"), None),
         (("--account", "nobody@example.test"), None),
         (("--since", "#1", "--until", "#0"), set()),
+        (("--type", "AliasAdded", "--until", "2199-12-31"), {"AliasAdded"}),
     ],
 )
 def test_records_are_chosen_by_type_author_account_outcome_and_moment(
