@@ -237,7 +237,20 @@ class LmdbJournal(Journal):  # type: ignore[misc]
                 data = custody.without(value[LOG_HEAD.size :], events[position], bodies[position])
                 self._store.txn.put(POSITION.pack(position), value[: LOG_HEAD.size] + data, db=self._store.db[LOG])
                 self._forget(position)
+        self._keep_what_came_since(index, {key for _, _, key in redaction.bodies})
         self._store.put_meta(b"redacted", index)
+
+    def _keep_what_came_since(self, index: int, keys: set[bytes]) -> None:
+        """Bodies that entries behind a redaction bring too: they were appended when the bytes were still here.
+
+        Without this, a node that appends such an entry before it folds the redaction would end without the bytes, and
+        one that folds first with them.
+        """
+        for later in range(index + 1, self.last_index + 1) if keys else ():
+            entry = self._cache.get(later)
+            for ordinal, body, data in entry[0].new_bodies() if entry is not None else ():
+                if body.tenant + body.digest in keys:
+                    self._add_body(later, ordinal, body, data)
 
     def drop_body(self, key: bytes) -> None:
         """Removes a body's bytes and row, whoever introduced it. The key is tenant (or upload) and digest."""

@@ -15,12 +15,14 @@ from structlog.testing import capture_logs
 
 from eventlog import custody
 from eventlog.erasure import FOLDER
+from eventlog.fold import Fold
+from eventlog.journal import KIND_RECORD, Command, LmdbJournal
 from eventlog.log import EventLog
 from eventlog.rebuild import rebuild
 from eventlog.record import Event, Record, Stamp, decode_with_header, encode, leaves
 from eventlog.rewrite import copy_places, same_rows
-from eventlog.store import LOG, LOG_HEAD, POSITION, TABLES, Store, in_use
-from eventlog.verify import verify
+from eventlog.store import BODIES, LOG, LOG_HEAD, POSITION, TABLES, Store, in_use
+from eventlog.verify import verify, verify_store
 from eventlog.views import View
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
@@ -318,3 +320,43 @@ def test_verification_counts_redactions_and_finds_what_was_erased_without_one_or
     report = verify(data)
     assert report.first_bad == positions[1]
     assert len(report.problems) == 2
+
+
+@pytest.mark.parametrize("appended_first", [True, False])
+def test_a_body_that_comes_again_behind_its_redaction_stays_whichever_of_both_a_node_does_first(
+    tmp_path: Path, appended_first: bool
+) -> None:
+    store = Store(tmp_path / "data", MAP_BYTES, durable=False)
+    journal = LmdbJournal(store)
+    fold = Fold(store, journal, evolve)
+    text = b"the same text"
+    brought = ledger.record(bodies=(ledger.body(text),), expires_ms=2**50)
+    again = ledger.record(bodies=(ledger.body(text),), expires_ms=2**50)
+    key = ledger.TENANT + brought.bodies[0].digest
+    named = bytes(msgpack.packb(((), ((1, 0, key),), "a reason")))
+    redacted = ledger.record(
+        Event(ledger.TENANT, custody.CUSTODY, custody.LOG_REDACTED, 1, named, bytes(16)), expires_ms=2**50
+    )
+
+    def append(record: Record, index: int, bodies: list[bytes]) -> None:
+        journal.add(Command(KIND_RECORD, 1000 + index, encode(record), bodies), index, 1)
+
+    append(brought, 1, [text])
+    fold.apply(journal.entry(1))
+    append(redacted, 2, [])
+    if appended_first:
+        append(again, 3, [text])
+    fold.apply(journal.entry(2))
+    with_body = store.txn.get(key, db=store.db[BODIES])
+    assert (with_body is not None) == appended_first
+    if not appended_first:
+        append(again, 3, [text])
+    fold.apply(journal.entry(3))
+    fold.flush()
+    store.commit()
+    with store.snapshot() as snapshot:
+        assert snapshot.body(ledger.TENANT, key[16:]) == text
+        assert snapshot.introduced(1, 0) is None
+        assert snapshot.introduced(3, 0) == text
+    assert verify_store(store).ok
+    store.close()
