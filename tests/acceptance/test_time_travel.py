@@ -48,6 +48,7 @@ def story(site: Site) -> Story:
         client.uid("COPY", "2", "Archive")
         client.delete("Projects")
         client.append("INBOX", "", "", message(4))
+    time.sleep(1.1)  # so that a second ago is after all this
     return Story(site, before, position)
 
 
