@@ -97,11 +97,21 @@ def _node_status(one: Seen) -> NodeStatus:
     )
 
 
+_given: set[int] = set()  # ports of this process's clusters, past and present
+
+
 def free_base_port(nodes: int) -> int:
-    """A port that starts a block of free ones on loopback, below the range that the kernel hands to clients."""
-    for _ in range(200):
+    """A port that starts a block of free ones on loopback, below the range that the kernel hands to clients.
+
+    No block is given twice, while there are others: who asked for one may not have bound it yet.
+    """
+    for attempt in range(2000):
+        if attempt == 1000:
+            _given.clear()
         base = random.randrange(11000, 31000, PORTS_PER_NODE)
-        if all(_is_free(base + offset) for offset in range(nodes * PORTS_PER_NODE)):
+        block = range(base, base + nodes * PORTS_PER_NODE)
+        if _given.isdisjoint(block) and all(map(_is_free, block)):
+            _given.update(block)
             return base
     raise ClusterError("no block of free ports between 11000 and 31000")
 
