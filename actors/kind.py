@@ -2,7 +2,8 @@
 
 A fact is a frozen dataclass; on the log it is its type, its version and its fields packed by position as one
 MessagePack list. Fields are never reordered or removed: a changed shape is a new VERSION with an upcaster from the
-one before. Encoding and decoding are on the path of each message, so field getters are kept by class.
+one before, or fields with defaults at the end (GREW), which a cell of a lower feature level is not given. Encoding and
+decoding are on the path of each message, so field getters are kept by class.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Fact:
 
     SINCE: the feature level of the cell from which on it may be written.
     REDACTABLE: fields that may be redacted (actors/redaction.py); they decide nothing when the event is folded.
+    GREW: fields added at the end, as (feature level, the first of them), oldest first; each is a version. They have
+    defaults, which stand for them where an earlier version was written: it is what a cell of a lower level gets.
     """
 
     __slots__ = ()
@@ -55,6 +58,7 @@ class Fact:
     VERSION: ClassVar[int] = 1
     SINCE: ClassVar[int] = 1
     REDACTABLE: ClassVar[tuple[str, ...]] = ()
+    GREW: ClassVar[tuple[tuple[int, str], ...]] = ()
 
     def __init_subclass__(cls) -> None:
         """Make the type known to `decode`; a name belongs to one module for ever."""
@@ -63,6 +67,8 @@ class Fact:
         if known is not None and known.__module__ != cls.__module__:
             raise TypeError(f"event type {name} is defined in {known.__module__} and in {cls.__module__}")
         cls.TYPE = name
+        if cls.GREW:
+            cls.VERSION = 1 + len(cls.GREW)
         _facts[name] = cls
 
 
@@ -71,6 +77,16 @@ def encode(fact: Fact) -> bytes:
     getter = _getters.get(type(fact)) or _make_getter(type(fact))
     packed: bytes = msgpack.packb(getter(fact))
     return packed
+
+
+def encode_for(fact: Fact, level: int) -> tuple[int, bytes]:
+    """The version of the fact that a cell of this feature level reads, and its fields up to those of that version."""
+    for version, (since, name) in enumerate(fact.GREW, 1):
+        if since > level:
+            names = [field.name for field in fields(fact)]  # type: ignore[arg-type]
+            values = tuple(getattr(fact, one) for one in names[: names.index(name)])
+            return version, bytes(msgpack.packb(values))
+    return fact.VERSION, encode(fact)
 
 
 def decode(type_: str, version: int, data: bytes) -> Fact:
@@ -98,13 +114,15 @@ def upcasts(type_: str, version: int) -> Callable[[_F], _F]:
 
 
 def _upcast(cls: type[Fact], version: int, values: Values) -> Values:
+    if version > cls.VERSION:
+        raise UnknownEventType(f"{cls.TYPE} version {version}")
+    if cls.GREW:
+        return values
     for step in range(version, cls.VERSION):
         upcaster = _upcasters.get((cls.TYPE, step))
         if upcaster is None:
             raise UnknownEventType(f"{cls.TYPE} version {step}")
         values = upcaster(values)
-    if version > cls.VERSION:
-        raise UnknownEventType(f"{cls.TYPE} version {version}")
     return values
 
 

@@ -21,7 +21,7 @@ import pykka
 
 from actors.errors import CommandRefused, IsReplica, NoSuchMessage, TooLarge
 from actors.homes import Homes
-from actors.kind import Command, Fact, encode
+from actors.kind import Command, Fact, encode, encode_for
 from actors.loop_actor import LoopActor, index_registry
 from actors.registry import fold_event, kind_of
 from actors.upload import BodyChunkStored
@@ -329,7 +329,7 @@ class Runtime:
             for fact in decided:
                 if level < fact.SINCE:
                     raise Rejected(*_too_new(fact.SINCE, level))
-                event = Event(tenant, stream, fact.TYPE, fact.VERSION, encode(fact), new_salt())
+                event = Event(tenant, stream, fact.TYPE, *encode_for(fact, level), new_salt())
                 fold_event(view, event, stamp)
                 facts.append(fact)
                 events.append(event)

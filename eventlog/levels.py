@@ -12,7 +12,7 @@ from eventlog.record import NO_TENANT, SALT_BYTES, By, Event, Record, RecordErro
 from eventlog.views import View
 
 OLDEST = 1  # of a cell whose log says nothing of levels: the first release
-NEWEST = 2  # what this program knows
+NEWEST = 3  # what this program knows
 MEMBERS_SINCE = 2  # the members of the cell stand in its log
 
 LEVEL = stream_id("log", "level")

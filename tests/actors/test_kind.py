@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.kind import Command, Fact, UnknownEventType, decode, encode, upcasts
+from actors.kind import Command, Fact, UnknownEventType, decode, encode, encode_for, upcasts
 from actors.mailbox import MessageDelivered
 from actors.registry import KINDS, fold_event, kind_of
 from eventlog.record import Event, Stamp
@@ -47,6 +47,34 @@ def _from_1(values: tuple[str]) -> tuple[str, str]:
 @upcasts("PlaceChanged", 2)
 def _from_2(values: tuple[str, str]) -> tuple[str, str, int]:
     return (*values, 1970)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomGrew(Fact):
+    """It began with the name; feature level 5 added the size, level 7 the doors and windows."""
+
+    GREW: ClassVar[tuple[tuple[int, str], ...]] = ((5, "size"), (7, "doors"))
+    name: str
+    size: int = 0
+    doors: int = 1
+    windows: int = 0
+
+
+@pytest.mark.parametrize(
+    ("level", "version", "values"),
+    [(4, 1, ["a"]), (5, 2, ["a", 9]), (6, 2, ["a", 9]), (7, 3, ["a", 9, 2, 3]), (8, 3, ["a", 9, 2, 3])],
+)
+def test_a_cell_is_given_the_fields_that_its_level_knows(level: int, version: int, values: list[object]) -> None:
+    told = encode_for(RoomGrew("a", 9, 2, 3), level)
+    assert (told[0], msgpack.unpackb(told[1])) == (version, values)
+
+
+def test_fields_that_an_earlier_version_lacked_have_their_defaults() -> None:
+    assert decode("RoomGrew", 1, msgpack.packb(["a"])) == RoomGrew("a")
+    assert decode("RoomGrew", 2, msgpack.packb(["a", 9])) == RoomGrew("a", 9)
+    assert decode("RoomGrew", 3, encode(RoomGrew("a", 9, 2, 3))) == RoomGrew("a", 9, 2, 3)
+    with pytest.raises(UnknownEventType):
+        decode("RoomGrew", 4, msgpack.packb(["a", 9, 2, 3]))
 
 
 @pytest.mark.parametrize("fact", [NothingHappened(), OneThingHappened("x"), PlaceChanged("a", "b", 3)])
