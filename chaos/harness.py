@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from chaos.checkers import Check
 from chaos.checkers.judge import judge
 from chaos.checkers.log import NodeHead
+from chaos.checkers.memory import check_memory
 from chaos.checkers.service import check_service
 from chaos.cluster import Cluster, ClusterStatus
 from chaos.faults import FAULTS
 from chaos.final import Final, observe
 from chaos.history import History
+from chaos.memory import MemoryWatch
 from chaos.namespaces import Namespaces
 from chaos.namespaces import missing as missing_namespaces
 from chaos.network import Network
@@ -48,6 +50,7 @@ class Scenario:
     prepare: Callable[[Site], None] | None = None  # before the nodes start
     silence_s: float = 15.0  # the longest time that may pass without a single 250
     environment: dict[str, str] = field(default_factory=dict)
+    in_all: bool = True  # part of `chaos run all`; one that is too long for that is run by name
 
     def missing(self, namespaces: bool = False) -> list[str]:
         """What this machine lacks for it."""
@@ -104,7 +107,7 @@ async def _under_load(scenario: Scenario, site: Site, target: Target) -> None:
     history.note("workload begins", detail=f"{site.settings.rate:g} operations a second")
     stop = asyncio.Event()
     workload = asyncio.create_task(Workload(site.settings.seed, target, history, site.settings.rate).run(stop))
-    watcher = asyncio.create_task(Watcher(target, history).run())
+    watchers = [asyncio.create_task(one.run()) for one in (Watcher(target, history), MemoryWatch(site))]
     try:
         await asyncio.sleep(CALM_S)
         await scenario.schedule(site)
@@ -113,8 +116,9 @@ async def _under_load(scenario: Scenario, site: Site, target: Target) -> None:
         await workload
     finally:
         workload.cancel()
-        watcher.cancel()
-        await asyncio.gather(workload, watcher, return_exceptions=True)
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(workload, *watchers, return_exceptions=True)
 
 
 async def _settled(site: Site) -> ClusterStatus:
@@ -132,6 +136,7 @@ def _judge(scenario: Scenario, site: Site, status: ClusterStatus, observed: Obse
     checks = [
         *judge(history, final),
         Check(f"mail is never refused everywhere for more than {silence_s:g} s", check_service(history, silence_s)),
+        Check("the memory of a node that lives does not grow", check_memory(history.footprints)),
         Check("the cluster met every fault as it must", site.broken),
     ]
     history.note("judged")

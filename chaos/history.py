@@ -111,6 +111,16 @@ class Sighting:
     applied: int = 0
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """What a node's process held in memory of its own (RssAnon of proc(5): without the database, which is a file)."""
+
+    at_s: float
+    node: str
+    pid: int
+    anonymous_kib: int
+
+
 @dataclass
 class History:
     """Everything that one run did, operations in the order in which they ended."""
@@ -121,6 +131,7 @@ class History:
     bands: list[Band] = field(default_factory=list)
     timeline: list[Moment] = field(default_factory=list)
     sightings: list[Sighting] = field(default_factory=list)
+    footprints: list[Footprint] = field(default_factory=list)
     skipped: int = 0  # operations that were due while too many were under way: never asked
     _under_way: dict[int, Started] = field(default_factory=dict, compare=False)
     _numbers: int = field(default=0, compare=False)

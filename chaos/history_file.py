@@ -11,7 +11,7 @@ from typing import Any
 
 from chaos.checkers.log import NodeHead, NodeLog
 from chaos.final import Final
-from chaos.history import Band, History, Kill, Moment, Operation, Outcome, Sighting
+from chaos.history import Band, Footprint, History, Kill, Moment, Operation, Outcome, Sighting
 from chaos.observation import Copy
 
 FILE = "history.jsonl"
@@ -38,6 +38,7 @@ def _lines(scenario: str, seed: int, history: History, final: Final) -> Iterator
         ("band", history.bands),
         ("moment", history.timeline),
         ("sighting", history.sightings),
+        ("footprint", history.footprints),
         ("head", final.heads),
         ("log", final.logs),
     ):
@@ -80,6 +81,7 @@ class _Reader:
             "band": lambda facts: history.bands.append(Band(**facts)),
             "moment": lambda facts: history.timeline.append(Moment(**facts)),
             "sighting": lambda facts: history.sightings.append(Sighting(**facts)),
+            "footprint": lambda facts: history.footprints.append(Footprint(**facts)),
             "head": lambda facts: self._heads.append(NodeHead(**facts)),
             "log": lambda facts: self._logs.append(NodeLog(**facts)),
             "mailbox": self._mailbox,

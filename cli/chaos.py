@@ -181,7 +181,7 @@ def run(
         raise CommandError(f"there is no scenario {scenario!r}", f"one of {', '.join(SCENARIOS)}, or {ALL}")
     seeds = parsed_seeds(seeds_text)
     wanted = Wanted(duration_s, rate, interval_s, int(nodes), namespaces, report_dir)
-    chosen = list(SCENARIOS.values()) if scenario == ALL else [SCENARIOS[scenario]]
+    chosen = [one for one in SCENARIOS.values() if one.in_all] if scenario == ALL else [SCENARIOS[scenario]]
     if len(chosen) == len(seeds) == 1:
         _run_one(chosen[0], seeds[0], wanted, as_json)
     else:

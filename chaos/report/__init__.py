@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.checkers import Check
+from chaos.checkers.memory import lives
 from chaos.final import Final
 from chaos.history import History, recovery_times, summary
 from chaos.history_file import FILE, write_run
@@ -49,6 +50,7 @@ class Report:
             "bands": [
                 asdict(band) | {"recovery_s": _rounded(s)} for band, s in zip(history.bands, after_bands, strict=True)
             ],
+            "memory": [life._asdict() | {"grew": life.grew} for life in lives(history.footprints)],
             "checks": [_check_dict(check) for check in self.checks],
             "timeline": [asdict(moment) for moment in history.timeline],
         }
@@ -62,6 +64,11 @@ class Report:
         lines += [f"  {action:<16} {_numbers(values)}" for action, values in facts["latency"].items()]
         lines += ["recovery  " + "  ".join(f"{name} {value}" for name, value in facts["recovery"].items())]
         silence = facts["longest_silence"]
+        lines += [
+            f"memory  {life['node']} process {life['pid']}  {life['early_kib'] / 1024:.1f} MiB early, "
+            f"{life['late_kib'] / 1024:.1f} MiB late in {life['lasted_s']:.0f} s"
+            for life in facts["memory"]
+        ]
         lines += [f"longest without a 250  {silence['length_s']} s, from {silence['began_s']} s on", ""]
         for check in self.checks:
             lines += _check_lines(check)

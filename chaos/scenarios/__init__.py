@@ -22,6 +22,7 @@ from chaos.scenarios import (
     slow_disk,
     slow_follower,
     slowloris,
+    soak,
 )
 
 SCENARIOS: dict[str, Scenario] = {
@@ -47,5 +48,6 @@ SCENARIOS: dict[str, Scenario] = {
         client_flood,
         slowloris,
         dns_failure,
+        soak,
     )
 }
