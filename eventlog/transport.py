@@ -110,6 +110,7 @@ class PeerTransport:
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
         self._links: dict[str, asyncio.Transport] = {}
+        self._protocols: dict[str, _Outgoing] = {}
         self.incoming: dict[asyncio.Transport | None, str] = {}
         self._encoded: tuple[dict[str, Any], tuple[bytes, ...]] = ({}, ())
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -158,6 +159,9 @@ class PeerTransport:
         transport = self._links.get(peer) if peer in self._peers else self._incoming_from(peer)
         if transport is None:
             return False
+        if transport.is_closing():
+            self._lost_unheard(peer)
+            return False
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             _log.warning("peer disconnected", peer=peer, reason="it does not read")
             transport.abort()
@@ -166,6 +170,12 @@ class PeerTransport:
             self._encoded = (message, frame_parts(message))
         transport.writelines(self._encoded[1])
         return True
+
+    def _lost_unheard(self, peer: str) -> None:
+        """A connection that is closed may not say so (the call that would have told us failed): another is made."""
+        protocol = self._protocols.get(peer)
+        if protocol is not None:
+            protocol.connection_lost(None)
 
     def _incoming_from(self, peer: str) -> asyncio.Transport | None:
         """Where to answer one whose address is not known."""
@@ -201,12 +211,13 @@ class PeerTransport:
             return
         _limit_silence(transport)
         protocol.begin(peer, transport)
-        self._links[peer] = transport
+        self._links[peer], self._protocols[peer] = transport, protocol
         self._on_connected(peer)
         try:
             await protocol.lost
         finally:
             self._links.pop(peer, None)
+            self._protocols.pop(peer, None)
             if self._stopping:
                 transport.abort()
             else:

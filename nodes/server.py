@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import uvloop
@@ -70,6 +71,10 @@ class StartError(Exception):
         self.hint = hint
 
 
+class OutOfMemory(Exception):
+    """The system gave no more memory to the event loop."""
+
+
 def serve(config: NodeConfig) -> None:
     """Runs the node until SIGTERM or SIGINT. Raises StartError."""
     logs.configure(config.log)
@@ -85,8 +90,7 @@ async def _serve(config: NodeConfig) -> None:
     assert life is not None
 
     def stop() -> None:
-        # the default action of SIGALRM ends the process: a stop that hangs still ends
-        signal.setitimer(signal.ITIMER_REAL, config.node.stop_grace_s + STOP_MARGIN_S)
+        _be_gone_in(config.node.stop_grace_s)
         node.stop.set()
         if node.state.phase in ("joining", "starting"):
             life.cancel()
@@ -95,13 +99,22 @@ async def _serve(config: NodeConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, node.renew_certificates)
+    loop.set_exception_handler(node.loop_failed)
     with contextlib.suppress(asyncio.CancelledError):
         async with node.running():
             await node.stop.wait()
+            _be_gone_in(config.node.stop_grace_s)
     if isinstance(node.fatal, UnknownEvent):
         raise StartError(str(node.fatal), "install that version here; nothing of this node's data was changed")
+    if isinstance(node.fatal, OutOfMemory):
+        raise StartError(f"out of memory: {node.fatal}", "more memory, or lower limits.connections and message_bytes")
     if node.fatal is not None:
         raise StartError(f"the log stopped: {node.fatal}", "read the node's log; the other nodes have what it had")
+
+
+def _be_gone_in(grace_s: float) -> None:
+    """A stop that hangs still ends: the default action of SIGALRM ends the process."""
+    signal.setitimer(signal.ITIMER_REAL, grace_s + STOP_MARGIN_S)
 
 
 class MeasuredLog(EventLog):
@@ -159,6 +172,15 @@ class Node:
             self.state.phase = "stopping"
             self._logger.info("stopping")
         self._logger.info("stopped")
+
+    def loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What no connection and no task took care of. Out of memory, nobody knows what was left undone: the node ends.
+
+        Its supervisor starts it again; what it had acknowledged is on disk.
+        """
+        loop.default_exception_handler(context)
+        if isinstance(context.get("exception"), MemoryError):
+            self._end(OutOfMemory(context.get("message", "no memory left")))
 
     def renew_certificates(self) -> None:
         """Reads the certificates again (SIGHUP): connections from now on use them, those that are open stay."""
@@ -257,7 +279,8 @@ class Node:
         return log
 
     def _end(self, error: BaseException) -> None:
-        self._logger.error("the log can not go on; the node ends", error=str(error))
+        if self.fatal is None:
+            self._logger.error("the node can not go on and ends", error=f"{type(error).__name__}: {error}")
         self.fatal = error
         self.stop.set()
 

@@ -413,3 +413,23 @@ def test_a_node_stops_at_once_while_others_are_connecting(tmp_path: Path, run: R
             assert done
 
     run(scenario())
+
+
+def test_a_connection_that_closed_without_saying_so_is_made_again(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with loopback(tmp_path) as cell:
+            leader = await cell.leader()
+            peer = next(name for name in NAMES if name != leader)
+            links = cell.logs[leader]._transport
+            assert links is not None
+            lost = links._links[peer]
+            protocol = links._protocols[peer]
+            protocol.connection_lost = lambda exc: None  # type: ignore[method-assign]
+            lost.abort()
+            await until(lost.is_closing)
+            del protocol.connection_lost
+            await until(lambda: links._links.get(peer) not in (None, lost))
+            await propose_some(cell.logs[leader], 5)
+            await cell.level()
+
+    run(scenario())

@@ -23,7 +23,7 @@ from cli.supervisor import environment, program
 from eventlog.errors import OutcomeUnknown, UnknownEvent
 from eventlog.record import NO_TENANT, By, Event, Record, new_id
 from nodes.config import NodeConfig
-from nodes.server import Node, StartError, read_cluster_key
+from nodes.server import Node, OutOfMemory, StartError, read_cluster_key
 from tests.nodes.conftest import MakeCell
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -201,6 +201,26 @@ def test_an_event_of_a_later_version_ends_the_node_which_says_at_what_position(m
         assert "holds an event type InventedLater of a later version of mailraft: start this node" in str(node.fatal)
 
     run(scenario())
+
+
+def test_a_node_whose_event_loop_had_no_memory_ends(make_cell: MakeCell, run: Run) -> None:
+    async def scenario() -> None:
+        node = Node(make_cell()[1])
+        async with node.running():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(node.loop_failed)
+            loop.call_soon(int, "a fault of one callback")
+            await asyncio.sleep(0.05)
+            assert not node.stop.is_set()
+            loop.call_soon(out_of_memory)
+            await asyncio.wait_for(node.stop.wait(), 20)
+        assert isinstance(node.fatal, OutOfMemory)
+
+    run(scenario())
+
+
+def out_of_memory() -> None:
+    raise MemoryError
 
 
 def refuses_connections(address: str) -> bool:
