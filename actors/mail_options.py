@@ -30,3 +30,7 @@ class RecipientOptions(NamedTuple):
 
     notify: tuple[str, ...] = ()  # RFC 3461 4.1: NEVER alone, or any of SUCCESS, FAILURE, DELAY; () if not said
     orcpt: str = ""  # RFC 3461 4.2: type;address, decoded from xtext
+
+
+NO_OPTIONS = MailOptions()
+NO_RECIPIENT_OPTIONS = RecipientOptions()

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, NamedTuple, assert_never
 
 from actors.errors import NameTaken, NoSuchItem, NotAllowed, TooLarge
 from actors.kind import Command, Fact
+from actors.mail_options import NO_OPTIONS, MailOptions, RecipientOptions
 from actors.region import REGION, OpenQueue, has_queue, queue_domains
 from eventlog.record import Stamp, stream_id
 from eventlog.store import Snapshot
@@ -70,6 +71,8 @@ class Enqueue(Command):
     trace: bytes
     expires_ms: int
     now_ms: int
+    options: MailOptions = NO_OPTIONS
+    recipient_options: tuple[RecipientOptions, ...] = ()  # parallel to recipients; () if none says anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,10 @@ class MailQueued(Fact):
     trace: bytes
     expires_ms: int
     now_ms: int
+    options: MailOptions = NO_OPTIONS
+    recipient_options: tuple[RecipientOptions, ...] = ()
     REDACTABLE: ClassVar[tuple[str, ...]] = ("sender", "recipients", "trace")
+    GREW: ClassVar[tuple[tuple[int, str], ...]] = ((3, "options"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +216,8 @@ def _enqueue(view: View, command: Enqueue) -> MailQueued:
         command.trace,
         command.expires_ms,
         command.now_ms,
+        command.options,
+        command.recipient_options,
     )
 
 

@@ -14,6 +14,7 @@ import msgpack
 
 from actors import registry
 from actors.kind import Fact, UnknownEventType, decode
+from actors.mail_options import NO_OPTIONS, MailOptions
 from actors.mailbox_rows import is_inferior, name_hash, redacted_name
 from actors.mailbox_terms import (
     FolderCreated,
@@ -130,7 +131,16 @@ def _item_fields(fact: Fact, queued: dict[bytes, MailQueued]) -> Fields:
     assert isinstance(fact, MailQueued | AttemptRecorded)
     number = {address: f"redacted-{at}" for at, address in enumerate(queued[fact.item_id].recipients)}
     if isinstance(fact, MailQueued):
-        return places(fact, {"sender": "", "recipients": tuple(number[one] for one in fact.recipients), "trace": b""})
+        values: dict[str, Any] = {
+            "sender": "",
+            "recipients": tuple(number[one] for one in fact.recipients),
+            "trace": b"",
+        }
+        if fact.recipient_options:
+            values["recipient_options"] = tuple((notify, "") for notify, *_ in fact.recipient_options)
+        if fact.options != NO_OPTIONS:
+            values["options"] = MailOptions(*fact.options)._replace(envid="")
+        return places(fact, values)
     return places(
         fact,
         {

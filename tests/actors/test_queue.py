@@ -1,14 +1,20 @@
 """The queue: mail in it is visible, attempted by one node at a time, and never lost."""
 
+import dataclasses
+
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.errors import CommandRefused, NameTaken, NoSuchItem, NotAllowed, TooLarge
+from actors.kind import decode, encode_for
+from actors.mail_options import MailOptions, RecipientOptions
 from actors.queue import (
     Claim,
     Claimed,
     Enqueue,
+    MailQueued,
     RecordAttempt,
     Release,
     RemoveItem,
@@ -172,3 +178,19 @@ def test_a_recipient_is_never_lost_before_it_is_delivered(
     waiting = {one.address for one in found.recipients if one.state == "waiting"} if found else set()
     assert waiting == {BOB, EVE} - delivered
     assert stage.refolded_rows() == stage.rows()
+
+
+def test_options_stand_in_the_event_and_a_cell_of_a_lower_level_gets_the_event_that_it_knows(stage: Stage) -> None:
+    asked = dataclasses.replace(
+        enqueue(),
+        options=MailOptions(ret="HDRS", envid="QQ314159", hold_until_ms=START_MS + 5),
+        recipient_options=(RecipientOptions(("NEVER",)), RecipientOptions(("DELAY", "FAILURE"), "rfc822;eve@x.test")),
+    )
+    (fact,) = stage.decide(asked)
+    assert isinstance(fact, MailQueued)
+    version, data = encode_for(fact, 3)
+    read = decode("MailQueued", version, data)
+    assert isinstance(read, MailQueued)
+    assert (version, MailOptions(*read.options), read.recipient_options) == (2, asked.options, asked.recipient_options)
+    version, data = encode_for(fact, 2)
+    assert (version, len(msgpack.unpackb(data))) == (1, 10)

@@ -1,0 +1,69 @@
+"""What the queue hands to the transport, and what it gets back.
+
+The transport never raises for what a peer, a name server or the network did: every recipient of an attempt has an
+outcome. "unknown" is for a message whose end was sent and whose final reply was lost: it may have been taken, so it is
+sent again and counted as a possible duplicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from actors.mail_options import NO_OPTIONS, MailOptions, RecipientOptions
+from eventlog.record import NO_TENANT
+
+OutcomeStatus = Literal["delivered", "deferred", "failed", "unknown"]
+Read = Callable[[], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One item of one domain's queue, for those of its recipients that are due.
+
+    `read` gives the bytes to send, header lines of ours in front, CRLF line ends; each call begins anew. `size` is how
+    many they are. `route` is a next hop (`host` or `host:port`) that an administrator chose for this item, "" for none.
+    """
+
+    item_id: bytes
+    domain: str
+    sender: str
+    recipients: tuple[tuple[str, RecipientOptions], ...]
+    size: int
+    read: Read
+    options: MailOptions = NO_OPTIONS
+    tenant: bytes = NO_TENANT
+    route: str = ""
+
+
+class RecipientOutcome(NamedTuple):
+    """What became of one recipient. `code` and `enhanced` are the peer's (RFC 5321, RFC 3463), 0 and "" without one.
+
+    `text` is the reply or the reason, for people; `host` the peer as in a DSN's Remote-MTA, "" where none was reached;
+    `tls` the protocol that was spoken, "" in clear. `relayed`: the peer that took it does not do DSN (RFC 3461 5.2.2).
+    """
+
+    address: str
+    status: OutcomeStatus
+    code: int
+    enhanced: str
+    text: str
+    host: str
+    tls: str
+    relayed: bool = False
+
+
+class AttemptResult(NamedTuple):
+    """`throttle_ms`: how long the peer wants the whole domain to be left alone, 0 if it did not say so."""
+
+    outcomes: tuple[RecipientOutcome, ...]
+    throttle_ms: int = 0
+
+
+class Transport(Protocol):
+    """Sends. Keeps connections, so that attempts for one domain that follow each other go over one."""
+
+    async def send(self, attempt: Attempt) -> AttemptResult:
+        """One outcome for each recipient; never raises for a peer's or the network's fault."""
+        ...
