@@ -230,7 +230,8 @@ def _run_one(scenario: Scenario, seed: int, wanted: Wanted, as_json: bool) -> No
     else:
         click.echo(report.as_text())
     if not report.ok:
-        raise CommandError("the cluster broke a promise", f"its folder, {folder}, with each node's log")
+        what = "the cluster broke a promise" if report.verdict == "VIOLATED" else "the run was not judged whole"
+        raise CommandError(what, f"its folder, {folder}, with each node's log")
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -262,7 +263,7 @@ def _run_of_many(scenario: Scenario, seed: int, wanted: Wanted) -> Ended:
     if wanted.report_dir is not None:
         report.write(wanted.report_dir / f"{scenario.name}-{seed}")
     if not report.ok:
-        return Ended(scenario.name, seed, "VIOLATED", report, str(folder))
+        return Ended(scenario.name, seed, report.verdict, report, str(folder))
     shutil.rmtree(folder, ignore_errors=True)
     return Ended(scenario.name, seed, "clean", report)
 

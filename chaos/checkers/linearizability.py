@@ -8,6 +8,11 @@ linearizable exactly if it is for every object), which keeps each search small.
 
 Two things are added that change the order of the search, never its answer: what can be read now is read now, since a
 read that fits changes nothing for anyone; and operations that lead to what the next read has seen are tried first.
+
+Two more leave out what can not change the answer: an open operation is not placed where it changes nothing, as it may
+as well come later or never; and where the same closed operations led to the same state, only those ways are followed
+that used up no more open ones than another did. An outage leaves many open operations behind, on one object a dozen,
+of which all orders would be tried otherwise.
 """
 
 import math
@@ -71,17 +76,18 @@ def check(model: Model, calls: Iterable[Call], most_steps: int = MOST_STEPS) -> 
 
 @dataclass
 class _Search:
-    """`_next[i]` is the call that began after call i and is not placed; -1 is both ends of that list."""
+    """`_next[i]` is the call that began after call i and is not placed; -1 is both ends of that list. Sets are bits."""
 
     model: Model
     calls: Sequence[Call]
     most_steps: int
     _steps: int = 0
     _placed: int = 0  # a bit for each call
-    _tried: set[tuple[int, Hashable]] = field(default_factory=set)
+    _tried: dict[tuple[int, Hashable], list[int]] = field(default_factory=dict)  # with which open calls, each minimal
 
     def run(self) -> Verdict:
         count = len(self.calls)
+        self._open = sum(1 << index for index, call in enumerate(self.calls) if call.is_open)
         self._next = [*range(1, count), -1, 0 if count else -1]
         self._before = [-1, *range(count - 1), count - 1] if count else [-1]
         waiting = sum(1 for call in self.calls if not call.is_open)
@@ -112,14 +118,22 @@ class _Search:
             call = self.calls[index]
             self._steps += 1
             fits, after = self.model.step(state, call.asked, call.result)
-            key = (self._placed | 1 << index, after)
-            if fits and key not in self._tried:
-                self._tried.add(key)
+            if fits and not (call.is_open and after == state) and self._is_new(self._placed | 1 << index, after):
                 self._placed |= 1 << index
                 before, following = self._before[index], self._next[index]
                 self._next[before], self._before[following] = following, before
                 return index, after
         return None
+
+    def _is_new(self, placed: int, state: Hashable) -> bool:
+        """Whether nobody came here yet with as many calls, or fewer, still to be placed; remembers who did."""
+        used = placed & self._open
+        ways = self._tried.setdefault((placed & ~self._open, state), [])
+        if any(way & ~used == 0 for way in ways):
+            return False
+        ways[:] = [way for way in ways if used & ~way]
+        ways.append(used)
+        return True
 
     def _take_back(self, index: int) -> None:
         self._placed &= ~(1 << index)

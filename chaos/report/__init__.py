@@ -11,7 +11,7 @@ from chaos.final import Final
 from chaos.history import History, recovery_times, summary
 from chaos.history_file import FILE, write_run
 from chaos.report.figures import latencies_ms, longest_silence, outcomes
-from chaos.report.page import page
+from chaos.report.page import check_state, page
 
 __all__ = ["Check", "Report"]
 
@@ -33,6 +33,15 @@ class Report:
         """Nothing was broken, and something was promised: a run without a single success proves nothing."""
         return all(check.ok for check in self.checks) and self.history.counts()["acknowledged"] > 0
 
+    @property
+    def verdict(self) -> str:
+        """In words; what could not be judged is told from what was broken."""
+        if any(check.violations for check in self.checks):
+            return "VIOLATED"
+        if any(check.undecided for check in self.checks):
+            return "NOT DECIDED"
+        return "clean" if self.ok else "NOTHING WAS DONE"
+
     def as_dict(self) -> dict[str, Any]:
         history = self.history
         times = recovery_times(history)
@@ -41,6 +50,7 @@ class Report:
             "scenario": self.scenario,
             "seed": self.seed,
             "ok": self.ok,
+            "verdict": self.verdict,
             "attempts": history.counts(),
             "outcomes": outcomes(history.operations),
             "latency": latencies_ms(history.operations),
@@ -57,8 +67,7 @@ class Report:
 
     def as_text(self) -> str:
         facts = self.as_dict()
-        verdict = "clean" if self.ok else "VIOLATED"
-        lines = [f"{self.scenario}, seed {self.seed}: {verdict}", ""]
+        lines = [f"{self.scenario}, seed {self.seed}: {self.verdict}", ""]
         lines += [f"{m.at_s:9.3f} s  {m.what:<44} {m.node:<4} {m.detail}".rstrip() for m in self.history.timeline]
         lines += ["", "operations  " + "  ".join(f"{name} {count}" for name, count in facts["attempts"].items())]
         lines += [f"  {action:<16} {_numbers(values)}" for action, values in facts["latency"].items()]
@@ -106,7 +115,7 @@ def _check_dict(check: Check) -> dict[str, Any]:
 
 
 def _check_lines(check: Check) -> list[str]:
-    lines = [f"{'ok' if check.ok else 'FAIL':<5} {check.promise}"]
+    lines = [f"{check_state(check):<5} {check.promise}"]
     for violation in check.violations[:SHOWN_VIOLATIONS]:
         text = violation.text.replace("\n", "\n      ")
         lines.append(f"      {violation.checker} {violation.node}: {text}")

@@ -48,7 +48,7 @@ td.n, th.n { text-align: right; } pre { background: var(--panel); padding: .7rem
 def page(title: str, facts: dict[str, Any], history: History, checks: Sequence[Check]) -> str:
     """The whole page, well-formed as XML too. `facts` is what report.json holds."""
     parts = [
-        f"<h1>{escape(title)}: {_verdict(facts['ok'])}</h1>",
+        f"<h1>{escape(title)}: {_verdict(facts['verdict'])}</h1>",
         f'<p class="soft">seed {facts["seed"]}; times are seconds since the workload began</p>',
         _tiles(facts),
         "<h2>Checks</h2>",
@@ -75,8 +75,17 @@ def page(title: str, facts: dict[str, Any], history: History, checks: Sequence[C
     return f'<!DOCTYPE html>\n<html lang="en">{head}<body>' + "\n".join(parts) + "</body></html>\n"
 
 
-def _verdict(ok: bool) -> str:
-    return '<span class="ok">clean</span>' if ok else '<span class="bad">a promise was broken</span>'
+VERDICTS = {"VIOLATED": "a promise was broken", "NOT DECIDED": "not all could be judged"}
+
+
+def _verdict(verdict: str) -> str:
+    css = "ok" if verdict == "clean" else "bad"
+    return f'<span class="{css}">{VERDICTS.get(verdict, verdict.lower())}</span>'
+
+
+def check_state(check: Check) -> str:
+    """A promise kept, broken, or neither for certain."""
+    return "ok" if check.ok else "FAIL" if check.violations else "OPEN"
 
 
 def _tiles(facts: dict[str, Any]) -> str:
@@ -93,7 +102,7 @@ def _tiles(facts: dict[str, Any]) -> str:
 
 
 def _check(check: Check) -> str:
-    state = '<span class="ok">ok</span>' if check.ok else '<span class="bad">FAIL</span>'
+    state = f'<span class="{"ok" if check.ok else "bad"}">{check_state(check)}</span>'
     parts = [f"<p>{state} {escape(check.promise)}</p>"]
     for violation in check.violations[:SHOWN_VIOLATIONS]:
         where = f"{violation.checker} {violation.node}".strip()

@@ -181,3 +181,51 @@ def test_an_open_write_may_take_effect_late_or_never() -> None:
     assert check(Register(), [late, Call(("read",), (None,), 1.0, 2.0)]).linearizable
     seen_too_early = [Call(("read",), (1,), -2.0, -1.0), late]
     assert check(Register(), seen_too_early).linearizable is False
+
+
+def life_of_a_message_during_an_outage() -> list[Call]:
+    """From a run of one-way-partition: to one node's clients, what others asked of other nodes is open."""
+    none: frozenset[str] = frozenset()
+    own = [
+        Call(("add", "INBOX", none), True, 2.6, 2.7),
+        Call(("store", "INBOX", "replace", frozenset({"w192"})), True, 3.1, 3.2),
+        Call(("store", "INBOX", "remove", frozenset({"$Red", "\\Seen"})), True, 6.2, 6.3),
+    ]
+    others = [
+        (2.9, ("store", "INBOX", "remove", frozenset({"$Red", "$Blue"}))),
+        (4.7, ("copy", "INBOX", "Sent")),
+        (5.6, ("store", "Sent", "remove", frozenset({"\\Seen"}))),
+        (5.7, ("store", "Sent", "replace", frozenset({"w346"}))),
+        (5.8, ("store", "Sent", "add", frozenset({"\\Flagged", "\\Seen"}))),
+        (6.80, ("store", "Sent", "add", frozenset({"\\Deleted"}))),
+        (6.81, ("expunge", "Sent")),
+        (8.2, ("move", "INBOX", "Archive")),
+        (8.3, ("store", "INBOX", "add", frozenset({"$Blue"}))),
+        (10.0, ("store", "INBOX", "replace", frozenset({"w601"}))),
+        (10.90, ("store", "Archive", "add", frozenset({"\\Deleted"}))),
+        (10.91, ("expunge", "Archive")),
+    ]
+    held = frozenset({("INBOX", frozenset({"w192"}))})
+    reads = [
+        Call(("read", "INBOX"), (frozenset({"w192"}),), 3.3, 3.4),
+        Call(("read",), held, 4.3, 4.4),
+        Call(("read",), held, 7.3, 7.4),
+        Call(("read",), none, 9.7, 11.5),
+        Call(("read", "Archive"), (None,), 10.4, 10.5),
+        Call(("read",), none, 45.2, 45.2),
+    ]
+    return own + [Call(asked, None, began_s, OPEN) for began_s, asked in others] + reads
+
+
+def test_open_writes_of_an_outage_are_no_burden() -> None:
+    """They took 100,000 steps and more when all orders of them were tried."""
+    verdict = check(Life(), life_of_a_message_during_an_outage())
+    assert verdict.linearizable is True
+    assert verdict.steps < 1000
+
+
+def test_what_came_back_is_found_among_open_writes() -> None:
+    back = Call(("read",), frozenset({("INBOX", frozenset({"w999"}))}), 46.0, 46.1)
+    verdict = check(Life(), [*life_of_a_message_during_an_outage(), back])
+    assert verdict.linearizable is False
+    assert verdict.steps < 5000

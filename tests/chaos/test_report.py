@@ -46,6 +46,7 @@ def test_a_run_without_violations_is_clean_and_tells_its_recovery_times(tmp_path
 def test_a_violation_makes_it_fail_and_is_shown() -> None:
     broken = report(history(Outcome.ACKNOWLEDGED), Violation("delivery", "n3", "lost: attempt 0"))
     assert not broken.ok
+    assert broken.verdict == "VIOLATED"
     assert "lost: attempt 0" in broken.as_text()
     assert broken.as_dict()["checks"][0]["violations"] == [
         {"checker": "delivery", "node": "n3", "text": "lost: attempt 0"}
@@ -53,7 +54,9 @@ def test_a_violation_makes_it_fail_and_is_shown() -> None:
 
 
 def test_a_run_in_which_nothing_was_acknowledged_proves_nothing() -> None:
-    assert not report(history(Outcome.REFUSED)).ok
+    nothing = report(history(Outcome.REFUSED))
+    assert not nothing.ok
+    assert nothing.verdict == "NOTHING WAS DONE"
 
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -131,6 +134,8 @@ def test_what_was_not_decided_is_no_pass() -> None:
         "x", 1, history(Outcome.ACKNOWLEDGED), [Check("one order", [], ("INBOX: too many steps",))], Final({})
     )
     assert not undecided.ok
+    assert undecided.verdict == "NOT DECIDED"
+    assert "OPEN  one order" in undecided.as_text()
     assert "not decided: INBOX: too many steps" in undecided.as_text()
     assert "not decided: INBOX: too many steps" in undecided.as_page()
 
