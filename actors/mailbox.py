@@ -174,6 +174,7 @@ def _deliver(view: View, command: Deliver) -> Facts:
             command.envelope_from,
             command.envelope_to,
             command.protocol,
+            command.verdicts,
         ),
     )
 

@@ -80,6 +80,7 @@ class Deliver(Command):
     envelope_from: str = ""
     envelope_to: str = ""
     protocol: str = "smtp"
+    verdicts: bytes = b""  # what the checks found: a MessagePack map, empty where nothing was judged
     PIPELINES: ClassVar[bool] = True
 
 
@@ -245,12 +246,15 @@ class MessageDelivered(Fact):
     envelope_from: str
     envelope_to: str
     protocol: str
+    verdicts: bytes = b""
+    GREW: ClassVar[tuple[tuple[int, str], ...]] = ((3, "verdicts"),)
     REDACTABLE: ClassVar[tuple[str, ...]] = (
         "trace",
         "header_message_id",
         "references",
         "envelope_from",
         "envelope_to",
+        "verdicts",
     )
 
 

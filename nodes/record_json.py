@@ -10,6 +10,8 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
+import msgpack
+
 from actors import custody, mailbox, registry
 from actors.following import EventFollowed, as_written
 from actors.kind import UnknownEventType, decode
@@ -165,4 +167,24 @@ def _field(name: str, value: Any) -> Any:
         return "(sealed)"
     if name == "trace" and isinstance(value, bytes):
         return value.decode(errors="replace")
+    if name == "verdicts" and isinstance(value, bytes):
+        return _verdicts(value)
+    return _plain(value)
+
+
+def _verdicts(packed: bytes) -> Any:
+    """What the checks found of a message, as it was written; None where nothing was judged, or it was redacted."""
+    if not packed:
+        return None
+    try:
+        return _plain_map(msgpack.unpackb(packed))
+    except ValueError:  # every fault of MessagePack is one
+        return packed.hex()
+
+
+def _plain_map(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain_map(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain_map(one) for one in value]
     return _plain(value)

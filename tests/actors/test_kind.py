@@ -129,10 +129,19 @@ TIMES = st.integers(-(2**62), 2**62)
         envelope_from=TEXT,
         envelope_to=TEXT,
         protocol=TEXT,
+        verdicts=st.binary(max_size=20),
     )
 )
 def test_any_delivery_comes_back_as_it_was(fact: MessageDelivered) -> None:
-    assert decode("MessageDelivered", 1, encode(fact)) == fact
+    assert decode("MessageDelivered", MessageDelivered.VERSION, encode(fact)) == fact
+
+
+def test_a_delivery_of_an_earlier_level_was_not_judged() -> None:
+    fact = MessageDelivered(b"f", b"m", b"d", 1, 2, (), b"", None, (), None, "a", "b", "smtp", b"\x81\xa1a\xa1b")
+    version, data = encode_for(fact, 2)
+    found = decode("MessageDelivered", version, data)
+    assert isinstance(found, MessageDelivered)
+    assert (found.protocol, found.verdicts) == ("smtp", b"")
 
 
 def test_text_that_is_not_unicode_is_refused_before_the_log() -> None:

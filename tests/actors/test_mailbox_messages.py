@@ -16,6 +16,7 @@ from actors.mailbox import (
     MoveMessages,
     SetQuota,
     counters,
+    decide,
     message,
     messages,
     slices,
@@ -50,6 +51,12 @@ def test_a_delivered_message_is_in_inbox_with_everything_it_came_with(opened: St
     (found,) = messages(opened.view, folder_named(opened, "INBOX").id)
     assert (found.uid, found.id, found.digest, found.size) == (1, new.id, new.digest, 4096)
     assert (found.trace, found.internaldate_ms, found.flags) == (new.trace, new.internaldate_ms, ("\\Flagged",))
+
+
+def test_what_the_checks_found_stands_in_the_delivery(opened: Stage) -> None:
+    (fact,) = decide(opened.view, Deliver(a_message(), verdicts=b"\x81\xa3spf\xa4pass"))
+    assert isinstance(fact, MessageDelivered)
+    assert fact.verdicts == b"\x81\xa3spf\xa4pass"
 
 
 def test_a_delivery_says_what_it_changed(opened: Stage) -> None:
