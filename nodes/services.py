@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from actors.runtime import Runtime
     from eventlog.log import EventLog
     from nodes.past import PastMailboxes
+    from nodes.smtp.checks import Check
 
 
 class Logger(Protocol):
@@ -48,6 +49,7 @@ class Services:
     connections: ConnectionLimit
     host_names: HostNames
     past: PastMailboxes
+    checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)
 
 
 class Listener(Protocol):

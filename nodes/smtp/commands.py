@@ -43,7 +43,7 @@ def mail(connection: Connection, argument: bytes) -> bytes:
     return connection.listener.intake.handle_MAIL(connection, session, connection.envelope, command)
 
 
-def rcpt(connection: Connection, argument: bytes) -> bytes:
+def rcpt(connection: Connection, argument: bytes) -> bytes | Waiting:
     """RCPT (RFC 5321 4.1.1.3)."""
     envelope = connection.envelope
     address = grammar.parse_rcpt(argument, utf8=envelope.smtp_utf8)

@@ -56,7 +56,7 @@ class Connection(aiosmtpd.smtp.SMTP):
         self._skipping = False  # inside a line that is too long
         self._deaf = False  # what follows is not read: closing, or TLS begins
         self._held = False  # not read, since too much input waits
-        self._resting = False  # it has had its turn; the rest of its input waits for the others
+        self._resting = True  # its input waits: for the greeting, or for the others, when it has had its turn
         self._unread = False  # not read, since it does not read its replies
         self._stopping = False
         self._ended = False  # the client sends no more
@@ -92,7 +92,10 @@ class Connection(aiosmtpd.smtp.SMTP):
             self._deaf = False
 
     def _create_session(self) -> Session:
-        return self.listener.new_session()
+        session = self.listener.new_session()
+        if self.session is not None:
+            session.inherit(self.session)
+        return session
 
     def _create_envelope(self) -> Envelope:
         return Envelope()
@@ -101,16 +104,33 @@ class Connection(aiosmtpd.smtp.SMTP):
         self.envelope = Envelope()
 
     async def _handle_client(self) -> None:
-        """aiosmtpd's read loop; here only the greeting, since commands are executed as they arrive."""
+        """aiosmtpd's read loop; here only what comes before commands, which are executed as they arrive."""
         self._admitted = self.listener.admit(self)
         if not self._admitted:
             self.close_with(replies.TOO_MANY_CONNECTIONS)
             return
+        if self.listener.intake.checks.connected and not await self._check_client():
+            return
         kind = "LMTP" if self.listener.profile.lmtp else "ESMTP"
         self._write(f"220 {self.hostname} {kind} mailraft\r\n".encode())
+        self._go_on()
+        self._close_if_done()
         host_names = self.listener.services.host_names
         if host_names.wanted(self.session.client):
             await host_names.look_up(self.session.client)  # meanwhile commands are taken; mail does not wait for it
+
+    async def _check_client(self) -> bool:
+        """Whether this client may talk to us; otherwise it was told why not, and the connection is closed."""
+        try:
+            await self.listener.intake.check_client(self.session)
+        except Refused as refused:
+            self.close_with(refused.reply)
+            return False
+        except Exception:
+            self.listener.logger.exception("smtp check failed", cause=self.session.cause)
+            self.close_with(replies.NOT_NOW)
+            return False
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client has gone; a commit that is under way goes on."""
@@ -123,6 +143,8 @@ class Connection(aiosmtpd.smtp.SMTP):
         if self._admitted:
             self._admitted = False
             self.listener.release(self)
+            for check in self.listener.intake.checks.disconnected:
+                check.disconnected(self.session)
 
     def eof_received(self) -> bool | None:
         """The client sends no more; what it asked for is still answered."""
@@ -175,6 +197,9 @@ class Connection(aiosmtpd.smtp.SMTP):
         data = self._input + data if self._input else data
         if self._resting:
             self._input = data
+            if len(data) > HELD_INPUT_BYTES:
+                self._held = True
+                self._stop_reading()
         else:
             self._process(data)
 

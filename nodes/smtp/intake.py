@@ -1,6 +1,7 @@
 """From an SMTP transaction to one record of the log: the handler hooks behind MAIL, RCPT and DATA.
 
-MAIL and RCPT read tables in a snapshot and never wait; DATA proposes once and answers after the commit. One record
+MAIL and RCPT read tables in a snapshot, and RCPT waits only for checks that look at recipients; DATA asks the checks
+that look at messages, proposes once and answers after the commit. One record
 holds the deliveries to all local mailboxes and the queue items for all other domains, so a transaction takes effect
 whole or not at all. "It did not happen" is told from "it may have happened" (451 with another text).
 """
@@ -9,11 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from actors.directory import resolve
 from actors.errors import CommandRefused, InvalidName, IsReplica, NoSuchAccount, NotLocal, OverQuota
-from actors.facts import message_facts
 from actors.kind import Command
 from actors.mailbox import Deliver, NewMessage
 from actors.names import normalise_domain
@@ -22,6 +22,7 @@ from actors.runtime import Context, NewBody
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import By, digest_of, new_id
 from nodes.smtp import replies, trace
+from nodes.smtp.checks import Incoming, by_step
 from nodes.smtp.content import Content, received_lines
 from nodes.smtp.grammar import MailCommand, domain_of
 from nodes.smtp.profile import Profile
@@ -30,13 +31,17 @@ from nodes.smtp.replies import Refused
 from nodes.smtp.session import Envelope, Session
 
 if TYPE_CHECKING:
+    from actors.directory import Target
     from nodes.services import Services
+    from nodes.smtp.connection import Waiting
 
 LARGE_BYTES = 1024 * 1024
 MAX_RECEIVED_LINES = 100  # RFC 5321 6.3
 SLACK_S = 1.5  # the proposal itself gives up before
 UPLOAD_BYTES_PER_S = 1024 * 1024  # a large body goes in many proposals: so much more time it may take
 QUEUE_LIFETIME_MS = 5 * 86_400_000  # RFC 5321 4.5.4.1: at least four to five days
+
+ONE_OF_SEVERAL = (replies.MAILBOX_FULL, replies.RECIPIENT_GONE)
 
 Deliveries = Sequence[tuple[bytes, Command]]
 
@@ -49,6 +54,7 @@ class Intake:
         self._profile = profile
         self._hostname = services.config.node.hostname
         self._limits = services.config.limits
+        self.checks = by_step(services.checks)
         self._recipients = Recipients(services.log, services.runtime.homes)
         self._propose_timeout_s = services.config.raft.propose_timeout_s
 
@@ -82,58 +88,73 @@ class Intake:
         if not any(target.account == session.account.account for target in targets or ()):
             raise Refused(replies.NOT_YOUR_ADDRESS)
 
-    def handle_RCPT(self, server: object, session: Session, envelope: Envelope, address: str) -> bytes:
-        """Takes one recipient. Raises Refused."""
+    async def check_client(self, session: Session) -> None:
+        """Asks the checks that look at clients. Raises Refused."""
+        for check in self.checks.connected:
+            await check.connected(session)
+
+    def handle_RCPT(self, server: object, session: Session, envelope: Envelope, address: str) -> bytes | Waiting:
+        """Takes one recipient; waits only where a check looks at it. Raises Refused."""
         if len(envelope.rcpt_tos) >= self._limits.recipients:
             raise Refused(replies.TOO_MANY_RECIPIENTS)
         targets = self._recipients.find(address, envelope.size_bytes)
-        if targets is None:
-            self._take_remote(session, envelope, address)
-        else:
-            envelope.accepted.append((address, targets))
-        envelope.rcpt_tos.append(address)
-        return replies.RECIPIENT_OK
+        domain = _remote_domain(session, address) if targets is None else ""
+        recipient = Recipient(address, targets, domain)
+        if self.checks.recipient:
+            return self._check_recipient(session, envelope, recipient)
+        return _take_recipient(envelope, recipient)
 
-    def _take_remote(self, session: Session, envelope: Envelope, address: str) -> None:
-        if session.account is None:
-            raise Refused(replies.RELAYING_DENIED)
-        try:
-            domain = normalise_domain(domain_of(address))
-        except InvalidName:
-            raise Refused(replies.NOT_ROUTABLE) from None
-        envelope.remote.setdefault(domain, []).append(address)
+    async def _check_recipient(self, session: Session, envelope: Envelope, recipient: Recipient) -> bytes:
+        for check in self.checks.recipient:
+            await check.recipient(session, envelope, recipient.address, recipient.targets is not None)
+        return _take_recipient(envelope, recipient)
 
     async def handle_DATA(self, server: object, session: Session, envelope: Envelope, content: Content) -> bytes:
         """Takes the message; LMTP answers once for each recipient (RFC 2033 4.2)."""
         try:
             _check_content(content)
-            outcome = await self._commit_or_refuse(session, envelope, content.data)
+            incoming = self._incoming(session, envelope, content.data)
+            await self._check_message(session, envelope, incoming)
         except Refused as refused:
             outcome = refused.reply
-        if not self._profile.lmtp:
-            self._count(outcome)
-            return outcome
-        if outcome in (replies.MAILBOX_FULL, replies.RECIPIENT_GONE) and not _has_one_recipient(envelope):
-            return await self._one_by_one(session, envelope, content.data)
+        else:
+            outcome = await self._commit_or_refuse(session, envelope, incoming)
+            if self._profile.lmtp and outcome in ONE_OF_SEVERAL and not _has_one_recipient(envelope):
+                return await self._one_by_one(session, envelope, incoming)
         self._count(outcome)
-        return outcome * len(envelope.accepted)
+        return outcome * len(envelope.accepted) if self._profile.lmtp else outcome
 
-    async def _one_by_one(self, session: Session, envelope: Envelope, data: bytes) -> bytes:
+    def _incoming(self, session: Session, envelope: Envelope, data: bytes) -> Incoming:
+        message_id, received_s = new_id(), trace.now_s()
+        return Incoming(data, [self._received(session, envelope, message_id, received_s)], message_id, received_s)
+
+    async def _check_message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
+        """What fails in a check must not let its mail pass, nor lose LMTP its place. Raises Refused."""
+        try:
+            for check in self.checks.message:
+                await check.message(session, envelope, incoming)
+        except Refused:
+            raise
+        except Exception:
+            self._services.logger.exception("smtp check failed", cause=session.cause)
+            raise Refused(replies.INTERNAL_ERROR) from None
+
+    async def _one_by_one(self, session: Session, envelope: Envelope, incoming: Incoming) -> bytes:
         """LMTP can tell which of several mailboxes is full or gone: each delivery is a record of its own."""
         outcomes = []
         for accepted in envelope.accepted:
             single = Envelope()
             single.mail_from, single.smtp_utf8 = envelope.mail_from, envelope.smtp_utf8
             single.rcpt_tos, single.accepted = [accepted[0]], [accepted]
-            outcome = await self._commit_or_refuse(session, single, data)
+            outcome = await self._commit_or_refuse(session, single, incoming)
             self._count(outcome)
             outcomes.append(outcome)
         return b"".join(outcomes)
 
-    async def _commit_or_refuse(self, session: Session, envelope: Envelope, data: bytes) -> bytes:
+    async def _commit_or_refuse(self, session: Session, envelope: Envelope, incoming: Incoming) -> bytes:
         try:
-            async with asyncio.timeout(self._propose_timeout_s + SLACK_S + len(data) / UPLOAD_BYTES_PER_S):
-                return await self._commit(session, envelope, data)
+            async with asyncio.timeout(self._propose_timeout_s + SLACK_S + len(incoming.data) / UPLOAD_BYTES_PER_S):
+                return await self._commit(session, envelope, incoming)
         except OverQuota:
             return replies.MAILBOX_FULL
         except NoSuchAccount:
@@ -147,25 +168,24 @@ class Intake:
         except (OutcomeUnknown, TimeoutError):
             return replies.OUTCOME_UNKNOWN
 
-    async def _commit(self, session: Session, envelope: Envelope, data: bytes) -> bytes:
-        message_id = new_id()
-        at_s = trace.now_s()
-        received = self._received(session, envelope, message_id, at_s)
+    async def _commit(self, session: Session, envelope: Envelope, incoming: Incoming) -> bytes:
+        data, at_ms = incoming.data, int(incoming.received_s * 1000)
         # hashing gives the interpreter away: a large message does not keep the others waiting
         digest = digest_of(data) if len(data) < LARGE_BYTES else await asyncio.to_thread(digest_of, data)
         deliveries: list[tuple[bytes, Command]] = []
         tenants: dict[bytes, None] = {}
         if envelope.accepted:
-            deliveries += self._deliveries(envelope, data, message_id, digest, received, int(at_s * 1000))
+            deliveries += self._deliveries(envelope, incoming, digest)
             tenants = {target.tenant: None for _, targets in envelope.accepted for target in targets}
         if envelope.remote:
             assert session.account is not None
             tenants[session.account.tenant] = None
-            items = _queue_items(session.account.tenant, envelope, digest, len(data), received, int(at_s * 1000))
+            lines = b"".join(incoming.lines)
+            items = _queue_items(session.account.tenant, envelope, digest, len(data), lines, at_ms)
             deliveries += self._queue_steps(items)
         bodies = [NewBody(tenant, data, digest) for tenant in tenants]
         await self._services.runtime.transact(deliveries, self._context(session, next(iter(tenants))), bodies)
-        return replies.queued(message_id)
+        return replies.queued(incoming.message_id)
 
     def _queue_steps(self, items: list[Enqueue]) -> list[tuple[bytes, Command]]:
         with self._services.log.snapshot() as snapshot:
@@ -189,19 +209,19 @@ class Intake:
             at_s=at_s,
         )
 
-    def _deliveries(
-        self, envelope: Envelope, data: bytes, message_id: bytes, digest: bytes, received: bytes, at_ms: int
-    ) -> Deliveries:
+    def _deliveries(self, envelope: Envelope, incoming: Incoming, digest: bytes) -> Deliveries:
         """One delivery for each mailbox, whichever recipients led to it."""
         sender = envelope.mail_from or ""
-        lines = trace.return_path(sender) + received
-        message = NewMessage(message_id, digest, len(lines) + len(data), at_ms, lines, *message_facts(data))
+        lines = trace.return_path(sender) + b"".join(incoming.lines)
+        size_bytes, at_ms = len(lines) + len(incoming.data), int(incoming.received_s * 1000)
+        message = NewMessage(incoming.message_id, digest, size_bytes, at_ms, lines, *incoming.facts)
         found: dict[bytes, Deliver] = {}
         for recipient, targets in envelope.accepted:
             for target in targets:
                 if target.account not in found:
                     found[target.account] = Deliver(
                         message,
+                        folder=incoming.folder,
                         envelope_from=sender,
                         envelope_to=recipient,
                         protocol=self._profile.kind,
@@ -219,12 +239,38 @@ class Intake:
         self._services.metrics.delivery(self._profile.kind, name)
 
 
+class Recipient(NamedTuple):
+    """A recipient that may be taken: its mailboxes, or None and the domain that its mail goes to."""
+
+    address: str
+    targets: list[Target] | None
+    domain: str
+
+
 _REJECTED: dict[str, bytes] = {
     "disk_full": replies.DISK_FULL,
     "too_large": replies.TOO_BIG,
     "no_leader": replies.NO_LEADER,
     "stopping": replies.STOPPING_WRITES,
 }
+
+
+def _remote_domain(session: Session, address: str) -> str:
+    if session.account is None:
+        raise Refused(replies.RELAYING_DENIED)
+    try:
+        return normalise_domain(domain_of(address))
+    except InvalidName:
+        raise Refused(replies.NOT_ROUTABLE) from None
+
+
+def _take_recipient(envelope: Envelope, recipient: Recipient) -> bytes:
+    if recipient.targets is None:
+        envelope.remote.setdefault(recipient.domain, []).append(recipient.address)
+    else:
+        envelope.accepted.append((recipient.address, recipient.targets))
+    envelope.rcpt_tos.append(recipient.address)
+    return replies.RECIPIENT_OK
 
 
 def _check_content(content: Content) -> None:
@@ -241,7 +287,7 @@ def _has_one_recipient(envelope: Envelope) -> bool:
 
 
 def _queue_items(
-    tenant: bytes, envelope: Envelope, digest: bytes, size: int, received: bytes, at_ms: int
+    tenant: bytes, envelope: Envelope, digest: bytes, size: int, lines: bytes, at_ms: int
 ) -> list[Enqueue]:
     """One item for each destination domain; a recipient that was given twice is sent to once."""
     return [
@@ -252,8 +298,8 @@ def _queue_items(
             sender=envelope.mail_from or "",
             recipients=tuple(dict.fromkeys(recipients)),
             digest=digest,
-            size=len(received) + size,
-            trace=received,
+            size=len(lines) + size,
+            trace=lines,
             expires_ms=at_ms + QUEUE_LIFETIME_MS,
             now_ms=at_ms,
         )

@@ -42,6 +42,7 @@ STOPPING = reply(421, "4.3.2", "The server is stopping, try again or use another
 TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many connections, try again later")
 TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors, closing the connection")
 NOT_SMTP = reply(421, "4.7.0", "This is not HTTP, closing the connection")
+NOT_NOW = reply(421, "4.3.0", "Mail can not be taken at the moment, try again later")
 
 OUTCOME_UNKNOWN = reply(451, "4.4.0", "The outcome is unknown: the message may have been accepted; try again")
 NOT_ACCEPTED = reply(451, "4.3.0", "The message was not accepted, try again later")

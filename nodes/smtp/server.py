@@ -76,7 +76,7 @@ class SmtpListener:
 
     def new_session(self) -> Session:
         """A session with an identity of its own for the audit trail."""
-        return Session(self.loop, f"{self.profile.kind} session {new_id().hex()}")
+        return Session(self.loop, f"{self.profile.kind} session {new_id().hex()}", self.profile)
 
     def admit(self, connection: Connection) -> bool:
         """Counts a connection; False when it is one too many."""

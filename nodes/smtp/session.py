@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiosmtpd.smtp
 
+from actors.mail_options import MailOptions, RecipientOptions
 from nodes.smtp.states import State
 
 if TYPE_CHECKING:
     from actors.directory import Target
+    from nodes.smtp.profile import Profile
+
+
+NO_OPTIONS = MailOptions()
 
 
 class Session(aiosmtpd.smtp.Session):
     """One client from the greeting, or from STARTTLS, on."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, cause: str) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, cause: str, profile: Profile) -> None:
         super().__init__(loop)
+        self.profile = profile  # the listener: policy differs for other servers and for our own users
         self.client = ""  # IP address without port, "" for a Unix socket
         self.origin = ""  # the same with port, for the audit trail
         self.cause = cause
@@ -25,6 +31,18 @@ class Session(aiosmtpd.smtp.Session):
         self.secure = False
         self.account: Target | None = None
         self.host_name: str = ""  # as the client gave it in EHLO
+        self._notes: dict[str, Any] | None = None
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What checks remember of this client, each under its own key."""
+        if self._notes is None:
+            self._notes = {}
+        return self._notes
+
+    def inherit(self, earlier: Session) -> None:
+        """STARTTLS begins a session anew (RFC 3207 4.2), but what checks know of the client is not its to reset."""
+        self._notes = earlier._notes
 
     def set_peer(self, peer: object) -> None:
         """Where the client is, from the transport's peer name."""
@@ -40,3 +58,5 @@ class Envelope(aiosmtpd.smtp.Envelope):
         self.size_bytes = 0
         self.accepted: list[tuple[str, list[Target]]] = []  # in the order of RCPT, as LMTP answers (RFC 2033 4.2)
         self.remote: dict[str, list[str]] = {}
+        self.options = NO_OPTIONS
+        self.recipient_options: dict[str, RecipientOptions] = {}  # of those that have any

@@ -30,6 +30,7 @@ from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
+from nodes.smtp.checks import Check
 
 T = TypeVar("T")
 ADMIN = Context(By("admin", b"", "test"), "test")
@@ -51,6 +52,7 @@ class Cell:
         reserve_bytes: int = 0,
         alone: bool = False,
         dns: Mapping[str, Any] | None = None,
+        checks: tuple[Check, ...] = (),
     ) -> None:
         """`alone`: its two peers are not there, so there is no majority; for a folder that was populated before."""
         authority = tls.create_authority(folder, "test")
@@ -73,6 +75,7 @@ class Cell:
         )
         self._reserve_bytes = reserve_bytes
         self._alone = alone
+        self._checks = checks
         self.loop = uvloop.new_event_loop()
         self.listeners: dict[str, Listener] = {}
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -132,6 +135,7 @@ class Cell:
             connections=ConnectionLimit(self.config.limits),
             host_names=HostNames(self.config.dns),
             past=PastMailboxes(self.log, self.runtime, self.config.node.data_dir / "past", 8.0),
+            checks=self._checks,
         )
         for kind in SMTP_KINDS:
             self.listeners[kind] = await smtp.start(self.services, kind, "127.0.0.1:0")

@@ -1,0 +1,82 @@
+"""What is asked before mail is taken: the interface between this front end and policies, verdicts and filters.
+
+Checks stand in `Services.checks` and are asked in that order: limits, policy, verdicts, filters. Each step asks only
+those that have something to say about it, so that with none configured a command costs what it did without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from actors.facts import MessageFacts, message_facts
+
+if TYPE_CHECKING:
+    from nodes.smtp.session import Envelope, Session
+
+
+class Incoming:
+    """A message that has come whole and is not committed yet; a check may change any of it.
+
+    `lines` are header lines to put in front, each with its CRLF, newest first: at the beginning our own Received line
+    alone; Return-Path is added above them at delivery. `verdicts` holds MessagePack values and stands in the delivery
+    event. `folder` is where local mailboxes get it.
+    """
+
+    __slots__ = ("_facts", "_facts_of", "data", "folder", "lines", "message_id", "received_s", "verdicts")
+
+    def __init__(self, data: bytes, lines: list[bytes], message_id: bytes, received_s: float) -> None:
+        self.data = data
+        self.lines = lines
+        self.folder = "INBOX"
+        self.verdicts: dict[str, Any] = {}
+        self.message_id = message_id  # the id that 250 tells, hexadecimal in Received
+        self.received_s = received_s  # seconds since 1970
+        self._facts: MessageFacts | None = None
+        self._facts_of = b""
+
+    @property
+    def facts(self) -> MessageFacts:
+        """What the fold needs of the message, parsed once for as long as `data` stays the same."""
+        if self._facts is None or self._facts_of is not self.data:
+            self._facts, self._facts_of = message_facts(self.data), self.data
+        return self._facts
+
+
+class Check:
+    """One check: override what it looks at. Each may wait, and may raise Refused with the reply to give.
+
+    What a check wants to remember of a client until `disconnected` goes into `session.notes` under a key of its own;
+    STARTTLS begins a new session, with `connected` not asked again and the notes kept.
+    """
+
+    async def connected(self, session: Session) -> None:
+        """Before the greeting; a refusal closes the connection (421, 554: RFC 5321 3.1)."""
+
+    async def recipient(self, session: Session, envelope: Envelope, address: str, local: bool) -> None:
+        """RCPT of an address that exists here (`local`) or that this client may send to; not yet in the envelope."""
+
+    async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
+        """The whole message, before it is committed."""
+
+    def disconnected(self, session: Session) -> None:
+        """The client has gone."""
+
+
+class Checks(NamedTuple):
+    """The checks by what they look at."""
+
+    connected: tuple[Check, ...]
+    recipient: tuple[Check, ...]
+    message: tuple[Check, ...]
+    disconnected: tuple[Check, ...]
+
+
+def by_step(checks: Iterable[Check]) -> Checks:
+    """For each step the checks that override it, in their order."""
+    all_checks = tuple(checks)
+
+    def overriding(step: str) -> tuple[Check, ...]:
+        return tuple(one for one in all_checks if getattr(type(one), step) is not getattr(Check, step))
+
+    return Checks(*map(overriding, Checks._fields))
