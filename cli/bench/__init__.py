@@ -86,6 +86,25 @@ def checkpoint(size: str, as_json: bool) -> None:
 
 
 @bench.command()
+@click.option(
+    "--history", type=click.IntRange(100), default=20_000, show_default=True, help="Messages before it comes."
+)
+@click.option("--rate", "rate_per_s", type=click.FloatRange(1), default=500.0, show_default=True, help="A second.")
+@json_option
+def catch_up(history: int, rate_per_s: float, as_json: bool) -> None:
+    """A node that is added under a steady load of mail: how long until it votes."""
+    from chaos.cluster import ClusterError
+    from cli.bench.catch_up import bench_catch_up
+    from cli.bench.smtp_rates import BenchError
+
+    try:
+        rows = bench_catch_up(history, rate_per_s, say)
+    except (BenchError, ClusterError, OSError) as error:
+        raise CommandError(f"the benchmark could not be finished: {error}") from error
+    _show("catch-up", rows, as_json)
+
+
+@bench.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option(
