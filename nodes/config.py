@@ -261,7 +261,7 @@ class SecretsSection(Section):
 
 
 class DnsSection(Section):
-    """Looking up the names of clients. Mail never waits for an answer."""
+    """Looking up names: of destinations, of senders' policies, and of clients. Mail never waits for a client's name."""
 
     client_names: Literal["off", "remote", "all"] = Field(
         default="remote",
@@ -271,7 +271,18 @@ class DnsSection(Section):
     nameservers: Annotated[tuple[Address, ...], BeforeValidator(_parse_list)] = Field(
         default=(), description="Name servers to ask (host:port); those of the system if empty."
     )
-    timeout_s: float = Field(default=3.0, gt=0, le=30, description="How long an answer is waited for.")
+    trust_ad: bool = Field(
+        default=False,
+        description="Whether these name servers validate DNSSEC and the way to them is safe (this machine's own "
+        "resolver, say): only then does DANE count.",
+    )
+    timeout_s: float = Field(
+        default=5.0, gt=0, le=60, description="How long an answer is waited for, all servers and repeats together."
+    )
+    cache_bytes: Size = Field(
+        default=16 * MIB, ge=64 * KIB, description="Memory for answers that are kept for as long as they are valid."
+    )
+    questions: Count = Field(default=256, description="Questions that may be under way at one time; others wait.")
 
 
 class AuthSection(Section):

@@ -206,6 +206,8 @@ def allowed(field: FieldInfo) -> str:
             return words
     if get_origin(field.annotation) is Literal:
         return " or ".join(f'"{choice}"' for choice in get_args(field.annotation))
+    if field.annotation is bool:
+        return "true or false"
     if field.annotation is int:
         return "a whole number" + _bounds(field)
     if field.annotation is float:

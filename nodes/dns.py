@@ -10,13 +10,8 @@ import asyncio
 import ipaddress
 import time
 
-import dns.asyncresolver
-import dns.exception
-import dns.nameserver
-import dns.resolver
-import dns.reversename
-
 from nodes.config import DnsSection
+from nodes.resolver import Resolver, ResolverError
 
 REMEMBERED = 4096
 FAILURE_S = 60.0
@@ -27,10 +22,10 @@ NAMES_AT_MOST = 5  # PTR records of one address that are confirmed
 class HostNames:
     """Confirmed names by address. `of` answers at once from what is known; `look_up` fills it."""
 
-    def __init__(self, config: DnsSection) -> None:
+    def __init__(self, config: DnsSection, resolver: Resolver) -> None:
         self._config = config
+        self._resolver = resolver
         self._known: dict[str, tuple[float, str | None]] = {}  # until when (monotonic seconds), name
-        self._resolver: dns.asyncresolver.Resolver | None = None
 
     def wanted(self, address: str) -> bool:
         """Whether policy wants a name for this client: never for one on this machine, unless it says "all"."""
@@ -59,7 +54,7 @@ class HostNames:
         try:
             async with asyncio.timeout(self._config.timeout_s):
                 name, ttl_s = await self._confirmed(address)
-        except (dns.exception.DNSException, OSError, TimeoutError, ValueError):
+        except (ResolverError, TimeoutError):
             pass
         if len(self._known) >= REMEMBERED:
             self._known.pop(next(iter(self._known)))
@@ -67,24 +62,15 @@ class HostNames:
         return name
 
     async def _confirmed(self, address: str) -> tuple[str | None, float]:
-        resolver = self._resolver or self._make_resolver()
-        answer = await resolver.resolve(dns.reversename.from_address(address), "PTR")
+        names = await self._resolver.ptr(address)
         kind = "AAAA" if ":" in address else "A"
-        for record in list(answer)[:NAMES_AT_MOST]:
+        for name in names[:NAMES_AT_MOST]:
             try:
-                forward = await resolver.resolve(record.target, kind)
-            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+                forward = await self._resolver.lookup(name, kind)
+            except ResolverError as error:
+                if error.temporary:
+                    raise
                 continue
             if address in {one.address for one in forward}:
-                ttl_s = answer.rrset.ttl if answer.rrset is not None else FAILURE_S
-                return record.target.to_text(omit_final_dot=True).lower(), float(ttl_s)
+                return name, names.ttl_s
         return None, FAILURE_S
-
-    def _make_resolver(self) -> dns.asyncresolver.Resolver:
-        resolver = dns.asyncresolver.Resolver(configure=not self._config.nameservers)
-        for address in self._config.nameservers:
-            host, _, port = address.rpartition(":")
-            resolver.nameservers = [*resolver.nameservers, dns.nameserver.Do53Nameserver(host.strip("[]"), int(port))]
-        resolver.lifetime = self._config.timeout_s
-        self._resolver = resolver
-        return resolver

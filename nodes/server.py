@@ -43,6 +43,7 @@ from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
 from nodes.process import LOCK_NAME, raise_file_limit, tune_memory
+from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
 from nodes.state import NodeState
@@ -222,6 +223,8 @@ class Node:
         past = PastMailboxes(log, runtime, config.node.data_dir / "past", config.raft.propose_timeout_s)
         stack.push_async_callback(past.stop)
         log.subscribe(CUSTODY, lambda _: past.forget())
+        resolver = Resolver(config.dns)
+        stack.callback(resolver.close)
         services = Services(
             config=config,
             log=log,
@@ -236,7 +239,8 @@ class Node:
             ),
             login_guard=LoginGuard(config.limits),
             connections=ConnectionLimit(config.limits),
-            host_names=HostNames(config.dns),
+            resolver=resolver,
+            host_names=HostNames(config.dns, resolver),
             past=past,
         )
         stack.push_async_callback(self._stop_front_ends)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nodes.config import ListenerKind, NodeConfig
 from nodes.dns import HostNames
 from nodes.metrics import Metrics
+from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Services:
     tls: ssl.SSLContext | None
     login_guard: LoginGuard
     connections: ConnectionLimit
+    resolver: Resolver
     host_names: HostNames
     past: PastMailboxes
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)

@@ -21,6 +21,7 @@ from nodes.dns import HostNames
 from nodes.imap import start
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
+from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Services
 from nodes.tls import create_authority, issue_node, server_context
@@ -86,7 +87,8 @@ class Node:
             tls=server_context(config.tls),
             login_guard=LoginGuard(config.limits),
             connections=ConnectionLimit(config.limits),
-            host_names=HostNames(config.dns),
+            resolver=(resolver := Resolver(config.dns)),
+            host_names=HostNames(config.dns, resolver),
             past=PastMailboxes(self.log, self.runtime, self.folder / "past", 8.0),
         )
         self.listener = await start(self.services, self._kind, "127.0.0.1:0")

@@ -28,6 +28,7 @@ from nodes.config import ListenerKind, NodeConfig
 from nodes.dns import HostNames
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
+from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
 from nodes.smtp.checks import Check
@@ -133,7 +134,8 @@ class Cell:
             tls=tls.server_context(self.config.tls),
             login_guard=LoginGuard(self.config.limits),
             connections=ConnectionLimit(self.config.limits),
-            host_names=HostNames(self.config.dns),
+            resolver=(resolver := Resolver(self.config.dns)),
+            host_names=HostNames(self.config.dns, resolver),
             past=PastMailboxes(self.log, self.runtime, self.config.node.data_dir / "past", 8.0),
             checks=self._checks,
         )
