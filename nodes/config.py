@@ -7,95 +7,31 @@ of the files that do.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-KIB = 1024
-MIB = 1024 * KIB
-GIB = 1024 * MIB
-TIB = 1024 * GIB
+from nodes.config_values import (
+    KIB,
+    TIB,
+    Address,
+    Count,
+    Listen,
+    Name,
+    Patience,
+    Seconds,
+    check_range,
+    parse_list,
+    parse_peers,
+)
+from nodes.config_values import MIB as MIB
+from nodes.config_values import Section as Section
+from nodes.config_values import Size as Size
+from nodes.config_values import split_address as split_address
 
 ListenerKind = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
 LISTENERS: tuple[ListenerKind, ...] = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
-
-_SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
-_SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-
-
-def split_address(value: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port` as a pair; raises ValueError that says what is wrong."""
-    host, colon, port = value.rpartition(":")
-    if not colon or not host:
-        raise ValueError("must be host:port, as in 127.0.0.1:20000")
-    if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise ValueError("the port must be a number from 0 to 65535")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ValueError("an IPv6 address stands in brackets, as in [::1]:20000")
-    return host.strip("[]"), int(port)
-
-
-def _check_address(value: str) -> str:
-    split_address(value)
-    return value
-
-
-def _check_listen(value: str) -> str:
-    return _check_address(value) if value else value
-
-
-def _check_name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError("must be 1 to 32 lower-case letters, digits and dashes, beginning with a letter")
-    return value
-
-
-def _parse_size(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    match = _SIZE.fullmatch(value.strip())
-    if match is None or match[2].lower() not in _SIZE_UNITS:
-        raise ValueError('must be a number of bytes, or a number with a unit, as in "50 MiB"')
-    return int(match[1]) * _SIZE_UNITS[match[2].lower()]
-
-
-def _parse_peers(value: Any) -> Any:
-    """Text (environment, --set) is `n1=127.0.0.1:20000,n2=...`; a TOML table passes unchanged."""
-    if not isinstance(value, str):
-        return value
-    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-    if any(not equals for _, equals, _ in pairs):
-        raise ValueError("must be name=host:port, several of them separated by commas")
-    return {name.strip(): address.strip() for name, _, address in pairs}
-
-
-def _parse_list(value: Any) -> Any:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-
-def _check_range(value: tuple[int, int]) -> tuple[int, int]:
-    if not 0 < value[0] < value[1]:
-        raise ValueError("must be two numbers of milliseconds, the first above 0 and below the second")
-    return value
-
-
-Name = Annotated[str, AfterValidator(_check_name)]
-Address = Annotated[str, AfterValidator(_check_address)]
-Listen = Annotated[str, AfterValidator(_check_listen)]
-Size = Annotated[int, BeforeValidator(_parse_size)]
-# a bound stands in one place only: pydantic takes one of two bounds of a kind, and not always the narrower
-Seconds = Annotated[float, Field(ge=0, le=7 * 86400, allow_inf_nan=False)]
-Patience = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-class Section(BaseModel):
-    """A table of the file: frozen, and a key that it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
 
 
 class NodeSection(Section):
@@ -132,16 +68,16 @@ class RaftSection(Section):
     """The cell: who its members are, and how fast a lost leader is noticed."""
 
     listen: Address = Field(description="Where this node takes its peers' connections (mutual TLS).")
-    peers: Annotated[dict[Name, Address], BeforeValidator(_parse_peers)] = Field(
+    peers: Annotated[dict[Name, Address], BeforeValidator(parse_peers)] = Field(
         description="Every member of the cell by name, this node too: 1, 3 or 5 of them. An empty log begins with "
         "them; later the log itself says who they are."
     )
-    join: Annotated[tuple[Address, ...], BeforeValidator(_parse_list)] = Field(
+    join: Annotated[tuple[Address, ...], BeforeValidator(parse_list)] = Field(
         default=(),
         description="Admin addresses of members: a node without a database starts from a checkpoint of one of them, "
         "once the cell has added it (`mailraft cluster add-node`). A node that has a database ignores it.",
     )
-    election_timeout_ms: Annotated[tuple[int, int], BeforeValidator(_parse_list), AfterValidator(_check_range)] = Field(
+    election_timeout_ms: Annotated[tuple[int, int], BeforeValidator(parse_list), AfterValidator(check_range)] = Field(
         default=(500, 1000),
         description="A follower that hears no leader for a random time in this range asks for votes.",
     )
@@ -268,7 +204,7 @@ class DnsSection(Section):
         description="Whose confirmed host names stand in Received lines: nobody's, those of clients on other machines, "
         "or everybody's.",
     )
-    nameservers: Annotated[tuple[Address, ...], BeforeValidator(_parse_list)] = Field(
+    nameservers: Annotated[tuple[Address, ...], BeforeValidator(parse_list)] = Field(
         default=(), description="Name servers to ask (host:port); those of the system if empty."
     )
     trust_ad: bool = Field(

@@ -1,0 +1,92 @@
+"""What the tables of the configuration are made of: the base class and the types of their values.
+
+A table with a topic of its own stands in nodes/config_<topic>.py, built on this; nodes/config.py names them all.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+_SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
+_SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port` as a pair; raises ValueError that says what is wrong."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not host:
+        raise ValueError("must be host:port, as in 127.0.0.1:20000")
+    if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError("the port must be a number from 0 to 65535")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError("an IPv6 address stands in brackets, as in [::1]:20000")
+    return host.strip("[]"), int(port)
+
+
+def _check_address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+def _check_listen(value: str) -> str:
+    return _check_address(value) if value else value
+
+
+def _check_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("must be 1 to 32 lower-case letters, digits and dashes, beginning with a letter")
+    return value
+
+
+def _parse_size(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None or match[2].lower() not in _SIZE_UNITS:
+        raise ValueError('must be a number of bytes, or a number with a unit, as in "50 MiB"')
+    return int(match[1]) * _SIZE_UNITS[match[2].lower()]
+
+
+def parse_peers(value: Any) -> Any:
+    """Text (environment, --set) is `n1=127.0.0.1:20000,n2=...`; a TOML table passes unchanged."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if any(not equals for _, equals, _ in pairs):
+        raise ValueError("must be name=host:port, several of them separated by commas")
+    return {name.strip(): address.strip() for name, _, address in pairs}
+
+
+def parse_list(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def check_range(value: tuple[int, int]) -> tuple[int, int]:
+    if not 0 < value[0] < value[1]:
+        raise ValueError("must be two numbers of milliseconds, the first above 0 and below the second")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Address = Annotated[str, AfterValidator(_check_address)]
+Listen = Annotated[str, AfterValidator(_check_listen)]
+Size = Annotated[int, BeforeValidator(_parse_size)]
+# a bound stands in one place only: pydantic takes one of two bounds of a kind, and not always the narrower
+Seconds = Annotated[float, Field(ge=0, le=7 * 86400, allow_inf_nan=False)]
+Patience = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and a key that it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
