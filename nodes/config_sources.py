@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from nodes import config as model
-from nodes.config import NodeConfig, Section
+from nodes import config_values as values
+from nodes.config import NodeConfig, Section, TlsSection
 
 ENVIRONMENT_PREFIX = "MAILRAFT_"
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$")
@@ -194,12 +194,12 @@ def allowed(field: FieldInfo) -> str:
     """What a key may hold, in words: for errors and for the reference page."""
     parsers = {getattr(item, "func", None) for item in field.metadata}
     special = {
-        model._parse_size: f'a number of bytes, or one with a unit as in "50 MiB"{_bounds(field)}',
-        model._parse_peers: "a table of names and host:port",
-        model._check_range: "two numbers of milliseconds, the shorter first",
-        model._check_address: "host:port",
-        model._check_listen: 'host:port, or "" for off',
-        model._check_name: "a name of lower-case letters, digits and dashes",
+        values.parse_size: f'a number of bytes, or one with a unit as in "50 MiB"{_bounds(field)}',
+        values.parse_peers: "a table of names and host:port",
+        values.check_range: "two numbers of milliseconds, the shorter first",
+        values.check_address: "host:port",
+        values.check_listen: 'host:port, or "" for off',
+        values.check_name: "a name of lower-case letters, digits and dashes",
     }
     for parser, words in special.items():
         if parser in parsers:
@@ -230,7 +230,7 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def _shown(section: str, key: str, value: Any) -> str:
-    named_file = section == "tls" and key in model.TlsSection.model_fields
+    named_file = section == "tls" and key in TlsSection.model_fields
     if section == "secrets" or (_SECRET.search(key) and not named_file):
         return "(not shown)"
     text = json.dumps(value, default=str, ensure_ascii=False)

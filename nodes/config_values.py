@@ -32,22 +32,22 @@ def split_address(value: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _check_address(value: str) -> str:
+def check_address(value: str) -> str:
     split_address(value)
     return value
 
 
-def _check_listen(value: str) -> str:
-    return _check_address(value) if value else value
+def check_listen(value: str) -> str:
+    return check_address(value) if value else value
 
 
-def _check_name(value: str) -> str:
+def check_name(value: str) -> str:
     if not _NAME.fullmatch(value):
         raise ValueError("must be 1 to 32 lower-case letters, digits and dashes, beginning with a letter")
     return value
 
 
-def _parse_size(value: Any) -> Any:
+def parse_size(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value.strip())
@@ -76,10 +76,10 @@ def check_range(value: tuple[int, int]) -> tuple[int, int]:
     return value
 
 
-Name = Annotated[str, AfterValidator(_check_name)]
-Address = Annotated[str, AfterValidator(_check_address)]
-Listen = Annotated[str, AfterValidator(_check_listen)]
-Size = Annotated[int, BeforeValidator(_parse_size)]
+Name = Annotated[str, AfterValidator(check_name)]
+Address = Annotated[str, AfterValidator(check_address)]
+Listen = Annotated[str, AfterValidator(check_listen)]
+Size = Annotated[int, BeforeValidator(parse_size)]
 # a bound stands in one place only: pydantic takes one of two bounds of a kind, and not always the narrower
 Seconds = Annotated[float, Field(ge=0, le=7 * 86400, allow_inf_nan=False)]
 Patience = Annotated[float, Field(gt=0, le=7 * 86400, allow_inf_nan=False)]
