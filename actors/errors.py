@@ -67,6 +67,10 @@ class TooLarge(CommandRefused):
     """The request is beyond a fixed limit: too many flags, recipients, folders."""
 
 
+class NoSuchKey(CommandRefused):
+    """The domain has no key of that selector."""
+
+
 class NoSuchGrant(CommandRefused):
     """Nobody was granted to follow this log under that name."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
-from actors import custody, following, mailbox, names, queue, region, tenant, upload
+from actors import custody, dkim, following, mailbox, names, queue, region, tenant, upload
 from actors.kind import Command, Fact, UnknownEventType, decode
 from eventlog.record import NO_TENANT, Event, Stamp
 from eventlog.views import View
@@ -130,6 +130,7 @@ KINDS: dict[str, Kind] = {
             custody.evolve,
             _nobodys,
         ),
+        Kind("dkim", get_args(dkim.DkimCommand), get_args(dkim.DkimFact), dkim.decide, dkim.evolve, dkim.tenant_of),
         Kind("upload", (), (upload.BodyChunkStored,), upload.decide, upload.evolve, _nobodys),
     )
 }

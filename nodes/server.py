@@ -34,6 +34,7 @@ from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
 from nodes import imap, joining, logs, pop3, smtp, tls
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
+from nodes.dkim_admin import DkimRotation
 from nodes.dns import HostNames
 from nodes.files import Locked, lock, write_atomically
 from nodes.follower import feed
@@ -46,6 +47,7 @@ from nodes.process import LOCK_NAME, raise_file_limit, tune_memory
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
+from nodes.signing import Signing, SignSubmissions
 from nodes.state import NodeState
 
 CLUSTER_KEY_BYTES = 32
@@ -225,6 +227,7 @@ class Node:
         log.subscribe(CUSTODY, lambda _: past.forget())
         resolver = Resolver(config.dns)
         stack.callback(resolver.close)
+        signing = Signing(log, directory)
         services = Services(
             config=config,
             log=log,
@@ -242,10 +245,13 @@ class Node:
             resolver=resolver,
             host_names=HostNames(config.dns, resolver),
             past=past,
+            signing=signing,
+            checks=(SignSubmissions(signing),),
         )
         stack.push_async_callback(self._stop_front_ends)
         for kind in LISTENERS:
             await self._start_front_end(services, kind, getattr(config.listen, kind))
+        stack.push_async_callback(DkimRotation(services).stop)
         followers = Followers(services)
         stack.push_async_callback(followers.stop)
         self.state.followers = followers

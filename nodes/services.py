@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from actors.runtime import Runtime
     from eventlog.log import EventLog
     from nodes.past import PastMailboxes
+    from nodes.signing import Signing
     from nodes.smtp.checks import Check
 
 
@@ -51,6 +52,7 @@ class Services:
     resolver: Resolver
     host_names: HostNames
     past: PastMailboxes
+    signing: Signing
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)
 
 

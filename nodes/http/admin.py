@@ -37,6 +37,7 @@ def application(state: NodeState, logger: Logger) -> web.Application:
         accounts,
         backup,
         checkpoint,
+        dkim,
         log,
         mailboxes,
         members,
@@ -51,7 +52,20 @@ def application(state: NodeState, logger: Logger) -> web.Application:
     app[STATE] = state
     app[LOGGER] = logger
     app.router.add_get("/v1/status", _status)
-    for part in (accounts, backup, checkpoint, log, mailboxes, members, queue, redaction, regions, restore, upgrade):
+    for part in (
+        accounts,
+        backup,
+        checkpoint,
+        dkim,
+        log,
+        mailboxes,
+        members,
+        queue,
+        redaction,
+        regions,
+        restore,
+        upgrade,
+    ):
         app.router.add_routes(part.ROUTES)
     return app
 

@@ -24,6 +24,7 @@ from nodes.past import PastMailboxes
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Services
+from nodes.signing import Signing
 from nodes.tls import create_authority, issue_node, server_context
 
 PASSWORD = "correct horse"
@@ -90,6 +91,7 @@ class Node:
             resolver=(resolver := Resolver(config.dns)),
             host_names=HostNames(config.dns, resolver),
             past=PastMailboxes(self.log, self.runtime, self.folder / "past", 8.0),
+            signing=Signing(self.log, self.directory),
         )
         self.listener = await start(self.services, self._kind, "127.0.0.1:0")
         await self.directory.add_tenant("example", ["example.test"], ADMIN)

@@ -31,6 +31,7 @@ from nodes.past import PastMailboxes
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
+from nodes.signing import Signing, SignSubmissions
 from nodes.smtp.checks import Check
 
 T = TypeVar("T")
@@ -137,7 +138,8 @@ class Cell:
             resolver=(resolver := Resolver(self.config.dns)),
             host_names=HostNames(self.config.dns, resolver),
             past=PastMailboxes(self.log, self.runtime, self.config.node.data_dir / "past", 8.0),
-            checks=self._checks,
+            signing=(signing := Signing(self.log, self.directory)),
+            checks=(*self._checks, SignSubmissions(signing)),
         )
         for kind in SMTP_KINDS:
             self.listeners[kind] = await smtp.start(self.services, kind, "127.0.0.1:0")
