@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import pytest
 
-from nodes.config import KIB, DnsSection
+from nodes.config import DnsSection
+from nodes.config_values import KIB
 from nodes.resolver import FAILURE_S, MxHost, NoAnswer, NoSuchDomain, NullMx, Resolver, ResolverFailed, Tlsa
 from tests.peers.dns_server import DnsServer, Fault
 
