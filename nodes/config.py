@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from nodes.config_delivery import DeliverySection
 from nodes.config_values import (
     KIB,
     TIB,
@@ -242,6 +243,7 @@ class NodeConfig(Section):
     secrets: SecretsSection = SecretsSection.model_construct()
     auth: AuthSection = AuthSection.model_construct()
     dns: DnsSection = DnsSection.model_construct()
+    delivery: DeliverySection = DeliverySection.model_construct()
 
     @model_validator(mode="after")
     def _node_is_a_member(self) -> NodeConfig:

@@ -212,6 +212,10 @@ def allowed(field: FieldInfo) -> str:
         return "a whole number" + _bounds(field)
     if field.annotation is float:
         return "a number" + _bounds(field)
+    if get_origin(field.annotation) is tuple:
+        return "a list"
+    if get_origin(field.annotation) is dict:
+        return "a table of lists"
     return "text" if field.annotation is str else "a path"
 
 

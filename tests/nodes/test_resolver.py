@@ -10,7 +10,6 @@ from typing import TypeVar
 import pytest
 
 from nodes.config import DnsSection
-from nodes.config_values import KIB
 from nodes.resolver import FAILURE_S, MxHost, NoAnswer, NoSuchDomain, NullMx, Resolver, ResolverFailed, Tlsa
 from tests.peers.dns_server import DnsServer, Fault
 
@@ -213,7 +212,7 @@ def test_the_cache_keeps_to_its_budget_and_drops_what_was_not_used_for_longest()
             await resolver.lookup("n0.test", "A")
 
     with DnsServer(zone) as server:
-        asked(server, question, cache_bytes=64 * KIB)
+        asked(server, question, cache_bytes=64 * 1024)
         assert len(server.asked) == 300  # n0 was used all the time, and never asked for again
 
         async def again(resolver: Resolver) -> None:
@@ -221,7 +220,7 @@ def test_the_cache_keeps_to_its_budget_and_drops_what_was_not_used_for_longest()
             await resolver.lookup("n1.test", "A")
 
         server.asked.clear()
-        asked(server, again, cache_bytes=64 * KIB)
+        asked(server, again, cache_bytes=64 * 1024)
         assert server.asked.count("n1.test. A") == 2
 
 

@@ -1,0 +1,160 @@
+"""Sends mail to other servers: finds the destination's hosts, goes through them in order, and says what became of each
+recipient.
+
+A host that can not be reached, does not greet or fails its TLS is passed over for the next; what a host says of a
+recipient counts. Nothing that a peer, a name server or the network does is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from actors.mail_options import RecipientOptions
+from nodes.config import NodeConfig
+from nodes.delivery import destinations
+from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, RecipientOutcome
+from nodes.delivery.client import Answer, Message, Refused, Sent, Session
+from nodes.delivery.connections import Connections
+from nodes.delivery.destinations import Host, NoWay, Ourselves
+from nodes.delivery.opening import Opener
+from nodes.delivery.parameters import Unsendable, most_recipients
+from nodes.delivery.wire import PeerFailed
+from nodes.resolver import Resolver
+
+if TYPE_CHECKING:
+    from nodes.services import Services
+
+TOO_MANY = (452, "4.5.3")
+
+Recipient = tuple[str, RecipientOptions]
+
+
+@dataclass
+class Progress:
+    """Of one attempt: what is known so far, and why the hosts so far could not be used."""
+
+    attempt: Attempt
+    outcomes: dict[str, RecipientOutcome] = field(default_factory=dict)
+    failures: list[Answer] = field(default_factory=list)
+    host: str = ""
+    tries: int = 0
+
+    @property
+    def left(self) -> list[Recipient]:
+        """Recipients of whom nothing is known."""
+        return [one for one in self.attempt.recipients if one[0] not in self.outcomes]
+
+    def settle(self, answers: Iterable[tuple[str, Answer]], host: str, tls: str, *, relayed: bool) -> None:
+        """What a host said of recipients."""
+        for address, answer in answers:
+            if address not in self.outcomes:
+                self.outcomes[address] = RecipientOutcome(address, *answer, host, tls, relayed)
+
+    def take(self, sent: Sent, session: Session) -> None:
+        """What became of a transaction. Recipients that were too many for it have another."""
+        answers = sent.answers
+        if any(one.status == "delivered" for one in answers.values()):
+            answers = {address: one for address, one in answers.items() if (one.code, one.enhanced) != TOO_MANY}
+        if sent.failure is not None and not sent.reached:
+            answers = {address: one for address, one in answers.items() if one.status == "failed"}
+        self.settle(answers.items(), session.host, session.tls, relayed="DSN" not in session.offered)
+
+    def result(self) -> AttemptResult:
+        """Everything; those of whom nothing is known fare as the hosts that were tried."""
+        rest = self._of_rest()
+        self.settle(((address, rest) for address, _ in self.left), self.host, "", relayed=False)
+        outcomes = tuple(self.outcomes[address] for address, _ in self.attempt.recipients)
+        return AttemptResult(outcomes)
+
+    def _of_rest(self) -> Answer:
+        """Permanent only if no host gave any hope."""
+        hopeful = [one for one in self.failures if one.status != "failed"]
+        return (hopeful or self.failures or [Answer("deferred", 0, "4.4.1", "no host was tried")])[-1]
+
+
+class MailTransport:
+    """The transport of one node; `stop` closes what is open."""
+
+    def __init__(self, config: NodeConfig, resolver: Resolver) -> None:
+        self._config = config
+        self._resolver = resolver
+        self._ourselves = Ourselves(config)
+        self._connections = Connections(config.delivery)
+        self._opener = Opener(config)
+
+    @classmethod
+    def of(cls, services: Services) -> MailTransport:
+        """The one that a node's parts make."""
+        return cls(services.config, services.resolver)
+
+    async def stop(self) -> None:
+        """Closes idle connections."""
+        await self._connections.stop()
+
+    async def send(self, attempt: Attempt) -> AttemptResult:
+        """One outcome for each recipient; never raises for a peer's or the network's fault."""
+        progress = Progress(attempt)
+        try:
+            async with asyncio.timeout(self._config.delivery.attempt_timeout_s):
+                await self._go_through(progress)
+        except NoWay as error:
+            progress.failures = [Answer(error.status, error.code, error.enhanced, str(error))]
+        except TimeoutError:
+            progress.failures = [Answer("deferred", 0, "4.4.7", "the attempt took too long")]
+        return progress.result()
+
+    async def _go_through(self, progress: Progress) -> None:
+        hosts = await destinations.hosts_of(progress.attempt.domain, self._resolver, self._config, self._ourselves)
+        for host in hosts:
+            left = list(host.addresses)
+            while left and progress.left and progress.tries < self._config.delivery.hosts:
+                progress.tries += 1
+                progress.host = host.name
+                async with self._connections.slot((host.name, host.port)):
+                    await self._try(host, left, progress)
+
+    async def _try(self, host: Host, left: list[str], progress: Progress) -> None:
+        """One connection to the host; addresses that are no use are taken out of `left`."""
+        key = (host.name, host.port)
+        try:
+            while progress.left:
+                session = self._connections.take(key)
+                fresh = session is None
+                session = session or await self._opener.open(host, left, "")
+                await self._over(session, key, progress, fresh=fresh)
+                if fresh:
+                    left.insert(0, session.address)  # it is of use
+        except Refused as refused:
+            status: OutcomeStatus = "failed" if refused.reply.is_permanent else "deferred"
+            enhanced = refused.reply.enhanced or f"{refused.reply.code // 100}.3.2"
+            progress.failures.append(Answer(status, refused.reply.code, enhanced, str(refused)))
+        except PeerFailed as failure:
+            progress.failures.append(Answer("deferred", 0, "4.4.2", str(failure)))
+        except Unsendable as error:
+            left.clear()
+            progress.failures.append(Answer("failed", error.code, error.enhanced, str(error)))
+
+    async def _over(self, session: Session, key: Hashable, progress: Progress, *, fresh: bool) -> None:
+        """Transactions over a session for as long as it takes them. Raises PeerFailed, Unsendable."""
+        most = min(self._config.delivery.recipients, most_recipients(session.offered))
+        try:
+            while progress.left and (fresh or session.is_reusable):
+                sent, attempt = Sent(), progress.attempt
+                recipients = tuple(progress.left[:most])
+                message = Message(attempt.sender, recipients, attempt.size, attempt.read, attempt.options)
+                try:
+                    await session.send(message, sent)
+                finally:
+                    progress.take(sent, session)
+                if sent.failure is not None:
+                    break
+                fresh = False
+        except BaseException:
+            session.wire.close()
+            raise
+        self._connections.give_back(key, session)
+        if sent.failure is not None and not sent.reached and fresh:
+            raise sent.failure

@@ -1,0 +1,70 @@
+"""A transport of its own for a test, and messages to send with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from actors.mail_options import MailOptions, RecipientOptions
+from nodes.config import NodeConfig
+from nodes.delivery.attempt import Attempt, AttemptResult, RecipientOutcome
+from nodes.delivery.transport import MailTransport
+from nodes.resolver import Resolver
+
+DATA = b"From: a@sender.test\r\nSubject: hello\r\n\r\n.dot\r\nbody\r\n"
+T = TypeVar("T")
+
+
+def attempt(
+    *recipients: str,
+    domain: str = "example.test",
+    sender: str = "a@sender.test",
+    data: bytes = DATA,
+    slice_bytes: int = 16 * 1024,
+    options: MailOptions = MailOptions(),  # noqa: B008 (a tuple of values)
+    asked: RecipientOptions = RecipientOptions(),  # noqa: B008
+    **more: Any,
+) -> Attempt:
+    async def read() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), slice_bytes):
+            yield data[start : start + slice_bytes]
+
+    pairs = tuple((one, asked) for one in recipients or (f"bob@{domain}",))
+    return Attempt(b"i" * 16, domain, sender, pairs, len(data), read, options, **more)
+
+
+def config(nameserver: str, *, dns: dict[str, Any] | None = None, **delivery: Any) -> NodeConfig:
+    return NodeConfig.model_validate(
+        {
+            "node": {"name": "n1", "cluster_id": "test", "hostname": "mx.sender.test"},
+            "raft": {"listen": "127.0.0.1:0", "peers": {"n1": "127.0.0.1:1"}},
+            "tls": {"ca": "ca.pem", "certificate": "node.pem", "key": "node.key"},
+            "dns": {"nameservers": [nameserver], "timeout_s": 1.0, **(dns or {})},
+            "delivery": {"connect_timeout_s": 5.0, **delivery},
+        }
+    )
+
+
+def on_loop(scenario: Callable[[MailTransport], Coroutine[Any, Any, T]], settings: NodeConfig, **parts: Any) -> T:
+    """The scenario with a transport that is stopped afterwards."""
+
+    async def run() -> T:
+        resolver = Resolver(settings.dns)
+        transport = MailTransport(settings, resolver, **parts)
+        try:
+            return await scenario(transport)
+        finally:
+            await transport.stop()
+            resolver.close()
+
+    return asyncio.run(run())
+
+
+def sent(one: Attempt, settings: NodeConfig, **parts: Any) -> AttemptResult:
+    return on_loop(lambda transport: transport.send(one), settings, **parts)
+
+
+def only(result: AttemptResult) -> RecipientOutcome:
+    (outcome,) = result.outcomes
+    return outcome
