@@ -1,168 +1,148 @@
 """A queue: mail waiting to be sent to one destination domain.
 
-An item stays until every recipient is settled and somebody said so: nothing expires by itself and a claim without an
-outcome is simply taken up by the next node, so an attempt happens at least once and no mail is lost in between. A
-claim is a lease: while it lives, only its holder may record outcomes. Times come with the command, never from a clock.
-Rows: d the domain, i + item id one item.
+This file decides; its vocabulary is in `queue_terms`, its rows and readers in `queue_rows`, its fold in `queue_fold`,
+all of it importable from here. An item stays until every recipient is settled: nothing expires by itself and a claim
+without an outcome is simply taken up by the next node, so an attempt happens at least once and no mail is lost in
+between. A claim is a lease: while it lives, only its holder may record outcomes. Times come with the command, never
+from a clock.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, assert_never
+from collections.abc import Callable, Iterable
+from typing import assert_never
 
 from actors.errors import NameTaken, NoSuchItem, NotAllowed, TooLarge
-from actors.kind import Command, Fact
-from actors.mail_options import NO_OPTIONS, MailOptions, RecipientOptions
-from actors.region import REGION, OpenQueue, has_queue, queue_domains
-from eventlog.record import Stamp, stream_id
+from actors.kind import Command
+from actors.queue_fold import evolve
+from actors.queue_rows import (
+    EVERY_QUEUE,
+    Claimed,
+    Day,
+    Item,
+    Recipient,
+    Suspension,
+    Throttle,
+    Totals,
+    days,
+    domain,
+    from_row,
+    item,
+    item_key,
+    items,
+    items_after,
+    queue_stream,
+    queues,
+    suspension,
+    throttle,
+    totals,
+)
+from actors.queue_terms import (
+    EVERY_DOMAIN,
+    MAX_BATCH,
+    MAX_RECIPIENTS,
+    AttemptRecorded,
+    AttemptsRecorded,
+    Claim,
+    ClaimItems,
+    ClaimReleased,
+    ClaimsReleased,
+    ClaimsRenewed,
+    DomainThrottled,
+    Enqueue,
+    FailItem,
+    HoldItems,
+    ItemClaimed,
+    ItemOutcome,
+    ItemRemoved,
+    ItemsClaimed,
+    ItemsParked,
+    ItemsRerouted,
+    ItemsRescheduled,
+    MailQueued,
+    QueueCommand,
+    QueueFact,
+    QueueResumed,
+    QueueSuspended,
+    RecordAttempt,
+    RecordOutcomes,
+    Release,
+    ReleaseClaims,
+    RemoveItem,
+    RenewClaims,
+    RerouteItems,
+    Result,
+    ResumeQueue,
+    RetryItems,
+    SuspendQueue,
+    ThrottleDomain,
+)
+from actors.region import REGION, OpenQueue, has_queue
 from eventlog.store import Snapshot
 from eventlog.views import View
 
-MAX_RECIPIENTS = 1000
-DOMAIN_KEY = b"d"
-
-State = Literal["waiting", "delivered", "failed"]
-Deferral = tuple[str, int, str]  # recipient, next_ms, reason
-Failure = tuple[str, str]  # recipient, reason
-RecipientRow = tuple[str, State, int, str]
-
-
-class Recipient(NamedTuple):
-    address: str
-    state: State
-    next_ms: int  # not to be tried again before
-    reason: str  # what the last attempt said
-
-
-class Claimed(NamedTuple):
-    node: str
-    until_ms: int
-
-
-class Item(NamedTuple):
-    id: bytes
-    tenant: bytes
-    sender: str
-    recipients: tuple[Recipient, ...]
-    digest: bytes
-    size: int
-    trace: bytes
-    expires_ms: int
-    queued_ms: int
-    attempts: int
-    claim: Claimed | None  # the last one; it may have run out
-
-    @property
-    def next_ms(self) -> int | None:
-        """When the next attempt is due; None when every recipient is settled."""
-        return min((one.next_ms for one in self.recipients if one.state == "waiting"), default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class Enqueue(Command):
-    domain: str
-    item_id: bytes
-    tenant: bytes
-    sender: str
-    recipients: tuple[str, ...]
-    digest: bytes
-    size: int
-    trace: bytes
-    expires_ms: int
-    now_ms: int
-    options: MailOptions = NO_OPTIONS
-    recipient_options: tuple[RecipientOptions, ...] = ()  # parallel to recipients; () if none says anything
-
-
-@dataclass(frozen=True, slots=True)
-class Claim(Command):
-    item_id: bytes
-    node: str
-    until_ms: int
-    now_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class RecordAttempt(Command):
-    """What became of an attempt; recipients that are not named are as they were. Ends the claim."""
-
-    item_id: bytes
-    node: str
-    delivered: tuple[str, ...] = ()
-    deferred: tuple[Deferral, ...] = ()
-    failed: tuple[Failure, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Release(Command):
-    item_id: bytes
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveItem(Command):
-    """Take an item out: all is settled and reported, or an administrator said so (`force`)."""
-
-    item_id: bytes
-    force: bool = False
-
-
-QueueCommand = Enqueue | Claim | RecordAttempt | Release | RemoveItem
-
-
-@dataclass(frozen=True, slots=True)
-class MailQueued(Fact):
-    domain: str
-    item_id: bytes
-    tenant: bytes
-    sender: str
-    recipients: tuple[str, ...]
-    digest: bytes
-    size: int
-    trace: bytes
-    expires_ms: int
-    now_ms: int
-    options: MailOptions = NO_OPTIONS
-    recipient_options: tuple[RecipientOptions, ...] = ()
-    REDACTABLE: ClassVar[tuple[str, ...]] = ("sender", "recipients", "trace")
-    GREW: ClassVar[tuple[tuple[int, str], ...]] = ((3, "options"),)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemClaimed(Fact):
-    item_id: bytes
-    node: str
-    until_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecorded(Fact):
-    item_id: bytes
-    node: str
-    delivered: tuple[str, ...]
-    deferred: tuple[Deferral, ...]
-    failed: tuple[Failure, ...]
-    REDACTABLE: ClassVar[tuple[str, ...]] = ("delivered", "deferred", "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimReleased(Fact):
-    item_id: bytes
-    node: str
-
-
-@dataclass(frozen=True, slots=True)
-class ItemRemoved(Fact):
-    item_id: bytes
-
-
-QueueFact = MailQueued | ItemClaimed | AttemptRecorded | ClaimReleased | ItemRemoved
-
-
-def queue_stream(domain: str) -> bytes:
-    """The stream of the queue for a normalised destination domain."""
-    return stream_id("queue", domain)
+__all__ = [
+    "EVERY_DOMAIN",
+    "EVERY_QUEUE",
+    "MAX_BATCH",
+    "MAX_RECIPIENTS",
+    "AttemptRecorded",
+    "AttemptsRecorded",
+    "Claim",
+    "ClaimItems",
+    "ClaimReleased",
+    "Claimed",
+    "ClaimsReleased",
+    "ClaimsRenewed",
+    "Day",
+    "DomainThrottled",
+    "Enqueue",
+    "FailItem",
+    "HoldItems",
+    "Item",
+    "ItemClaimed",
+    "ItemOutcome",
+    "ItemRemoved",
+    "ItemsClaimed",
+    "ItemsParked",
+    "ItemsRerouted",
+    "ItemsRescheduled",
+    "MailQueued",
+    "QueueCommand",
+    "QueueFact",
+    "QueueResumed",
+    "QueueSuspended",
+    "Recipient",
+    "RecordAttempt",
+    "RecordOutcomes",
+    "Release",
+    "ReleaseClaims",
+    "RemoveItem",
+    "RenewClaims",
+    "RerouteItems",
+    "Result",
+    "ResumeQueue",
+    "RetryItems",
+    "SuspendQueue",
+    "Suspension",
+    "Throttle",
+    "ThrottleDomain",
+    "Totals",
+    "days",
+    "decide",
+    "domain",
+    "enqueue_commands",
+    "evolve",
+    "item",
+    "items",
+    "items_after",
+    "queue_stream",
+    "queues",
+    "suspension",
+    "tenant_of",
+    "throttle",
+    "totals",
+]  # fmt: skip
 
 
 def enqueue_commands(snapshot: Snapshot, command: Enqueue) -> list[tuple[bytes, Command]]:
@@ -178,6 +158,63 @@ def decide(view: View, command: QueueCommand) -> tuple[QueueFact, ...]:
     match command:
         case Enqueue():
             return (_enqueue(view, command),)
+        case Claim() | RecordAttempt() | Release() | RemoveItem():
+            return _decide_one(view, command)
+        case ClaimItems() | RenewClaims() | ReleaseClaims() | RecordOutcomes():
+            return _decide_work(view, command)
+        case FailItem() | HoldItems() | RetryItems() | RerouteItems():
+            return _decide_by_hand(view, command)
+        case ThrottleDomain() | SuspendQueue() | ResumeQueue():
+            return _decide_domain(view, command)
+        case _:
+            assert_never(command)
+
+
+def tenant_of(view: View, command: QueueCommand) -> bytes | None:
+    """Whose item the command is about: of many, the first that is there; None for one about the domain."""
+    match command:
+        case Enqueue(tenant=tenant):
+            return tenant
+        case Claim() | RecordAttempt() | Release() | RemoveItem() | FailItem():
+            ids: Iterable[bytes] = (command.item_id,)
+        case ClaimItems() | RenewClaims() | ReleaseClaims() | HoldItems() | RetryItems() | RerouteItems():
+            ids = command.item_ids
+        case RecordOutcomes(outcomes=outcomes):
+            ids = (outcome.item_id for outcome in outcomes)
+        case ThrottleDomain() | SuspendQueue() | ResumeQueue():
+            ids = ()
+        case _:
+            assert_never(command)
+    found = (item(view, item_id) for item_id in ids)
+    return next((one.tenant for one in found if one is not None), None)
+
+
+def _enqueue(view: View, command: Enqueue) -> MailQueued:
+    if not command.recipients:
+        raise NotAllowed("a message needs a recipient")
+    if len(command.recipients) > MAX_RECIPIENTS:
+        raise TooLarge(f"at most {MAX_RECIPIENTS} recipients")
+    if view.get(item_key(command.item_id)) is not None:
+        raise NameTaken("the item is queued already")
+    return MailQueued(
+        command.domain,
+        command.item_id,
+        command.tenant,
+        command.sender,
+        command.recipients,
+        command.digest,
+        command.size,
+        command.trace,
+        command.expires_ms,
+        command.now_ms,
+        command.options,
+        command.recipient_options,
+        counted=True,
+    )
+
+
+def _decide_one(view: View, command: Claim | RecordAttempt | Release | RemoveItem) -> tuple[QueueFact, ...]:
+    match command:
         case Claim(item_id, node, until_ms, now_ms):
             claim = _item(view, item_id).claim
             if claim is not None and claim.until_ms > now_ms and claim.node != node:
@@ -198,133 +235,109 @@ def decide(view: View, command: QueueCommand) -> tuple[QueueFact, ...]:
             assert_never(command)
 
 
-def _enqueue(view: View, command: Enqueue) -> MailQueued:
-    if not command.recipients:
-        raise NotAllowed("a message needs a recipient")
-    if len(command.recipients) > MAX_RECIPIENTS:
-        raise TooLarge(f"at most {MAX_RECIPIENTS} recipients")
-    if view.get(_key(command.item_id)) is not None:
-        raise NameTaken("the item is queued already")
-    return MailQueued(
-        command.domain,
-        command.item_id,
-        command.tenant,
-        command.sender,
-        command.recipients,
-        command.digest,
-        command.size,
-        command.trace,
-        command.expires_ms,
-        command.now_ms,
-        command.options,
-        command.recipient_options,
-    )
+def _decide_work(
+    view: View, command: ClaimItems | RenewClaims | ReleaseClaims | RecordOutcomes
+) -> tuple[QueueFact, ...]:
+    match command:
+        case ClaimItems(item_ids, node, until_ms, now_ms):
+            free = _those(view, item_ids, lambda one: _claimable(one, node, now_ms))
+            return (ItemsClaimed(free, node, until_ms),) if free else ()
+        case RenewClaims(item_ids, node, until_ms):
+            own = _those(view, item_ids, lambda one: _is_held(one, node))
+            return (ClaimsRenewed(own, node, until_ms),) if own else ()
+        case ReleaseClaims(item_ids, node):
+            own = _those(view, item_ids, lambda one: _is_held(one, node))
+            return (ClaimsReleased(own, node),) if own else ()
+        case RecordOutcomes():
+            return _record(view, command)
+        case _:
+            assert_never(command)
+
+
+def _record(view: View, command: RecordOutcomes) -> tuple[QueueFact, ...]:
+    """What a holder says stands. Who holds an item no more can only say that it was delivered.
+
+    A failure or a warning comes with a notice to the sender in the same record, so without the claim all is refused.
+    """
+    texts = iter(command.texts)
+    kept: list[ItemOutcome] = []
+    kept_texts: list[str] = []
+    for outcome in command.outcomes:
+        said = [(result, next(texts, "")) for result in outcome.results]
+        row = view.get(item_key(outcome.item_id))
+        if row is None or not _is_held(from_row(outcome.item_id, row), command.node):
+            if outcome.warned or any(result.status == "failed" for result, _ in said):
+                raise NotAllowed("not claimed by this node") if row else NoSuchItem("no such item in the queue")
+            said = [one for one in said if row is not None and one[0].status == "delivered"]
+        if said:
+            kept.append(outcome._replace(results=tuple(result for result, _ in said)))
+            kept_texts += [text for _, text in said]
+    return (AttemptsRecorded(command.node, tuple(kept), tuple(kept_texts)),) if kept else ()
+
+
+def _decide_by_hand(view: View, command: FailItem | HoldItems | RetryItems | RerouteItems) -> tuple[QueueFact, ...]:
+    match command:
+        case FailItem(item_id, text, now_ms):
+            found = _item(view, item_id)
+            if found.claim is not None and found.claim.until_ms > now_ms:
+                raise NotAllowed(f"{found.claim.node} is sending it: wait a moment, or hold it first")
+            results = [
+                Result(index, "failed", 0, 0, "5.0.0", "")
+                for index, one in enumerate(found.recipients)
+                if one.state == "waiting"
+            ]
+            return (AttemptsRecorded("", (ItemOutcome(item_id, tuple(results)),), (text,) * len(results)),)
+        case HoldItems(item_ids):
+            there = _those(view, item_ids, lambda one: not one.held)
+            return (ItemsParked(there),) if there else ()
+        case RetryItems(item_ids, now_ms, release):
+            there = _those(view, item_ids, lambda one: one.next_ms is not None and (release or not one.held))
+            return (ItemsRescheduled(there, now_ms, release),) if there else ()
+        case RerouteItems(item_ids, route, now_ms):
+            there = _those(view, item_ids, lambda one: one.next_ms is not None)
+            return (ItemsRerouted(there, route, now_ms),) if there else ()
+        case _:
+            assert_never(command)
+
+
+def _decide_domain(view: View, command: ThrottleDomain | SuspendQueue | ResumeQueue) -> tuple[QueueFact, ...]:
+    match command:
+        case ThrottleDomain(until_ms, reason, level):
+            before = throttle(view)
+            if (until_ms == 0 and before is None) or (before is not None and 0 < until_ms <= before.until_ms):
+                return ()
+            return (DomainThrottled(until_ms, reason, level),)
+        case SuspendQueue(reason):
+            return () if suspension(view) is not None else (QueueSuspended(reason),)
+        case ResumeQueue():
+            return () if suspension(view) is None else (QueueResumed(),)
+        case _:
+            assert_never(command)
 
 
 def _item(view: View, item_id: bytes) -> Item:
-    row = view.get(_key(item_id))
+    row = view.get(item_key(item_id))
     if row is None:
         raise NoSuchItem("no such item in the queue")
-    return _from_row(item_id, row)
+    return from_row(item_id, row)
+
+
+def _those(view: View, item_ids: tuple[bytes, ...], wanted: Callable[[Item], bool]) -> tuple[bytes, ...]:
+    if len(item_ids) > MAX_BATCH:
+        raise TooLarge(f"at most {MAX_BATCH} items at once")
+    rows = [(item_id, view.get(item_key(item_id))) for item_id in dict.fromkeys(item_ids)]
+    return tuple([item_id for item_id, row in rows if row is not None and wanted(from_row(item_id, row))])
+
+
+def _claimable(one: Item, node: str, now_ms: int) -> bool:
+    free = one.claim is None or one.claim.until_ms <= now_ms or one.claim.node == node
+    return free and not one.held and one.next_ms is not None
 
 
 def _held(view: View, item_id: bytes, node: str) -> None:
-    claim = _item(view, item_id).claim
-    if claim is None or claim.node != node:
+    if not _is_held(_item(view, item_id), node):
         raise NotAllowed("not claimed by this node")
 
 
-def evolve(view: View, fact: QueueFact, stamp: Stamp) -> None:
-    """Total: outcomes for an item that has gone change nothing. All delivered: the item is done and leaves."""
-    if isinstance(fact, MailQueued):
-        _queued(view, fact, stamp)
-        return
-    row = view.get(_key(fact.item_id))
-    if row is None:
-        return
-    item = _from_row(fact.item_id, row)
-    match fact:
-        case ItemClaimed():
-            _put(view, item._replace(claim=Claimed(fact.node, fact.until_ms)))
-        case ClaimReleased():
-            _put(view, item._replace(claim=None))
-        case AttemptRecorded():
-            _attempted(view, item, fact)
-        case ItemRemoved():
-            view.delete(_key(item.id))
-        case _:
-            assert_never(fact)
-
-
-def _queued(view: View, fact: MailQueued, stamp: Stamp) -> None:
-    recipients = tuple(Recipient(address, "waiting", fact.now_ms, "") for address in fact.recipients)
-    item = Item(
-        fact.item_id,
-        fact.tenant,
-        fact.sender,
-        recipients,
-        fact.digest,
-        fact.size,
-        fact.trace,
-        fact.expires_ms,
-        stamp.at_ms,
-        0,
-        None,
-    )
-    if view.get(DOMAIN_KEY) is None:
-        view.put(DOMAIN_KEY, fact.domain)
-    _put(view, item)
-
-
-def _attempted(view: View, item: Item, fact: AttemptRecorded) -> None:
-    deferred = {address: (next_ms, reason) for address, next_ms, reason in fact.deferred}
-    failed = dict(fact.failed)
-    recipients = []
-    for one in item.recipients:
-        if one.state == "waiting" and one.address in fact.delivered:
-            one = one._replace(state="delivered", reason="")
-        elif one.state == "waiting" and one.address in failed:
-            one = one._replace(state="failed", reason=failed[one.address])
-        elif one.state == "waiting" and one.address in deferred:
-            next_ms, reason = deferred[one.address]
-            one = one._replace(next_ms=next_ms, reason=reason)
-        recipients.append(one)
-    if all(one.state == "delivered" for one in recipients):
-        view.delete(_key(item.id))
-        return
-    _put(view, item._replace(recipients=tuple(recipients), attempts=item.attempts + 1, claim=None))
-
-
-def items(view: View) -> list[Item]:
-    """What is queued for this destination, oldest first."""
-    return [_from_row(key[1:], row) for key, row in view.range(b"i")]
-
-
-def item(view: View, item_id: bytes) -> Item | None:
-    row = view.peek(_key(item_id))
-    return _from_row(item_id, row) if row else None
-
-
-def domain(view: View) -> str | None:
-    """The destination domain; None before anything was queued."""
-    name: str | None = view.peek(DOMAIN_KEY)
-    return name
-
-
-def queues(snapshot: Snapshot) -> list[str]:
-    """Destination domains that ever had a queue, sorted; `queue_stream` finds each."""
-    return queue_domains(snapshot.view(REGION))
-
-
-def _key(item_id: bytes) -> bytes:
-    return b"i" + item_id
-
-
-def _put(view: View, item: Item) -> None:
-    view.put(_key(item.id), tuple(item[1:]))
-
-
-def _from_row(item_id: bytes, row: tuple[object, ...]) -> Item:
-    built = Item(item_id, *row)  # type: ignore[arg-type]
-    claim = Claimed._make(built.claim) if built.claim else None
-    return built._replace(recipients=tuple(map(Recipient._make, built.recipients)), claim=claim)
+def _is_held(one: Item, node: str) -> bool:
+    return one.claim is not None and one.claim.node == node

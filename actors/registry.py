@@ -37,10 +37,7 @@ def _own_stream(view: View, command: Command) -> bytes:
 
 
 def _queued_tenant(view: View, command: queue.QueueCommand) -> bytes:
-    if isinstance(command, queue.Enqueue):
-        return command.tenant
-    found = queue.item(view, command.item_id)
-    return found.tenant if found else NO_TENANT
+    return queue.tenant_of(view, command) or NO_TENANT
 
 
 def _claim_tenant(view: View, command: names.NameCommand) -> bytes:
