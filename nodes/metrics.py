@@ -7,6 +7,7 @@ login or anything else that a client can choose.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
@@ -84,6 +85,17 @@ class Metrics:
             registry=registry,
         )
         self.queue_items = Gauge("mailraft_queue_items", "Messages that wait to be sent elsewhere.", registry=registry)
+        self.attempts_total = Counter(
+            "mailraft_queue_attempts_total",
+            "Recipients that this node tried to send to, by outcome (delivered, deferred, failed, unknown).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.taken_over_total = Counter(
+            "mailraft_queue_taken_over_total",
+            "Messages that this node took over from a node that had begun to send them: possible duplicates.",
+            registry=registry,
+        )
 
     def connection_opened(self, protocol: str) -> None:
         """A client was let in."""
@@ -113,6 +125,11 @@ class Metrics:
     def proposed(self, outcome: str, seconds: float) -> None:
         """A write took `seconds` to be "committed", "rejected" or "unknown"."""
         self.propose_seconds.labels(outcome).observe(seconds)
+
+    def attempted(self, outcomes: Iterable[str]) -> None:
+        """What became of the recipients of a message that this node sent."""
+        for outcome in outcomes:
+            self.attempts_total.labels(outcome).inc()
 
     def following(self, subscription: str, connected: bool, lag_records: int | None, lag_s: float | None) -> None:
         """How a subscription of this cell does; a lag that is not known is not shown."""

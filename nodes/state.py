@@ -97,7 +97,7 @@ class NodeState:
     def _queued(self) -> int:
         assert self.log is not None
         with self.log.snapshot() as snapshot:
-            return sum(len(queue.items(snapshot.view(queue.queue_stream(domain)))) for domain in queue.queues(snapshot))
+            return sum(queue.totals(snapshot.view(queue.queue_stream(one))).items for one in queue.queues(snapshot))
 
 
 def _of_log(status: LogStatus) -> dict[str, Any]:

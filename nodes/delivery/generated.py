@@ -1,0 +1,147 @@
+"""Mail that the system itself sends: notices, reports, warnings. Local recipients get it, for others it is queued.
+
+`prepare` only says what to transact, so that a notice stands in the same record as what it tells of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from actors.directory import resolve
+from actors.errors import CommandRefused, InvalidName, NoSuchAccount, NotLocal, TooLarge
+from actors.facts import message_facts
+from actors.kind import Command
+from actors.mail_options import NO_OPTIONS
+from actors.mailbox import Deliver, NewMessage
+from actors.names import normalise_domain
+from actors.queue import Enqueue, enqueue_commands
+from actors.runtime import Context, NewBody
+from eventlog.record import By, digest_of, new_id, stream_id
+from nodes.smtp import trace
+from nodes.smtp.grammar import domain_of
+
+if TYPE_CHECKING:
+    from eventlog.store import Snapshot
+    from nodes.services import Services
+
+PROTOCOL = "generated"
+
+
+class Prepared(NamedTuple):
+    """What to transact; `left_out` are recipients who can not be given it: nobody has the address, or it is full."""
+
+    steps: list[tuple[bytes, Command]]
+    bodies: list[NewBody]
+    left_out: list[str]
+
+
+class _Mail(NamedTuple):
+    sender: str
+    data: bytes
+    digest: bytes
+    lines: bytes
+    tenant: bytes
+    at_ms: int
+
+
+async def submit(
+    services: Services, sender: str, recipients: list[str], data: bytes, tenant: bytes, cause: str
+) -> None:
+    """Sends a message (CRLF line ends) of the system's own, on behalf of a tenant; `sender` "" is the null one.
+
+    Returns once it is delivered or queued. Raises NoSuchAccount, naming them, if a recipient can not be given it
+    (nobody gets it then), Rejected, OutcomeUnknown.
+    """
+    prepared = prepare(services, sender, recipients, data, tenant)
+    if prepared.left_out or not prepared.steps:
+        raise NoSuchAccount(f"it can not be delivered to {', '.join(prepared.left_out) or 'nobody'}")
+    await services.runtime.transact(prepared.steps, context(services, tenant, cause), prepared.bodies)
+
+
+def context(services: Services, tenant: bytes, cause: str) -> Context:
+    """Who does it: this node."""
+    name = services.config.node.name
+    by = By("node", stream_id("node", name), f"node {name}")
+    return Context(by, cause, tenant, services.config.raft.propose_timeout_s)
+
+
+def prepare(
+    services: Services,
+    sender: str,
+    recipients: Sequence[str],
+    data: bytes,
+    tenant: bytes,
+    lines: bytes = b"",
+) -> Prepared:
+    """`lines` are header lines to put in front."""
+    mail = _Mail(sender, data, digest_of(data), lines, tenant, int(time.time() * 1000))
+    deliveries: dict[bytes, tuple[bytes, Deliver]] = {}
+    remote: dict[str, list[str]] = {}
+    left_out: list[str] = []
+    with services.log.snapshot() as snapshot:
+        for address in dict.fromkeys(recipients):
+            found = _local(services, snapshot, mail, address)
+            if found is None:
+                _add_remote(remote, left_out, address)
+            elif not found:
+                left_out.append(address)
+            else:
+                deliveries.update(found)
+        queued = [one for domain, those in remote.items() for one in _queued(services, snapshot, mail, domain, those)]
+    steps: list[tuple[bytes, Command]] = [(account, deliver) for account, (_, deliver) in deliveries.items()]
+    tenants = dict.fromkeys([owner for owner, _ in deliveries.values()] + ([tenant] if queued else []))
+    return Prepared(steps + queued, [NewBody(one, data, mail.digest) for one in tenants], left_out)
+
+
+def _local(
+    services: Services, snapshot: Snapshot, mail: _Mail, address: str
+) -> dict[bytes, tuple[bytes, Deliver]] | None:
+    """Deliveries by account, with the tenant; None: the address is not ours; empty: nobody can be given it."""
+    try:
+        targets = resolve(snapshot, address)
+    except (NotLocal, InvalidName):
+        return None
+    except TooLarge:
+        return {}
+    lines = trace.return_path(mail.sender) + mail.lines
+    message = NewMessage(
+        new_id(), mail.digest, len(lines) + len(mail.data), mail.at_ms, lines, *message_facts(mail.data)
+    )
+    deliver = Deliver(message, envelope_from=mail.sender, envelope_to=address, protocol=PROTOCOL)
+    return {
+        target.account: (target.tenant, deliver)
+        for target in targets or ()
+        if services.runtime.homes.of(target.tenant) is None
+        and not isinstance(services.runtime.check(target.account, deliver), CommandRefused)
+    }
+
+
+def _add_remote(remote: dict[str, list[str]], left_out: list[str], address: str) -> None:
+    try:
+        remote.setdefault(normalise_domain(domain_of(address)), []).append(address)
+    except InvalidName:
+        left_out.append(address)
+
+
+def _queued(
+    services: Services, snapshot: Snapshot, mail: _Mail, domain: str, recipients: list[str]
+) -> list[tuple[bytes, Command]]:
+    lifetime_ms = int(services.config.queue.lifetime_s * 1000)
+    ascii_only = all(address.isascii() for address in recipients)
+    options = NO_OPTIONS._replace(body="7BIT" if mail.data.isascii() else "8BITMIME", utf8=not ascii_only)
+    command = Enqueue(
+        domain=domain,
+        item_id=new_id(),
+        tenant=mail.tenant,
+        sender=mail.sender,
+        recipients=tuple(recipients),
+        digest=mail.digest,
+        size=len(mail.lines) + len(mail.data),
+        trace=mail.lines,
+        expires_ms=mail.at_ms + lifetime_ms,
+        now_ms=mail.at_ms,
+        options=options,
+    )
+    return enqueue_commands(snapshot, command)

@@ -1,0 +1,146 @@
+"""What became of attempts, on its way into the log: many in one record, with the notices that they lead to.
+
+While one record is on its way the next one fills, so the load makes the batches. An outcome is proposed until the log
+has it, or says that it came too late; a notice stands in the same record as the failure that it tells of, so a crash
+neither loses nor doubles it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from actors.errors import CommandRefused, IsReplica, NoSuchItem, NotAllowed
+from actors.kind import Command
+from actors.queue import Item, RecordOutcomes, ThrottleDomain
+from actors.runtime import NewBody
+from eventlog.errors import OutcomeUnknown, Rejected
+from nodes.delivery.generated import context
+from nodes.delivery.lane import Lane
+from nodes.delivery.notices import prepare_notice
+from nodes.delivery.plan import Plan
+
+if TYPE_CHECKING:
+    from nodes.services import Services
+
+MOST_AT_ONCE = 500
+MOST_NOTICES = 20  # in one record
+MOST_NOTICE_BYTES = 1024 * 1024
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+
+
+class Finished(NamedTuple):
+    """An attempt that has ended. `throttle`: leave the domain alone."""
+
+    lane: Lane
+    item: Item
+    plan: Plan
+    throttle: ThrottleDomain | None
+
+
+class Outcomes:
+    """Records what is put in, in order; `recorded` is called for each once the log has it, or does not want it."""
+
+    def __init__(self, services: Services, recorded: Callable[[Finished], None]) -> None:
+        self._services = services
+        self._recorded = recorded
+        self._waiting: list[Finished] = []
+        self._more = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self, grace_s: float) -> None:
+        """Waits until all is recorded, at most so long."""
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        except TimeoutError:
+            self._services.logger.warning("outcomes are not recorded: those items are sent again", count=len(self))
+        if self._task is not None:
+            self._task.cancel()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, finished: Finished) -> None:
+        self._waiting.append(finished)
+        self._idle.clear()
+        self._more.set()
+
+    async def _run(self) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._waiting:
+                batch, self._waiting = self._batch()
+                await self._record(batch)
+            self._idle.set()
+
+    def _batch(self) -> tuple[list[Finished], list[Finished]]:
+        notices = 0
+        for at, finished in enumerate(self._waiting[:MOST_AT_ONCE]):
+            notices += len(finished.plan.notices)
+            if notices > MOST_NOTICES and at:
+                return self._waiting[:at], self._waiting[at:]
+        return self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
+
+    async def _record(self, batch: list[Finished]) -> None:
+        """Never gives up: an outcome that is not in the log would be an item sent twice."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                await self._propose(batch)
+            except CommandRefused as refusal:
+                if len(batch) > 1:
+                    for one in batch:
+                        await self._record([one])
+                    return
+                if isinstance(refusal, NoSuchItem | NotAllowed | IsReplica):
+                    break  # another holds it by now, or it was taken out
+                self._services.logger.warning("an outcome is refused", reason=str(refusal))
+            except (Rejected, OutcomeUnknown) as error:
+                self._services.logger.warning("outcomes are not recorded yet", count=len(batch), error=str(error))
+            except Exception as error:
+                self._services.logger.exception("outcomes can not be recorded", error=repr(error))
+            else:
+                break
+            await asyncio.sleep(random.uniform(0.5, 1.0) * pause_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+        for one in batch:
+            self._recorded(one)
+
+    async def _propose(self, batch: list[Finished]) -> None:
+        steps, bodies = self._steps(batch)
+        who = context(self._services, batch[0].item.tenant, "queue")
+        await self._services.runtime.transact(steps, who, bodies)
+
+    def _steps(self, batch: list[Finished]) -> tuple[list[tuple[bytes, Command]], list[NewBody]]:
+        """Outcomes by domain and tenant, throttles, and for each notice what gives it to somebody."""
+        groups: dict[tuple[bytes, bytes], list[Plan]] = {}
+        for one in batch:
+            groups.setdefault((one.lane.stream, one.item.tenant), []).append(one.plan)
+        steps: list[tuple[bytes, Command]] = [(stream, self._command(plans)) for (stream, _), plans in groups.items()]
+        steps += [(one.lane.stream, one.throttle) for one in batch if one.throttle is not None]
+        bodies: list[NewBody] = []
+        for one in batch:
+            for notice in one.plan.notices:
+                prepared = prepare_notice(self._services, one.item, notice)
+                if not prepared.steps:
+                    self._services.logger.warning("nobody can be told", item=one.item.id.hex(), kind=notice.kind)
+                steps += prepared.steps
+                bodies += prepared.bodies
+        return steps, bodies
+
+    def _command(self, plans: list[Plan]) -> RecordOutcomes:
+        return RecordOutcomes(
+            self._services.config.node.name,
+            tuple(plan.outcome for plan in plans),
+            tuple(text for plan in plans for text in plan.texts),
+        )
