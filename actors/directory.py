@@ -7,15 +7,12 @@ way in. Passwords are checked off the event loop, and asking about nobody costs 
 
 from __future__ import annotations
 
-import hmac
-import logging
-import os
-import time
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from actors import tenant as tenants_kind
+from actors.authentication import Authentication
+from actors.credentials import least_characters
 from actors.errors import (
     InvalidName,
     NoSuchAccount,
@@ -40,10 +37,10 @@ from actors.names import (
     normalise_domain,
     normalise_tenant_name,
 )
-from actors.passwords import Passwords, read_verifiers
+from actors.passwords import Passwords, prepare
 from actors.region import REGION, RegisterTenant
 from actors.runtime import Context, Runtime
-from actors.sealing import KEY_BYTES, SealBroken, seal, unseal
+from actors.sealing import KEY_BYTES, seal, unseal
 from actors.tenant import POSTMASTER
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.log import EventLog
@@ -52,10 +49,6 @@ from eventlog.store import Snapshot
 
 MAX_ALIAS_DEPTH = 10
 MAX_TARGETS = 100
-CACHE_S = 30.0
-CACHE_ENTRIES = 10_000
-
-_log = logging.getLogger("mailraft.directory")
 
 
 class Target(NamedTuple):
@@ -175,8 +168,7 @@ class Directory:
         self._runtime = runtime
         self._key = cluster_key
         self._passwords = Passwords()
-        self._cache_key = os.urandom(32)
-        self._cache: OrderedDict[bytes, float] = OrderedDict()
+        self.logins = Authentication(log, cluster_key, self._passwords, account_of)
 
     async def stop(self) -> None:
         """End the thread that checks passwords."""
@@ -189,25 +181,6 @@ class Directory:
     def unseal(self, sealed: bytes, place: bytes) -> bytes:
         """What `seal` took. Raises SealBroken."""
         return unseal(self._key, sealed, place)
-
-    async def authenticate(self, login: str, password: str) -> Target | None:
-        """The account whose full address (in any case) and password these are, or None.
-
-        None takes as long for an unknown address as for a wrong password. A success is remembered for 30 s under a
-        key that changes with the password. Raises Overloaded when too many logins wait.
-        """
-        found = self._credentials(login)
-        if found is None:
-            await self._passwords.check(password, None)
-            return None
-        target, sealed = found
-        tag = self._tag(target, password, sealed)
-        if self._cache.get(tag, 0.0) > time.monotonic():
-            return target
-        if not await self._passwords.check(password, self._argon2id(target, sealed)):
-            return None
-        self._remember(tag)
-        return target
 
     async def add_tenant(self, name: str, domains: Sequence[str], context: Context) -> bytes:
         """A tenant with its domains, each with a postmaster account (RFC 5321 4.5.1); gives the tenant's id.
@@ -250,7 +223,7 @@ class Directory:
         account = new_id()
         steps = _account_steps(tenant, account, address, quota_bytes)
         if password is not None:
-            sealed = await self._sealed(tenant, account, password)
+            sealed = await self._sealed(tenant, account, address, password)
             steps.append((tenant, tenants_kind.SetPassword(account, sealed)))
         await self._runtime.transact(steps, context._replace(tenant=tenant))
         return account
@@ -258,7 +231,7 @@ class Directory:
     async def set_password(self, address: str, password: str, context: Context) -> None:
         """Raises NoSuchAccount, NotAllowed (the password), Overloaded."""
         target = self._account(address)
-        sealed = await self._sealed(target.tenant, target.account, password)
+        sealed = await self._sealed(target.tenant, target.account, target.address, password)
         command = tenants_kind.SetPassword(target.account, sealed)
         await self._runtime.ask(target.tenant, command, context._replace(tenant=target.tenant))
 
@@ -340,34 +313,14 @@ class Directory:
             raise NoSuchDomain(f"{domain} is not one of our domains")
         return tenant
 
-    def _credentials(self, login: str) -> tuple[Target, bytes] | None:
-        try:
-            with self._event_log.snapshot() as snapshot:
-                target = account_of(snapshot, login)
-                sealed = tenants_kind.credentials(snapshot.view(target.tenant), target.account)
-        except (NoSuchAccount, InvalidName):
-            return None
-        return (target, sealed) if sealed else None
-
-    async def _sealed(self, tenant: bytes, account: bytes, password: str) -> bytes:
-        return seal(self._key, await self._passwords.make(password), tenant + account)
-
-    def _argon2id(self, target: Target, sealed: bytes) -> str | None:
-        try:
-            return read_verifiers(unseal(self._key, sealed, target.tenant + target.account)).argon2id
-        except SealBroken:
-            _log.error("the password of %s was sealed with another cluster key: no login is possible", target.address)
-            return None
-
-    def _tag(self, target: Target, password: str, sealed: bytes) -> bytes:
-        secret = password.encode("utf-8", "surrogatepass")
-        return hmac.digest(self._cache_key, target.account + len(secret).to_bytes(4, "big") + secret + sealed, "sha256")
-
-    def _remember(self, tag: bytes) -> None:
-        self._cache[tag] = time.monotonic() + CACHE_S
-        self._cache.move_to_end(tag)
-        while len(self._cache) > CACHE_ENTRIES:
-            self._cache.popitem(last=False)
+    async def _sealed(self, tenant: bytes, account: bytes, address: str, password: str) -> bytes:
+        """A new password's verifiers. Raises NotAllowed, Overloaded."""
+        with self._event_log.snapshot() as snapshot:
+            least = least_characters(snapshot.view(tenant))
+        if len(prepare(password)) < least:
+            raise NotAllowed(f"a password has at least {least} characters")
+        verifiers = await self._passwords.make(password, self.logins.salt(address))
+        return seal(self._key, verifiers, tenants_kind.password_place(tenant, account))
 
 
 def _domain_steps(tenant: bytes, domain: str) -> list[tuple[bytes, Command]]:

@@ -27,6 +27,10 @@ class NoSuchAlias(CommandRefused):
     """The alias does not exist."""
 
 
+class NoSuchCredential(CommandRefused):
+    """The account has no such app password, or no one-time codes."""
+
+
 class NoSuchFolder(CommandRefused):
     """The folder does not exist (IMAP: `[NONEXISTENT]`, or `[TRYCREATE]` when it was the target)."""
 

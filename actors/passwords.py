@@ -20,8 +20,9 @@ import pykka
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from actors.errors import CommandRefused, NotAllowed
+from actors.errors import NotAllowed
 from actors.loop_actor import ThreadSafeFuture
+from actors.turns import Overloaded, Turns
 
 ARGON2_TIME_COST = 2
 ARGON2_MEMORY_KIB = 19_456
@@ -29,7 +30,6 @@ ARGON2_LANES = 1
 SCRAM_ITERATIONS = 10_000  # RFC 7677 4 asks for at least 4096
 SCRAM_SALT_BYTES = 16
 MAX_PASSWORD_BYTES = 1024
-MAX_WAITING = 256
 
 _FORMAT = 1
 _hasher = PasswordHasher(ARGON2_TIME_COST, ARGON2_MEMORY_KIB, ARGON2_LANES)
@@ -46,8 +46,7 @@ _PROHIBITED = (
 )
 
 
-class Overloaded(CommandRefused):
-    """Too many passwords are waiting to be checked; try again later."""
+__all__ = ["Overloaded"]
 
 
 class ScramVerifier(NamedTuple):
@@ -57,6 +56,23 @@ class ScramVerifier(NamedTuple):
     iterations: int
     stored_key: bytes
     server_key: bytes
+
+
+class ScramKey(NamedTuple):
+    """One password's keys; `credential` is what its keeper knows it by."""
+
+    credential: bytes
+    stored_key: bytes
+    server_key: bytes
+
+
+class ScramKeys(NamedTuple):
+    """What a proof for one account is checked against: its passwords share a salt, so that the client need not know
+    beforehand which of them it has."""
+
+    salt: bytes
+    iterations: int
+    candidates: tuple[ScramKey, ...]
 
 
 class Verifiers(NamedTuple):
@@ -93,10 +109,13 @@ def scram_verifier(prepared: str, salt: bytes, iterations: int = SCRAM_ITERATION
     return ScramVerifier(salt, iterations, sha256(client_key).digest(), server_key)
 
 
-def make_verifiers(password: str) -> bytes:
-    """Packed Verifiers of a password, slowly. Raises NotAllowed for a password that can not be one."""
+def make_verifiers(password: str, salt: bytes | None = None) -> bytes:
+    """Packed Verifiers of a password, slowly; `salt` is that of the account's other passwords.
+
+    Raises NotAllowed for a password that can not be one.
+    """
     prepared = prepare(password)
-    scram = scram_verifier(prepared, os.urandom(SCRAM_SALT_BYTES))
+    scram = scram_verifier(prepared, salt or os.urandom(SCRAM_SALT_BYTES))
     packed: bytes = msgpack.packb((_FORMAT, _hasher.hash(prepared), scram))
     return packed
 
@@ -121,8 +140,31 @@ def check(password: str, argon2id: str) -> bool:
         return False
 
 
+def find_key(password: str, keys: ScramKeys) -> bytes | None:
+    """The credential whose key the password gives: one derivation, then every key is looked at.
+
+    It is for passwords of our own making, which are too long to be guessed by whoever steals what is stored.
+    """
+    try:
+        prepared = prepare(password)
+    except NotAllowed:
+        prepared = "\0"
+    stored_key = scram_verifier(prepared, keys.salt, keys.iterations).stored_key
+    found: bytes | None = None
+    for key in keys.candidates:
+        if hmac.compare_digest(key.stored_key, stored_key):
+            found = key.credential
+    return found
+
+
 class _MakeVerifiers(NamedTuple):
     password: str
+    salt: bytes | None
+
+
+class _FindKey(NamedTuple):
+    password: str
+    keys: ScramKeys
 
 
 class _Check(NamedTuple):
@@ -141,8 +183,10 @@ class PasswordActor(pykka.ThreadingActor):
 
     def on_receive(self, message: Any) -> Any:
         match message:
-            case _MakeVerifiers(password):
-                return make_verifiers(password)
+            case _MakeVerifiers(password, salt):
+                return make_verifiers(password, salt)
+            case _FindKey(password, keys):
+                return find_key(password, keys)
             case _Check(password, argon2id):
                 return check(password, argon2id)
             case _:
@@ -150,32 +194,36 @@ class PasswordActor(pykka.ThreadingActor):
 
 
 class Passwords:
-    """The event loop's door to the password actor. Use from one event loop; `stop` when done."""
+    """The event loop's door to the password actor. Use from one event loop; `stop` when done.
+
+    `asker` is the network address that a password comes from ("": from inside): askers have their turns one after
+    another, so that nobody waits behind a flood of somebody else's; those that are `known` go first.
+    """
 
     def __init__(self) -> None:
         self._ref = PasswordActor.start()
-        self._waiting = 0
+        self._turns = Turns()
         # Checked against when there is no account or no password, so that both answers take as long.
         self._nobody = _hasher.hash(os.urandom(16).hex())
 
-    async def make(self, password: str) -> bytes:
+    async def make(self, password: str, salt: bytes | None = None) -> bytes:
         """Packed verifiers of a new password. Raises NotAllowed, Overloaded."""
-        verifiers: bytes = await self._ask(_MakeVerifiers(password))
+        verifiers: bytes = await self._ask(_MakeVerifiers(password, salt), "", True)
         return verifiers
 
-    async def check(self, password: str, argon2id: str | None) -> bool:
+    async def check(self, password: str, argon2id: str | None, asker: str = "", known: bool = False) -> bool:
         """Whether the password is right; None as hash is never right, after the same work. Raises Overloaded."""
-        right: bool = await self._ask(_Check(password, argon2id or self._nobody))
+        right: bool = await self._ask(_Check(password, argon2id or self._nobody), asker, known)
         return right and argon2id is not None
 
-    async def _ask(self, message: Any) -> Any:
-        if self._waiting >= MAX_WAITING:
-            raise Overloaded("too many logins at once")
-        self._waiting += 1
-        try:
+    async def find(self, password: str, keys: ScramKeys, asker: str = "", known: bool = False) -> bytes | None:
+        """The credential of `find_key`. Raises Overloaded."""
+        found: bytes | None = await self._ask(_FindKey(password, keys), asker, known)
+        return found
+
+    async def _ask(self, message: Any, asker: str, known: bool) -> Any:
+        async with self._turns.turn(asker, first=known):
             return await self._ref.ask(message, block=False)
-        finally:
-            self._waiting -= 1
 
     async def stop(self) -> None:
         """End the thread, after what it is doing."""

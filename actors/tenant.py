@@ -1,4 +1,4 @@
-"""A tenant: its domains, accounts, aliases and sealed credentials.
+"""A tenant: its domains, accounts, aliases and sealed passwords; what else lets somebody in is in credentials.py.
 
 That a domain or address is unique in the cell is settled by the name claims that stand in the same record; a tenant
 decides only about its own. Addresses arrive normalised and secrets sealed. Rows: T tenant, d domain, a account,
@@ -8,8 +8,10 @@ c credentials, l alias, p policy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, assert_never
+from typing import ClassVar, Literal, NamedTuple
 
+from actors import credentials as more
+from actors.credentials import CredentialCommand, CredentialFact
 from actors.errors import NameTaken, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchTenant, NotAllowed, TooLarge
 from actors.kind import Command, Fact
 from actors.region import REGION, tenant_ids
@@ -114,6 +116,7 @@ TenantCommand = (
     | AddAlias
     | DeleteAlias
     | AllowTimeTravel
+    | CredentialCommand
 )
 
 
@@ -181,6 +184,7 @@ TenantFact = (
     | AliasAdded
     | AliasDeleted
     | TimeTravelAllowed
+    | CredentialFact
 )
 
 
@@ -199,7 +203,15 @@ def decide(view: View, command: TenantCommand) -> tuple[TenantFact, ...]:
 def _decide(
     view: View,
     command: (
-        AddDomain | AddAccount | SetPassword | SetQuota | DeleteAccount | AddAlias | DeleteAlias | AllowTimeTravel
+        AddDomain
+        | AddAccount
+        | SetPassword
+        | SetQuota
+        | DeleteAccount
+        | AddAlias
+        | DeleteAlias
+        | AllowTimeTravel
+        | CredentialCommand
     ),
 ) -> TenantFact:
     match command:
@@ -230,7 +242,7 @@ def _decide(
         case AllowTimeTravel(allowed):
             return TimeTravelAllowed(allowed)
         case _:
-            assert_never(command)
+            return more.decide(view, command)
 
 
 def _add_alias(view: View, alias_id: bytes, address: str, targets: tuple[str, ...]) -> AliasAdded:
@@ -284,6 +296,7 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
         case AccountDeleted():
             view.delete(b"a" + fact.account)
             view.delete(b"c" + fact.account)
+            more.forget(view, fact.account)
         case AliasAdded():
             view.put(b"l" + fact.alias_id, (fact.address, fact.targets, stamp.at_ms))
         case AliasDeleted():
@@ -291,7 +304,7 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
         case TimeTravelAllowed():
             view.put(TIME_TRAVEL_KEY, fact.allowed)
         case _:
-            assert_never(fact)
+            more.evolve(view, fact, stamp)
 
 
 def tenants(snapshot: Snapshot) -> list[TenantEntry]:
@@ -329,6 +342,24 @@ def allows_time_travel(view: View) -> bool:
 def domains(view: View) -> list[Domain]:
     """The tenant's domains, by name."""
     return [Domain(key[1:].decode(), added_ms) for key, added_ms in view.range(b"d")]
+
+
+def password_place(tenant: bytes, account_id: bytes) -> bytes:
+    """What a password's verifiers are bound to when they are sealed (actors/sealing.py)."""
+    return tenant + account_id
+
+
+def sealed_place(tenant: bytes, fact: Fact) -> bytes | None:
+    """The same of a fact that carries a sealed secret, as its field `sealed`; None for one that does not."""
+    match fact:
+        case PasswordSet():
+            return password_place(tenant, fact.account)
+        case more.AppPasswordAdded():
+            return more.app_password_place(tenant, fact.account, fact.id)
+        case more.OneTimeCodesEnrolled():
+            return more.one_time_place(tenant, fact.account)
+        case _:
+            return None
 
 
 def credentials(view: View, account_id: bytes) -> bytes | None:

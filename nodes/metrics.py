@@ -46,7 +46,11 @@ class Metrics:
             registry=registry,
         )
         self.auth_failures_total = Counter(
-            "mailraft_auth_failures_total", "Logins that failed.", ["protocol"], registry=registry
+            "mailraft_auth_failures_total",
+            "Logins that failed, by SASL mechanism (or LOGIN, USER) and reason (wrong, malformed; blocked, overloaded: "
+            "nothing was checked).",
+            ["protocol", "mechanism", "reason"],
+            registry=registry,
         )
         self.propose_seconds = Histogram(
             "mailraft_propose_seconds",
@@ -118,9 +122,9 @@ class Metrics:
         """A message was "committed", "refused" or its outcome is "unknown"."""
         self.deliveries_total.labels(protocol, outcome).inc()
 
-    def auth_failure(self, protocol: str) -> None:
+    def auth_failure(self, protocol: str, mechanism: str, reason: str) -> None:
         """A login failed."""
-        self.auth_failures_total.labels(protocol).inc()
+        self.auth_failures_total.labels(protocol, mechanism, reason).inc()
 
     def proposed(self, outcome: str, seconds: float) -> None:
         """A write took `seconds` to be "committed", "rejected" or "unknown"."""

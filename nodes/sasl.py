@@ -1,13 +1,15 @@
-"""SASL mechanisms that give a login and a password: PLAIN (RFC 4616) and LOGIN. Pure; every front end uses it.
+"""SASL (RFC 4422) without I/O: what an exchange is made of, and the mechanisms that give a password, PLAIN and LOGIN.
 
-The result holds a password: it is never logged, and its repr hides it.
+An exchange takes the client's decoded responses, one `step` each, and says what comes next. What it ends with is a
+claim, which nodes/logins.py checks; every front end only carries the bytes. Claims hold secrets: they are never logged,
+and their repr hides them.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 USERNAME_PROMPT = b"Username:"
 PASSWORD_PROMPT = b"Password:"
@@ -18,7 +20,7 @@ class Malformed(ValueError):
 
 
 class Credentials(NamedTuple):
-    """What a client claims; `acting_as` is the authorization identity, "" when it gave none."""
+    """A password that a client gives; `acting_as` is the authorization identity, "" when it gave none."""
 
     login: str
     password: str
@@ -26,6 +28,86 @@ class Credentials(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Credentials({self.login!r})"
+
+
+class Proof(NamedTuple):
+    """A client has shown that it knows a password, or has not: `credential` is the one, as its keeper calls it."""
+
+    login: str
+    credential: bytes | None
+    acting_as: str = ""
+
+
+class Bearer(NamedTuple):
+    """A token of somebody who is trusted to know the client (RFC 6750); `login` is "" where the client names none."""
+
+    login: str
+    token: str
+    acting_as: str = ""
+
+    def __repr__(self) -> str:
+        return f"Bearer({self.login!r})"
+
+
+Claim = Credentials | Proof | Bearer
+
+
+class Challenge(NamedTuple):
+    """Send this, and step with what the client answers."""
+
+    data: bytes
+
+
+class Done(NamedTuple):
+    """What the client claims. `last`: what it is told with success, as a challenge that it answers with nothing."""
+
+    claim: Claim
+    last: bytes = b""
+
+
+class Failed(NamedTuple):
+    """The exchange is over without a claim; `reason` is for people and for the log, and holds nothing of the client."""
+
+    reason: str
+
+
+Step = Challenge | Done | Failed
+
+
+class Exchange(Protocol):
+    """One run of a mechanism. The first response is the initial one; None where the client sent none."""
+
+    def step(self, response: bytes | None) -> Step: ...
+
+
+class Plain:
+    """PLAIN (RFC 4616): one message, [authzid] NUL authcid NUL passwd."""
+
+    def step(self, response: bytes | None) -> Step:
+        if response is None:
+            return Challenge(b"")
+        try:
+            return Done(plain(response))
+        except Malformed as error:
+            return Failed(str(error))
+
+
+class Login:
+    """LOGIN (draft-murchison-sasl-login-00): a name, then a password, each asked for."""
+
+    def __init__(self) -> None:
+        self._name: bytes | None = None
+
+    def step(self, response: bytes | None) -> Step:
+        if response is None:
+            return Challenge(USERNAME_PROMPT)
+        if self._name is None:
+            self._name = response
+            return Challenge(PASSWORD_PROMPT)
+        try:
+            return Done(Credentials(text(self._name), text(response)))
+        except Malformed as error:
+            return Failed(str(error))
 
 
 def decode_response(line: bytes) -> bytes:
@@ -56,8 +138,3 @@ def text(response: bytes) -> str:
     if "\0" in decoded:
         raise Malformed("NUL inside")
     return decoded
-
-
-def may_act_as(credentials: Credentials) -> bool:
-    """Nobody may act for somebody else yet: the authorization identity is absent or the login itself."""
-    return not credentials.acting_as or credentials.acting_as.casefold() == credentials.login.casefold()

@@ -1,5 +1,7 @@
 """What the CAPABILITY response lists (RFC 3501 7.2.1): only what is done, and what holds in the present state."""
 
+from collections.abc import Sequence
+
 _ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "IDLE", "NAMESPACE")
 _AUTHENTICATED = (
     "UNSELECT",
@@ -14,12 +16,12 @@ _AUTHENTICATED = (
 )
 
 
-def before_login(*, start_tls: bool, password: bool) -> bytes:
-    """`start_tls`: STARTTLS is possible; `password`: a password may come over this connection as it is."""
+def before_login(*, start_tls: bool, mechanisms: Sequence[str]) -> bytes:
+    """`start_tls`: STARTTLS is possible; `mechanisms`: how one may log in over this connection as it is."""
     names = [*_ALWAYS]
     if start_tls:
         names.append("STARTTLS")
-    names += ["AUTH=PLAIN", "AUTH=LOGIN"] if password else ["LOGINDISABLED"]
+    names += [f"AUTH={name}" for name in mechanisms] or ["LOGINDISABLED"]
     return " ".join(names).encode("ascii")
 
 

@@ -121,6 +121,12 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """The TLS of this connection; None in clear."""
+        found = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return cast("ssl.SSLObject | None", found)
+
     # -- writing
 
     def write(self, data: bytes) -> None:

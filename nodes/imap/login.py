@@ -9,17 +9,17 @@ import base64
 import time
 
 from actors.directory import Target
-from actors.passwords import Overloaded
 from eventlog.record import By
-from nodes import sasl
+from nodes import logins, sasl
 from nodes.imap import commands
 from nodes.imap.errors import BadCommand, Farewell, Refusal
 from nodes.imap.render import string
 from nodes.imap.session import TLS_HANDSHAKE_S, Handler, Session
 from nodes.imap.states import State
-from nodes.moments import parse_moment, split_login
+from nodes.logins import Door, LoggedIn, LoginRefused
+from nodes.moments import parse_moment
 from nodes.past import NotThen, PastMailbox
-from nodes.security import TooManyFailures, log_failed_login
+from nodes.sasl_mechanisms import ALL
 
 
 async def capability(session: Session, _: commands.Capability) -> str:
@@ -61,66 +61,46 @@ async def start_tls(session: Session, _: commands.StartTls) -> str:
 
 
 async def log_in(session: Session, command: commands.Login) -> str:
-    _demand_privacy(session)
-    return await _check(session, sasl.Credentials(command.login, command.password))
+    door = session.door
+    _demand_privacy(door)
+    try:
+        found = await logins.admit(session.services, door, sasl.Credentials(command.login, command.password), "LOGIN")
+    except LoginRefused as refused:
+        raise _refusal(session, refused) from None
+    return await _enter(session, found)
 
 
 async def authenticate(session: Session, command: commands.Authenticate) -> str:
-    mechanism = _MECHANISMS.get(command.mechanism)
-    if mechanism is None:
+    door = session.door
+    if command.mechanism not in ALL:
         raise Refusal("this mechanism is not supported", "CANNOT")
-    _demand_privacy(session)
+    _demand_privacy(door)
+    if command.mechanism not in door.offer.mechanisms:
+        raise Refusal("this mechanism is not supported here", "CANNOT")
+
+    async def ask(challenge: bytes) -> bytes:
+        session.write(b"+ " + base64.b64encode(challenge) + b"\r\n")
+        line = await session.line()
+        if line == b"*":
+            raise BadCommand("authentication cancelled")
+        return sasl.decode_response(line)
+
     try:
-        credentials = await mechanism(session, command.initial)
-    except sasl.Malformed as error:
-        raise BadCommand(str(error)) from None
-    return await _check(session, credentials)
+        found = await logins.authenticate(session.services, door, command.mechanism, command.initial, ask)
+    except LoginRefused as refused:
+        raise _refusal(session, refused) from None
+    return await _enter(session, found)
 
 
-async def _plain(session: Session, initial: bytes | None) -> sasl.Credentials:
-    return sasl.plain(await _response(session, b"") if initial is None else sasl.decode_response(initial))
-
-
-async def _login(session: Session, initial: bytes | None) -> sasl.Credentials:
-    login = await _response(session, sasl.USERNAME_PROMPT) if initial is None else sasl.decode_response(initial)
-    password = await _response(session, sasl.PASSWORD_PROMPT)
-    return sasl.Credentials(sasl.text(login), sasl.text(password))
-
-
-_MECHANISMS = {"PLAIN": _plain, "LOGIN": _login}
-
-
-async def _response(session: Session, prompt: bytes) -> bytes:
-    session.write(b"+ " + base64.b64encode(prompt) + b"\r\n")
-    line = await session.line()
-    if line == b"*":
-        raise BadCommand("authentication cancelled")
-    return sasl.decode_response(line)
-
-
-def _demand_privacy(session: Session) -> None:
-    if not session.password_may_come:
+def _demand_privacy(door: Door) -> None:
+    if not door.offer.may_log_in:
         raise Refusal("no password without TLS: use STARTTLS", "PRIVACYREQUIRED")  # RFC 5530 3
 
 
-async def _check(session: Session, credentials: sasl.Credentials) -> str:
-    services, peer = session.services, session.connection.peer
-    credentials, moment = _moment(credentials)
-    try:
-        await services.login_guard.attempt(peer, credentials.login)
-        allowed = sasl.may_act_as(credentials)
-        account = await services.directory.authenticate(credentials.login, credentials.password) if allowed else None
-    except TooManyFailures:
-        raise Refusal("too many wrong passwords; try again later", "UNAVAILABLE") from None
-    except Overloaded:
-        raise Refusal("too many log-ins at once; try again", "UNAVAILABLE") from None
-    if account is None:
-        log_failed_login(services.logger, session.shared.kind, peer, credentials.login)
-        raise _refusal(session, services.login_guard.failed(peer, credentials.login))
-    services.login_guard.succeeded(peer, credentials.login)
-    if moment is not None:
-        session.past = await _past(session, account, moment)
-    session.account = account
+async def _enter(session: Session, found: LoggedIn) -> str:
+    if found.moment is not None:
+        session.past = await _past(session, found.target, found.moment)
+    session.account = found.target
     session.state = State.AUTHENTICATED
     session.framer.appends = True
     session.logger = session.logger.bind(account=session.target.address)
@@ -136,14 +116,6 @@ def _as_of(session: Session) -> str:
     return f" to {session.target.address} as of {session.past.moment}, read-only" if session.past is not None else ""
 
 
-def _moment(credentials: sasl.Credentials) -> tuple[sasl.Credentials, str | None]:
-    """Takes the moment off a login as `alice@example.test@@-2h`: the password is the one of now."""
-    login, moment = split_login(credentials.login)
-    if moment is None:
-        return credentials, None
-    return credentials._replace(login=login, acting_as=split_login(credentials.acting_as)[0]), moment
-
-
 async def _past(session: Session, account: Target, moment: str) -> PastMailbox:
     """Raises Refusal."""
     by = By("account", account.account, session.origin)
@@ -156,11 +128,17 @@ async def _past(session: Session, account: Target, moment: str) -> PastMailbox:
         raise Refusal(str(error), "CANNOT") from None
 
 
-def _refusal(session: Session, close: bool) -> Refusal:
+def _refusal(session: Session, refused: LoginRefused) -> Refusal:
     """Guesses are counted by connection too, whatever login each of them names."""
-    session.services.metrics.auth_failure(session.shared.kind)
+    match refused.reason:
+        case "malformed":
+            return BadCommand("not a response of this mechanism")
+        case "blocked":
+            return Refusal("too many wrong passwords; try again later", "UNAVAILABLE")
+        case "overloaded":
+            return Refusal("too many log-ins at once; try again", "UNAVAILABLE")
     session.failed_logins += 1
-    if close or session.failed_logins >= session.limits.auth_failures:
+    if refused.close or session.failed_logins >= session.limits.auth_failures:
 
         async def hang_up() -> None:
             raise Farewell("too many wrong passwords")

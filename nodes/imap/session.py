@@ -17,6 +17,7 @@ from actors.mailbox import folder
 from actors.runtime import Context, Done, NewBody
 from eventlog.errors import LogError
 from eventlog.record import By
+from nodes import logins
 from nodes.imap import capability, commands
 from nodes.imap.connection import Connection, ConnectionLost
 from nodes.imap.cursor import Cursor
@@ -26,8 +27,8 @@ from nodes.imap.framing import NEED_MORE, Continuation, Frame, Framer, Limits, O
 from nodes.imap.grammar import read_command, read_tag
 from nodes.imap.selected import RecentMarks, Selected, Watchers
 from nodes.imap.states import State, is_legal, may_announce_expunges
+from nodes.logins import Door
 from nodes.reading import Present
-from nodes.security import may_send_password
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -244,13 +245,12 @@ class Session:
         if self.state is not State.NOT_AUTHENTICATED:
             return capability.after_login(append_limit_bytes=self.limits.message_bytes)
         start_tls = self.services.tls is not None and not self.connection.secure
-        return capability.before_login(start_tls=start_tls, password=self.password_may_come)
+        return capability.before_login(start_tls=start_tls, mechanisms=self.door.offer.mechanisms)
 
     @property
-    def password_may_come(self) -> bool:
-        """Whether a password may be sent over this connection as it is."""
-        policy = self.services.config.auth.plaintext_without_tls
-        return may_send_password(policy, self.connection.peer, tls=self.connection.secure)
+    def door(self) -> Door:
+        """How one may log in over this connection as it is."""
+        return logins.door(self.services, self.shared.kind, self.connection.peer, self.connection.tls)
 
     # -- the account and its mailbox
 

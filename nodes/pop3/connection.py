@@ -8,23 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, assert_never
 
 from actors.errors import CommandRefused, replica_text
 from actors.mailbox import Expunge
-from actors.passwords import Overloaded
 from actors.runtime import Context
 from eventlog.errors import LogError
 from eventlog.record import By
-from nodes import sasl
-from nodes.moments import parse_moment, split_login
+from nodes import logins, sasl
+from nodes.logins import Door, LoggedIn, LoginRefused
+from nodes.moments import parse_moment
 from nodes.past import NotThen
 from nodes.pop3 import multiline
 from nodes.pop3.loading import load_maildrop, load_past_maildrop
 from nodes.pop3.maildrop import Entry, Maildrop
-from nodes.pop3.session import Close, Event, Limits, LogIn, Refused, Remove, Say, Send, Session, StartTls
+from nodes.pop3.session import (
+    Authenticate,
+    Close,
+    Event,
+    Limits,
+    LogIn,
+    Refused,
+    Remove,
+    Respond,
+    Say,
+    Send,
+    Session,
+    StartTls,
+)
 from nodes.reading import body_of
-from nodes.security import TooManyFailures, log_failed_login, may_send_password
 
 if TYPE_CHECKING:
     from actors.directory import Target
@@ -41,6 +54,14 @@ INTERNAL_ERROR = b"-ERR [SYS/TEMP] Internal error\r\n"
 
 class Gone(Exception):
     """The client has closed the connection."""
+
+
+class Unanswered(Exception):
+    """The client gave up, or sent what is no answer; `event` is what to do about it."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__()
+        self.event = event
 
 
 class Connection(asyncio.Protocol):
@@ -121,12 +142,11 @@ class Connection(asyncio.Protocol):
 
     async def _converse(self) -> None:
         limits = self._services.config.limits
-        policy = self._services.config.auth.plaintext_without_tls
         session = self._session = Session(
             Limits(limits.line_bytes, limits.errors),
             secure=self._is_secure(),
             offers_tls=self._listener.stls is not None,
-            may_log_in=may_send_password(policy, self.client, tls=self._is_secure()),
+            mechanisms=self._door().offer.mechanisms,
         )
         self._transport.write(GREETING)
         while True:
@@ -182,7 +202,9 @@ class Connection(asyncio.Protocol):
             case Send(entry, lines):
                 return await self._send_message(session, entry, lines)
             case LogIn(credentials):
-                return await self._log_in(session, credentials)
+                return await self._log_in(session, logins.admit(self._services, self._door(), credentials, "USER"))
+            case Authenticate():
+                return await self._authenticate(session, event)
             case StartTls(data):
                 await self._start_tls(session, data)
                 return None
@@ -190,6 +212,8 @@ class Connection(asyncio.Protocol):
                 return session.removed(await self._remove(session, uids))
             case Close():
                 return event
+            case Respond():
+                return None  # nobody asked: `_ask` takes the answers to what it asks
             case _:
                 assert_never(event)
 
@@ -234,24 +258,42 @@ class Connection(asyncio.Protocol):
             await self._send(piece)
         return None
 
-    async def _log_in(self, session: Session, credentials: sasl.Credentials) -> Event:
-        guard = self._services.login_guard
-        login, moment = split_login(credentials.login)
-        acting_as = credentials.acting_as if moment is None else split_login(credentials.acting_as)[0]
-        credentials = credentials._replace(login=login, acting_as=acting_as)
+    def _door(self) -> Door:
+        tls = self._transport.get_extra_info("ssl_object")
+        return logins.door(self._services, self._listener.kind, self.client, tls)
+
+    async def _authenticate(self, session: Session, event: Authenticate) -> Event:
+        async def ask(challenge: bytes) -> bytes:
+            return sasl.decode_response(await self._ask(session, challenge))
+
         try:
-            await guard.attempt(self.client, credentials.login)
-            target = await self._check(credentials)
-        except TooManyFailures:
-            return session.not_logged_in("Too many wrong passwords, try again later", "AUTH")
-        except Overloaded:
-            return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP")
-        if target is None:
-            log_failed_login(self._services.logger, self._listener.kind, self.client, credentials.login)
-            return self._wrong_password(session, guard.failed(self.client, credentials.login))
-        guard.succeeded(self.client, credentials.login)
+            return await self._log_in(
+                session, logins.authenticate(self._services, self._door(), event.mechanism, event.initial, ask)
+            )
+        except Unanswered as unanswered:
+            return unanswered.event
+
+    async def _ask(self, session: Session, challenge: bytes) -> bytes:
+        """The client's answer. Raises Gone, Unanswered."""
+        await self._send(session.challenge(challenge).data)
+        while (event := session.next_event()) is None:
+            if not await self._receive(session):
+                self._transport.write(TIMED_OUT)
+                raise Gone
+            if self._stopping:
+                self._transport.write(STOPPING)
+                raise Gone
+        if not isinstance(event, Respond):
+            raise Unanswered(event)
+        return event.line
+
+    async def _log_in(self, session: Session, attempt: Coroutine[Any, Any, LoggedIn]) -> Event:
         try:
-            maildrop = await self._load(target, moment)
+            found = await attempt
+        except LoginRefused as refused:
+            return self._refusal(session, refused)
+        try:
+            maildrop = await self._load(found.target, found.moment)
         except (NotThen, ValueError) as error:
             return session.not_logged_in(f"{error}".replace("\n", " ")[:200], "SYS/PERM")
         if maildrop is None:
@@ -271,16 +313,18 @@ class Connection(asyncio.Protocol):
         finally:
             self._services.past.close(target, past)
 
-    async def _check(self, credentials: sasl.Credentials) -> Target | None:
-        if not sasl.may_act_as(credentials):
-            return None
-        return await self._services.directory.authenticate(credentials.login, credentials.password)
-
-    def _wrong_password(self, session: Session, close: bool) -> Event:
-        self._services.metrics.auth_failure(self._listener.kind)
+    def _refusal(self, session: Session, refused: LoginRefused) -> Event:
+        """Guesses are counted by connection too, whatever login each of them names."""
+        match refused.reason:
+            case "malformed":
+                return session.not_logged_in("That is not a response of this mechanism", "")
+            case "blocked":
+                return session.not_logged_in("Too many wrong passwords, try again later", "AUTH")
+            case "overloaded":
+                return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP")
         self._failed_logins += 1
         answer = session.not_logged_in("Wrong name or password", "AUTH")
-        if close or self._failed_logins >= self._services.config.limits.auth_failures:
+        if refused.close or self._failed_logins >= self._services.config.limits.auth_failures:
             return Close(answer.data) if isinstance(answer, Say | Close) else answer
         return answer
 
@@ -300,7 +344,7 @@ class Connection(asyncio.Protocol):
         if transport is None:
             raise Gone
         self._transport = transport
-        session.tls_started()
+        session.tls_started(self._door().offer.mechanisms)
 
     async def _remove(self, session: Session, uids: tuple[int, ...]) -> bool:
         maildrop = session.maildrop

@@ -1,12 +1,13 @@
 """POP3 without I/O: bytes in, events out (RFC 1939; CAPA RFC 2449; STLS RFC 2595; AUTH RFC 5034).
 
-`feed` takes bytes; `next_event` gives what to do next, or None when more bytes are needed. After LogIn, StartTls and
-Remove the session waits until it is told how that ended. It keeps no password and reads no table.
+`feed` takes bytes; `next_event` gives what to do next, or None when more bytes are needed. After LogIn, Authenticate,
+Respond, StartTls and Remove the session waits until it is told how that ended. It keeps no password and reads no table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nodes import sasl
@@ -31,6 +32,19 @@ class LogIn(NamedTuple):
     """Check these and answer with `logged_in` or `not_logged_in`."""
 
     credentials: sasl.Credentials
+
+
+class Authenticate(NamedTuple):
+    """Run this mechanism, with `challenge` for what the client is asked; answer as after LogIn."""
+
+    mechanism: str
+    initial: bytes | None  # in base64
+
+
+class Respond(NamedTuple):
+    """What the client answers to a challenge, in base64."""
+
+    line: bytes
 
 
 class StartTls(NamedTuple):
@@ -58,7 +72,7 @@ class Close(NamedTuple):
     data: bytes
 
 
-Event = Say | LogIn | StartTls | Send | Remove | Close
+Event = Say | LogIn | Authenticate | Respond | StartTls | Send | Remove | Close
 
 
 class Refused(Exception):
@@ -80,13 +94,13 @@ def listing(title: str, lines: list[str]) -> Say:
 
 
 class Session:
-    """One client. `may_log_in`: a password may come now, over TLS or by policy."""
+    """One client. `mechanisms`: how one may log in over this connection as it is, if at all."""
 
-    def __init__(self, limits: Limits, *, secure: bool, offers_tls: bool, may_log_in: bool) -> None:
+    def __init__(self, limits: Limits, *, secure: bool, offers_tls: bool, mechanisms: Sequence[str]) -> None:
         self._limits = limits
         self._secure = secure
         self._offers_tls = offers_tls
-        self._may_log_in = may_log_in
+        self._mechanisms = mechanisms
         self._input = bytearray()
         self._skipping = False
         self._errors = 0
@@ -143,10 +157,16 @@ class Session:
         self.state = State.AUTHORIZATION
         return self._refuse(Refused(text, code).answer)
 
-    def tls_started(self) -> None:
+    def challenge(self, data: bytes) -> Say:
+        """Asks the client, as a mechanism demands it; the next event is its answer, or a refusal that ends it."""
+        self.state = State.SASL
+        return Say(b"+ " + base64.b64encode(data) + b"\r\n")
+
+    def tls_started(self, mechanisms: Sequence[str]) -> None:
         """What the client sent in clear after STLS is thrown away (RFC 2595 4)."""
         self._input.clear()
-        self._secure = self._may_log_in = True
+        self._secure = True
+        self._mechanisms = mechanisms
         self.state = State.AUTHORIZATION
 
     def removed(self, done: bool) -> Event:
@@ -159,8 +179,7 @@ class Session:
 
     def _take(self, line: bytes) -> Event:
         if self.state is State.SASL:
-            self.state = State.AUTHORIZATION
-            return self._check_plain(line)
+            return self._respond(line)
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
         if verb not in KNOWN:
@@ -190,8 +209,8 @@ class Session:
 
     def _capa(self, argument: bytes) -> Event:
         names = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "IMPLEMENTATION mailraft"]
-        if self._may_log_in:
-            names += ["USER", "SASL PLAIN"]
+        if self._mechanisms:
+            names += ["USER", f"SASL {' '.join(self._mechanisms)}"]
         if self._offers_tls and not self._secure and not self.is_logged_in:
             names.append("STLS")
         return listing("Capabilities follow", names)
@@ -211,29 +230,25 @@ class Session:
         return LogIn(sasl.Credentials(self._login, _text(argument)))
 
     def _auth(self, argument: bytes) -> Event:
-        mechanism, _, initial = argument.strip().partition(b" ")
-        if not mechanism:
-            return listing("Mechanisms follow", ["PLAIN"])
-        if mechanism.upper() != b"PLAIN":
-            raise Refused("Mechanism not supported")
+        word, _, initial = argument.strip().partition(b" ")
+        if not word:
+            return listing("Mechanisms follow", list(self._mechanisms))
         self._check_may_log_in()
-        if initial:
-            return self._check_plain(initial.strip())
-        self.state = State.SASL
-        return Say(b"+ \r\n")
-
-    def _check_plain(self, response: bytes) -> Event:
-        if response == b"*":
-            raise Refused("Cancelled")
-        try:
-            credentials = sasl.plain(sasl.decode_response(response))
-        except sasl.Malformed:
-            raise Refused("Not a PLAIN response in base64") from None
+        mechanism = word.upper().decode("ascii", "replace")
+        if mechanism not in self._mechanisms:
+            raise Refused("Mechanism not supported")
         self.state = State.WAITING
-        return LogIn(credentials)
+        return Authenticate(mechanism, initial.strip() or None)
+
+    def _respond(self, line: bytes) -> Event:
+        if line == b"*":
+            self.state = State.AUTHORIZATION
+            raise Refused("Cancelled")
+        self.state = State.WAITING
+        return Respond(line)
 
     def _check_may_log_in(self) -> None:
-        if not self._may_log_in:
+        if not self._mechanisms:
             raise Refused("A password may not come in clear: send STLS first")
 
     def _stls(self, argument: bytes) -> Event:

@@ -24,8 +24,8 @@ def greet_extended(connection: Connection, argument: bytes) -> bytes:
     session.host_name = grammar.parse_host(argument)
     session.extended_smtp = True
     connection._set_rset_state()
-    offers_auth = login.is_offered(connection) and session.account is None
-    return connection.listener.capabilities(secure=session.secure, auth=offers_auth)
+    mechanisms = login.offered(connection) if session.account is None else ""
+    return connection.listener.capabilities(secure=session.secure, auth=mechanisms)
 
 
 def greet_plain(connection: Connection, argument: bytes) -> bytes:

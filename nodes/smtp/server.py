@@ -43,7 +43,7 @@ class SmtpListener:
         self._connections: set[Connection] = set()
         self._held_bytes = 0
         self._stopping = False
-        self._capabilities: dict[tuple[bool, bool], bytes] = {}
+        self._capabilities: dict[tuple[bool, str], bytes] = {}
         self._counters: dict[bytes, Callable[[], None]] = {}
 
     async def listen(self, address: str) -> None:
@@ -107,14 +107,14 @@ class SmtpListener:
             counter = self._counters[verb] = labels.inc
         counter()
 
-    def capabilities(self, *, secure: bool, auth: bool) -> bytes:
-        """The reply to EHLO or LHLO (RFC 5321 4.1.1.1)."""
+    def capabilities(self, *, secure: bool, auth: str) -> bytes:
+        """The reply to EHLO or LHLO (RFC 5321 4.1.1.1); `auth` is the mechanisms to log in with."""
         known = self._capabilities.get((secure, auth))
         if known is None:
             known = self._capabilities[secure, auth] = self._render_capabilities(secure, auth)
         return known
 
-    def _render_capabilities(self, secure: bool, auth: bool) -> bytes:
+    def _render_capabilities(self, secure: bool, auth: str) -> bytes:
         lines = [
             self.services.config.node.hostname,
             "PIPELINING",
@@ -126,7 +126,7 @@ class SmtpListener:
         if self.starttls is not None and not secure:
             lines.append("STARTTLS")
         if auth:
-            lines.append("AUTH PLAIN LOGIN")
+            lines.append(f"AUTH {auth}")
         return ("".join(f"250-{line}\r\n" for line in lines) + "250 HELP\r\n").encode("ascii")
 
 

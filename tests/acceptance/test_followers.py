@@ -188,7 +188,7 @@ def test_the_replica_is_read_with_the_accounts_own_password_and_can_not_be_chang
     with pytest.raises(smtplib.SMTPRecipientsRefused, match="replica of that mailbox"):
         send(cells.follower, [ALICE], text(1))
     with pytest.raises(ClusterError, match="this is a replica: its home is the cell"):
-        cells.follower.command("account", "add", "new@example.test", "--password-stdin", stdin="pw\n")
+        cells.follower.command("account", "add", "new@example.test", "--password-stdin", stdin="password of it\n")
     host, _, port = cells.follower.status().nodes[0].endpoints["pop3"].rpartition(":")
     pop3 = poplib.POP3(host, int(port), timeout=30)
     pop3.user(ALICE)

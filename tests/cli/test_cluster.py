@@ -138,7 +138,16 @@ def test_a_second_up_says_that_it_is_running(folder: Path) -> None:
 
 
 def test_accounts_and_aliases_are_added_listed_and_deleted(folder: Path) -> None:
-    succeed("account", "add", "bob@example.test", "--password-stdin", "--quota", "1000000", stdin="b\n", cluster=folder)
+    succeed(
+        "account",
+        "add",
+        "bob@example.test",
+        "--password-stdin",
+        "--quota",
+        "1000000",
+        stdin="bobby tables\n",
+        cluster=folder,
+    )
     succeed("alias", "add", "info@example.test", "alice@example.test", "bob@example.test", cluster=folder)
     accounts = json.loads(succeed("account", "list", "--json", cluster=folder))["accounts"]
     assert {one["address"]: one["quota_bytes"] for one in accounts} == {
@@ -150,7 +159,7 @@ def test_accounts_and_aliases_are_added_listed_and_deleted(folder: Path) -> None
     assert aliases == [
         {"address": "info@example.test", "targets": ["alice@example.test", "bob@example.test"], "tenant": "example"}
     ]
-    succeed("account", "passwd", "bob@example.test", "--password-stdin", stdin="builder\n", cluster=folder)
+    succeed("account", "passwd", "bob@example.test", "--password-stdin", stdin="the builder\n", cluster=folder)
     assert "has second.test" in mailraft("tenant", "add-domain", "example", "second.test", cluster=folder).stderr
     assert quota_of(folder, "500 KiB", "bob@example.test may hold 512000 bytes") == 512_000
     assert quota_of(folder, "none", "bob@example.test may hold as much as there is room for") is None
@@ -195,7 +204,7 @@ def quota_of(folder: Path, size: str, said: str) -> int | None:
     ],
 )
 def test_what_can_not_be_done_is_said_and_is_no_success(folder: Path, words: tuple[str, ...], said: str) -> None:
-    done = mailraft(*words, stdin="pw\n", cluster=folder)
+    done = mailraft(*words, stdin="password of it\n", cluster=folder)
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr

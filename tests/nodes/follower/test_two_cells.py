@@ -90,7 +90,7 @@ def two_cells(run: Run, folder: Path, story: Callable[[Pair], Awaitable[None]], 
 
     async def told(pair: Pair) -> None:
         await pair.source.ask("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
-        await pair.source.ask("POST", "/v1/accounts", {"address": ALICE, "password": "pw"})
+        await pair.source.ask("POST", "/v1/accounts", {"address": ALICE, "password": "password of it"})
         await pair.source.cli("region", "grant", "tokyo", "--tenant", "example", "--out", str(pair.grant))
         await story(pair)
 
@@ -177,7 +177,7 @@ def test_a_source_that_went_back_to_an_earlier_point_is_followed_no_further(run:
 
     async def early(pair: Pair) -> None:
         await pair.source.ask("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
-        await pair.source.ask("POST", "/v1/accounts", {"address": ALICE, "password": "pw"})
+        await pair.source.ask("POST", "/v1/accounts", {"address": ALICE, "password": "password of it"})
         await pair.source.cli("region", "grant", "tokyo", "--tenant", "example", "--out", str(grant))
 
     async def later(pair: Pair) -> None:
@@ -202,7 +202,7 @@ def test_a_source_that_went_back_to_an_earlier_point_is_followed_no_further(run:
 
 def test_one_account_is_followed_alone_and_its_domain_is_not_local(run: Run, tmp_path: Path) -> None:
     async def story(pair: Pair) -> None:
-        await pair.source.ask("POST", "/v1/accounts", {"address": "bob@example.test", "password": "pw"})
+        await pair.source.ask("POST", "/v1/accounts", {"address": "bob@example.test", "password": "password of it"})
         grant = str(tmp_path / "alice")
         await pair.source.cli("region", "grant", "alice", "--account", ALICE, "--out", grant)
         await pair.follower.cli("region", "follow", "--grant", grant)
@@ -214,7 +214,7 @@ def test_one_account_is_followed_alone_and_its_domain_is_not_local(run: Run, tmp
         assert [one["address"] for one in accounts] == [ALICE]
         node = pair.follower.state.services
         assert node is not None
-        assert await node.directory.authenticate(ALICE, "pw") is not None
+        assert await node.directory.logins.password(ALICE, "password of it", "imap") is not None
         with node.log.snapshot() as snapshot:
             assert not is_local_domain(snapshot, "example.test")
 
@@ -265,7 +265,9 @@ def test_what_the_command_refuses(run: Run, tmp_path: Path) -> None:
             await pair.follower.ask("POST", "/v1/region/follows", {**document, "as": "second"})
         await pair.follower.caught_up(pair.source)
         with pytest.raises(CommandError, match="this is a replica"):
-            await pair.follower.ask("POST", "/v1/accounts", {"address": "new@example.test", "password": "pw"})
+            await pair.follower.ask(
+                "POST", "/v1/accounts", {"address": "new@example.test", "password": "password of it"}
+            )
         with pytest.raises(CommandError, match="its home, the cell"):
             await pair.follower.ask("POST", "/v1/region/scope", {"tenant": "example"})
 

@@ -52,7 +52,7 @@ def refused(call: Callable[[], Any]) -> CommandError:
 def test_tenants_accounts_and_aliases_come_and_go(run: Run, cell: layout.Cluster) -> None:
     def ask(client: AdminClient) -> None:
         client.change("POST", "/v1/tenants", {"name": "example", "domains": ["Example.TEST"]})
-        made = client.change("POST", "/v1/accounts", {"address": "Alice@example.test", "password": "pw-1"})
+        made = client.change("POST", "/v1/accounts", {"address": "Alice@example.test", "password": "password 1"})
         assert made["address"] == "alice@example.test"
         client.change("POST", "/v1/aliases", {"address": "info@example.test", "targets": ["alice@example.test"]})
         tenants = client.get("/v1/tenants")["tenants"]
@@ -66,9 +66,9 @@ def test_tenants_accounts_and_aliases_come_and_go(run: Run, cell: layout.Cluster
         assert (
             client.change("POST", "/v1/tenants/example/domains", {"domain": "Second.test"})["domain"] == "second.test"
         )
-        client.change("POST", "/v1/accounts", {"address": "alice@second.test", "password": "pw-1"})
+        client.change("POST", "/v1/accounts", {"address": "alice@second.test", "password": "password 1"})
         client.change("DELETE", "/v1/accounts/alice@second.test")
-        client.change("PUT", "/v1/accounts/alice@example.test/password", {"password": "pw-2"})
+        client.change("PUT", "/v1/accounts/alice@example.test/password", {"password": "password 2"})
         client.change("DELETE", "/v1/aliases/info@example.test")
         client.change("DELETE", "/v1/accounts/alice@example.test")
         assert len(client.get("/v1/accounts?tenant=example")["accounts"]) == 2  # the postmasters
@@ -81,7 +81,7 @@ def test_tenants_accounts_and_aliases_come_and_go(run: Run, cell: layout.Cluster
 def test_the_log_is_read_by_position_and_never_shows_a_sealed_secret(run: Run, cell: layout.Cluster) -> None:
     def ask(client: AdminClient) -> None:
         client.change("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
-        client.change("POST", "/v1/accounts", {"address": "alice@example.test", "password": "pw-1"})
+        client.change("POST", "/v1/accounts", {"address": "alice@example.test", "password": "password 1"})
         tail = client.get("/v1/log?last=1")
         shown = client.get(f"/v1/log/{tail['position']}")
         assert shown == tail["records"][0]
@@ -132,12 +132,12 @@ def test_an_event_names_the_address_that_it_is_about_and_shows_trace_headers_as_
 ) -> None:
     def ask(client: AdminClient) -> None:
         client.change("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
-        client.change("POST", "/v1/accounts", {"address": "alice@example.test", "password": "pw-1"})
+        client.change("POST", "/v1/accounts", {"address": "alice@example.test", "password": "password 1"})
         host, port = split_address(cell.nodes[0].addresses["smtp"])
         with smtplib.SMTP(host, port, timeout=10) as smtp:
             smtp.sendmail("bob@sender.test", ["alice@example.test"], "Subject: one\r\n\r\nbody\r\n")
         delivery = client.get("/v1/log?last=1")["records"][0]["events"][0]
-        client.change("PUT", "/v1/accounts/alice@example.test/password", {"password": "pw-2"})
+        client.change("PUT", "/v1/accounts/alice@example.test/password", {"password": "password 2"})
         client.change("DELETE", "/v1/accounts/alice@example.test")
         records = client.get("/v1/log?last=1000")["records"]
         events = [event for record in records if record["kind"] == "record" for event in record["events"]]
@@ -169,7 +169,7 @@ def test_an_address_means_the_account_that_held_it_then(run: Run, cell: layout.C
     def ask(client: AdminClient) -> None:
         shown = "/v1/mailboxes/Alice@example.test?"
         client.change("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
-        account = {"address": "alice@example.test", "password": "pw-1"}
+        account = {"address": "alice@example.test", "password": "password 1"}
         client.change("POST", "/v1/accounts", account)
         host, port = split_address(cell.nodes[0].addresses["smtp"])
         with smtplib.SMTP(host, port, timeout=10) as smtp:

@@ -127,9 +127,9 @@ class Node:
     def add_user(self, quota_bytes: int | None = None) -> User:
         login = f"user{next(self._names)}@example.test"
         account = self.call(self.directory.add_account(login, PASSWORD, quota_bytes, ADMIN))
-        target = self.call(self.directory.authenticate(login, PASSWORD))
-        assert target is not None
-        return User(login, account, target.tenant)
+        found = self.call(self.directory.logins.password(login, PASSWORD, "imap"))
+        assert found is not None
+        return User(login, account, found.target.tenant)
 
     def deliver(self, user: User, *messages: bytes, folder: str = "INBOX", trace: bytes = b"") -> None:
         self.call(self._deliver(user, messages, folder, trace))

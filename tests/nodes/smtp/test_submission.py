@@ -132,7 +132,7 @@ def test_wrong_passwords_end_the_connection_at_the_limit(small_cell: Cell) -> No
     context = ssl.create_default_context(cafile=small_cell.ca)
     client = Dialogue(small_cell.port("submissions"), tls=context)
     client.read()
-    assert "AUTH PLAIN LOGIN" in client.ask("EHLO x")
+    assert "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN" in client.ask("EHLO x")
     wrong = encode("", "alice@example.test", "wrong")
     assert client.ask(f"AUTH PLAIN {wrong}") == "535 5.7.8 Authentication credentials invalid"
     assert client.ask(f"AUTH PLAIN {wrong}") == "535 5.7.8 Authentication credentials invalid"

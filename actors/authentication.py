@@ -1,0 +1,197 @@
+"""Who may log in: passwords, app passwords and SCRAM proofs, checked against what the log holds.
+
+Asking about nobody costs as much as a wrong password, and looks the same: it has a salt of its own that never changes
+(RFC 5802 9 leaves it to the server). Secrets are unsealed here and live as long as one check.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from actors import app_passwords, credentials, tenant
+from actors.credentials import AppPassword
+from actors.errors import InvalidName, NoSuchAccount
+from actors.names import normalise_address
+from actors.passwords import (
+    SCRAM_ITERATIONS,
+    SCRAM_SALT_BYTES,
+    Passwords,
+    ScramKey,
+    ScramKeys,
+    ScramVerifier,
+    Verifiers,
+    read_verifiers,
+)
+from actors.sealing import SealBroken, unseal
+from eventlog.log import EventLog
+from eventlog.store import Snapshot
+
+if TYPE_CHECKING:
+    from actors.directory import Target
+
+CACHE_S = 30.0
+CACHE_ENTRIES = 10_000
+MAIN = b"password"  # the credential that is the account's own password
+NOBODY = ScramKey(b"nobody", bytes(32), bytes(32))  # no proof fits: nobody knows what SHA-256 makes 32 zeros of
+
+_log = logging.getLogger("mailraft.directory")
+
+
+class Login(NamedTuple):
+    """Somebody who was let in: the account, and by which credential (MAIN, or the id of an app password)."""
+
+    target: Target
+    credential: bytes
+
+
+class _Known(NamedTuple):
+    """What can let one in to an account through the door that is asked at."""
+
+    target: Target
+    sealed: bytes | None
+    verifiers: Verifiers | None  # None: there is no password, or it does not count here
+    apps: tuple[ScramKey, ...]
+    salt: bytes | None
+    iterations: int
+
+
+class Authentication:
+    """`account_of` finds the account of an address, and raises NoSuchAccount or InvalidName."""
+
+    def __init__(
+        self, log: EventLog, key: bytes, passwords: Passwords, account_of: Callable[[Snapshot, str], Target]
+    ) -> None:
+        self._event_log = log
+        self._account_of = account_of
+        self._key = key
+        self._passwords = passwords
+        self._cache_key = os.urandom(32)
+        self._cache: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+
+    async def password(
+        self, login: str, password: str, scope: str, asker: str = "", known: bool = False
+    ) -> Login | None:
+        """Whose full address (in any case) and password these are, for `scope` (imap, pop3, smtp, or web).
+
+        None takes as long for an unknown address as for a wrong password. A success is remembered for 30 s under a key
+        that changes with the credentials. `asker`: the network address, which takes its turn with others, or goes
+        first if it is `known`. Raises Overloaded when too many wait.
+        """
+        found = self._find(login, scope)
+        tag = self._tag(found, password, scope)
+        at_s, credential = self._cache.get(tag, (0.0, b""))
+        if found is not None and at_s > time.monotonic():
+            return Login(found.target, credential)
+        right = await self._check(login, found, password, asker, known)
+        if right is None or found is None:
+            return None
+        self._remember(tag, right)
+        return Login(found.target, right)
+
+    async def _check(self, login: str, found: _Known | None, password: str, asker: str, known: bool) -> bytes | None:
+        """The credential that the password is; the work depends on what was typed, not on whose it is."""
+        written = app_passwords.canonical(password)
+        if written is not None:
+            keys = self._keys(login, found._replace(verifiers=None) if found else None)
+            credential = await self._passwords.find(written, keys, asker, known)
+            if credential is not None:
+                return credential
+        argon2id = found.verifiers.argon2id if found is not None and found.verifiers is not None else None
+        return MAIN if await self._passwords.check(password, argon2id, asker, known) else None
+
+    def scram_keys(self, login: str, scope: str) -> ScramKeys:
+        """What a SCRAM proof for this login is checked against; for nobody, what nothing fits."""
+        return self._keys(login, self._find(login, scope))
+
+    def proved(self, login: str, credential: bytes, scope: str) -> Login | None:
+        """Whoever a proof was for, if the credential is still there."""
+        found = self._find(login, scope)
+        if found is None or credential not in {key.credential for key in self._keys(login, found).candidates}:
+            return None
+        return Login(found.target, credential)
+
+    def salt(self, login: str) -> bytes:
+        """The one that all passwords of the account share: of those that it has, or the one that it seems to have."""
+        found = self._find(login, "")
+        return found.salt if found is not None and found.salt is not None else self._fake_salt(login)
+
+    # -- parts
+
+    def _find(self, login: str, scope: str) -> _Known | None:
+        """None: there is no such account. A scope of "" is for whoever asks about the account itself."""
+        try:
+            with self._event_log.snapshot() as snapshot:
+                target = self._account_of(snapshot, login)
+                view = snapshot.view(target.tenant)
+                sealed = tenant.credentials(view, target.account)
+                apps = credentials.app_passwords(view, target.account)
+                codes = credentials.one_time_codes(view, target.account)
+        except (NoSuchAccount, InvalidName):
+            return None
+        verifiers = self._verifiers(target, sealed)
+        opened = [(app, self._app_keys(target, app)) for app in apps]
+        scrams = [one for one in (verifiers and verifiers.scram, *(keys for _, keys in opened)) if one]
+        salt, iterations = (scrams[0].salt, scrams[0].iterations) if scrams else (None, SCRAM_ITERATIONS)
+        needs_app = scope in credentials.SCOPES and codes is not None and codes.confirmed
+        usable = tuple(
+            ScramKey(app.id, keys.stored_key, keys.server_key)
+            for app, keys in opened
+            if keys is not None and keys.salt == salt and _is_usable(app, scope)
+        )
+        return _Known(target, sealed, None if needs_app else verifiers, usable, salt, iterations)
+
+    def _keys(self, login: str, found: _Known | None) -> ScramKeys:
+        if found is None or found.salt is None:
+            return ScramKeys(self._fake_salt(login), SCRAM_ITERATIONS, (NOBODY,))
+        own: tuple[ScramKey, ...] = ()
+        if found.verifiers is not None:
+            scram = found.verifiers.scram
+            own = (ScramKey(MAIN, scram.stored_key, scram.server_key),)
+        return ScramKeys(found.salt, found.iterations, (*own, *found.apps) or (NOBODY,))
+
+    def _fake_salt(self, login: str) -> bytes:
+        with contextlib.suppress(InvalidName):  # what can be no address keeps its salt as well
+            login = normalise_address(login)
+        return hmac.digest(self._key, b"salt of " + login.encode("utf-8", "replace"), "sha256")[:SCRAM_SALT_BYTES]
+
+    def _verifiers(self, target: Target, sealed: bytes | None) -> Verifiers | None:
+        opened = (
+            self._unsealed(target, sealed, tenant.password_place(target.tenant, target.account)) if sealed else None
+        )
+        return read_verifiers(opened) if opened is not None else None
+
+    def _app_keys(self, target: Target, app: AppPassword) -> ScramVerifier | None:
+        place = credentials.app_password_place(target.tenant, target.account, app.id)
+        opened = self._unsealed(target, app.sealed, place)
+        return app_passwords.read_keys(opened) if opened is not None else None
+
+    def _unsealed(self, target: Target, sealed: bytes, place: bytes) -> bytes | None:
+        try:
+            return unseal(self._key, sealed, place)
+        except SealBroken:
+            _log.error("a password of %s was sealed with another cluster key: it lets nobody in", target.address)
+            return None
+
+    def _tag(self, found: _Known | None, password: str, scope: str) -> bytes:
+        secret = password.encode("utf-8", "surrogatepass")
+        if found is None:
+            return b""
+        stand = repr((found.target.account, scope, found.sealed, found.verifiers is None, found.apps)).encode()
+        return hmac.digest(self._cache_key, len(secret).to_bytes(4, "big") + secret + stand, "sha256")
+
+    def _remember(self, tag: bytes, credential: bytes) -> None:
+        self._cache[tag] = time.monotonic() + CACHE_S, credential
+        self._cache.move_to_end(tag)
+        while len(self._cache) > CACHE_ENTRIES:
+            self._cache.popitem(last=False)
+
+
+def _is_usable(app: AppPassword, scope: str) -> bool:
+    return scope in app.scopes and (app.expires_ms is None or app.expires_ms > time.time_ns() // 1_000_000)

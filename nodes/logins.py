@@ -1,0 +1,141 @@
+"""Logging in, the same for every front end: a mechanism's exchange, the guard against guessing, the check, the trace.
+
+A front end gives the door that the client stands at and a way to ask the client something; it gets who came in, or why
+nobody did. A password lives in local variables only, and no answer tells whether an account exists.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from actors.passwords import Overloaded, ScramKeys
+from nodes import sasl
+from nodes.channel_binding import bindings_of
+from nodes.config import ListenerKind
+from nodes.moments import split_login
+from nodes.sasl_mechanisms import Offer, begin
+from nodes.security import TooManyFailures, log_failed_login, may_send_password
+
+if TYPE_CHECKING:
+    from actors.authentication import Login
+    from actors.directory import Target
+    from nodes.services import Services
+
+Ask = Callable[[bytes], Awaitable[bytes]]
+Reason = Literal["malformed", "wrong", "blocked", "overloaded"]
+MOST_STEPS = 8  # no mechanism has so many
+SCOPES: dict[ListenerKind, str] = {
+    "submission": "smtp",
+    "submissions": "smtp",
+    "imap": "imap",
+    "imaps": "imap",
+    "pop3": "pop3",
+    "pop3s": "pop3",
+}
+
+
+class Door(NamedTuple):
+    """Where a client asks to be let in; `client` is its network address, "" for a Unix socket."""
+
+    kind: ListenerKind
+    client: str
+    offer: Offer
+
+    @property
+    def scope(self) -> str:
+        """What an app password must be for."""
+        return SCOPES[self.kind]
+
+
+class LoggedIn(NamedTuple):
+    """Who came in; `moment` is what the login named behind `@@`."""
+
+    target: Target
+    moment: str | None
+
+
+class LoginRefused(Exception):
+    """Nobody came in. `close`: this was one attempt too many for the connection.
+
+    "malformed": what the client sent is no response of the mechanism; "wrong": so are the credentials; "blocked",
+    "overloaded": nothing was checked, and it may be tried again later.
+    """
+
+    def __init__(self, reason: Reason, *, close: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.close = close
+
+
+def door(services: Services, kind: ListenerKind, client: str, tls: ssl.SSLObject | None) -> Door:
+    """`tls`: the connection's, None in clear."""
+    may_log_in = may_send_password(services.config.auth.plaintext_without_tls, client, tls=tls is not None)
+    return Door(kind, client, Offer(may_log_in, bindings_of(tls), False))
+
+
+async def authenticate(services: Services, at: Door, mechanism: str, initial: bytes | None, ask: Ask) -> LoggedIn:
+    """Runs a mechanism that the door offers. `initial`: the initial response in base64, None where there is none.
+
+    `ask` sends a challenge and gives the decoded response; it raises Malformed, or what the front end likes for a
+    client that gives up. Raises LoginRefused.
+    """
+    exchange = begin(mechanism, at.offer, lambda login: _scram_keys(services, at, login))
+    try:
+        response = None if initial is None else sasl.decode_response(initial)
+        for _ in range(MOST_STEPS):
+            match exchange.step(response):
+                case sasl.Challenge(data):
+                    response = await ask(data)
+                case sasl.Done(claim, last):
+                    found = await admit(services, at, claim, mechanism)
+                    if last and await ask(last):
+                        break
+                    return found
+                case sasl.Failed():
+                    break
+    except sasl.Malformed:
+        pass
+    services.metrics.auth_failure(at.kind, mechanism, "malformed")
+    raise LoginRefused("malformed")
+
+
+async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str) -> LoggedIn:
+    """Checks a claim, when it is the client's turn to have one checked. Raises LoginRefused."""
+    guard = services.login_guard
+    login, moment = split_login(claim.login)
+    claim = claim._replace(login=login, acting_as=split_login(claim.acting_as)[0])
+    try:
+        await guard.attempt(at.client, login)
+        found = await _check(services, at, claim)
+    except TooManyFailures:
+        services.metrics.auth_failure(at.kind, mechanism, "blocked")
+        raise LoginRefused("blocked") from None
+    except Overloaded:
+        services.metrics.auth_failure(at.kind, mechanism, "overloaded")
+        raise LoginRefused("overloaded") from None
+    if found is None:
+        services.metrics.auth_failure(at.kind, mechanism, "wrong")
+        log_failed_login(services.logger, at.kind, at.client, login)
+        raise LoginRefused("wrong", close=guard.failed(at.client, login))
+    guard.succeeded(at.client, login)
+    return LoggedIn(found.target, moment)
+
+
+async def _check(services: Services, at: Door, claim: sasl.Claim) -> Login | None:
+    """Nobody may act for somebody else: the authorization identity is absent or the login itself."""
+    logins = services.directory.logins
+    if claim.acting_as and claim.acting_as.casefold() != claim.login.casefold():
+        return None
+    match claim:
+        case sasl.Credentials(login, password):
+            return await logins.password(login, password, at.scope, at.client)
+        case sasl.Proof(login, credential):
+            return logins.proved(login, credential, at.scope) if credential is not None else None
+        case sasl.Bearer():
+            return None
+
+
+def _scram_keys(services: Services, at: Door, login: str) -> ScramKeys:
+    return services.directory.logins.scram_keys(split_login(login)[0], at.scope)

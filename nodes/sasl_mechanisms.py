@@ -1,0 +1,48 @@
+"""Which SASL mechanisms a connection offers, and the exchange that each of them is. Names as registered with IANA.
+
+What is listed works on that connection: nothing at all in clear (except where the policy lets a password come so),
+-PLUS only where TLS gives something to bind to, tokens only where somebody is trusted to issue them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from nodes.sasl import Exchange, Login, Plain
+from nodes.sasl_bearer import OAuthBearer, XOAuth2
+from nodes.sasl_scram import Find, Scram
+
+ALL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN")
+_TOKENS = ("OAUTHBEARER", "XOAUTH2")
+
+
+class Offer(NamedTuple):
+    """What a connection can do: `may_log_in` at all, be bound to its TLS, take `tokens`."""
+
+    may_log_in: bool
+    bindings: Mapping[str, bytes]
+    tokens: bool
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """The strongest first."""
+        return tuple(name for name in ALL if self._has(name))
+
+    def _has(self, name: str) -> bool:
+        if name == "SCRAM-SHA-256-PLUS":
+            return self.may_log_in and bool(self.bindings)
+        return self.may_log_in and (self.tokens or name not in _TOKENS)
+
+
+def begin(name: str, offer: Offer, find: Find) -> Exchange:
+    """The exchange of a mechanism that is offered; `find` gives the keys that a SCRAM proof is checked against."""
+    made: dict[str, Callable[[], Exchange]] = {
+        "SCRAM-SHA-256-PLUS": lambda: Scram(find, offer.bindings, plus=True),
+        "SCRAM-SHA-256": lambda: Scram(find, offer.bindings, plus=False),
+        "OAUTHBEARER": OAuthBearer,
+        "XOAUTH2": XOAuth2,
+        "PLAIN": Plain,
+        "LOGIN": Login,
+    }
+    return made[name]()
