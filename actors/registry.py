@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
-from actors import custody, dkim, following, mailbox, names, queue, region, tenant, upload
+from actors import custody, dkim, following, mailbox, names, queue, region, tenant, upload, verdicts
 from actors.kind import Command, Fact, UnknownEventType, decode
 from eventlog.record import NO_TENANT, Event, Stamp
 from eventlog.views import View
@@ -128,6 +128,14 @@ KINDS: dict[str, Kind] = {
             _nobodys,
         ),
         Kind("dkim", get_args(dkim.DkimCommand), get_args(dkim.DkimFact), dkim.decide, dkim.evolve, dkim.tenant_of),
+        Kind(
+            "verdicts",
+            get_args(verdicts.VerdictCommand),
+            get_args(verdicts.VerdictFact),
+            verdicts.decide,
+            verdicts.evolve,
+            _nobodys,
+        ),
         Kind("upload", (), (upload.BodyChunkStored,), upload.decide, upload.evolve, _nobodys),
     )
 }

@@ -39,6 +39,7 @@ COMMANDS = {
     "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
     "region": Lazy("cli.region", "region", "Let another cell follow this one's log; follow another's."),
     "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),
+    "verdicts": Lazy("cli.verdicts", "verdicts", "What is done about SPF, DKIM, ARC and DMARC."),
 }
 
 

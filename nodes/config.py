@@ -31,6 +31,7 @@ from nodes.config_values import MIB as MIB
 from nodes.config_values import Section as Section
 from nodes.config_values import Size as Size
 from nodes.config_values import split_address as split_address
+from nodes.config_verdicts import VerdictsSection
 
 ListenerKind = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]
 LISTENERS: tuple[ListenerKind, ...] = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s")
@@ -246,6 +247,7 @@ class NodeConfig(Section):
     dns: DnsSection = DnsSection.model_construct()
     delivery: DeliverySection = DeliverySection.model_construct()
     queue: QueueSection = QueueSection.model_construct()
+    verdicts: VerdictsSection = VerdictsSection.model_construct()
 
     @model_validator(mode="after")
     def _node_is_a_member(self) -> NodeConfig:

@@ -52,6 +52,12 @@ class Metrics:
             ["protocol", "mechanism", "reason"],
             registry=registry,
         )
+        self.judged_total = Counter(
+            "mailraft_judged_total",
+            "Messages from elsewhere, by what DMARC says of them.",
+            ["dmarc"],
+            registry=registry,
+        )
         self.propose_seconds = Histogram(
             "mailraft_propose_seconds",
             "Time from a command to its outcome, in seconds.",
@@ -123,6 +129,11 @@ class Metrics:
         self.deliveries_total.labels(protocol, outcome).inc()
 
     def auth_failure(self, protocol: str, mechanism: str, reason: str) -> None:
+    def judged(self, dmarc: str) -> None:
+        """DMARC says "pass", "fail", "none", "temperror" or "permerror" of a message."""
+        self.judged_total.labels(dmarc).inc()
+
+    def auth_failure(self, protocol: str) -> None:
         """A login failed."""
         self.auth_failures_total.labels(protocol, mechanism, reason).inc()
 

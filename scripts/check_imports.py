@@ -20,7 +20,14 @@ MAY_IMPORT = {
     "chaos": {"actors", "cli", "eventlog", "nodes"},
 }
 OURS = {*MAY_IMPORT, "tests", "scripts"}
-DISTRIBUTION_OF = {"argon2": "argon2-cffi", "dns": "dnspython", "OpenSSL": "pyopenssl"}
+DISTRIBUTION_OF = {
+    "argon2": "argon2-cffi",
+    "dkim": "dkimpy",
+    "dns": "dnspython",
+    "OpenSSL": "pyopenssl",
+    "spf": "pyspf",
+    "yaml": "pyyaml",
+}
 
 
 class Violation(NamedTuple):

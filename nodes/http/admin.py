@@ -46,6 +46,7 @@ def application(state: NodeState, logger: Logger) -> web.Application:
         regions,
         restore,
         upgrade,
+        verdicts,
     )
 
     app = web.Application(middlewares=[answer_errors, _authorise], client_max_size=_BODY_BYTES)
@@ -65,6 +66,7 @@ def application(state: NodeState, logger: Logger) -> web.Application:
         regions,
         restore,
         upgrade,
+        verdicts,
     ):
         app.router.add_routes(part.ROUTES)
     return app

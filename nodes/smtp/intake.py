@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgpack
+
 from actors.directory import resolve
 from actors.errors import CommandRefused, InvalidName, IsReplica, NoSuchAccount, NotLocal, OverQuota
 from actors.kind import Command
@@ -215,6 +217,7 @@ class Intake:
         lines = trace.return_path(sender) + b"".join(incoming.lines)
         size_bytes, at_ms = len(lines) + len(incoming.data), int(incoming.received_s * 1000)
         message = NewMessage(incoming.message_id, digest, size_bytes, at_ms, lines, *incoming.facts)
+        verdicts = msgpack.packb(incoming.verdicts) if incoming.verdicts else b""
         found: dict[bytes, Deliver] = {}
         for recipient, targets in envelope.accepted:
             for target in targets:
@@ -225,6 +228,7 @@ class Intake:
                         envelope_from=sender,
                         envelope_to=recipient,
                         protocol=self._profile.kind,
+                        verdicts=verdicts,
                     )
         return list(found.items())
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,7 +54,8 @@ class Cell:
         reserve_bytes: int = 0,
         alone: bool = False,
         dns: Mapping[str, Any] | None = None,
-        checks: tuple[Check, ...] = (),
+        checks: tuple[Check, ...] | Callable[[Cell], tuple[Check, ...]] = (),
+        sections: Mapping[str, Any] | None = None,
     ) -> None:
         """`alone`: its two peers are not there, so there is no majority; for a folder that was populated before."""
         authority = tls.create_authority(folder, "test")
@@ -73,6 +74,7 @@ class Cell:
                 "limits": {"auth_delay_s": 0.05, **(limits or {})},
                 "auth": {"plaintext_without_tls": plaintext},
                 "dns": dns or {},
+                **(sections or {}),
             }
         )
         self._reserve_bytes = reserve_bytes
@@ -125,21 +127,23 @@ class Cell:
         await self.log.start()
         self.runtime = Runtime(self.log)
         self.directory = Directory(self.log, self.runtime, KEY)
+        self.resolver = Resolver(self.config.dns)
+        self.metrics = Metrics("n1")
         self.services = Services(
             config=self.config,
             log=self.log,
             runtime=self.runtime,
             directory=self.directory,
-            metrics=Metrics("n1"),
+            metrics=self.metrics,
             logger=structlog.wrap_logger(logging.getLogger("test")),
             tls=tls.server_context(self.config.tls),
             login_guard=LoginGuard(self.config.limits),
             connections=ConnectionLimit(self.config.limits),
-            resolver=(resolver := Resolver(self.config.dns)),
-            host_names=HostNames(self.config.dns, resolver),
+            resolver=self.resolver,
+            host_names=HostNames(self.config.dns, self.resolver),
             past=PastMailboxes(self.log, self.runtime, self.config.node.data_dir / "past", 8.0),
             signing=(signing := Signing(self.log, self.directory)),
-            checks=(*self._checks, SignSubmissions(signing)),
+            checks=(*(self._checks(self) if callable(self._checks) else self._checks), SignSubmissions(signing)),
         )
         for kind in SMTP_KINDS:
             self.listeners[kind] = await smtp.start(self.services, kind, "127.0.0.1:0")

@@ -1,0 +1,35 @@
+"""The domains of a message's authors: From, of which DMARC wants exactly one field (RFC 7489 6.6.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from actors.errors import InvalidName
+from actors.names import normalise_domain
+from nodes.mime.addresses import addresses
+from nodes.verdicts.signed import Message
+
+MOST_FROM_BYTES = 64 * 1024
+MOST_DOMAINS = 5
+
+
+class Authors(NamedTuple):
+    """`domains` in order, each once; `is_ambiguous`: readers might show another author than was judged."""
+
+    domains: tuple[str, ...]
+    is_ambiguous: bool
+
+
+def authors(message: Message) -> Authors:
+    """Never raises: what is no domain is left out."""
+    found = message.named(b"from")
+    domains: dict[str, None] = {}
+    for one in found:
+        for address in addresses(one.value[:MOST_FROM_BYTES]):
+            if address.host:
+                try:
+                    domains[normalise_domain(address.host.decode("utf-8", "replace"))] = None
+                except InvalidName:
+                    continue
+    ambiguous = len(found) > 1 or len(domains) > MOST_DOMAINS
+    return Authors(tuple(domains)[:MOST_DOMAINS], ambiguous)

@@ -1,0 +1,107 @@
+"""Judges mail before it is taken, says what was found in front of it, and does what DMARC asks (RFC 7489 6.3).
+
+Nothing of it can lose mail: where the DNS does not answer, a verdict is a temperror, and policy says whether that mail
+is taken or put off.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from typing import TYPE_CHECKING, Any
+
+from actors import verdicts
+from actors.verdicts import VERDICTS, Mode, VerdictPolicy
+from nodes.smtp.checks import Check, Incoming
+from nodes.smtp.replies import Refused, reply
+from nodes.verdicts import authentication_results
+from nodes.verdicts.judge import Arrival, Judgement, Limits, as_values, findings, judge
+
+if TYPE_CHECKING:
+    from eventlog.log import EventLog
+    from nodes.config import NodeConfig
+    from nodes.metrics import Metrics
+    from nodes.smtp.session import Envelope, Session
+    from nodes.verdicts.lookups import Lookup
+
+JUNK = "Junk"
+MOST_CLAIM_BYTES = 8192  # of forged fields, kept in the event
+
+DMARC_REJECT = reply(550, "5.7.26", "The author's domain asks that mail which fails DMARC is rejected")  # RFC 7372 3.2
+DMARC_LATER = reply(451, "4.7.26", "The DNS can not say at the moment whether the author's domain sent this, try later")
+AMBIGUOUS_AUTHOR = reply(550, "5.7.26", "The message has more than one From field or too many authors' domains")
+
+
+class VerdictCheck(Check):
+    """SPF, DKIM, ARC and DMARC, for mail from elsewhere."""
+
+    def __init__(self, config: NodeConfig, log: EventLog, resolver: Lookup, metrics: Metrics) -> None:
+        self._log = log
+        self._resolver = resolver
+        self._metrics = metrics
+        self._judge_all = config.verdicts.judge == "always"
+        self._authserv_id = config.verdicts.authserv_id or config.node.hostname
+        self._limits = Limits(config.verdicts.signatures, config.verdicts.timeout_s)
+
+    async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
+        """Raises Refused."""
+        if not self._wanted(session):
+            return
+        arrival = Arrival(
+            session.client.partition("%")[0], session.host_name or "", envelope.mail_from or "", incoming.data
+        )
+        policy, mode = self._policy(envelope)
+        judgement = await judge(self._resolver, arrival, policy, self._limits, random.randrange(100))
+        values = as_values(judgement, arrival)
+        self._tell(incoming, judgement, arrival, values)
+        incoming.verdicts.update(values)
+        self._metrics.judged(judgement.dmarc.result if judgement.dmarc else "none")
+        if mode == "enforce":
+            _enforce(policy, judgement, incoming)
+
+    def _wanted(self, session: Session) -> bool:
+        if session.profile.kind != "smtp" or session.account is not None or not session.client:
+            return False
+        return self._judge_all or not _is_loopback(session.client)
+
+    def _policy(self, envelope: Envelope) -> tuple[VerdictPolicy, Mode]:
+        tenants = {target.tenant for _, targets in envelope.accepted for target in targets}
+        with self._log.snapshot() as snapshot:
+            view = snapshot.view(VERDICTS)
+            return verdicts.policy(view), verdicts.mode_for(view, tenants)
+
+    def _tell(self, incoming: Incoming, judgement: Judgement, arrival: Arrival, values: dict[str, Any]) -> None:
+        """Our field goes on top; those that claim to be ours go (RFC 8601 5), and stand in the event instead."""
+        incoming.lines.insert(0, authentication_results.write(self._authserv_id, findings(judgement, arrival)))
+        kept, claims = authentication_results.without_claims(incoming.data, self._authserv_id)
+        if claims:
+            incoming.data = kept
+            values["removed"] = b"".join(claims)[:MOST_CLAIM_BYTES].decode("utf-8", "replace")
+
+
+def checks(config: NodeConfig, log: EventLog, resolver: Lookup, metrics: Metrics) -> tuple[Check, ...]:
+    """The check, unless the configuration has it off."""
+    return () if config.verdicts.judge == "off" else (VerdictCheck(config, log, resolver, metrics),)
+
+
+def _is_loopback(client: str) -> bool:
+    try:
+        return ipaddress.ip_address(client.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _enforce(policy: VerdictPolicy, judgement: Judgement, incoming: Incoming) -> None:
+    """Raises Refused."""
+    if judgement.authors.is_ambiguous and policy.ambiguous_author == "refuse":
+        raise Refused(AMBIGUOUS_AUTHOR)
+    found = judgement.dmarc
+    if found is None:
+        return
+    might_be_rejected = found.result == "temperror" and (found.policy is None or found.disposition == "reject")
+    if might_be_rejected and policy.on_temporary == "defer":
+        raise Refused(DMARC_LATER)
+    if judgement.disposition == "reject":
+        raise Refused(DMARC_REJECT)
+    if judgement.disposition == "quarantine":
+        incoming.folder = JUNK

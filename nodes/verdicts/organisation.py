@@ -1,0 +1,26 @@
+"""Organisational domains (RFC 7489 3.2), by the public suffix list that comes with its library: nothing is fetched."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+
+from publicsuffixlist import PublicSuffixList
+
+
+@cache
+def _list() -> PublicSuffixList:
+    return PublicSuffixList()  # 17,000 rules: read once, when the first message is judged
+
+
+@lru_cache(16_384)
+def organisational_domain(domain: str) -> str:
+    """Of a normalised domain; a public suffix, and a name under none, is its own."""
+    found = _list().privatesuffix(domain)
+    return found or domain
+
+
+def is_aligned(domain: str, with_domain: str, mode: str) -> bool:
+    """RFC 7489 3.1: the same domain if "s"; of the same organisation if "r"."""
+    if domain == with_domain:
+        return bool(domain)
+    return mode != "s" and bool(domain) and organisational_domain(domain) == organisational_domain(with_domain)
