@@ -129,13 +129,12 @@ class Metrics:
         self.deliveries_total.labels(protocol, outcome).inc()
 
     def auth_failure(self, protocol: str, mechanism: str, reason: str) -> None:
+        """A login failed."""
+        self.auth_failures_total.labels(protocol, mechanism, reason).inc()
+
     def judged(self, dmarc: str) -> None:
         """DMARC says "pass", "fail", "none", "temperror" or "permerror" of a message."""
         self.judged_total.labels(dmarc).inc()
-
-    def auth_failure(self, protocol: str) -> None:
-        """A login failed."""
-        self.auth_failures_total.labels(protocol, mechanism, reason).inc()
 
     def proposed(self, outcome: str, seconds: float) -> None:
         """A write took `seconds` to be "committed", "rejected" or "unknown"."""

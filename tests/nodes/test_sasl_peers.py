@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from nodes import imap
+from nodes.config import ListenerKind
 from nodes.services import Listener
 from tests.nodes.smtp.cell import Cell
 
@@ -37,7 +38,7 @@ class Door:
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     limits = {"auth_delay_s": 0, "auth_failures": 1000, "auth_block_after": 100_000}
     with Cell(tmp_path_factory.mktemp("cell"), limits, plaintext="never") as cell:
-        kinds = ("imap", "imaps")
+        kinds: tuple[ListenerKind, ...] = ("imap", "imaps")
         listeners = {kind: cell.call(imap.start(cell.services, kind, "127.0.0.1:0")) for kind in kinds}
         yield Door(cell, listeners)
         for listener in listeners.values():
