@@ -111,10 +111,14 @@ class DkimAdmin:
         algorithms = [key.algorithm for key in keys if key.state == "active"] or list(dkim_keys.ALGORITHMS)
         return await self.generate(domain, context, algorithms=algorithms, active=active)
 
+    async def published(self, domain: str) -> list[Published]:
+        """What DNS says of each key of a normalised domain; changes nothing."""
+        return [Published(key, await self._problem(domain, key)) for key in self.keys(domain)]
+
     async def validate(self, domain: str, context: Context) -> list[Published]:
         """Looks each key up in DNS, and lets those that wait take over where their records are right."""
         domain, owner = self.require(domain)
-        found = [Published(key, await self._problem(domain, key)) for key in self.keys(domain)]
+        found = await self.published(domain)
         ready = tuple(one.key.selector for one in found if one.key.state == "pending" and not one.problem)
         if ready:
             scoped = context._replace(tenant=owner)

@@ -1,0 +1,163 @@
+"""The TXT records that say who may send for a domain, and how its mail is to be handled: SPF, DKIM, DMARC, MTA-STS,
+TLS-RPT, and the TLSA records of its hosts.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nodes import dkim_keys
+from nodes.dkim_admin import Published
+from nodes.doctor.finding import Finding, Status
+from nodes.doctor.hosts import Host, spki_sha256
+from nodes.resolver import NoAnswer, NoSuchDomain, Resolver, ResolverError
+
+SPF_LOOKUPS = 10  # RFC 7208 4.6.4
+_SPF_TERM = re.compile(
+    r"(?:[+?~-]?(?:all|include:\S+|a(?:[:/]\S*)?|mx(?:[:/]\S*)?|ptr(?::\S+)?|ip4:\S+|ip6:\S+|exists:\S+)|[a-z][a-z0-9_.-]*=\S*)",
+    re.IGNORECASE,
+)
+_SPF_LOOKUP = re.compile(r"[+?~-]?(?:include:|a(?:[:/]|$)|mx(?:[:/]|$)|ptr|exists:)|redirect=", re.IGNORECASE)
+_STS_ID = re.compile(r"v=STSv1;\s*id=[A-Za-z0-9]{1,32};?\s*")
+
+
+async def texts(resolver: Resolver, name: str) -> list[str] | str:
+    """The TXT records of a name; a text where they could not be looked up."""
+    try:
+        return [record.decode("utf-8", "replace") for record in await resolver.txt(name)]
+    except (NoAnswer, NoSuchDomain):
+        return []
+    except ResolverError as error:
+        return f"{name} could not be looked up: {error}"
+
+
+async def spf(resolver: Resolver, domain: str, addresses: list[str]) -> list[Finding]:
+    """addresses: from which this cell sends."""
+    found = await texts(resolver, domain)
+    if isinstance(found, str):
+        return [Finding("SPF", "error", found)]
+    records = [text for text in found if text.lower().split(" ")[0] == "v=spf1"]
+    terms = " ".join(("ip6:" if ":" in one else "ip4:") + one for one in addresses) or "mx"
+    wanted = (f'{domain}. 3600 IN TXT "v=spf1 {terms} -all"',)
+    if not records:
+        return [Finding("SPF", "error", f"{domain} has no SPF record", "say who may send for it", wanted)]
+    if len(records) > 1:
+        text = f"{domain} has {len(records)} SPF records, which is an error (RFC 7208 4.5)"
+        return [Finding("SPF", "error", text, "one of them alone", wanted)]
+    return _spf_terms(domain, records[0], wanted)
+
+
+def _spf_terms(domain: str, record: str, wanted: tuple[str, ...]) -> list[Finding]:
+    terms = record.split()[1:]
+    if wrong := [term for term in terms if not _SPF_TERM.fullmatch(term)]:
+        return [Finding("SPF", "error", f"not a term of SPF: {', '.join(wrong)}", "", wanted)]
+    lookups = sum(1 for term in terms if _SPF_LOOKUP.match(term))
+    if lookups > SPF_LOOKUPS:
+        text = f"{lookups} terms need a look-up; more than {SPF_LOOKUPS} are an error (RFC 7208 4.6.4)"
+        return [Finding("SPF", "error", text)]
+    end = next(
+        (term.lower() for term in terms if term.lower().endswith("all") or term.lower().startswith("redirect=")), ""
+    )
+    if end in ("+all", "all"):
+        return [Finding("SPF", "error", f"{end}: anybody may send for {domain}", "-all", wanted)]
+    if end in ("", "?all"):
+        return [
+            Finding("SPF", "warning", f"says nothing of other senders: {record}", "-all or ~all at its end", wanted)
+        ]
+    return [Finding("SPF", "ok", record)]
+
+
+def dkim(domain: str, published: list[Published]) -> list[Finding]:
+    """What DNS shows of the keys of this cell."""
+    if not published:
+        return [Finding("DKIM", "error", f"mail of {domain} is not signed", f"mailraft dkim generate {domain}")]
+    findings = []
+    for one in published:
+        key = one.key
+        if not one.problem:
+            findings.append(Finding("DKIM", "ok", f"{key.selector} ({key.algorithm}, {key.state}) is in DNS"))
+        elif key.state == "retired":
+            findings.append(Finding("DKIM", "note", f"{key.selector} is retired, and {one.problem}"))
+        else:
+            status: Status = "error" if key.state == "active" else "warning"
+            findings.append(Finding("DKIM", status, one.problem, "", (dkim_keys.zone_line(domain, key),)))
+    return findings
+
+
+async def dmarc(resolver: Resolver, domain: str) -> list[Finding]:
+    name = f"_dmarc.{domain}"
+    wanted = (f'{name}. 3600 IN TXT "v=DMARC1; p=quarantine; rua=mailto:postmaster@{domain}"',)
+    found = await texts(resolver, name)
+    if isinstance(found, str):
+        return [Finding("DMARC", "error", found)]
+    records = [text for text in found if text.replace(" ", "").startswith("v=DMARC1")]
+    if len(records) != 1:
+        text = f"{name} has {len(records) or 'no'} DMARC record{'s' if len(records) > 1 else ''}"
+        return [Finding("DMARC", "error", text, "exactly one", wanted)]
+    tags = dkim_keys.tags(records[0].encode()) or {}
+    policy = tags.get("p", "")
+    if policy not in ("none", "quarantine", "reject"):
+        return [
+            Finding("DMARC", "error", f"p={policy} is no policy: {records[0]}", "none, quarantine or reject", wanted)
+        ]
+    findings = [Finding("DMARC", "ok" if policy != "none" else "warning", records[0])]
+    if policy == "none":
+        findings[0] = findings[0]._replace(advice="p=quarantine or p=reject, once its reports are clean")
+    if "rua" not in tags:
+        findings.append(Finding("DMARC", "note", "nobody is sent its reports", f"rua=mailto:postmaster@{domain}"))
+    return findings
+
+
+async def tls_reports(resolver: Resolver, domain: str) -> list[Finding]:
+    """RFC 8460."""
+    name = f"_smtp._tls.{domain}"
+    found = await texts(resolver, name)
+    wanted = (f'{name}. 3600 IN TXT "v=TLSRPTv1; rua=mailto:postmaster@{domain}"',)
+    if isinstance(found, str):
+        return [Finding("TLS-RPT", "error", found)]
+    records = [text for text in found if text.startswith("v=TLSRPTv1")]
+    if len(records) != 1 or "rua=" not in records[0]:
+        return [Finding("TLS-RPT", "note", f"{name} asks for no reports of failed TLS", "", wanted)]
+    return [Finding("TLS-RPT", "ok", records[0])]
+
+
+async def mta_sts(resolver: Resolver, domain: str) -> list[Finding]:
+    """RFC 8461 3.1: the record; its policy is fetched by whoever finds it."""
+    name = f"_mta-sts.{domain}"
+    found = await texts(resolver, name)
+    if isinstance(found, str):
+        return [Finding("MTA-STS", "error", found)]
+    records = [text for text in found if text.startswith("v=STSv1")]
+    if not records:
+        advice = f"a policy at https://mta-sts.{domain}/.well-known/mta-sts.txt, or DANE"
+        return [Finding("MTA-STS", "note", f"{name} has no record", advice)]
+    if len(records) > 1 or not _STS_ID.fullmatch(records[0]):
+        wanted = (f'{name}. 3600 IN TXT "v=STSv1; id=1"',)
+        return [Finding("MTA-STS", "error", f"not one sound record: {'; '.join(records)}", "", wanted)]
+    return [Finding("MTA-STS", "ok", records[0])]
+
+
+async def dane(resolver: Resolver, hosts: list[Host], port: int, certificates: dict[str, bytes]) -> list[Finding]:
+    """RFC 7672: whether each host's TLSA records are proved by DNSSEC, and fit the certificate that it shows."""
+    return [await _dane_of(resolver, host, port, certificates.get(host.name)) for host in hosts]
+
+
+async def _dane_of(resolver: Resolver, host: Host, port: int, certificate: bytes | None) -> Finding:
+    name = f"_{port}._tcp.{host.name.rstrip('.')}"
+    wanted = (f"{name}. 3600 IN TLSA 3 1 1 {spki_sha256(certificate)}",) if certificate else ()
+    try:
+        answer = await resolver.tlsa(name)
+    except (NoAnswer, NoSuchDomain):
+        advice = "a signed zone first" if not host.secure else ""
+        return Finding("DANE", "note", f"{name} has no TLSA record", advice, wanted)
+    except ResolverError as error:
+        text = f"{name} could not be looked up, so that senders with DANE wait: {error}"
+        return Finding("DANE", "error", text)
+    if not answer.secure:
+        return Finding("DANE", "warning", f"{name} has TLSA records that DNSSEC does not prove", "sign the zone")
+    own = certificate and spki_sha256(certificate)
+    if own and any((one.usage, one.selector, one.matching, one.data.hex()) == (3, 1, 1, own) for one in answer):
+        return Finding("DANE", "ok", f"{name} fits the certificate")
+    if all((one.usage, one.selector, one.matching) == (3, 1, 1) for one in answer):
+        return Finding("DANE", "error", f"{name} does not fit the certificate: senders with DANE refuse", "", wanted)
+    return Finding("DANE", "note", f"{name} has TLSA records of another kind than 3 1 1; they were not compared")

@@ -1,0 +1,191 @@
+"""Postfix with OpenDKIM and OpenDMARC in front: another mail server on the internet of the tests, and its judges.
+
+It takes mail for one domain into Maildirs, sends with its own DKIM signature, and asks the judges of whatever comes.
+"""
+
+from __future__ import annotations
+
+import mailbox
+import os
+import shutil
+import subprocess
+from email.message import Message
+from pathlib import Path
+
+from cli.bench.postfix_peer import MASTERS
+from tests.internet.internet import Internet, wait_listening
+
+SELECTOR = "judge"
+PROGRAMS = ("postfix", "opendkim", "opendmarc", "opendkim-genkey")
+
+MAIN_CF = """\
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = {host}
+myorigin = {domain}
+mydestination =
+alias_maps =
+inet_interfaces = {address}
+inet_protocols = ipv4
+mynetworks = {address}/32
+smtp_bind_address = {address}
+virtual_mailbox_domains = {domain}
+virtual_mailbox_base = {folder}/mail
+virtual_mailbox_maps = static:{domain}/user/
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+virtual_minimum_uid = 1
+smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination
+smtpd_tls_cert_file = {folder}/host.pem
+smtpd_tls_key_file = {folder}/host.key
+smtpd_tls_security_level = may
+smtp_dns_support_level = dnssec
+smtp_tls_security_level = dane
+smtpd_milters = unix:{folder}/opendkim.sock, unix:{folder}/opendmarc.sock
+non_smtpd_milters = unix:{folder}/opendkim.sock
+milter_default_action = tempfail
+minimal_backoff_time = 2s
+maximal_backoff_time = 4s
+queue_run_delay = 2s
+maillog_file_prefixes = {folder}
+maillog_file = {folder}/maillog
+"""
+
+OPENDKIM = """\
+Socket local:{folder}/opendkim.sock
+UMask 000
+Mode sv
+Domain {domain}
+Selector {selector}
+KeyFile {folder}/{selector}.private
+SigningTable refile:{folder}/signing
+KeyTable {folder}/keys
+InternalHosts {folder}/internal
+RequireSafeKeys no
+AlwaysAddARHeader yes
+AuthservID {host}
+Syslog no
+"""
+
+OPENDMARC = """\
+Socket local:{folder}/opendmarc.sock
+UMask 000
+AuthservID {host}
+TrustedAuthservIDs {host}
+RejectFailures true
+SPFSelfValidate true
+SPFIgnoreResults true
+Syslog no
+"""
+
+
+class Judge:
+    """`with Judge(net, folder, "post.test", "mx.post.test"):`; `publish` its records first of all."""
+
+    def __init__(self, net: Internet, folder: Path, domain: str, host: str) -> None:
+        self.domain, self.host = domain, host
+        self.address = net.hosts[host]
+        self._net = net
+        self._folder = folder
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Has Postfix and its judges run and listen."""
+        self._configure()
+        self._started = [
+            self._net.start("opendkim", "-f", "-x", str(self._folder / "opendkim.conf")),
+            self._net.start("opendmarc", "-f", "-c", str(self._folder / "opendmarc.conf")),
+        ]
+        self._net.run("env", f"MAIL_CONFIG={self._folder / 'etc'}", "postfix", "start")
+        wait_listening(self._net, self.address, 25)
+
+    def stop(self) -> None:
+        self._net.run("env", f"MAIL_CONFIG={self._folder / 'etc'}", "postfix", "stop", check=False)
+
+    def records(self) -> str:
+        """Its names for the zone: MX, SPF, DKIM, DMARC and TLSA."""
+        short, host = self.domain.removesuffix(".test"), self.host.removesuffix(".test")
+        dkim = (self._folder / f"{SELECTOR}.txt").read_text()
+        value = dkim[dkim.index("(") + 1 : dkim.rindex(")")].replace("\n", " ")
+        return (
+            f"{short} MX 10 {self.host}.\n"
+            f'{short} TXT "v=spf1 ip4:{self.address} -all"\n'
+            f"{SELECTOR}._domainkey.{short} TXT {value}\n"
+            f'_dmarc.{short} TXT "v=DMARC1; p=reject; adkim=s; aspf=s"\n'
+            f"_25._tcp.{host} TLSA 3 1 1 {self._tlsa()}\n"
+        )
+
+    def make(self) -> None:
+        """Writes keys and a certificate; `records` needs them."""
+        self._folder.mkdir(mode=0o755)
+        _run("opendkim-genkey", "-b", "2048", "-s", SELECTOR, "-d", self.domain, "-D", str(self._folder))
+        subject = f"/CN={self.host}"
+        new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", subject)
+        _run("openssl", *new, "-keyout", str(self._folder / "host.key"), "-out", str(self._folder / "host.pem"))
+
+    def send(self, recipient: str, data: str) -> None:
+        """Has Postfix send a message from a user of its domain, as its own user would."""
+        sender = f"user@{self.domain}"
+        command = ("env", f"MAIL_CONFIG={self._folder / 'etc'}", "sendmail", "-f", sender, recipient)
+        self._net.run(*command, stdin=data)
+
+    def inbox(self) -> list[Message]:
+        """What has come for its user."""
+        folder = self._folder / "mail" / self.domain / "user"
+        return list(mailbox.Maildir(folder, create=False)) if folder.exists() else []
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "maillog").read_text()
+
+    def _configure(self) -> None:
+        folder = self._folder
+        for name in ("etc", "queue", "data", "mail"):
+            (folder / name).mkdir()
+        shutil.chown(folder / "data", "postfix")
+        shutil.chown(folder / "mail", "nobody", "nogroup")
+        stat = os.stat(folder / "mail")
+        facts = {
+            "folder": folder,
+            "domain": self.domain,
+            "host": self.host,
+            "address": self.address,
+            "selector": SELECTOR,
+            "uid": stat.st_uid,
+            "gid": stat.st_gid,
+        }
+        (folder / "etc" / "main.cf").write_text(MAIN_CF.format(**facts))
+        (folder / "etc" / "master.cf").write_text(_master())
+        (folder / "opendkim.conf").write_text(OPENDKIM.format(**facts))
+        (folder / "opendmarc.conf").write_text(OPENDMARC.format(**facts))
+        (folder / "internal").write_text(f"{self.address}\n127.0.0.1\n")
+        (folder / "keys").write_text(f"{SELECTOR} {self.domain}:{SELECTOR}:{folder}/{SELECTOR}.private\n")
+        (folder / "signing").write_text(f"*@{self.domain} {SELECTOR}\n")
+
+    def _tlsa(self) -> str:
+        spki = f"openssl x509 -in {self._folder}/host.pem -pubkey -noout | openssl pkey -pubin -outform DER"
+        done = subprocess.run(["sh", "-c", f"{spki} | sha256sum"], capture_output=True, text=True, check=True)
+        return done.stdout.split()[0]
+
+
+def _master() -> str:
+    """The distribution's services without chroot."""
+    dist = next(path for path in MASTERS if path.exists())
+    lines = []
+    for line in dist.read_text().splitlines():
+        fields = line.split()
+        if not line.startswith((" ", "\t", "#")) and len(fields) >= 8:
+            line = " ".join([*fields[:4], "n" if fields[4] == "y" else fields[4], *fields[5:]])
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")

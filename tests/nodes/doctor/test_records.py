@@ -1,0 +1,151 @@
+"""What the doctor says of a domain's TXT and TLSA records, asked of a name server."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from actors.dkim import Key
+from nodes.config import DnsSection
+from nodes.dkim_admin import Published
+from nodes.doctor import Finding, records
+from nodes.doctor.finding import worst
+from nodes.doctor.hosts import Host
+from nodes.resolver import Resolver
+from tests.peers.dns_server import DnsServer
+
+Ask = Callable[[Resolver], Coroutine[Any, Any, list[Finding]]]
+KEY = Key("sel", "ed25519-sha256", "cHVibGlj", b"sealed", "active", 0, 0, 0)
+HOST = Host("mx.one.test", 10, ("192.0.2.1",), True)
+
+
+def asked(zone: str, ask: Ask, *, secure: bool = True) -> list[Finding]:
+    async def scenario() -> list[Finding]:
+        with DnsServer(zone, secure=secure) as server:
+            resolver = Resolver(DnsSection(nameservers=(server.address,), trust_ad=True))
+            try:
+                return await ask(resolver)
+            finally:
+                resolver.close()
+
+    return asyncio.run(scenario())
+
+
+def spf(record: str) -> Finding:
+    zone = "\n".join(f'one.test. TXT "{one}"' for one in record.split("\n") if one) or "other.test. A 192.0.2.9"
+    (found,) = asked(zone, lambda resolver: records.spf(resolver, "one.test", ["192.0.2.1", "2001:db8::1"]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("record", "status", "text"),
+    [
+        ("v=spf1 mx -all", "ok", "v=spf1 mx -all"),
+        ("v=spf1 include:_spf.one.test ip4:192.0.2.0/24 ~all", "ok", ""),
+        ("v=spf1 redirect=_spf.one.test", "ok", ""),
+        ("", "error", "has no SPF record"),
+        ("v=spf1 -all\nv=spf1 mx -all", "error", "2 SPF records"),
+        ("v=spf1 mx +all", "error", "anybody may send"),
+        ("v=spf1 mx", "warning", "says nothing of other senders"),
+        ("v=spf1 mx ?all", "warning", "says nothing of other senders"),
+        ("v=spf1 ipv4:192.0.2.1 -all", "error", "not a term of SPF: ipv4:192.0.2.1"),
+        ("v=spf1 " + " ".join(f"include:s{n}.test" for n in range(11)) + " -all", "error", "11 terms need a look-up"),
+    ],
+)
+def test_spf(record: str, status: str, text: str) -> None:
+    found = spf(record)
+    assert (found.area, found.status) == ("SPF", status)
+    assert text in found.text
+
+
+def test_a_missing_spf_record_is_written_out() -> None:
+    assert spf("").records == ('one.test. 3600 IN TXT "v=spf1 ip4:192.0.2.1 ip6:2001:db8::1 -all"',)
+
+
+@pytest.mark.parametrize(
+    ("record", "statuses"),
+    [
+        ("v=DMARC1; p=reject; rua=mailto:a@one.test", ["ok"]),
+        ("v=DMARC1; p=none; rua=mailto:a@one.test", ["warning"]),
+        ("v=DMARC1; p=quarantine", ["ok", "note"]),
+        ("v=DMARC1; p=maybe", ["error"]),
+        ("v=spf1 -all", ["error"]),
+    ],
+)
+def test_dmarc(record: str, statuses: list[str]) -> None:
+    found = asked(f'_dmarc.one.test. TXT "{record}"', lambda resolver: records.dmarc(resolver, "one.test"))
+    assert [one.status for one in found] == statuses
+
+
+def test_a_domain_without_keys_is_told_how_to_make_them() -> None:
+    (found,) = records.dkim("one.test", [])
+    assert (found.status, found.advice) == ("error", "mailraft dkim generate one.test")
+
+
+@pytest.mark.parametrize(
+    ("state", "problem", "status"),
+    [
+        ("active", "", "ok"),
+        ("active", "missing", "error"),
+        ("pending", "missing", "warning"),
+        ("retired", "missing", "note"),
+    ],
+)
+def test_dkim(state: Any, problem: str, status: str) -> None:
+    (found,) = records.dkim("one.test", [Published(KEY._replace(state=state), problem)])
+    assert found.status == status
+    assert bool(found.records) == (status in ("error", "warning"))
+
+
+@pytest.mark.parametrize(
+    ("zone", "status"),
+    [
+        ('_mta-sts.one.test. TXT "v=STSv1; id=20261121"', "ok"),
+        ('_mta-sts.one.test. TXT "v=STSv1; id=not-an-id"', "error"),
+        ("other.test. A 192.0.2.9", "note"),
+    ],
+)
+def test_mta_sts(zone: str, status: str) -> None:
+    (found,) = asked(zone, lambda resolver: records.mta_sts(resolver, "one.test"))
+    assert found.status == status
+
+
+@pytest.mark.parametrize(
+    ("zone", "status"),
+    [
+        ('_smtp._tls.one.test. TXT "v=TLSRPTv1; rua=mailto:a@one.test"', "ok"),
+        ("other.test. A 192.0.2.9", "note"),
+    ],
+)
+def test_tls_reports(zone: str, status: str) -> None:
+    (found,) = asked(zone, lambda resolver: records.tls_reports(resolver, "one.test"))
+    assert found.status == status
+
+
+@pytest.mark.parametrize(
+    ("zone", "secure", "status"),
+    [
+        ("_25._tcp.mx.one.test. TLSA 3 1 1 " + "ab" * 32, True, "error"),
+        ("_25._tcp.mx.one.test. TLSA 2 0 1 " + "ab" * 32, True, "note"),
+        ("_25._tcp.mx.one.test. TLSA 3 1 1 " + "ab" * 32, False, "warning"),
+        ("other.test. A 192.0.2.9", True, "note"),
+    ],
+)
+def test_dane(zone: str, secure: bool, status: str) -> None:
+    (found,) = asked(zone, lambda resolver: records.dane(resolver, [HOST], 25, {}), secure=secure)
+    assert found.status == status
+
+
+def test_a_name_server_that_fails_is_an_error_and_not_a_missing_record() -> None:
+    async def scenario() -> list[Finding]:
+        with DnsServer("one.test. A 192.0.2.1", all_fault="servfail") as server:
+            resolver = Resolver(DnsSection(nameservers=(server.address,), timeout_s=1))
+            found = await records.dmarc(resolver, "one.test")
+            resolver.close()
+            return found
+
+    (found,) = asyncio.run(scenario())
+    assert (found.status, found.records) == ("error", ())
+    assert "could not be looked up" in found.text
+    assert worst([found, Finding("MX", "ok", "")]) == "error"
