@@ -39,7 +39,9 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     limits = {"auth_delay_s": 0, "auth_failures": 1000, "auth_block_after": 100_000}
     with Cell(tmp_path_factory.mktemp("cell"), limits, plaintext="never") as cell:
         kinds: tuple[ListenerKind, ...] = ("imap", "imaps")
-        listeners = {kind: cell.call(imap.start(cell.services, kind, "127.0.0.1:0")) for kind in kinds}
+        listeners: dict[str, Listener] = {
+            kind: cell.call(imap.start(cell.services, kind, "127.0.0.1:0")) for kind in kinds
+        }
         yield Door(cell, listeners)
         for listener in listeners.values():
             cell.call(listener.stop(0.2))
