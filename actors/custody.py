@@ -2,7 +2,8 @@
 
 The effect on the log is the fold's own work (eventlog/custody.py); the rows here say what was done, so that anyone can
 look it up. Rows, each with the position of the entry that did it: q + position, a record that is passed over;
-e + position + ordinal, an event that was redacted; b + tenant (or upload) + digest, a body that was.
+e + position + ordinal, an event that was redacted; b + tenant (or upload) + digest, a body that was. a holds the last
+position that may leave the database.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from eventlog.views import View
 
 CUSTODY = custody.CUSTODY
 MAX_REASON_CHARACTERS = 1000
+_ARCHIVED = b"a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,14 @@ class Redact(Command):
     reason: str
 
 
-CustodyCommand = Quarantine | Redact
+@dataclass(frozen=True, slots=True)
+class ArchiveLog(Command):
+    """Let these positions, which follow what is archived already, leave the database on every node."""
+
+    segments: tuple[custody.ArchivedSegment, ...]
+
+
+CustodyCommand = Quarantine | Redact | ArchiveLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +65,22 @@ class LogRedacted(Fact):
     SINCE: ClassVar[int] = 2
 
 
-CustodyFact = RecordQuarantined | LogRedacted
+@dataclass(frozen=True, slots=True)
+class LogArchived(Fact):
+    segments: tuple[tuple[int, int, bytes, bytes], ...]  # as custody.ArchivedSegment
+    SINCE: ClassVar[int] = 3
 
+
+CustodyFact = RecordQuarantined | LogRedacted | LogArchived
+
+assert LogArchived.TYPE == custody.LOG_ARCHIVED
 assert RecordQuarantined.TYPE == custody.RECORD_QUARANTINED
 assert LogRedacted.TYPE == custody.LOG_REDACTED
 
 
 def decide(view: View, command: CustodyCommand) -> tuple[CustodyFact, ...]:
     """Raises NotAllowed. A quarantine reads nothing by `get`: it has no guards."""
-    if not 0 < len(command.reason) <= MAX_REASON_CHARACTERS:
+    if not isinstance(command, ArchiveLog) and not 0 < len(command.reason) <= MAX_REASON_CHARACTERS:
         raise NotAllowed(f"a reason has 1 to {MAX_REASON_CHARACTERS} characters")
     match command:
         case Quarantine():
@@ -74,8 +90,24 @@ def decide(view: View, command: CustodyCommand) -> tuple[CustodyFact, ...]:
             if any(view.get(_event_key(one.position, one.ordinal)) is not None for one in command.events):
                 raise NotAllowed("some of it was redacted meanwhile")
             return (LogRedacted(tuple(map(tuple, command.events)), tuple(map(tuple, command.bodies)), command.reason),)  # type: ignore[arg-type]
+        case ArchiveLog():
+            _check_follows(view.get(_ARCHIVED) or 0, command)
+            return (LogArchived(tuple(map(tuple, command.segments))),)  # type: ignore[arg-type]
         case _:
             assert_never(command)
+
+
+def _check_follows(last: int, command: ArchiveLog) -> None:
+    """Raises NotAllowed for segments that leave something out, or that somebody else has archived meanwhile."""
+    for one in command.segments:
+        if one.first != last + 1 or one.last < one.first:
+            raise NotAllowed(f"position {one.first} does not follow what is archived, which ends at {last}")
+        last = one.last
+
+
+def archived_to(view: View) -> int:
+    """The last position that may leave the database; 0 where none may."""
+    return view.peek(_ARCHIVED) or 0
 
 
 def evolve(view: View, fact: CustodyFact, stamp: Stamp) -> None:
@@ -87,6 +119,8 @@ def evolve(view: View, fact: CustodyFact, stamp: Stamp) -> None:
                 view.put(_event_key(position, ordinal), stamp.position)
             for _, _, key in fact.bodies:
                 view.put(b"b" + key, stamp.position)
+        case LogArchived():
+            view.put(_ARCHIVED, max([view.peek(_ARCHIVED) or 0, *(last for _, last, _, _ in fact.segments)]))
         case _:
             assert_never(fact)
 

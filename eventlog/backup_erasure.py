@@ -45,7 +45,7 @@ def scrub(backup: BackupSet, progress: Progress | None = None) -> list[int]:
 
 def erase(backup: BackupSet, redactions: Iterable[Redaction], progress: Progress | None = None) -> list[int]:
     """Rewrites whatever segment holds something that a redaction names; gives the positions in it."""
-    wanted = _Wanted(redactions)
+    wanted = Wanted(redactions)
     total, done, found = sum(chain.last for chain in backup.chains), 0, set[int]()
     for chain in backup.chains:
         for segment in chain.segments:
@@ -80,7 +80,7 @@ def _redactions_in(record: SegmentRecord) -> Iterator[Redaction]:
             yield redaction
 
 
-class _Wanted:
+class Wanted:
     """What several redactions erase, by position, and by the keys of bodies that any position may have brought."""
 
     def __init__(self, redactions: Iterable[Redaction]) -> None:
@@ -97,9 +97,11 @@ class _Wanted:
 
     def concerns(self, segment: Listed) -> bool:
         """Whether it must be read: a body that is named at one position may have been brought at another."""
-        header = segment.header
-        named = any(header.first <= position <= header.last for position in self._positions)
-        return named or bool(self._keys and segment.bodies)
+        return self.names(segment.header.first, segment.header.last) or bool(self._keys and segment.bodies)
+
+    def names(self, first: int, last: int) -> bool:
+        """Whether a redaction names a position between these."""
+        return any(first <= position <= last for position in self._positions)
 
     def changed(self, records: Iterable[SegmentRecord]) -> Mapping[int, SegmentRecord]:
         """What is another now, by position."""

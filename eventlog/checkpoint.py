@@ -19,6 +19,7 @@ import lmdb
 import msgpack
 
 from eventlog import levels
+from eventlog.archived import bodies_at, slots_from
 from eventlog.checkpoint_frames import (
     TABLES_SENT,
     CheckpointError,
@@ -116,18 +117,15 @@ def _slice(store: Store, first: int, last: int) -> tuple[list[bytes], int]:
     log: list[tuple[bytes, bytes]] = []
     bodies: list[tuple[bytes, bytes]] = []
     size = 0
-    with store.env.begin() as txn, txn.cursor(store.db[LOG]) as entries, txn.cursor(store.db[SLICES]) as slots:
-        slots.set_range(BODY_SLOT.pack(first, 0))
-        rows = entries if entries.set_range(POSITION.pack(first)) else ()
-        for position, (key, value) in enumerate(rows, first):
-            if position > last or size > SLICE_BYTES or key != POSITION.pack(position):
+    with store.env.begin() as txn, slots_from(txn, store.db, first) as slots:
+        rows = store.archive.rows(txn, store.db, first, last)
+        for position, (key, value, archived) in enumerate(rows, first):
+            if size > SLICE_BYTES or key != POSITION.pack(position):
                 break
             log.append((key, value))
-            size += len(value)
-            while slots.key()[: POSITION.size] == key:
-                bodies.append(slots.item())
-                size += len(bodies[-1][1])
-                slots.next()
+            brought = bodies_at(txn, store.db, key, slots, archived)
+            bodies += [(BODY_SLOT.pack(position, ordinal), data) for ordinal, data in brought]
+            size += len(value) + sum(len(data) for _, data in brought)
     if not log:
         raise DamagedDatabase(f"{store.path}: there is no record {first}")
     frames = [*pack_rows(TABLES_SENT.index(LOG), log), *pack_rows(TABLES_SENT.index(SLICES), bodies)]

@@ -9,6 +9,9 @@ hashes takes the salt's place, so the chain still verifies and nothing can be gu
 names what is left of each event by its SHA-256, because a commitment says nothing about that any more. Nothing that is
 decided here depends on what the entries hold: a refold of the rewritten log gives what the first fold gave.
 
+An archival says which positions may leave the database for segment files beside it, and what the chain is at their
+ends; each node does it by itself (`eventlog.archive`).
+
 The rules are frozen: they decide what a refold gives.
 """
 
@@ -33,6 +36,7 @@ from eventlog.record import (
 
 CUSTODY = stream_id("log", "custody")
 RECORD_QUARANTINED = "RecordQuarantined"  # data: [position, reason, ...]
+LOG_ARCHIVED = "LogArchived"  # data: [segments, ...] as in ArchivedSegment
 LOG_REDACTED = "LogRedacted"  # data: [events, bodies, reason, ...] as in Redaction
 KIND_QUARANTINE = 3  # of an entry: a record with one such event, proposed while the fold was stalled
 
@@ -103,6 +107,34 @@ def _first_number(data: bytes) -> int | None:
     except Exception:  # whatever it is, it names no position
         return None
     return position if type(position) is int else None
+
+
+# -- archival ------------------------------------------------------------------------------------------------------
+
+
+class ArchivedSegment(NamedTuple):
+    """Positions that may leave the database together, with the chain before the first and at the last."""
+
+    first: int
+    last: int
+    chain_before: bytes
+    chain_after: bytes
+
+
+def archival_in(event: Event) -> tuple[ArchivedSegment, ...] | None:
+    """What an event of the custody stream archives; None for another one, or for one that is not well formed."""
+    if event.type != LOG_ARCHIVED:
+        return None
+    try:
+        found = tuple([ArchivedSegment(*one) for one in msgpack.unpackb(event.data, use_list=False)[0]])
+    except Exception:  # it is not what an archival is made of
+        return None
+    for one in found:
+        if not (type(one.first) is type(one.last) is int and 0 < one.first <= one.last):
+            return None
+        if not (type(one.chain_before) is type(one.chain_after) is bytes):
+            return None
+    return found
 
 
 # -- redaction -----------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import lmdb
 import structlog
 
+from eventlog.archive_files import REDACTED
 from eventlog.custody import CUSTODY
 from eventlog.errors import LogError
 from eventlog.rewrite import MAP_SIZE_BYTES, copy_places
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from eventlog.log import EventLog
 
 FOLDER = "rewrite"  # in the database's folder: the file must be on the same disk
-REDACTED = b"redacted"  # of META: the newest redaction that was folded
-ERASED = b"erased"  # the newest one whose bytes are gone from the file
+ERASED = b"erased"  # of META: the newest redaction whose bytes are gone from the file
 RETRY_S = 30.0
 BUSY_S = 0.05
 SLICE_ROWS = 500  # copied before the event loop has its turn
@@ -106,6 +106,7 @@ class Eraser:
         shutil.rmtree(self._folder, ignore_errors=True)
         try:
             target = await log.between_ticks(self._begin)
+            await log.archivist.erase(target)
             await self._copy()
             fresh = Store(self._folder, MAP_SIZE_BYTES, durable=False)
             try:

@@ -18,7 +18,19 @@ from eventlog.errors import FoldStalled, UnknownEvent
 from eventlog.journal import KIND_CONFIG, RECORD_KINDS, Entry
 from eventlog.overlay import Overlay, OverlayView
 from eventlog.record import By, Event, Record, RecordError, Stamp, chain_hash, leaves, raw_leaf
-from eventlog.store import CHAIN, CHAIN_BYTES, IDS, META, POSITION, STREAMS, TABLES, Store, TableView, read_fold_head
+from eventlog.store import (
+    CHAIN,
+    CHAIN_BYTES,
+    GENESIS,
+    IDS,
+    META,
+    POSITION,
+    STREAMS,
+    TABLES,
+    Store,
+    TableView,
+    read_fold_head,
+)
 from eventlog.views import View
 
 Evolve = Callable[[View, Event, Stamp], tuple[Any, Any]]  # gives the decoded fact and the result
@@ -263,6 +275,11 @@ class Fold:
         if redaction is not None:
             self._redactions.append(redaction)
             return
+        archived = custody.archival_in(event)
+        if archived is not None:
+            if not all(one.last < stamp.position and self._is_chain_of(one) for one in archived):
+                raise _Refused(Outcome.MISPLACED)
+            return
         if kind != custody.KIND_QUARANTINE:
             raise _Refused(Outcome.MISPLACED)
         passed_over = custody.quarantined_by(record, stamp.position, stamp.at_ms)
@@ -276,10 +293,20 @@ class Fold:
 
     def _outcome_of(self, position: int) -> Outcome | None:
         """What became of an entry folded before."""
+        value = self._chain_row(position)
+        return None if value is None else Outcome(value[CHAIN_BYTES])
+
+    def _chain_row(self, position: int) -> bytes | None:
         key = POSITION.pack(position)
         value = next((value for found, value in self._chain_rows if found == key), None)
-        value = value or self._store.txn.get(key, db=self._store.db[CHAIN])
-        return None if value is None else Outcome(value[CHAIN_BYTES])
+        return value or self._store.txn.get(key, db=self._store.db[CHAIN])
+
+    def _is_chain_of(self, archived: custody.ArchivedSegment) -> bool:
+        """Whether the chain at both ends is what an archival says."""
+        before = self._chain_row(archived.first - 1) or GENESIS
+        return (self._chain_row(archived.last) or b"")[:CHAIN_BYTES] == archived.chain_after and (
+            before[:CHAIN_BYTES] == archived.chain_before
+        )
 
     def _collect(self, event: Event, position: int) -> None:
         self._dropped += uploads.collect(self._uploads(position), event)

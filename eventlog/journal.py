@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgpack
+import structlog
 from pysyncobj.journal import Journal
 
 from eventlog import custody, members
+from eventlog.archived import ArchiveError
 from eventlog.custody import KIND_QUARANTINE
 from eventlog.members import Configuration
 from eventlog.record import Body, Record, RecordError, decode_with_header
-from eventlog.store import BODIES, BODY_SLOT, CONFIGS, LOG, LOG_HEAD, POSITION, SLICES, Store
+from eventlog.store import BODIES, BODY_SLOT, CONFIGS, LOG, LOG_HEAD, POSITION, SLICES, Store, read_slot, read_value
 
 KIND_RECORD = 0  # pysyncobj's _COMMAND_TYPE.REGULAR
 KIND_NOOP = 1  # its NO_OP
@@ -23,6 +25,7 @@ KIND_CONFIG = 2  # its MEMBERSHIP: a record with the members of the cell, in for
 RECORD_KINDS = frozenset((KIND_RECORD, KIND_CONFIG, KIND_QUARANTINE))  # what carries a record and is folded
 CACHE_BYTES = 64 * 1024 * 1024
 
+_log = structlog.get_logger("mailraft.journal")
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
@@ -177,15 +180,23 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         cached = self._cache.get(index)
         if cached is not None:
             return cached[2]
-        value = self._value(index)
+        try:
+            value = self._value(index)
+        except ArchiveError as error:  # a peer that is so far behind waits until it is repaired
+            _log.error("the archive can not be read", error=str(error))
+            return None
         return None if value is None else int(LOG_HEAD.unpack_from(value)[0])
 
     def entries(self, first: int, max_bytes: int) -> list[Entry]:
-        """Entries from `first` on, at least one if there is one, until `max_bytes` are reached."""
+        """Entries from `first` on, at least one if it can be read, until `max_bytes` are reached."""
         found: list[Entry] = []
         total = 0
         for index in range(first, self.last_index + 1):
-            entry = self._read(index)
+            try:
+                entry = self._read(index)
+            except ArchiveError as error:
+                _log.error("the archive can not be read", error=str(error))
+                break
             total += entry[0].size_bytes + 64
             if found and total > max_bytes:
                 break
@@ -222,7 +233,8 @@ class LmdbJournal(Journal):  # type: ignore[misc]
     def redact(self, index: int, redaction: custody.Redaction) -> None:
         """Rewrites the entries before `index` that a redaction names, and drops the bytes of its bodies.
 
-        What is gone is gone from the tables; the file is rewritten for it later (`eventlog.erasure`).
+        What is gone is gone from the tables; the file is rewritten for it later (`eventlog.erasure`). An archived entry
+        gets a row again, which goes before its segment until that is written anew (`eventlog.archive`).
         """
         events: defaultdict[int, dict[int, custody.Fields]] = defaultdict(dict)
         bodies: defaultdict[int, set[int]] = defaultdict(set)
@@ -232,13 +244,20 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             bodies[position].add(ordinal)
             self.drop_body(key)
         for position in sorted({*events, *bodies}):
-            value = self._value(position) if position < index else None
+            value = self._value_to_redact(position) if position < index else None
             if value is not None:
                 data = custody.without(value[LOG_HEAD.size :], events[position], bodies[position])
                 self._store.txn.put(POSITION.pack(position), value[: LOG_HEAD.size] + data, db=self._store.db[LOG])
                 self._forget(position)
         self._keep_what_came_since(index, {key for _, _, key in redaction.bodies})
         self._store.put_meta(b"redacted", index)
+
+    def _value_to_redact(self, position: int) -> bytes | None:
+        try:
+            return self._value(position)
+        except ArchiveError as error:  # the erasure waits until its segment is repaired
+            _log.error("the archive can not be read", error=str(error))
+            return None
 
     def _keep_what_came_since(self, index: int, keys: set[bytes]) -> None:
         """Bodies that entries behind a redaction bring too: they were appended when the bytes were still here.
@@ -317,19 +336,17 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         return command if not bodies else Command(kind, at_ms, command.data, bodies), index, term
 
     def _value(self, index: int) -> bytes | None:
-        key = POSITION.pack(index)
         if self._store.dirty:
-            return self._store.txn.get(key, db=self._store.db[LOG])
+            return read_value(self._store.txn, self._store.db, self._store.archive, index)
         with self._store.env.begin() as txn:
-            return txn.get(key, db=self._store.db[LOG])
+            return read_value(txn, self._store.db, self._store.archive, index)
 
     def _body_bytes(self, index: int, ordinal: int, body: Body) -> bytes | None:
         """The bytes that this entry introduced; None for one that came earlier or was dropped since."""
-        key = BODY_SLOT.pack(index, ordinal)
         if self._store.dirty:
-            return self._store.txn.get(key, db=self._store.db[SLICES])
+            return read_slot(self._store.txn, self._store.db, self._store.archive, index, ordinal)
         with self._store.env.begin() as txn:
-            return txn.get(key, db=self._store.db[SLICES])
+            return read_slot(txn, self._store.db, self._store.archive, index, ordinal)
 
     def _remember(self, entry: Entry) -> None:
         self._cache[entry[1]] = entry

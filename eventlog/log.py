@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 
 from eventlog import levels
+from eventlog.archive import Archivist
 from eventlog.changes import Changes, Node
 from eventlog.erasure import Eraser
 from eventlog.errors import LogError, OutcomeUnknown, Rejected
@@ -51,6 +52,7 @@ class LogConfig(NamedTuple):
     heartbeat_s: float = 0.1
     map_size_bytes: int = 1 << 40
     reserve_bytes: int = 64 * 1024 * 1024
+    cell_id: str = ""  # what segments of the archive say that they are of
 
 
 class Applied(NamedTuple):
@@ -155,6 +157,7 @@ class EventLog:
         self._timer: asyncio.TimerHandle | None = None
         self._review: asyncio.Task[None] | None = None
         self._stopping = False
+        self.archivist = Archivist(self)
         self.eraser = Eraser(self)
 
     @classmethod
@@ -187,6 +190,7 @@ class EventLog:
         if self._state.removed_at:
             self._tell_removed(self._state.removed_at)
         self._review = self._loop.create_task(self._keep_reviewing())
+        self.archivist.start()
         self.eraser.start()
         self._pump()
 
@@ -194,6 +198,7 @@ class EventLog:
         """Leaves the cell: proposals still waiting end as unknown, the last tick is on disk when this returns."""
         self._stopping = True
         await self.eraser.stop()
+        await self.archivist.stop()
         if self._review is not None:
             self._review.cancel()
         await self._hand_over()

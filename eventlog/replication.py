@@ -47,6 +47,8 @@ class Replication(Elections):
                 if progress.in_flight_bytes >= MAX_IN_FLIGHT_BYTES:
                     break
                 entries = log.entries(self._SyncObj__raftNextIndex[node], MAX_MESSAGE_BYTES)
+                if not entries:
+                    break  # archived, and the archive is damaged
                 self._send_entries(node, entries)
                 self._in_flight(node, entries)
                 sent = True

@@ -33,7 +33,7 @@ LEVEL = 3
 FRAMES_AHEAD = 2
 
 _LENGTH = struct.Struct(">I")
-_FRAME = struct.Struct(">IBI")  # number, whether it is the last, length
+FRAME = struct.Struct(">IBI")  # number, whether it is the last, length
 _PLACE = struct.Struct(">IB")
 
 Write = Callable[[bytes], object]
@@ -88,7 +88,7 @@ class FrameWriter:
         packed = self._zstd.compress(data)
         if self._seal is not None:
             packed = self._seal.encrypt(_nonce(number), packed, self._header_hash + _PLACE.pack(number, last))
-        self._put(_FRAME.pack(number, last, len(packed)) + packed)
+        self._put(FRAME.pack(number, last, len(packed)) + packed)
 
     def _put(self, data: bytes) -> None:
         self._digest.update(data)
@@ -142,7 +142,7 @@ class FrameReader:
         self._check_end()
 
     def _stored_frame(self, number: int) -> tuple[bytes, bool]:
-        found, last, length = _FRAME.unpack(self._take(_FRAME.size))
+        found, last, length = FRAME.unpack(self._take(FRAME.size))
         if found != number or last > 1 or length > MAX_FRAME_BYTES + FRAME_BYTES:
             raise self.error(f"frame {number} is damaged, or is not the one that belongs there")
         return self._take(length), bool(last)

@@ -6,10 +6,11 @@ are stopped also takes what the longest log has beyond that, as the leader that 
 
 from collections.abc import Iterator
 
+from eventlog.archived import bodies_at, slots_from
 from eventlog.restore import Head
 from eventlog.segment_frames import SegmentError
 from eventlog.segments import ROW_OVERHEAD, SegmentHeader, SegmentRecord
-from eventlog.store import BODY_SLOT, CHAIN, GENESIS, LOG, LOG_HEAD, POSITION, SLICES, Store
+from eventlog.store import CHAIN, GENESIS, LOG, LOG_HEAD, POSITION, SLICES, Store, read_value
 
 SLICE_BYTES = 4 * 1024 * 1024  # read in one snapshot
 SLICE_POSITIONS = 2000
@@ -44,7 +45,7 @@ class StoreSource:
         with self._store.env.begin() as txn:
             while low < high:
                 middle = (low + high + 1) // 2
-                value = txn.get(POSITION.pack(middle), db=self._store.db[LOG])
+                value = read_value(txn, self._store.db, self._store.archive, middle)
                 if value is None:
                     raise SegmentError(f"position {middle} is missing in {self._store.path}")
                 low, high = (middle, high) if LOG_HEAD.unpack_from(value)[2] <= at_ms else (low, middle - 1)
@@ -92,21 +93,13 @@ def records_of(store: Store, first: int, last: int) -> Iterator[SegmentRecord]:
 def _read_slice(store: Store, first: int, last: int) -> list[SegmentRecord]:
     rows: list[SegmentRecord] = []
     size_bytes = 0
-    start = POSITION.pack(first)
-    with store.env.begin() as txn, txn.cursor(db=store.db[LOG]) as log, txn.cursor(db=store.db[SLICES]) as slices:
-        slices.set_range(start)
-        if not log.set_range(start):
-            return rows
-        for key, value in log:
-            position = POSITION.unpack(key)[0]
-            if position > last or size_bytes > SLICE_BYTES:
+    with store.env.begin() as txn, slots_from(txn, store.db, first) as slots:
+        for key, value, archived in store.archive.rows(txn, store.db, first, last):
+            if size_bytes > SLICE_BYTES:
                 break
-            bodies = []
-            while slices.key()[: POSITION.size] == key:
-                bodies.append((BODY_SLOT.unpack(slices.key())[1], slices.value()))
-                slices.next()
+            bodies = bodies_at(txn, store.db, key, slots, archived)
             folded = txn.get(key, default=b"", db=store.db[CHAIN])
-            rows.append(SegmentRecord(position, value, folded, tuple(bodies)))
+            rows.append(SegmentRecord(POSITION.unpack(key)[0], value, folded, tuple(bodies)))
             size_bytes += rows[-1].size_bytes
     return rows
 
@@ -114,10 +107,19 @@ def _read_slice(store: Store, first: int, last: int) -> list[SegmentRecord]:
 def _last_within(store: Store, first: int, last: int, most_bytes: int) -> int:
     """How far a segment from `first` goes until it holds `most_bytes`; at least one position. Reads sizes alone."""
     left, start = most_bytes, POSITION.pack(first)
+    with store.env.begin() as txn, slots_from(txn, store.db, first) as slots:
+        for place, entry, archived in store.archive.rows(txn, store.db, first, last):
+            if archived is None:
+                break
+            first += 1
+            left -= len(entry) + ROW_OVERHEAD + sum(len(d) for _, d in bodies_at(txn, store.db, place, slots, archived))
+            if left <= 0 or first > last:
+                return first - 1
+    start = POSITION.pack(first)
     with (
-        store.env.begin(buffers=True) as txn,
-        txn.cursor(db=store.db[LOG]) as log,
-        txn.cursor(db=store.db[SLICES]) as slices,
+        store.env.begin(buffers=True) as sizes,
+        sizes.cursor(db=store.db[LOG]) as log,
+        sizes.cursor(db=store.db[SLICES]) as slices,
     ):
         slices.set_range(start)
         log.set_range(start)

@@ -80,7 +80,10 @@ class SegmentEncoder:
     Raises SegmentError if what it is given is not what the header says.
     """
 
-    def __init__(self, write: Write, header: SegmentHeader, keys: KeyRing | None = None) -> None:
+    def __init__(
+        self, write: Write, header: SegmentHeader, keys: KeyRing | None = None, frame_bytes: int = FRAME_BYTES
+    ) -> None:
+        self._frame_bytes = frame_bytes
         if keys is None:
             header, key = header._replace(key_id=None, salt=b""), None
         else:
@@ -98,7 +101,7 @@ class SegmentEncoder:
         if record.position != self._next or record.position > self.header.last:
             raise SegmentError(f"position {record.position} was given where {self._next} is next")
         row = bytes(_pack(record))
-        if self._rows and self._size_bytes + len(row) > FRAME_BYTES:
+        if self._rows and self._size_bytes + len(row) > self._frame_bytes:
             self._flush()
         self._rows.append(row)
         self._size_bytes += len(row)
@@ -130,13 +133,15 @@ class SegmentWriter(SegmentEncoder):
     Leaving the block well finishes it; with an exception nothing is left. `digest` and `size_bytes` are known then.
     """
 
-    def __init__(self, path: Path, header: SegmentHeader, keys: KeyRing | None = None) -> None:
+    def __init__(
+        self, path: Path, header: SegmentHeader, keys: KeyRing | None = None, frame_bytes: int = FRAME_BYTES
+    ) -> None:
         self.path = path
         self.digest = b""
         self.size_bytes = 0
         self._partial = path.with_name(path.name + PARTIAL)
         self._file = os.fdopen(os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
-        super().__init__(self._file.write, header, keys)
+        super().__init__(self._file.write, header, keys, frame_bytes)
 
     def __enter__(self) -> "SegmentWriter":
         return self

@@ -10,45 +10,52 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 import lmdb
 import msgpack
 
+from eventlog.archived import FOLDER, Archive
 from eventlog.errors import DamagedDatabase
 from eventlog.levels import NEWEST
 from eventlog.record import Record, RecordError, decode
+from eventlog.tables import (
+    BODIES,
+    BODY_SLOT,
+    CHAIN,
+    CHAIN_BYTES,
+    CONFIGS,
+    FOLDED,
+    GENESIS,
+    IDS,
+    LOG,
+    LOG_HEAD,
+    META,
+    NAMES,
+    POSITION,
+    SINCE_LEVEL_2,
+    SLICES,
+    STREAMS,
+    TABLES,
+    Place,
+)
 from eventlog.views import range_bounds
 
 if TYPE_CHECKING:
     Transaction = lmdb.Transaction[bytes]
 
-Place = tuple[bytes, bytes]  # a table and a key of it
+__all__ = [
+    "BODIES", "BODY_SLOT", "CHAIN", "CHAIN_BYTES", "CONFIGS", "FOLDED", "GENESIS", "IDS", "LOG", "LOG_HEAD", "META",
+    "NAMES", "POSITION", "SLICES", "STREAMS", "TABLES", "Place", "Snapshot", "Store", "StoredRecord", "TableView",
+    "in_use", "joined_mark", "open_for_reading", "pack_row", "read_body", "read_fold_head", "read_slot",
+    "read_value", "sync_folder", "unpack_row",
+]  # fmt: skip
 
 FORMAT_VERSION = 1
-LOG_HEAD = struct.Struct(">QBQ")  # term, kind, at_ms; the record follows
-POSITION = struct.Struct(">Q")
-BODY_SLOT = struct.Struct(">QH")  # the position that introduced a body, and which of its bodies it was
-CHAIN_BYTES = 32
 READ_MAP_BYTES = MAP_ROOM_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
-GENESIS = bytes(CHAIN_BYTES)
-
-LOG: Final = b"log"
-META: Final = b"meta"
-BODIES: Final = b"bodies"
-SLICES: Final = b"slices"
-CHAIN: Final = b"chain"
-IDS: Final = b"ids"
-STREAMS: Final = b"streams"
-TABLES: Final = b"tables"
-CONFIGS: Final = b"configs"  # index -> members; written with the entry, so it may hold the uncommitted tail's
-NAMES: Final = (LOG, META, BODIES, SLICES, CHAIN, IDS, STREAMS, TABLES, CONFIGS)
-SINCE_LEVEL_2: Final = frozenset({CONFIGS})  # missing in a database of the first release that is only read
-FOLDED: Final = (CHAIN, IDS, STREAMS, TABLES)  # what a fold from zero makes again
 
 _unpackb = msgpack.unpackb
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -70,6 +77,7 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.map_size_bytes = map_size_bytes
+        self.archive = Archive(path / FOLDER)
         self._durable = durable
         self._readonly = readonly
         self._txn: Transaction | None = None
@@ -308,6 +316,7 @@ class Snapshot:
         self._store = store
         store.readers.add(self)
         self._db = store.db
+        self._archive = store.archive
         self._txn = store.env.begin()
         self.position, self.at_ms, self.chain = read_fold_head(self._txn, self._db[META])
 
@@ -325,32 +334,30 @@ class Snapshot:
         return TableView(self._txn, self._db[TABLES], stream)
 
     def record(self, position: int) -> StoredRecord | None:
-        """The entry at a position of the log, or None where there is none."""
-        key = POSITION.pack(position)
-        value = self._txn.get(key, db=self._db[LOG])
-        return None if value is None else StoredRecord(position, value, self._txn.get(key, db=self._db[CHAIN]))
+        """The entry at a position of the log, or None where there is none. Raises ArchiveError."""
+        value = self._value(position)
+        return None if value is None else StoredRecord(position, value, self.folded(position))
+
+    def folded(self, position: int) -> bytes | None:
+        """What the fold wrote down at a position: chain and outcome."""
+        return self._txn.get(POSITION.pack(position), db=self._db[CHAIN])
+
+    def _value(self, position: int) -> bytes | None:
+        """The stored entry, wherever it is."""
+        return read_value(self._txn, self._db, self._archive, position)
 
     def records(self, first: int = 1, last: int | None = None) -> Iterator[StoredRecord]:
-        """The folded entries from `first` to `last` (to the end where None), in order."""
-        with self._txn.cursor(db=self._db[LOG]) as cursor:
-            if cursor.set_range(POSITION.pack(max(1, first))):
-                for key, value in cursor:
-                    position = POSITION.unpack(key)[0]
-                    if position > self.position or (last is not None and position > last):
-                        return
-                    yield StoredRecord(position, value, self._txn.get(key, db=self._db[CHAIN]))
+        """The folded entries from `first` to `last` (to the end where None), in order. Raises ArchiveError."""
+        end = self.position if last is None else min(last, self.position)
+        for key, value, _ in self._archive.rows(self._txn, self._db, max(1, first), end):
+            yield StoredRecord(POSITION.unpack(key)[0], value, self._txn.get(key, db=self._db[CHAIN]))
 
     def entries_of_kind(self, kind: int, first: int, last: int) -> Iterator[tuple[int, int, bytes]]:
         """Position, time and data of the entries of one kind from `first` to `last`, folded or not."""
-        with self._txn.cursor(db=self._db[LOG]) as cursor:
-            if cursor.set_range(POSITION.pack(first)):
-                for key, value in cursor:
-                    position = POSITION.unpack(key)[0]
-                    if position > last:
-                        return
-                    _, found, at_ms = LOG_HEAD.unpack_from(value)
-                    if found == kind:
-                        yield position, at_ms, value[LOG_HEAD.size :]
+        for key, value, _ in self._archive.rows(self._txn, self._db, first, last):
+            _, found, at_ms = LOG_HEAD.unpack_from(value)
+            if found == kind:
+                yield POSITION.unpack(key)[0], at_ms, value[LOG_HEAD.size :]
 
     def stream_positions(self, stream: bytes, last: int | None = None) -> Iterator[int]:
         """The positions whose records took effect on a stream, in order."""
@@ -375,9 +382,8 @@ class Snapshot:
 
     def stream_entries(self, stream: bytes, last: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Position and stored bytes (LOG_HEAD, then the record) of each record that took effect on a stream."""
-        table = self._db[LOG]
         for position in self.stream_positions(stream, last):
-            value = self._txn.get(POSITION.pack(position), db=table)
+            value = self._value(position)
             if value is not None:
                 yield position, value
 
@@ -386,7 +392,7 @@ class Snapshot:
 
     def body(self, tenant: bytes, digest: bytes) -> bytes | None:
         """The bytes of a body, or None if they are not kept (never stored, or dropped)."""
-        return read_body(self._txn, self._db, tenant + digest)
+        return read_body(self._txn, self._db, self._archive, tenant + digest)
 
     def finds_body_at(self, tenant: bytes, digest: bytes, position: int, ordinal: int) -> bool:
         """Whether the index leads from a body's digest to what that record brought, and to nothing else."""
@@ -399,7 +405,7 @@ class Snapshot:
 
     def introduced(self, position: int, ordinal: int) -> bytes | None:
         """The bytes that a record brought with it as its body of that ordinal, if they are kept."""
-        return self._txn.get(BODY_SLOT.pack(position, ordinal), db=self._db[SLICES])
+        return read_slot(self._txn, self._db, self._archive, position, ordinal)
 
     def raw(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Every row of one LMDB table as stored, for digests and checks."""
@@ -416,13 +422,25 @@ def read_fold_head(txn: Transaction, meta: Any) -> tuple[int, int, bytes]:
     return position, at_ms, chain
 
 
-def read_body(txn: Transaction, db: dict[bytes, Any], key: bytes) -> bytes | None:
+def read_body(txn: Transaction, db: dict[bytes, Any], archive: Archive, key: bytes) -> bytes | None:
     """The bytes of the body, or of the chunk, under a key; None if they, or a piece of them, are not kept."""
     row = txn.get(key, db=db[BODIES])
     if row is None:
         return None
     position, ordinal, _size, chunks = _unpackb(row, use_list=False)
     if not chunks:
-        return txn.get(BODY_SLOT.pack(position, ordinal), db=db[SLICES])
-    pieces = [read_body(txn, db, chunk) for chunk in chunks]
+        return read_slot(txn, db, archive, position, ordinal)
+    pieces = [read_body(txn, db, archive, chunk) for chunk in chunks]
     return None if any(piece is None for piece in pieces) else b"".join(p for p in pieces if p is not None)
+
+
+def read_value(txn: Transaction, db: dict[bytes, Any], archive: Archive, position: int) -> bytes | None:
+    """The stored entry at a position, wherever it is."""
+    value = txn.get(POSITION.pack(position), db=db[LOG])
+    return value if value is not None else archive.value(txn, db, position)
+
+
+def read_slot(txn: Transaction, db: dict[bytes, Any], archive: Archive, position: int, ordinal: int) -> bytes | None:
+    """The bytes that a record brought as its body of that ordinal, wherever they are; None if they are not kept."""
+    data = txn.get(BODY_SLOT.pack(position, ordinal), db=db[SLICES])
+    return data if data is not None else archive.body(txn, db, position, ordinal)

@@ -5,6 +5,7 @@ the chain itself is found, and the first position that does not fit is named. A 
 chain entry in front of it, so that several processes can share a long log; the range before proves that entry.
 """
 
+import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from eventlog.archived import ArchiveError
 from eventlog.custody import CUSTODY, redaction_in
 from eventlog.fold import Outcome
 from eventlog.journal import KIND_NOOP
@@ -33,7 +35,9 @@ from eventlog.record import (
     leaves,
     raw_leaf,
 )
-from eventlog.store import GENESIS, LOG_HEAD, Snapshot, Store, StoredRecord, open_for_reading
+from eventlog.segment_frames import SegmentError
+from eventlog.segments import check_digest
+from eventlog.store import CHAIN_BYTES, GENESIS, LOG_HEAD, Snapshot, Store, StoredRecord, open_for_reading
 from eventlog.uploads import CHUNK_STORED
 
 SLICE = 1000
@@ -83,6 +87,7 @@ def verify_store(
     if last is None:
         with store.snapshot() as snapshot:
             last = snapshot.position
+    walk.check_files(store, last)
     while walk.next <= last and len(walk.problems) < MAX_PROBLEMS:
         with store.snapshot() as snapshot:
             walk.take(snapshot, min(last, walk.next + SLICE - 1))
@@ -132,14 +137,11 @@ class _Walk:
         self._term = self._at_ms = 0
         self._chain = GENESIS
         self._redactions = 0
-        self._erased_events, self._erased_bodies = _redactions(store)
+        self._erased_events, self._erased_bodies, self._knows_erasures = _redactions(store)
         self._cut = int(store.get_meta(b"cut", 0))  # of a restored log: what was erased before may be told after it
         if first > 1:
             with store.snapshot() as snapshot:
-                before = snapshot.record(first - 1)
-            if before is not None:
-                self._term, self._at_ms = before.term, before.at_ms
-                self._chain = before.chain or GENESIS
+                self._go_on_behind(snapshot, first - 1)
 
     def report(self) -> VerifyReport:
         return VerifyReport(
@@ -154,15 +156,39 @@ class _Walk:
 
     def take(self, snapshot: Snapshot, last: int) -> None:
         """Checks up to `last`. A position that is not there is a problem of its own."""
-        for stored in snapshot.records(self.next, last):
-            while self.next < stored.position:
-                self._bad(self.next, "there is no record")
-                self.next += 1
-            self._check(snapshot, stored)
-            self.next = stored.position + 1
+        try:
+            for stored in snapshot.records(self.next, last):
+                while self.next < stored.position:
+                    self._bad(self.next, "there is no record")
+                    self.next += 1
+                self._check(snapshot, stored)
+                self.next = stored.position + 1
+        except ArchiveError as error:
+            self._bad(self.next, str(error))
+            self.next = error.segment.last + 1
+            self._go_on_behind(snapshot, error.segment.last)
         while self.next <= last:
             self._bad(self.next, "there is no record")
             self.next += 1
+
+    def check_files(self, store: Store, last: int) -> None:
+        """Whether the segments of the archive that begin up to `last` are, to the last byte, what was written."""
+        with store.env.begin() as txn:
+            segments = store.archive.segments(txn, store.db)
+        for segment in segments:
+            if self.next <= segment.first <= last:
+                try:
+                    check_digest(store.archive.path(segment))
+                except (OSError, SegmentError) as error:
+                    self._bad(segment.first, str(ArchiveError(store.archive.path(segment), segment, f"({error})")))
+
+    def _go_on_behind(self, snapshot: Snapshot, position: int) -> None:
+        """What stands at a position is taken on trust."""
+        self._chain = (snapshot.folded(position) or GENESIS)[:CHAIN_BYTES]
+        with contextlib.suppress(ArchiveError):
+            before = snapshot.record(position)
+            if before is not None:
+                self._term, self._at_ms = before.term, before.at_ms
 
     def _check(self, snapshot: Snapshot, stored: StoredRecord) -> None:
         self._records += 1
@@ -173,7 +199,7 @@ class _Walk:
         bodies, parts, erased = _read(stored)
         for ordinal, left in erased:
             self._redactions += 1
-            if position > self._cut and self._erased_events.get((position, ordinal)) != left:
+            if self._must_be_told(position) and self._erased_events.get((position, ordinal)) != left:
                 self._bad(position, f"event {ordinal} is erased, and no record says so, or not to this")
         expected = chain_hash(self._chain, position, term, stored.kind, at_ms, outcome, parts)
         if stored.chain != expected:
@@ -189,7 +215,10 @@ class _Walk:
     def _check_body(self, snapshot: Snapshot, position: int, ordinal: int, body: Body, may_be_gone: bool) -> None:
         if len(body.salt) == ERASED_SALT_BYTES:
             self._redactions += 1
-            if position > self._cut and (position, ordinal, body.tenant + body.digest) not in self._erased_bodies:
+            if (
+                self._must_be_told(position)
+                and (position, ordinal, body.tenant + body.digest) not in self._erased_bodies
+            ):
                 self._bad(position, f"body {body.digest.hex()[:16]} is erased, and no record says so")
             return
         data = None if body.chunks else snapshot.introduced(position, ordinal)
@@ -202,6 +231,9 @@ class _Walk:
         """What a client would be given for a body that this record did not bring, or that is found elsewhere."""
         try:
             found = snapshot.body(body.tenant, body.digest)
+        except ArchiveError as error:
+            self._bad(position, f"body {body.digest.hex()[:16]}: {error}")
+            return
         except Exception:  # the row that leads to it can not be read
             found = b""
         if found is None:
@@ -209,6 +241,10 @@ class _Walk:
                 self._bad(position, f"body {body.digest.hex()[:16]} is not there")
         elif sha256(found).digest() != body.digest:
             self._bad(position, f"body {body.digest.hex()[:16]} leads to other bytes")
+
+    def _must_be_told(self, position: int) -> bool:
+        """Whether what is erased there must be named by a record that can be read."""
+        return position > self._cut and self._knows_erasures
 
     def _bad(self, position: int, what: str) -> None:
         if self._first_bad is None:
@@ -222,18 +258,24 @@ _NONE: tuple[tuple[int, bytes], ...] = ()
 _Read = tuple[tuple[tuple[Body, bool], ...], list[bytes], Sequence[tuple[int, bytes]]]
 
 
-def _redactions(store: Store) -> tuple[dict[tuple[int, int], bytes], set[tuple[int, int, bytes]]]:
-    """What the log says was erased: of events what must be left (SHA-256), of bodies their places and keys."""
+def _redactions(store: Store) -> tuple[dict[tuple[int, int], bytes], set[tuple[int, int, bytes]], bool]:
+    """What the log says was erased: of events what must be left (SHA-256), of bodies their places and keys.
+
+    And whether all that it says could be read.
+    """
     events: dict[tuple[int, int], bytes] = {}
     bodies: set[tuple[int, int, bytes]] = set()
-    with store.snapshot() as snapshot:
-        for _, value in snapshot.stream_entries(CUSTODY):
-            for event in decode_events(value[LOG_HEAD.size :], CUSTODY)[3]:
-                redaction = redaction_in(event)
-                if redaction is not None:
-                    events |= {(one.position, one.ordinal): one.left for one in redaction.events}
-                    bodies |= {(one.position, one.ordinal, one.key) for one in redaction.bodies}
-    return events, bodies
+    try:
+        with store.snapshot() as snapshot:
+            for _, value in snapshot.stream_entries(CUSTODY):
+                for event in decode_events(value[LOG_HEAD.size :], CUSTODY)[3]:
+                    redaction = redaction_in(event)
+                    if redaction is not None:
+                        events |= {(one.position, one.ordinal): one.left for one in redaction.events}
+                        bodies |= {(one.position, one.ordinal, one.key) for one in redaction.bodies}
+    except ArchiveError:  # the walk comes there too, and says so
+        return events, bodies, False
+    return events, bodies, True
 
 
 def _read(stored: StoredRecord) -> _Read:

@@ -361,6 +361,7 @@ def log_config(config: NodeConfig) -> LogConfig:
         heartbeat_s=config.raft.heartbeat_ms / 1000,
         map_size_bytes=config.storage.map_size_bytes,
         reserve_bytes=config.storage.reserve_bytes,
+        cell_id=config.node.cluster_id,
     )
 
 

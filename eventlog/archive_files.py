@@ -1,0 +1,171 @@
+"""Writing the segment files of the archive, by a process of its own beside the node: nothing of the database changes.
+
+A segment holds the entries as they are, and the bodies that they brought and that no row of any table names now: what a
+mailbox shows stays in the database. That is a matter of room alone, since readers find a body wherever it is, so nodes
+need not agree on it. A file counts when it was read again from the disk and its chain, recomputed, leads from where the
+segment before ends to where the log's own archival says (`eventlog.custody`).
+
+`python -m eventlog.archive_files write DATA CELL FIRST-LAST ...` prints a line for each: first, last, and the newest
+redaction that the entries show. `... erase DATA FROM TO` carries out the redactions behind FROM up to TO.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgpack
+
+from eventlog.archived import ArchiveError, Segment
+from eventlog.backup_erasure import Wanted
+from eventlog.custody import CUSTODY, Redaction, redaction_in
+from eventlog.record import DIGEST_BYTES, decode_events
+from eventlog.segment_frames import SegmentError
+from eventlog.segment_source import describe, records_of
+from eventlog.segments import SegmentHeader, SegmentRecord, SegmentWriter, read_header, read_segment, verify_segment
+from eventlog.store import (
+    BODIES,
+    CHAIN,
+    CHAIN_BYTES,
+    GENESIS,
+    LOG_HEAD,
+    POSITION,
+    TABLES,
+    Snapshot,
+    Store,
+    open_for_reading,
+)
+
+REDACTED = b"redacted"  # of META: the newest redaction that was folded
+FRAME_BYTES = 256 * 1024  # what is unpacked to read one position
+SLICE_ROWS = 50_000  # of a table, in one short read
+_DIGESTS = re.compile(rb"\xc4\x20(?=(.{32}))", re.DOTALL)  # MessagePack: 32 bytes follow
+_unpackb = msgpack.unpackb
+
+
+def write(store: Store, cell: str, segments: list[Segment]) -> Iterator[tuple[Segment, int]]:
+    """Writes the files, one after the other; gives each, and the newest redaction that its entries show.
+
+    Raises SegmentError where the log is not what its chain says: then nothing may leave the database.
+    """
+    store.archive.folder.mkdir(mode=0o700, exist_ok=True)
+    gone = _not_live(store, segments[0].first, segments[-1].last)
+    for segment in segments:
+        redacted = int(store.get_meta(REDACTED, 0))
+        header = describe(store, cell, segment.first, segment.last)
+        assert header is not None
+        path = store.archive.path(segment)
+        with SegmentWriter(path, header, frame_bytes=FRAME_BYTES) as writer:
+            for record in records_of(store, segment.first, segment.last):
+                writer.add(_without_live(record, gone))
+        check(store, path, segment)
+        yield segment, redacted
+
+
+def check(store: Store, path: Path, segment: Segment) -> SegmentHeader:
+    """Reads a file to its end and compares it with the chain in the database. Raises SegmentError."""
+    header = verify_segment(path).header
+    with store.env.begin() as txn:
+        before = txn.get(POSITION.pack(segment.first - 1), default=GENESIS, db=store.db[CHAIN])[:CHAIN_BYTES]
+        after = txn.get(POSITION.pack(segment.last), default=b"", db=store.db[CHAIN])[:CHAIN_BYTES]
+    if (header.first, header.last) != segment:
+        raise SegmentError(f"{path}: it holds the positions {header.first} to {header.last}")
+    if (header.chain_before, header.chain_after) != (before, after):
+        raise SegmentError(f"{path}: its chain is not the log's")
+    return header
+
+
+def _without_live(record: SegmentRecord, gone: set[bytes]) -> SegmentRecord:
+    if not record.bodies:
+        return record
+    named = _unpackb(record.value[LOG_HEAD.size :], use_list=False)[3]
+    return record._replace(bodies=tuple(one for one in record.bodies if named[one[0]][1] in gone))
+
+
+def _not_live(store: Store, first: int, last: int) -> set[bytes]:
+    """The digests of bodies that these positions brought and that no row of any table names."""
+    found: set[bytes] = set()
+    made_of: dict[bytes, tuple[bytes, ...]] = {}  # large bodies, by digest
+    for key, value in _rows(store, BODIES):
+        position, _, _, chunks = _unpackb(value, use_list=False)
+        if chunks:
+            made_of[key[-DIGEST_BYTES:]] = chunks
+        elif first <= position <= last:
+            found.add(key[-DIGEST_BYTES:])
+    large = set(made_of)
+    for _, value in _rows(store, TABLES):
+        named = _DIGESTS.findall(value)
+        found.difference_update(named)
+        large.difference_update(named)
+    for digest in made_of.keys() - large:  # live, and so are its chunks
+        found.difference_update(chunk[-DIGEST_BYTES:] for chunk in made_of[digest])
+    return found
+
+
+def _rows(store: Store, name: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """A table in short reads, so that the node can reuse its pages meanwhile."""
+    key: bytes | None = b""
+    while key is not None:
+        rows: list[tuple[bytes, bytes]] = []
+        with store.env.begin() as txn, txn.cursor(db=store.db[name]) as cursor:
+            if cursor.set_range(key):
+                for row in cursor:
+                    rows.append(row)
+                    if len(rows) > SLICE_ROWS:
+                        break
+        yield from rows[:SLICE_ROWS]
+        key = rows[SLICE_ROWS][0] if len(rows) > SLICE_ROWS else None
+
+
+# -- redaction --------------------------------------------------------------------------------------------------------
+
+
+def erase(store: Store, after: int, last: int) -> Iterator[Segment]:
+    """Writes the files anew that hold what the redactions behind `after` up to `last` name; gives them."""
+    with store.snapshot() as snapshot, store.env.begin() as txn:
+        wanted = Wanted(redactions(snapshot, after, last))
+        segments = store.archive.segments(txn, store.db)
+    for segment in segments:
+        if not wanted.names(segment.first, segment.last):
+            continue
+        path = store.archive.path(segment)
+        try:
+            changed = wanted.changed(_segment(path))
+            if changed:
+                with SegmentWriter(path, read_header(path), frame_bytes=FRAME_BYTES) as writer:
+                    for record in _segment(path):
+                        writer.add(changed.get(record.position, record))
+                check(store, path, segment)
+                yield segment
+        except (SegmentError, FileNotFoundError) as error:
+            raise ArchiveError(path, segment, f"can not be written anew ({error})") from None
+
+
+def redactions(snapshot: Snapshot, after: int, last: int) -> Iterator[Redaction]:
+    """Those that took effect behind a position, up to another."""
+    for position, value in snapshot.stream_entries(CUSTODY, last):
+        if position > after:
+            for event in decode_events(value[LOG_HEAD.size :], CUSTODY)[3]:
+                redaction = redaction_in(event)
+                if redaction is not None:
+                    yield redaction
+
+
+def _segment(path: Path) -> Iterator[SegmentRecord]:
+    with closing(read_segment(path)) as records:  # type: ignore[type-var]
+        yield from records
+
+
+if __name__ == "__main__":
+    task, data, *rest = sys.argv[1:]
+    with open_for_reading(Path(data)) as opened:
+        if task == "write":
+            due = [Segment(*map(int, one.split("-"))) for one in rest[1:]]
+            for done, shows in write(opened, rest[0], due):
+                print(done.first, done.last, shows, flush=True)
+        else:
+            for done in erase(opened, int(rest[0]), int(rest[1])):
+                print(done.first, done.last, flush=True)

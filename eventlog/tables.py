@@ -1,0 +1,25 @@
+"""The tables of a node's database and the form of their keys: what eventlog/store.py opens and others read."""
+
+import struct
+from typing import Final
+
+Place = tuple[bytes, bytes]  # a table and a key of it
+
+LOG_HEAD = struct.Struct(">QBQ")  # term, kind, at_ms; the record follows
+POSITION = struct.Struct(">Q")
+BODY_SLOT = struct.Struct(">QH")  # the position that introduced a body, and which of its bodies it was
+CHAIN_BYTES = 32
+GENESIS = bytes(CHAIN_BYTES)
+
+LOG: Final = b"log"
+META: Final = b"meta"
+BODIES: Final = b"bodies"
+SLICES: Final = b"slices"
+CHAIN: Final = b"chain"
+IDS: Final = b"ids"
+STREAMS: Final = b"streams"
+TABLES: Final = b"tables"
+CONFIGS: Final = b"configs"  # index -> members; written with the entry, so it may hold the uncommitted tail's
+NAMES: Final = (LOG, META, BODIES, SLICES, CHAIN, IDS, STREAMS, TABLES, CONFIGS)
+SINCE_LEVEL_2: Final = frozenset({CONFIGS})  # missing in a database of the first release that is only read
+FOLDED: Final = (CHAIN, IDS, STREAMS, TABLES)  # what a fold from zero makes again
