@@ -11,7 +11,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from cli.layout import Cluster, Node
 from cli.output import UNKNOWN, CommandError, say
@@ -81,9 +81,13 @@ class AdminClient:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise CommandError(f"the node went away before it was done ({error})", "the command again") from None
 
-    def open(self, path: str, node: str) -> http.client.HTTPResponse:
+    def open(self, path: str, node: str, method: str = "POST") -> http.client.HTTPResponse:
         """Starts a long answer that is no JSON; the caller reads it. Raises CommandError."""
-        return self._first_response("POST", path, None, node)
+        return self._first_response(method, path, None, node)
+
+    def upload(self, path: str, node: str, file: IO[bytes]) -> Any:
+        """Sends a file to a node. Raises CommandError."""
+        return json.loads(self._read("PUT", self._first_response("PUT", path, file, node)) or b"null")
 
     def status(self, node: Node, timeout_s: float = 2.0) -> dict[str, Any]:
         """What one node says of itself. Raises Unreachable."""
@@ -154,7 +158,7 @@ class AdminClient:
         self, connection: http.client.HTTPConnection, method: str, path: str, body: Any, timeout_s: float
     ) -> http.client.HTTPResponse:
         connection.sock.settimeout(timeout_s)
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else body if hasattr(body, "read") else json.dumps(body).encode()
         connection.request(method, path, data, {"Content-Type": "application/json"})
         return connection.getresponse()
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import click
 
 from cli.groups import Group
+from cli.log_archive import archive
 from cli.log_proof import PROOFS
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, node_option, open_client, open_data, source_options
@@ -34,7 +35,7 @@ def log() -> None:
     """Look into the event log, prove it, fold it again."""
 
 
-for _command in (*PROOFS, what_if, *CUSTODY):
+for _command in (*PROOFS, what_if, *CUSTODY, archive):
     log.add_command(_command)
 
 

@@ -59,7 +59,7 @@ def verify(
         reports = {"": _verify_folder(data, positions)}
     else:
         assert cluster_dir is not None
-        reports = {"": _run(cluster_dir, _verify_path(positions), node, "verify")}
+        reports = {"": run_job(cluster_dir, _verify_path(positions), node, "verify")}
     problems = [problem for name, report in reports.items() for problem in _problems(name, report, kept)]
     problems += _differences(reports)
     if as_json:
@@ -105,7 +105,7 @@ def anchor(position: int | None, out: Path | None, node: str | None, cluster_dir
 @json_option
 def rebuild(node: str | None, cluster_dir: Path, as_json: bool) -> None:
     """Fold a node's log from zero into fresh tables and compare them with those that it serves."""
-    report = _run(cluster_dir, "/v1/log/rebuild", node, "fold")
+    report = run_job(cluster_dir, "/v1/log/rebuild", node, "fold")
     _print_rebuild(report, as_json)
 
 
@@ -121,7 +121,7 @@ def rehearse(data: Path | None, cluster_dir: Path | None, node: str | None, as_j
     from nodes.jobs import rebuild as fold_again
 
     folder = data_folder(data, cluster_dir, node)
-    with _progress("fold") as update:
+    with progress_bar("fold") as update:
         try:
             report = fold_again(folder, update)
         except Exception as error:
@@ -158,7 +158,7 @@ def _verify_folder(data: Path, positions: list[int]) -> dict[str, Any]:
     from nodes.jobs import verify as walk
 
     folder = data_folder(data, None, None)
-    with _progress("verify") as update:
+    with progress_bar("verify") as update:
         try:
             return walk(folder, update, ",".join(map(str, positions)))
         except Exception as error:
@@ -177,7 +177,7 @@ def _verify_all(cluster_dir: Path, positions: list[int]) -> dict[str, dict[str, 
     except Unreachable as error:
         raise CommandError(f"a node does not answer: {error}", f"mailraft cluster status {cluster_dir}") from None
     path = _verify_path(sorted({*positions, max(1, common)}))
-    return {node.name: _run(cluster_dir, path, node.name, f"verify {node.name}") for node in found.nodes}
+    return {node.name: run_job(cluster_dir, path, node.name, f"verify {node.name}") for node in found.nodes}
 
 
 def _problems(name: str, report: dict[str, Any], kept: list[dict[str, Any]]) -> Iterator[str]:
@@ -231,7 +231,7 @@ def _read_anchor(path: Path, authority: Path | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Update]:
+def progress_bar(what: str) -> Iterator[Update]:
     from rich.progress import Progress
 
     terminal = console()
@@ -240,10 +240,10 @@ def _progress(what: str) -> Iterator[Update]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _run(cluster_dir: Path, path: str, node: str | None, what: str) -> dict[str, Any]:
+def run_job(cluster_dir: Path, path: str, node: str | None, what: str) -> dict[str, Any]:
     """A job of a node, to its end. Raises CommandError."""
     last: dict[str, Any] = {}
-    with _progress(what) as update:
+    with progress_bar(what) as update:
         for last in open_client(cluster_dir).stream(path, node):  # to their end: the node would take less for a failure
             if "progress" in last:
                 update(*last["progress"])

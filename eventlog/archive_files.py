@@ -21,8 +21,9 @@ import msgpack
 
 from eventlog.archived import ArchiveError, Segment
 from eventlog.backup_erasure import Wanted
-from eventlog.custody import CUSTODY, Redaction, redaction_in
+from eventlog.custody import CUSTODY, ArchivedSegment, Redaction, redaction_in
 from eventlog.record import DIGEST_BYTES, decode_events
+from eventlog.restore import Progress
 from eventlog.segment_frames import SegmentError
 from eventlog.segment_source import describe, records_of
 from eventlog.segments import SegmentHeader, SegmentRecord, SegmentWriter, read_header, read_segment, verify_segment
@@ -40,6 +41,7 @@ from eventlog.store import (
 )
 
 REDACTED = b"redacted"  # of META: the newest redaction that was folded
+MOST_SEGMENTS = 256  # that one archival names
 FRAME_BYTES = 256 * 1024  # what is unpacked to read one position
 SLICE_ROWS = 50_000  # of a table, in one short read
 _DIGESTS = re.compile(rb"\xc4\x20(?=(.{32}))", re.DOTALL)  # MessagePack: 32 bytes follow
@@ -63,6 +65,31 @@ def write(store: Store, cell: str, segments: list[Segment]) -> Iterator[tuple[Se
                 writer.add(_without_live(record, gone))
         check(store, path, segment)
         yield segment, redacted
+
+
+def plan(store: Store, first: int, last: int, most_bytes: int, most: int) -> list[ArchivedSegment]:
+    """The positions from `first` to `last` in at most `most` segments, each of about so many bytes. For an archival."""
+    found: list[ArchivedSegment] = []
+    while first <= last and len(found) < most:
+        header = describe(store, "", first, last, most_bytes)
+        if header is None:
+            break
+        found.append(ArchivedSegment(first, header.last, header.chain_before, header.chain_after))
+        first = header.last + 1
+    return found
+
+
+def damaged(store: Store, progress: Progress) -> Iterator[ArchiveError]:
+    """Reads every segment from its start to its end, chain and bodies too; gives what is wrong with which."""
+    with store.env.begin() as txn:
+        segments = store.archive.segments(txn, store.db)
+    for segment in segments:
+        path = store.archive.path(segment)
+        try:
+            check(store, path, segment)
+        except (OSError, SegmentError) as error:
+            yield ArchiveError(path, segment, "is missing" if isinstance(error, FileNotFoundError) else str(error))
+        progress(segment.last, segments[-1].last)
 
 
 def check(store: Store, path: Path, segment: Segment) -> SegmentHeader:

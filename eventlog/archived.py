@@ -47,6 +47,7 @@ class ArchiveError(LogError):
             "(mailraft log archive repair)"
         )
         self.segment = segment
+        self.why = why
 
 
 class Segment(NamedTuple):

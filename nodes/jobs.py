@@ -231,6 +231,31 @@ def redaction(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
     return {"plan": plan.packed().hex()}
 
 
+def archive_plan(path: Path, progress: Progress, first: str, last: str, most_bytes: str) -> dict[str, Any]:
+    """Cuts positions of the log into the segments of an archival."""
+    from eventlog.archive_files import MOST_SEGMENTS, plan
+    from eventlog.store import open_for_reading
+
+    with open_for_reading(path) as store:
+        found = plan(store, int(first), int(last), int(most_bytes), MOST_SEGMENTS)
+    return {"segments": [(one.first, one.last, one.chain_before.hex(), one.chain_after.hex()) for one in found]}
+
+
+def archive_verify(path: Path, progress: Progress) -> dict[str, Any]:
+    """Reads every segment of the archive, and compares it with the chain in the database."""
+    from eventlog.archive_files import damaged
+    from eventlog.store import open_for_reading
+
+    with open_for_reading(path) as store:
+        with store.env.begin() as txn:
+            segments = store.archive.segments(txn, store.db)
+        found = [
+            {"first": one.segment.first, "last": one.segment.last, "problem": str(one)}
+            for one in damaged(store, progress)
+        ]
+    return {"segments": len(segments), "last": segments[-1].last if segments else 0, "damaged": found}
+
+
 def segment(path: Path, cell: str, first: str, last: str, most_bytes: str) -> None:
     """Prints the positions from `first` on as one segment: to `last`, or until it holds so many bytes."""
     from eventlog.backup import StoreFeed
@@ -257,6 +282,8 @@ QUIET: dict[str, Callable[..., None]] = {  # their output, if any, is no JSON li
     "segment": segment,
 }
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
+    "archive-plan": archive_plan,
+    "archive-verify": archive_verify,
     "join": join,
     "rebuild": rebuild,
     "records": records,

@@ -35,6 +35,7 @@ def application(state: NodeState, logger: Logger) -> web.Application:
     """The application for listen.admin. A node that starts, or is quarantined, answers only its status."""
     from nodes.http import (
         accounts,
+        archive,
         backup,
         checkpoint,
         dkim,
@@ -56,6 +57,7 @@ def application(state: NodeState, logger: Logger) -> web.Application:
     app.router.add_get("/v1/status", _status)
     for part in (
         accounts,
+        archive,
         backup,
         checkpoint,
         dkim,

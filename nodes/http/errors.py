@@ -12,6 +12,7 @@ from aiohttp import web
 
 from actors import errors as actor_errors
 from actors.errors import CommandRefused
+from eventlog.archived import ArchiveError
 from eventlog.errors import OutcomeUnknown, Rejected
 from nodes.services import Logger
 
@@ -101,6 +102,8 @@ def of_exception(error: Exception) -> ApiError | None:
             if error.reason in _NO_SUCH_CHANGE:
                 return ApiError(409, "refused", error.detail or error.reason, hint)
             return ApiError(503, "rejected", f"the log refused it: {error}", hint)
+        case ArchiveError():
+            return ApiError(500, "archive_damaged", str(error), "mailraft log archive repair; or another node: --node")
         case OutcomeUnknown():
             return ApiError(
                 504,

@@ -63,7 +63,7 @@ async def records(request: web.Request) -> web.StreamResponse:
     body = await json_body(request)
     with services(request).log.snapshot() as snapshot:
         _selection(snapshot, body)  # what is wrong with it is said before the answer begins
-    return await _stream_job(request, "records", json.dumps(body))
+    return await stream_job(request, "records", json.dumps(body))
 
 
 @ROUTES.post("/v1/log/what-if")
@@ -79,7 +79,7 @@ async def what_if(request: web.Request) -> web.StreamResponse:
         read_rule(rule)
     except RuleError as error:
         raise bad_request(str(error)) from None
-    return await _stream_job(request, "what-if", json.dumps(body))
+    return await stream_job(request, "what-if", json.dumps(body))
 
 
 @ROUTES.get("/v1/log/anchor")
@@ -121,10 +121,10 @@ async def run_job(request: web.Request) -> web.StreamResponse:
     A verification with ?at=N,M gives the chain at those positions too.
     """
     job = request.match_info["job"]
-    return await _stream_job(request, job, *([_positions(request)] if job == "verify" else []))
+    return await stream_job(request, job, *([_positions(request)] if job == "verify" else []))
 
 
-async def _stream_job(request: web.Request, job: str, *arguments: str) -> web.StreamResponse:
+async def stream_job(request: web.Request, job: str, *arguments: str) -> web.StreamResponse:
     path = services(request).config.node.data_dir
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
     # a client that goes away is no fault; the job's process ends with the block
