@@ -51,10 +51,11 @@ async def submit(
 ) -> None:
     """Sends a message (CRLF line ends) of the system's own, on behalf of a tenant; `sender` "" is the null one.
 
-    Returns once it is delivered or queued. Raises NoSuchAccount, naming them, if a recipient can not be given it
-    (nobody gets it then), Rejected, OutcomeUnknown.
+    Signed where the author's domain has DKIM keys. Returns once it is delivered or queued. Raises NoSuchAccount, naming
+    them, if a recipient can not be given it (nobody gets it then), Rejected, OutcomeUnknown.
     """
-    prepared = prepare(services, sender, recipients, data, tenant)
+    lines = b"".join(await services.signing.sign(tenant, data))
+    prepared = prepare(services, sender, recipients, data, tenant, lines)
     if prepared.left_out or not prepared.steps:
         raise NoSuchAccount(f"it can not be delivered to {', '.join(prepared.left_out) or 'nobody'}")
     await services.runtime.transact(prepared.steps, context(services, tenant, cause), prepared.bodies)
