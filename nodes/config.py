@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nodes.config_delivery import DeliverySection
+from nodes.config_oauth import OAuthSection
 from nodes.config_queue import QueueSection
 from nodes.config_values import (
     KIB,
@@ -244,6 +245,7 @@ class NodeConfig(Section):
     log: LogSection = LogSection.model_construct()
     secrets: SecretsSection = SecretsSection.model_construct()
     auth: AuthSection = AuthSection.model_construct()
+    oauth: OAuthSection = OAuthSection.model_construct()
     dns: DnsSection = DnsSection.model_construct()
     delivery: DeliverySection = DeliverySection.model_construct()
     queue: QueueSection = QueueSection.model_construct()

@@ -15,6 +15,7 @@ from nodes import sasl
 from nodes.channel_binding import bindings_of
 from nodes.config import ListenerKind
 from nodes.moments import split_login
+from nodes.sasl_bearer import bearer_error
 from nodes.sasl_mechanisms import Offer, begin
 from nodes.security import TooManyFailures, log_failed_login, may_send_password
 
@@ -72,7 +73,7 @@ class LoginRefused(Exception):
 def door(services: Services, kind: ListenerKind, client: str, tls: ssl.SSLObject | None) -> Door:
     """`tls`: the connection's, None in clear."""
     may_log_in = may_send_password(services.config.auth.plaintext_without_tls, client, tls=tls is not None)
-    return Door(kind, client, Offer(may_log_in, bindings_of(tls), False))
+    return Door(kind, client, Offer(may_log_in, bindings_of(tls), services.tokens is not None))
 
 
 async def authenticate(services: Services, at: Door, mechanism: str, initial: bytes | None, ask: Ask) -> LoggedIn:
@@ -89,7 +90,7 @@ async def authenticate(services: Services, at: Door, mechanism: str, initial: by
                 case sasl.Challenge(data):
                     response = await ask(data)
                 case sasl.Done(claim, last):
-                    found = await admit(services, at, claim, mechanism)
+                    found = await _judged(services, at, claim, mechanism, ask)
                     if last and await ask(last):
                         break
                     return found
@@ -99,6 +100,18 @@ async def authenticate(services: Services, at: Door, mechanism: str, initial: by
         pass
     services.metrics.auth_failure(at.kind, mechanism, "malformed")
     raise LoginRefused("malformed")
+
+
+async def _judged(services: Services, at: Door, claim: sasl.Claim, mechanism: str, ask: Ask) -> LoggedIn:
+    """Checks the claim; a client whose token was not good is told in JSON before it is refused. Raises LoginRefused."""
+    try:
+        return await admit(services, at, claim, mechanism)
+    except LoginRefused as refused:
+        if isinstance(claim, sasl.Bearer) and refused.reason == "wrong":
+            await ask(
+                bearer_error(mechanism, services.tokens.scope if services.tokens else "")
+            )  # what it says to that does not matter
+        raise
 
 
 async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str) -> LoggedIn:
@@ -133,8 +146,9 @@ async def _check(services: Services, at: Door, claim: sasl.Claim) -> Login | Non
             return await logins.password(login, password, at.scope, at.client)
         case sasl.Proof(login, credential):
             return logins.proved(login, credential, at.scope) if credential is not None else None
-        case sasl.Bearer():
-            return None
+        case sasl.Bearer(login, token):
+            address = await services.tokens.account(token) if services.tokens is not None else None
+            return logins.vouched(address, login) if address is not None else None
 
 
 def _scram_keys(services: Services, at: Door, login: str) -> ScramKeys:

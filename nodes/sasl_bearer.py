@@ -32,9 +32,10 @@ class XOAuth2:
         return _step(response, _XOAUTH2, escaped=False)
 
 
-def error(status: str, scope: str) -> bytes:
-    """What the client is told before it is refused (RFC 7628 3.2.2); `scope` is one that would do."""
-    return json.dumps({"status": status, "scope": scope, "schemes": "bearer"}).encode()
+def bearer_error(mechanism: str, scope: str) -> bytes:
+    """What a client is told before it is refused (RFC 7628 3.2.2; XOAUTH2 has numbers); `scope`: one that would do."""
+    status = "invalid_token" if mechanism == "OAUTHBEARER" else "401"
+    return json.dumps({"status": status, "schemes": "bearer", "scope": scope}).encode()
 
 
 def _step(response: bytes | None, form: re.Pattern[bytes], *, escaped: bool) -> Step:

@@ -49,6 +49,7 @@ from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
 from nodes.signing import Signing, SignSubmissions
 from nodes.state import NodeState
+from nodes.tokens import Tokens
 from nodes.verdicts import check as verdict_check
 
 CLUSTER_KEY_BYTES = 32
@@ -247,6 +248,7 @@ class Node:
             host_names=HostNames(config.dns, resolver),
             past=past,
             signing=signing,
+            tokens=Tokens(config.oauth, self._logger) if config.oauth.issuer else None,
             checks=(*verdict_check.checks(config, log, resolver, self.state.metrics), SignSubmissions(signing)),
         )
         stack.push_async_callback(self._stop_front_ends)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nodes.past import PastMailboxes
     from nodes.signing import Signing
     from nodes.smtp.checks import Check
+    from nodes.tokens import Tokens
 
 
 class Logger(Protocol):
@@ -53,6 +54,7 @@ class Services:
     host_names: HostNames
     past: PastMailboxes
     signing: Signing
+    tokens: Tokens | None = None  # None: nobody is trusted to issue any
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)
 
 

@@ -24,6 +24,7 @@ DISTRIBUTION_OF = {
     "argon2": "argon2-cffi",
     "dkim": "dkimpy",
     "dns": "dnspython",
+    "jwt": "pyjwt",
     "OpenSSL": "pyopenssl",
     "spf": "pyspf",
     "yaml": "pyyaml",
