@@ -31,6 +31,9 @@ TRACE_LINES = 40
 )
 @click.option("--without", multiple=True, metavar="FAULT", help="Leave this kind of fault out; may be repeated.")
 @click.option("--departure", metavar="NAME", help="Put a known mistake back into the consensus: seeds must then fail.")
+@click.option(
+    "--profile", metavar="NAME", help="What all runs are about: mixed, members or replies; drawn if not given."
+)
 @click.option("--shrink", "shrinks", is_flag=True, help="Find the fewest kinds of faults that make the first failure.")
 @click.option("--trace", "whole_trace", is_flag=True, help="Print every step of the run (one seed).")
 @json_option
@@ -40,17 +43,18 @@ def simulate(
     seconds: float,
     without: tuple[str, ...],
     departure: str | None,
+    profile: str | None,
     shrinks: bool,
     whole_trace: bool,
     as_json: bool,
 ) -> None:
-    """Run a cell of 1, 3 or 5 nodes in simulated time, one run a seed; the same seed is always the same run.
+    """Run a cell of 1 to 5 nodes in simulated time, one run a seed; the same seed is always the same run.
 
     Exits 0 if every seed kept every promise; with --departure, if at least one seed found the mistake.
     """
     from chaos.simulation.run import Options
 
-    seeds, options = parsed_seeds(seeds_text), Options(seconds, without, departure)
+    seeds, options = parsed_seeds(seeds_text), Options(seconds, without, departure, profile=profile)
     _check(options)
     if whole_trace:
         if len(seeds) != 1:
@@ -84,10 +88,13 @@ def parsed_seeds(text: str) -> Sequence[int]:
 def _check(options: Options) -> None:
     from chaos.simulation.departures import DEPARTURES
     from chaos.simulation.faults import KINDS
+    from chaos.simulation.profiles import PROFILES
 
     for name in options.without:
         if name not in KINDS:
             raise CommandError(f"there is no fault {name!r}", f"one of {', '.join(KINDS)}")
+    if options.profile is not None and options.profile not in PROFILES:
+        raise CommandError(f"there is no profile {options.profile!r}", f"one of {', '.join(PROFILES)}")
     if options.departure is not None and options.departure not in DEPARTURES:
         raise CommandError(f"there is no departure {options.departure!r}", f"one of {', '.join(DEPARTURES)}")
 
@@ -133,7 +140,7 @@ def _report(results: Sequence[Result], failed: Sequence[Result], departure: str 
 def _show(results: Sequence[Result], failed: Sequence[Result], departure: str | None, whole_trace: bool) -> None:
     shown = results if whole_trace else failed[:1] if departure is None else ()
     for result in shown:
-        click.secho(f"seed {result.seed}, {result.nodes} nodes; faults: {result.faults}", bold=True)
+        click.secho(f"seed {result.seed}, {result.nodes} nodes, {result.profile}; faults: {result.faults}", bold=True)
         for line in result.trace if whole_trace else result.trace[-TRACE_LINES:]:
             click.echo(line)
     if failed:

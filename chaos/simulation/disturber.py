@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from chaos.simulation.faults import NEVER_S, NO_FAULTS, Faults
 from chaos.simulation.node import address
+from chaos.simulation.reorganiser import Reorganiser
 from chaos.simulation.workload import BY, TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from chaos.simulation.node import SimulatedNode
     from chaos.simulation.run import Simulation
     from eventlog.peers import Message
+
+    Pairs = list[tuple[str, str]]
 
 DOWN_S = (0.02, 1.5)
 FAR_OFF_MS = 20_000
@@ -36,6 +39,8 @@ class Disturber:
         self.faults = faults
         self._led: dict[str, int] = {}
         self._leaders: list[str] = []  # who has led, the last one last
+        self._reorganiser = Reorganiser(sim, self, sim.stream("members"))
+        self._repeats = sim.stream("repeats")
 
     def begin(self) -> None:
         faults = self.faults
@@ -48,6 +53,7 @@ class Disturber:
         self._every(faults.partition_every_s, self._partition)
         self._every(faults.comeback_every_s, self._comeback)
         self._every(faults.disturb_every_s, self._disturb)
+        self._every(faults.reorganise_every_s, self._reorganiser.begin_play)
 
     def end(self) -> None:
         """Everything is whole again: the disks, the clocks, the network; nodes that are down or paused come back."""
@@ -100,6 +106,8 @@ class Disturber:
         if node.raft.is_leader and self._led.get(node.name) != node.raft.term:
             self._led[node.name] = node.raft.term
             self._leaders = [name for name in self._leaders if name != node.name] + [node.name]
+            self._repeat_replies(node)
+        self._reorganiser.after_tick(node)
         if not hit:
             return ""
         return self.rng.choice(("unheard", "half heard", "half heard"))
@@ -140,7 +148,7 @@ class Disturber:
         shown = " ".join(f"{a}->{b}" for a, b in pairs)
         self.sim.trace.add("network", f"cut for {for_s:.3f} s ({kind}{', noticed' if noticed else ''}): {shown}")
         self.sim.network.cut(pairs, noticed=noticed)
-        self.sim.clock.after(for_s, self._heal, pairs)
+        self.sim.clock.after(for_s, self.heal, pairs)
 
     def _is_cut(self, kind: str, side: set[str], source: str, target: str) -> bool:
         match kind:
@@ -151,11 +159,11 @@ class Disturber:
             case _:
                 return self.rng.random() < 0.4
 
-    def _cut(self, pairs: list[tuple[str, str]]) -> None:
+    def _cut(self, pairs: Pairs) -> None:
         if self.faults is not NO_FAULTS:
             self.sim.network.cut(pairs)
 
-    def _heal(self, pairs: list[tuple[str, str]]) -> None:
+    def heal(self, pairs: Pairs) -> None:
         if self.faults is not NO_FAULTS:
             self.sim.network.heal(pairs)
             self.sim.trace.add("network", f"healed: {' '.join(f'{a}->{b}' for a, b in pairs)}")
@@ -181,9 +189,17 @@ class Disturber:
         back_s = rng.uniform(1.5, 2.5) * election_s
         again_s = back_s + rng.uniform(0.2, 1.0) * election_s
         self.sim.clock.after(back_s, self._cut, alone)
-        self.sim.clock.after(back_s, self._heal, apart)
-        self.sim.clock.after(again_s, self._stand, leader)
-        self.sim.clock.after(again_s + rng.uniform(0.5, 2.0) * election_s, self._heal, alone)
+        self.sim.clock.after(back_s, self.heal, apart)
+        self.sim.clock.after(again_s, self.stand, leader)
+        self.sim.clock.after(again_s + rng.uniform(0.5, 2.0) * election_s, self.heal, alone)
+
+    def _repeat_replies(self, leader: SimulatedNode) -> None:
+        """What followers said to this leader when it led before is heard once more."""
+        rng = self._repeats
+        if rng.random() < self.faults.repeat:
+            for name in self.sim.names:
+                later_s = rng.uniform(0.0, 2.5) * self.sim.config.timing.election_max_s
+                self.sim.clock.after(later_s, self.sim.network.say_again, name, leader.name)
 
     # -- members ------------------------------------------------------------------------------------------------------
 
@@ -257,9 +273,9 @@ class Disturber:
         As often as not it is the leader before this one, to whom the most is still on its way.
         """
         former = [self.sim.nodes[name] for name in self._leaders[-2:-1]]
-        self._stand(former[0] if former and self.rng.random() < 0.5 else self._one())
+        self.stand(former[0] if former and self.rng.random() < 0.5 else self._one())
 
-    def _stand(self, node: SimulatedNode | None) -> None:
+    def stand(self, node: SimulatedNode | None) -> None:
         if self.faults is not NO_FAULTS and node is not None and node.up and node.raft.leader not in (None, node.name):
             message = {"type": "timeout_now", "term": node.raft.term}
             self._say(node, "is told to stand for election")

@@ -47,6 +47,7 @@ class Faults(NamedTuple):
     streams: a link is a TCP connection (in order, once, stalled while it is cut); else each message travels alone.
     late: how many messages come after several election timeouts; echo: how many come again, that late. sniper: crashes
     at chosen moments of the protocol. comeback: a leader is left with one follower, loses its tail, and leads again.
+    reorganise: plays of changes of the members. repeat: how often a new leader hears old replies again.
     """
 
     streams: bool = True
@@ -66,6 +67,8 @@ class Faults(NamedTuple):
     disturb_every_s: float = NEVER_S
     members_every_s: float = NEVER_S
     comeback_every_s: float = NEVER_S
+    reorganise_every_s: float = NEVER_S
+    repeat: float = 0.0
 
     @classmethod
     def drawn(cls, rng: random.Random) -> Faults:

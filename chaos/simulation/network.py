@@ -8,7 +8,7 @@ dropped, doubled and overtaken; proposals and reads are not doubled, because no 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 from chaos.simulation.clock import Clock
@@ -25,6 +25,7 @@ ONCE = {"propose", "refused", "read", "read_done"}
 RECONNECT_S = (0.01, 0.2)
 NOTICE_S = 1.0  # how long a node may not know that a connection is dead
 MAX_LATE_S = 2.0
+REMEMBERED = 12  # replies of one node to another that may be heard again
 
 
 class Transport:
@@ -103,6 +104,7 @@ class Network:
         self._transports: dict[str, Transport] = {}
         self._links: dict[tuple[str, str], Link] = {}
         self._cuts: Counter[tuple[str, str]] = Counter()
+        self._replies: defaultdict[tuple[str, str], deque[bytes]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
         self.watch: Callable[[str, str, dict[str, Any]], None] = lambda source, target, message: None
 
     # -- nodes come and go ----------------------------------------------------------------------------------------
@@ -224,6 +226,14 @@ class Network:
         frame = encode_frame(message)
         fate = self._fate(source, target, link, frame, kind)
         self._trace.add(source, f"to {target}: {summary(message)}{fate}")
+        if kind == "next_node_idx" and self.faults.repeat:
+            self._replies[source, target].append(frame)
+
+    def say_again(self, source: str, target: str) -> None:
+        """The last replies of one node to another come once more, in any order."""
+        for frame in self._replies.pop((source, target), ()):
+            self._trace.add(source, f"is heard again by {target}")
+            self._travel(source, target, self.link(source, target), frame)
 
     def _fate(self, source: str, target: str, link: Link, frame: bytes, kind: str) -> str:
         faults = self.faults

@@ -11,7 +11,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eventlog.errors import OutcomeUnknown, Rejected
-from eventlog.record import Record
+from eventlog.journal import KIND_CONFIG
+from eventlog.members import members_in
+from eventlog.record import Record, decode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -36,17 +38,31 @@ class EntryOf(NamedTuple):
     digest: bytes
 
 
+class Written(NamedTuple):
+    """A configuration in a node's log, as the oracle reads it; position 0 is what the configuration file says."""
+
+    position: int
+    id: bytes
+    voters: frozenset[str]
+
+
 class Seen:
     """What the oracle has seen of one node's disk, over all of its lives."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_voters: frozenset[str]) -> None:
+        self.configurations = [Written(0, b"", first_voters)]
         self.log: list[EntryOf] = [EntryOf(0, b"")]
         self.term = 0
         self.vote: str | None = None
         self.commit = 0
         self.applied = 0
         self.led_term = 0
-        self.voters: frozenset[str] = frozenset()  # of the configuration in force here
+        self.in_force: Any = None  # the engine's own configuration, when it was last compared
+
+    @property
+    def voters(self) -> frozenset[str]:
+        """Of the newest configuration in the log, committed or not, which is the one in force (thesis, 4.1)."""
+        return self.configurations[-1].voters
 
     @property
     def last(self) -> tuple[int, int]:
@@ -57,9 +73,10 @@ class Seen:
 class Oracle:
     """Raises PromiseBroken as soon as something does not hold."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, first_names: Iterable[str]) -> None:
         self._trace = trace
-        self.seen: defaultdict[str, Seen] = defaultdict(Seen)
+        first_voters = frozenset(first_names)
+        self.seen: defaultdict[str, Seen] = defaultdict(lambda: Seen(first_voters))
         self.leaders: dict[int, str] = {}
         self.votes: dict[int, dict[str, str]] = {}  # term -> voter -> candidate
         self.entries: dict[tuple[int, int], tuple[bytes, int]] = {}  # index, term -> digest, term of the one before
@@ -77,9 +94,10 @@ class Oracle:
     def after_tick(self, node: SimulatedNode) -> None:
         """What the tick has made durable, before anybody hears of it."""
         seen, raft = self.seen[node.name], node.raft
+        before = seen.voters
         self._log_matching(node, seen)
+        self._in_force(node, seen)
         self._terms_and_votes(node, seen)
-        before, seen.voters = seen.voters, _voters(node)
         if raft.is_leader and seen.led_term != raft.term:
             seen.led_term = raft.term
             self._new_leader(node, before)
@@ -91,7 +109,7 @@ class Oracle:
     def after_boot(self, node: SimulatedNode) -> None:
         """A node comes back with exactly what it had made durable."""
         seen, journal = self.seen[node.name], node.journal
-        seen.voters = _voters(node)
+        self._in_force(node, seen)
         found = (journal.getCurrentTerm(), journal.getVotedForNodeId(), journal.last_index, node.fold.applied)
         wanted = (seen.term, seen.vote, len(seen.log) - 1, seen.applied)
         self._require(
@@ -112,6 +130,8 @@ class Oracle:
         first = journal.changed_from
         journal.changed_from = 1 << 62
         del seen.log[first:]
+        while seen.configurations[-1].position >= max(first, 1):
+            seen.configurations.pop()
         for index in range(len(seen.log), journal.last_index + 1):
             entry, before = _entry(node, index), seen.log[index - 1].term
             known = self.entries.setdefault((index, entry.term), (entry.digest, before))
@@ -122,11 +142,38 @@ class Oracle:
             )
             self._require(entry.term >= before, "log matching", f"{node.name}: terms go back at {index}")
             seen.log.append(entry)
+            if node.journal.entry(index)[0].kind == KIND_CONFIG:
+                self._configuration(node, seen, index)
         self._require(
             journal.last_index == len(seen.log) - 1, "log matching", f"{node.name}: the log is not as long as it says"
         )
         self._require(
             len(seen.log) > seen.commit, "committed entries stay", f"{node.name} truncated below {seen.commit}"
+        )
+
+    def _configuration(self, node: SimulatedNode, seen: Seen, index: int) -> None:
+        """A change of the members is one entry of a log, however often it was sent."""
+        data = node.journal.entry(index)[0].data
+        id_ = decode(data).id
+        earlier = [one.position for one in seen.configurations if one.id == id_]
+        self._require(
+            not earlier,
+            "a change of the members is made once",
+            f"{node.name} has {id_.hex()[-6:]} at {index}, and at {earlier}",
+        )
+        voters = frozenset(member.name for member in members_in(data) if member.voter)
+        seen.configurations.append(Written(index, id_, voters))
+
+    def _in_force(self, node: SimulatedNode, seen: Seen) -> None:
+        """A node uses the newest configuration of its log (thesis, 4.1)."""
+        config, newest = node.raft.config, seen.configurations[-1]
+        if config is seen.in_force and config.position == newest.position:
+            return
+        seen.in_force = config
+        self._require(
+            (config.position, _voters(node)) == (newest.position, newest.voters),
+            "the newest configuration is in force",
+            f"{node.name} uses that of {config.position}, and has one at {newest.position}",
         )
 
     def _terms_and_votes(self, node: SimulatedNode, seen: Seen) -> None:

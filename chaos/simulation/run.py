@@ -26,6 +26,7 @@ from chaos.simulation.machine import machine
 from chaos.simulation.network import Network
 from chaos.simulation.node import SimulatedNode, evolve
 from chaos.simulation.oracle import Oracle, describe
+from chaos.simulation.profiles import profile_of
 from chaos.simulation.trace import KEEP, Trace
 from chaos.simulation.workload import Workload
 from eventlog.raft import Raft
@@ -35,11 +36,15 @@ MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
 
 class Options(NamedTuple):
-    """How to run a seed. `without`: faults that are left out; `departure`: a mistake that is put back."""
+    """How to run a seed. `without`: faults that are left out; `departure`: a mistake that is put back.
+
+    `profile`: what the run is about, if it is not the seed that says it (see `profiles`).
+    """
 
     seconds: float = FAULTS_S
     without: tuple[str, ...] = ()
     departure: str | None = None
+    profile: str | None = None
     trace_limit: int | None = KEEP
 
 
@@ -51,6 +56,7 @@ class Result(NamedTuple):
 
     seed: int
     nodes: int
+    profile: str
     rule: str
     failure: str
     failed_at_s: float
@@ -76,8 +82,9 @@ class Simulation:
         self.folder = folder
         self.options = options
         drawn = self.stream("configuration")
-        self.config = Config.drawn(drawn)
-        self.faults = Faults.drawn(drawn).without(options.without)
+        config, faults = Config.drawn(drawn), Faults.drawn(drawn)
+        self.profile, self.config, faults = profile_of(self.stream("profile"), options.profile, config, faults)
+        self.faults = faults.without(options.without)
         departure = DEPARTURES[options.departure] if options.departure else None
         self.raft_class = departure.raft if departure else Raft
         self.unsynced = departure is not None and departure.unsynced
@@ -85,7 +92,7 @@ class Simulation:
         self.clock = Clock()
         self.trace = Trace(self.clock, options.trace_limit)
         self.first_names = tuple(f"n{number + 1}" for number in range(self.config.nodes))
-        self.oracle = Oracle(self.trace)
+        self.oracle = Oracle(self.trace, self.first_names)
         self.network = Network(self.clock, self.stream("network"), self.faults, self.trace)
         self.disturber = Disturber(self, self.stream("faults"), self.faults)
         self.workload = Workload(self, self.stream("workload"))
@@ -116,7 +123,7 @@ class Simulation:
 
     def run(self) -> None:
         """The whole run. Raises PromiseBroken, or whatever the program raised that it must not."""
-        self.trace.add("cell", f"seed {self.seed}: {self.config}")
+        self.trace.add("cell", f"seed {self.seed}, {self.profile}: {self.config}")
         self.trace.add("cell", f"faults: {self.faults.active}")
         for node in self.nodes.values():
             node.boot()
@@ -161,9 +168,9 @@ def _result(simulation: Simulation, rule: str, failure: str, cpu_s: float) -> Re
     trace, oracle = simulation.trace, simulation.oracle
     now_s = simulation.clock.now - BEGIN_S
     return Result(
-        simulation.seed, simulation.config.nodes, rule, failure, now_s if rule else 0.0, trace.steps, trace.digest,
-        now_s, cpu_s, len(oracle.acknowledged), len(oracle.leaders), simulation.faults.active,
-        trace.lines(),
+        simulation.seed, simulation.config.nodes, simulation.profile, rule, failure, now_s if rule else 0.0,
+        trace.steps, trace.digest, now_s, cpu_s, len(oracle.acknowledged), len(oracle.leaders),
+        simulation.faults.active, trace.lines(),
     )  # fmt: skip
 
 
