@@ -34,8 +34,9 @@ class Letter(NamedTuple):
 class Engine:
     """An engine with its journal; a tick is made durable before anything leaves, as the writer does."""
 
-    def __init__(self, name: str, names: Sequence[str], path: Path, now: float) -> None:
+    def __init__(self, name: str, names: Sequence[str], path: Path, now: float, raft_class: type[Raft] = Raft) -> None:
         self.name = name
+        self.raft_class = raft_class
         self.names = names
         self.clock_off_ms = 0
         self.store = Store(path, MAP_BYTES, durable=False)
@@ -44,7 +45,7 @@ class Engine:
     def start(self, now: float) -> None:
         self.store.abort()
         self.journal = LmdbJournal(self.store)
-        self.raft = Raft(self.name, self.names, self.journal, TIMING, random.Random(self.name), now)
+        self.raft = self.raft_class(self.name, self.names, self.journal, TIMING, random.Random(self.name), now)
 
     def log(self) -> list[int]:
         """The terms of its entries."""
@@ -63,11 +64,12 @@ class Engine:
 class Cell:
     """Engines and the post between them. Time moves only when a test says so."""
 
-    def __init__(self, folder: Path, names: Sequence[str] = ("n1", "n2", "n3")) -> None:
+    def __init__(self, folder: Path, names: Sequence[str] = ("n1", "n2", "n3"), raft_class: type[Raft] = Raft) -> None:
         self.now = 100.0
+        self.raft_class = raft_class
         self.folder = folder
         self.mail: list[Letter] = []
-        self.engines = {name: Engine(name, names, folder / name, self.now) for name in names}
+        self.engines = {name: Engine(name, names, folder / name, self.now, raft_class) for name in names}
         for engine in self.engines.values():
             self._connect(engine)
 
@@ -85,7 +87,7 @@ class Cell:
 
     def join(self, name: str) -> Raft:
         """An empty node that knows the others and can be reached by them; it is no member yet."""
-        engine = self.engines[name] = Engine(name, tuple(self.engines), self.folder / name, self.now)
+        engine = self.engines[name] = Engine(name, tuple(self.engines), self.folder / name, self.now, self.raft_class)
         for other in self.engines:
             if other != name:
                 self[other].connected(name, self.now)

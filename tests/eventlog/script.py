@@ -9,6 +9,9 @@ alone. Format, after the tests of etcd's raft: comments and blank lines, a comma
     tick [n1] [300ms]          lets time pass, then ticks this node (or all once, in the order of their names)
     campaign n1                the election timeout of this node passes, and of no other
     propose n1 a               | read n1 | transfer n1->n2: asks a node for it; `tick` sends what it leads to
+    n1 names                   the log begins to name the members, as the leader of a new cell sees to
+    n1 adds n4                 | n1 promotes n4 | n1 removes n4: asks a leader to change the members
+    join n4                    a node that is no member yet
     deliver n1->n2 [n]         the first n (or the last, or all) letters that wait on this link | deliver all
     drop n1->n2 [n]            | drop all | duplicate n1->n2: the same letters once more, at the end
     hold n1->n2 | release n1->n2     letters wait, whatever `deliver all` and `stabilize` do
@@ -31,8 +34,10 @@ import pytest
 from pysyncobj.node import Node
 
 import eventlog.replication
-from eventlog.journal import KIND_RECORD, Command
-from eventlog.raft import ConsensusViolation
+from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command
+from eventlog.members import Members, added, change_record, promoted, removed
+from eventlog.raft import ConsensusViolation, Raft
+from eventlog.record import encode
 from tests.eventlog import ledger
 from tests.eventlog.engines import NOW_MS, TIMING, Cell, Engine, Letter
 from tests.eventlog.trace import Seen, describe
@@ -43,6 +48,13 @@ MAX_ROUNDS = 100
 
 class ScriptError(Exception):
     """A script asks for what can not be."""
+
+
+Watch = Callable[[Cell], None]
+
+
+def nobody(_: Cell) -> None:
+    """Looks at nothing."""
 
 
 class Step(NamedTuple):
@@ -70,11 +82,16 @@ def parse(text: str) -> tuple[list[Step], tuple[str, ...]]:
     return steps, tuple(comments)
 
 
-def run(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Runs a script and gives its text with the traces as they are now. Raises ScriptError."""
+def run(
+    text: str, folder: Path, monkeypatch: pytest.MonkeyPatch, raft_class: type[Raft] = Raft, watch: Watch = nobody
+) -> str:
+    """Runs a script and gives its text with the traces as they are now. Raises ScriptError.
+
+    `watch` sees the cell after each command, and raises if it should not be so.
+    """
     steps, comments = parse(text)
     lines: list[str] = []
-    script = Script(folder, monkeypatch)
+    script = Script(folder, monkeypatch, raft_class, watch)
     try:
         for step in steps:
             comments = step.comments[1:] if lines and step.comments[:1] == ("",) else step.comments
@@ -87,7 +104,9 @@ def run(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 class Script:
     """A cell, and what a script has done to the links and nodes of it."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, raft_class: type[Raft] = Raft, watch: Watch = nobody
+    ) -> None:
         self._folder = folder
         self._monkeypatch = monkeypatch
         self._cell: Cell | None = None
@@ -96,6 +115,8 @@ class Script:
         self._isolated: set[str] = set()
         self._down: set[str] = set()
         self._reads = 0
+        self._raft_class = raft_class
+        self._watch = watch
 
     def close(self) -> None:
         if self._cell is not None:
@@ -116,13 +137,15 @@ class Script:
         for pattern, method in _COMMANDS.items():
             match = re.fullmatch(pattern, command)
             if match:
-                return list(method(self, **match.groupdict()))
+                lines = list(method(self, **match.groupdict()))
+                self._watch(self.cell)
+                return lines
         raise ScriptError(f"what does this mean: {command}")
 
     # -- nodes --------------------------------------------------------------------------------------------------------
 
     def _nodes(self, names: str) -> Iterator[str]:
-        self._cell = Cell(self._folder, names.split())
+        self._cell = Cell(self._folder, names.split(), self._raft_class)
         yield from self._status()
 
     def _engine(self, name: str) -> Engine:
@@ -219,6 +242,34 @@ class Script:
     def _transfer(self, source: str, target: str) -> Iterator[str]:
         raft = self._up(source).raft
         yield from self._act(source, lambda: raft.transferLeadership(Node(target)))
+
+    # -- members ------------------------------------------------------------------------------------------------------
+
+    def _join(self, name: str) -> Iterator[str]:
+        self.cell.join(name)
+        yield f"{name} {Seen.of(self._engine(name))}"
+
+    def _change(self, name: str, change: Callable[[Members], Members]) -> Iterator[str]:
+        raft = self._up(name).raft
+        members = change(raft.config.members)
+        reason = raft.why_no_change(members)
+        if reason is not None:
+            yield f"  {name} refuses: {reason.partition(':')[0]}"
+            return
+        record = change_record(members, ledger.CLIENT, "a script", NOW_MS, lambda count: bytes(count))
+        yield from self._act(name, lambda: raft.change_members(Command(KIND_CONFIG, NOW_MS, encode(record))))
+
+    def _names(self, name: str) -> Iterator[str]:
+        yield from self._change(name, lambda members: members)
+
+    def _adds(self, name: str, other: str) -> Iterator[str]:
+        yield from self._change(name, lambda members: added(members, other, f"{other}.test:1"))
+
+    def _promotes(self, name: str, other: str) -> Iterator[str]:
+        yield from self._change(name, lambda members: promoted(members, other))
+
+    def _removes(self, name: str, other: str) -> Iterator[str]:
+        yield from self._change(name, lambda members: removed(members, other))
 
     # -- the post -----------------------------------------------------------------------------------------------------
 
@@ -359,4 +410,9 @@ _COMMANDS: dict[str, Callable[..., Iterator[str]]] = {
     r"heal": Script._heal,
     rf"crash {_NAME} losing (?P<lost>unsynced|unsent)": Script._crash,
     rf"restart {_NAME}": Script._restart,
+    rf"join {_NAME}": Script._join,
+    rf"{_NAME} names": Script._names,
+    rf"{_NAME} adds (?P<other>\w+)": Script._adds,
+    rf"{_NAME} promotes (?P<other>\w+)": Script._promotes,
+    rf"{_NAME} removes (?P<other>\w+)": Script._removes,
 }

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from eventlog.journal import KIND_NOOP, KIND_RECORD, Command
+from eventlog.journal import KIND_CONFIG, KIND_NOOP, KIND_RECORD, Command
+from eventlog.members import Members, members_in
 from tests.eventlog.engines import Engine, Letter
 
 
@@ -16,10 +17,17 @@ def entry_text(command: Command, index: int, term: int) -> str:
     place = f"{index}/{term}"
     if command.kind == KIND_NOOP:
         return f"{place} noop"
+    if command.kind == KIND_CONFIG:
+        return f"{place} members {members_text(members_in(command.data))}"
     if command.kind != KIND_RECORD:
         return f"{place} kind {command.kind}"
     fact = msgpack.unpackb(command.parsed()[0].events[0].data)
     return f'{place} "{fact}"' if fact else place
+
+
+def members_text(members: Members) -> str:
+    """Who votes; learners in brackets."""
+    return " ".join(member.name if member.voter else f"({member.name})" for member in members)
 
 
 def describe(letter: Letter) -> str:
@@ -60,6 +68,14 @@ def _timeout_now(_: dict[str, Any]) -> tuple[str, list[str]]:
     return "timeout-now", []
 
 
+def _removed(message: dict[str, Any]) -> tuple[str, list[str]]:
+    return "removed", [f"at={message['position']}"]
+
+
+def _am_i_removed(_: dict[str, Any]) -> tuple[str, list[str]]:
+    return "am-i-removed", []
+
+
 def _round(message: dict[str, Any]) -> list[str]:
     return [f"round={message['round']}"] if message["round"] else []
 
@@ -70,6 +86,8 @@ _DESCRIBED = {
     "append_entries": _append,
     "next_node_idx": _append_reply,
     "timeout_now": _timeout_now,
+    "removed": _removed,
+    "am_i_removed": _am_i_removed,
 }
 
 
@@ -81,13 +99,15 @@ class Seen(NamedTuple):
     vote: str | None
     leader: str | None
     commit: int
+    members: str  # of the configuration in force
     log: tuple[str, ...]
 
     @classmethod
     def of(cls, engine: Engine) -> "Seen":
         raft, journal = engine.raft, engine.journal
         log = tuple(entry_text(*journal.entry(i)) for i in range(1, journal.last_index + 1))
-        return cls(raft.role, raft.term, journal.getVotedForNodeId(), raft.leader, raft.commit_index, log)
+        vote, members = journal.getVotedForNodeId(), members_text(raft.config.members)
+        return cls(raft.role, raft.term, vote, raft.leader, raft.commit_index, members, log)
 
     def __str__(self) -> str:
         last = self.log[-1].split()[0] if self.log else "0/0"
