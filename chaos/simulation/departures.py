@@ -119,6 +119,23 @@ class VotesForAnybody(Raft):
         return True
 
 
+class VotesTwice(Raft):
+    def _on_request_vote(self, node: Node, message: Message) -> None:
+        if not message["pre"] and message["term"] == self.term:
+            self._SyncObj__votedForNodeId = None
+        super()._on_request_vote(node, message)
+
+    _HANDLERS = handling(request_vote=_on_request_vote)
+
+
+class AppendsUnchecked(Raft):
+    def _on_append_entries(self, node: Node, message: Message) -> None:
+        own_term = self._journal.term_at(message["prevLogIdx"])
+        super()._on_append_entries(node, {**message, "prevLogTerm": own_term or message["prevLogTerm"]})
+
+    _HANDLERS = handling(append_entries=_on_append_entries)
+
+
 class FollowsCommittedMembers(Raft):
     def _follow_configuration(self) -> None:
         committed = [config for config in self._journal.configurations() if config.position <= self.commit_index]
@@ -159,14 +176,16 @@ class KeepsTruncatedMembers(Raft):
 class Departure(NamedTuple):
     """A mistake: `point` is where the design names it.
 
-    unsynced: what is written reaches the disk only later. again: a change of the members that is sent again is made
-    again, and one is made while another is under way, as far as the engine lets it.
+    unsynced: what is written reaches the disk only later. early: a caller is answered when its record is appended.
+    again: a change of the members that is sent again is made again, and one is made while another is under way, as far
+    as the engine lets it.
     """
 
     point: str
     summary: str
     raft: type[Raft] = Raft
     unsynced: bool = False
+    early: bool = False
     again: bool = False
 
 
@@ -182,6 +201,9 @@ DEPARTURES = {
     "unsynced": Departure("5", "messages leave before what they promise is on disk", unsynced=True),
     "no-pre-vote": Departure("6", "a node stands for election without asking first", CampaignsWithoutPreVote),
     "no-stickiness": Departure("6", "a node that hears its leader votes for another", ForgetsItsLeader),
+    "votes-twice": Departure("5.2", "a node votes for whoever asks, several in one term", VotesTwice),
+    "append-unchecked": Departure("5.3", "entries are appended after whatever stands in front", AppendsUnchecked),
+    "answered-early": Departure("tick, 5", "a caller is answered before its record has committed", early=True),
     "commit-old-term": Departure("5.4.2", "entries of earlier terms are committed by counting", CommitsOldTerms),
     "vote-for-anybody": Departure("5.4.1", "votes go to logs that lack committed entries", VotesForAnybody),
     "members-at-once": Departure(

@@ -20,12 +20,13 @@ from chaos.simulation.disk import Disk, PowerLost, SimulatedStore
 from chaos.simulation.machine import replaced
 from chaos.simulation.network import Transport
 from chaos.simulation.opaque import NOTED, note
+from eventlog.fold import Outcome
 from eventlog.journal import Command, LmdbJournal
 from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.peers import Message
 from eventlog.record import Event, Record, Stamp
 from eventlog.views import View
-from eventlog.writer import Proposal, Tick, Writer
+from eventlog.writer import Answer, Proposal, Tick, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +82,12 @@ class SimulatedWriter(Writer):
 
     def _why_not_again(self, proposal: Proposal) -> str | None:
         return None if self._node.sim.changes_again else super()._why_not_again(proposal)
+
+    def _propose(self, proposal: Proposal, now_ms: int) -> bool:
+        taken = super()._propose(proposal, now_ms)
+        if taken and self._node.sim.answers_early and proposal.id in self._wanted:
+            self._answers.append(Answer(proposal.id, Outcome.COMMITTED, self._journal.last_index, now_ms, ()))
+        return taken
 
     def tick(self, items: list[Any]) -> list[tuple[str, Message]]:
         store = cast(SimulatedStore, self._store)

@@ -20,6 +20,9 @@ FOUND_BY = {
     "unsynced": ("mixed", 2, "what was synced is durable"),
     "no-pre-vote": ("mixed", 1, "a healthy leader stays"),
     "no-stickiness": ("mixed", 4, "a healthy leader stays"),
+    "votes-twice": ("mixed", 3, "one vote a term"),
+    "append-unchecked": ("mixed", 5, "log matching"),
+    "answered-early": ("mixed", 1, "acknowledged is committed"),
     "commit-old-term": ("mixed", 5, "committed is for ever"),
     "vote-for-anybody": ("mixed", 1, "leader completeness"),
     "members-before-noop": ("members", 6, "committed is for ever"),
@@ -30,6 +33,29 @@ FOUND_BY = {
     "read-without-round": ("mixed", 14, "a read misses no acknowledged write"),
     "read-before-noop": ("mixed", 4, "a read misses no acknowledged write"),
 }
+
+
+PROMISES = {  # what the oracle looks at after each step, and the two ends of a promise to a client
+    "log matching",
+    "one vote a term",
+    "a leader has the votes of a majority",
+    "leader completeness",
+    "committed entries stay",
+    "committed is for ever",
+    "state-machine safety",
+    "the newest configuration is in force",
+    "a change of the members is made once",
+    "acknowledged is committed",
+    "what was synced is durable",
+    "a read misses no acknowledged write",
+    "the cell comes together again",
+    "a healthy leader stays",
+    "nothing is sent twice",
+}
+
+
+def test_each_promise_is_seen_broken_by_a_departure() -> None:
+    assert {rule for _, _, rule in FOUND_BY.values()} == PROMISES
 
 
 def test_each_departure_has_a_seed_that_finds_it() -> None:
