@@ -34,6 +34,17 @@ def tune_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2 * KEPT_BYTES)
 
 
+def give_memory_back() -> None:
+    """Returns to the system what was freed, where the allocator can (glibc): `tune_memory` keeps it for the next burst.
+
+    A node that once caught up with much would otherwise look for ever as if it still needed that much. Takes
+    milliseconds; call it from a thread now and then.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 def raise_file_limit() -> None:
     """Lets this process hold as many connections as the system allows it; 1,024 is the default of many systems."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -43,7 +43,7 @@ from nodes.http import admin, public
 from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
-from nodes.process import LOCK_NAME, raise_file_limit, tune_memory
+from nodes.process import LOCK_NAME, give_memory_back, raise_file_limit, tune_memory
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
@@ -54,6 +54,7 @@ from nodes.verdicts import check as verdict_check
 
 CLUSTER_KEY_BYTES = 32
 EXPIRY_WARNING_DAYS = 30
+TRIM_S = 60.0
 STOP_MARGIN_S = 10.0  # beyond node.stop_grace_s; a node that takes longer is ended by the kernel
 
 FRONT_ENDS: dict[ListenerKind, StartListener] = {
@@ -74,6 +75,12 @@ class StartError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+async def _give_memory_back() -> None:
+    while True:
+        await asyncio.sleep(TRIM_S)
+        await asyncio.to_thread(give_memory_back)
 
 
 class OutOfMemory(Exception):
@@ -107,7 +114,9 @@ async def _serve(config: NodeConfig) -> None:
     loop.set_exception_handler(node.loop_failed)
     with contextlib.suppress(asyncio.CancelledError):
         async with node.running():
+            trimming = loop.create_task(_give_memory_back())
             await node.stop.wait()
+            trimming.cancel()
             _be_gone_in(config.node.stop_grace_s)
     if isinstance(node.fatal, UnknownEvent):
         raise StartError(str(node.fatal), "install that version here; nothing of this node's data was changed")

@@ -70,3 +70,20 @@ def test_a_node_may_hold_as_many_connections_as_the_system_allows() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_what_was_freed_is_given_back_to_the_system() -> None:
+    code = """
+from chaos.memory import anonymous_kib
+from nodes.process import give_memory_back, tune_memory
+import os
+tune_memory()
+blocks = [bytes(32 * 1024) for _ in range(2000)]
+keeper = bytes(1024)  # at the top of the heap: what is below it is not given back by itself
+full = anonymous_kib(os.getpid())
+del blocks
+give_memory_back()
+print(full - anonymous_kib(os.getpid()))
+"""
+    given_back = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(given_back) > 50 * 1024
