@@ -34,6 +34,8 @@ from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
 from nodes import imap, joining, logs, pop3, smtp, tls
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
+from nodes.delivery.manager import Manager
+from nodes.delivery.transport import MailTransport
 from nodes.dkim_admin import DkimRotation
 from nodes.dns import HostNames
 from nodes.files import Locked, lock, write_atomically
@@ -264,6 +266,7 @@ class Node:
         for kind in LISTENERS:
             await self._start_front_end(services, kind, getattr(config.listen, kind))
         stack.push_async_callback(DkimRotation(services).stop)
+        await self._start_delivery(stack, services)
         followers = Followers(services)
         stack.push_async_callback(followers.stop)
         self.state.followers = followers
@@ -271,6 +274,13 @@ class Node:
         self.state.phase = "serving"
         self._logger.info("serving", pid=os.getpid(), **self.state.endpoints)
         self._warn_of_expiry()
+
+    async def _start_delivery(self, stack: AsyncExitStack, services: Services) -> None:
+        transport = MailTransport.of(services)
+        stack.push_async_callback(transport.stop)
+        manager = Manager(services, transport)
+        await manager.start()
+        stack.push_async_callback(manager.stop, self._config.node.stop_grace_s)
 
     async def _open_log(self, stack: AsyncExitStack) -> EventLog:
         config = self._config

@@ -1,46 +1,369 @@
-"""Outbound mail that waits, over the admin API."""
+"""Outbound mail that waits, over the admin API: what there is, how it does, and what an administrator does about it.
+
+Long queues are read a slice at a time, so that nothing else waits for it. Each change is an event with the
+administrator's name in its record.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from actors import queue
-from nodes.http.admin import answer, catch_up, services
+from actors.errors import CommandRefused, NoSuchItem
+from actors.kind import Command
+from actors.names import normalise_domain
+from actors.queue import EVERY_QUEUE, Item, queue_stream
+from actors.runtime import NewBody
+from eventlog.store import Snapshot
+from nodes.delivery.notices import prepare_notice
+from nodes.delivery.plan import gave_up
+from nodes.http.admin import answer, catch_up, context, json_body, number_query, services, text_field
+from nodes.http.errors import ApiError, bad_request
 
 ROUTES = web.RouteTableDef()
+SLICE = 500
+MOST_LISTED = 1000
+MOST_CHANGED = 100_000  # by one request
+AT_ONCE = 200  # items that one record changes
+NOTICES_AT_ONCE = 20
+MOST_REASONS = 5
+SAMPLED = 2000  # items of a domain whose reasons are looked at
+EVERY = "*"
+STATES = ("waiting", "scheduled", "deferred", "sending", "held", "throttled", "suspended")
+ACTIONS = ("retry", "hold", "release", "delete", "bounce", "reroute")
+
+
+class Place(NamedTuple):
+    """What an item's state depends on besides itself."""
+
+    domain: str
+    stream: bytes
+    suspended: bool
+    throttled_until_ms: int
+
+
+class Filter(NamedTuple):
+    """Which items are meant; what is None or empty counts for all."""
+
+    domain: str = ""
+    sender: str | None = None
+    recipient: str = ""
+    state: str = ""
+    older_ms: int = 0
+    ids: frozenset[bytes] = frozenset()
+
+    def takes(self, place: Place, item: Item, now_ms: int) -> bool:
+        if self.ids and item.id not in self.ids:
+            return False
+        if self.sender is not None and item.sender.casefold() != self.sender.casefold():
+            return False
+        if self.recipient and not any(_matches(one.address, self.recipient) for one in item.recipients):
+            return False
+        if self.older_ms and item.queued_ms > now_ms - self.older_ms:
+            return False
+        return not self.state or state_of(place, item, now_ms) == self.state
+
+
+def state_of(place: Place, item: Item, now_ms: int) -> str:
+    """One of STATES: why the item is not being sent, or that it is."""
+    if item.claim is not None and item.claim.until_ms > now_ms:
+        return "sending"
+    if item.held:
+        return "held"
+    if place.suspended:
+        return "suspended"
+    if item.options.hold_until_ms > now_ms and not item.attempts:
+        return "scheduled"
+    if place.throttled_until_ms > now_ms:
+        return "throttled"
+    return "deferred" if item.attempts else "waiting"
 
 
 @ROUTES.get("/v1/queue")
 async def list_items(request: web.Request) -> web.Response:
+    """`?domain=&sender=&recipient=&state=&older_s=&limit=&after=`; `next` of the answer goes on as `after`."""
     stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        items = [
-            _item_json(domain, item)
-            for domain in queue.queues(snapshot)
-            for item in queue.items(snapshot.view(queue.queue_stream(domain)))
-        ]
-    return answer({"items": items}, stale=stale)
+    wanted = _filter_of(request.query)
+    limit = number_query(request, "limit", MOST_LISTED, MOST_LISTED) or MOST_LISTED
+    now_ms, found = _now_ms(), list[dict[str, Any]]()
+    following = None
+    async for place, item in _items(request, wanted, request.query.get("after", "")):
+        if len(found) == limit:
+            following = f"{found[-1]['domain']}/{found[-1]['id']}"
+            break
+        found.append(item_json(place, item, now_ms))
+    return answer({"items": found, "next": following}, stale=stale)
 
 
-def _item_json(domain: str, item: queue.Item) -> dict[str, Any]:
-    now_ms = int(time.time() * 1000)
+@ROUTES.get("/v1/queue/items/{id}")
+async def show_item(request: web.Request) -> web.Response:
+    stale = await catch_up(request)
+    item_id = _id(request.match_info["id"])
+    async for place, item in _items(request, Filter(ids=frozenset({item_id}))):
+        return answer(item_json(place, item, _now_ms()), stale=stale)
+    raise ApiError(404, "not_found", f"the queue has no message {item_id.hex()}", "mailraft queue list")
+
+
+@ROUTES.get("/v1/queue/stats")
+async def stats(request: web.Request) -> web.Response:
+    stale = await catch_up(request)
+    node = services(request)
+    with node.log.snapshot() as snapshot:
+        names = [request.query["domain"]] if "domain" in request.query else queue.queues(snapshot)
+        all_suspended = queue.suspension(snapshot.view(EVERY_QUEUE))
+    found = []
+    for name in names:
+        with node.log.snapshot() as snapshot:
+            one = _stats_json(snapshot, name)
+        if one["items"] or any(one["last_7_days"].values()) or one["suspended"]:
+            found.append(one)
+        await asyncio.sleep(0)
+    return answer({"domains": found, "all_suspended": all_suspended and all_suspended._asdict()}, stale=stale)
+
+
+@ROUTES.post("/v1/queue/actions")
+async def act(request: web.Request) -> web.Response:
+    """{"action", "ids": [...] or "filter": {...}, "route"?, "reason"?}: answers how many were changed, and not."""
+    body = await json_body(request)
+    action = text_field(body, "action", 20)
+    if action not in ACTIONS:
+        raise bad_request(f"action: must be one of {', '.join(ACTIONS)}")
+    route = str(body.get("route", ""))[:255]
+    reason = str(body.get("reason", "") or "given up by the postmaster")[:200]
+    wanted = _wanted(body)
+    await catch_up(request)
+    batches: dict[bytes, list[Item]] = {}
+    async for place, item in _items(request, wanted):
+        batches.setdefault(place.stream, []).append(item)
+        if sum(map(len, batches.values())) >= MOST_CHANGED:
+            break
+    done, refused = 0, list[dict[str, str]]()
+    for stream, items in batches.items():
+        size = NOTICES_AT_ONCE if action == "bounce" else AT_ONCE
+        for start in range(0, len(items), size):
+            batch = items[start : start + size]
+            changed, failed = await _change(request, action, stream, batch, route, reason)
+            done += changed
+            refused += failed
+    missing = [one.hex() for one in wanted.ids - {item.id for items in batches.values() for item in items}]
+    return web.json_response({"done": done, "refused": refused, "missing": missing})
+
+
+@ROUTES.post("/v1/queue/domains/{domain}/{action:suspend|resume}")
+async def change_domain(request: web.Request) -> web.Response:
+    """`*` stands for every domain."""
+    body = await json_body(request) if request.can_read_body else {}
+    name = request.match_info["domain"]
+    domain = EVERY if name == EVERY else normalise_domain(name)
+    suspend = request.match_info["action"] == "suspend"
+    command = queue.SuspendQueue(str(body.get("reason", ""))[:200]) if suspend else queue.ResumeQueue()
+    done = await services(request).runtime.ask(queue_stream(domain), command, context(request))
+    return web.json_response({"domain": domain, "changed": bool(done.facts)})
+
+
+# What is done to items
+
+
+async def _change(
+    request: web.Request, action: str, stream: bytes, items: list[Item], route: str, reason: str
+) -> tuple[int, list[dict[str, str]]]:
+    """How many were changed, and which not; one that is refused does not keep the others."""
+    steps, bodies = _steps(request, action, stream, items, route, reason)
+    try:
+        done = await services(request).runtime.transact(steps, context(request), bodies)
+    except CommandRefused as refusal:
+        if len(items) > 1:
+            parts = [await _change(request, action, stream, [one], route, reason) for one in items]
+            return sum(part[0] for part in parts), [one for part in parts for one in part[1]]
+        if isinstance(refusal, NoSuchItem):
+            return 0, []
+        return 0, [{"id": items[0].id.hex(), "reason": str(refusal)}]
+    return len(items) if action in ("delete", "bounce") else _named(done.facts), []
+
+
+def _named(facts: tuple[Any, ...]) -> int:
+    return sum(len(fact.item_ids) for fact in facts if hasattr(fact, "item_ids"))
+
+
+def _steps(
+    request: web.Request, action: str, stream: bytes, items: list[Item], route: str, reason: str
+) -> tuple[list[tuple[bytes, Command]], list[NewBody]]:
+    ids, now_ms = tuple(one.id for one in items), _now_ms()
+    match action:
+        case "retry":
+            lift = (stream, queue.ThrottleDomain(0, "", 0))
+            return [(stream, queue.RetryItems(ids, now_ms)), lift], []
+        case "hold":
+            return [(stream, queue.HoldItems(ids))], []
+        case "release":
+            return [(stream, queue.RetryItems(ids, now_ms, release=True))], []
+        case "reroute":
+            return [(stream, queue.RerouteItems(ids, route, now_ms))], []
+        case "delete":
+            return [(stream, queue.RemoveItem(item_id, force=True)) for item_id in ids], []
+    steps: list[tuple[bytes, Command]] = []
+    bodies: list[NewBody] = []
+    for item in items:
+        steps.append((stream, queue.FailItem(item.id, reason, now_ms)))
+        notice = gave_up(item, reason)
+        if notice is not None:
+            prepared = prepare_notice(services(request), item, notice)
+            steps += prepared.steps
+            bodies += prepared.bodies
+    return steps, bodies
+
+
+# What there is
+
+
+async def _items(request: web.Request, wanted: Filter, after: str = "") -> AsyncIterator[tuple[Place, Item]]:
+    """Those that the filter takes, by domain and age, from behind `after` (domain/id) on."""
+    log, now_ms = services(request).log, _now_ms()
+    first, _, last_id = after.partition("/")
+    with log.snapshot() as snapshot:
+        names = [wanted.domain] if wanted.domain else queue.queues(snapshot)
+    for name in names:
+        if name < first:
+            continue
+        behind = _id(last_id) if name == first and last_id else b""
+        while True:
+            with log.snapshot() as snapshot:
+                place, items = _slice(snapshot, name, behind)
+            for item in items:
+                if wanted.takes(place, item, now_ms):
+                    yield place, item
+            if len(items) < SLICE:
+                break
+            behind = items[-1].id
+            await asyncio.sleep(0)
+
+
+def _slice(snapshot: Snapshot, name: str, behind: bytes) -> tuple[Place, list[Item]]:
+    view = snapshot.view(queue_stream(name))
+    throttle = queue.throttle(view)
+    suspended = queue.suspension(view) or queue.suspension(snapshot.view(EVERY_QUEUE))
+    place = Place(name, view.stream, suspended is not None, throttle.until_ms if throttle else 0)
+    return place, list(_first(queue.items_after(view, behind), SLICE))
+
+
+def _first(items: Iterator[Item], most: int) -> Iterator[Item]:
+    for item, _ in zip(items, range(most)):
+        yield item
+
+
+def _stats_json(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    view = snapshot.view(queue_stream(name))
+    totals, throttle, suspended = queue.totals(view), queue.throttle(view), queue.suspension(view)
+    sample = list(_first(queue.items_after(view), SAMPLED))
+    now_ms = _now_ms()
+    place = Place(name, view.stream, suspended is not None, throttle.until_ms if throttle else 0)
+    reasons = Counter(one.reason for item in sample for one in item.recipients if one.state == "waiting" and one.reason)
+    week = [one for one in queue.days(view) if one.day > now_ms // 86_400_000 - 7]
+    counts = {key: sum(getattr(one, key) for one in week) for key in queue.Day._fields[1:]}
+    settled = counts["delivered"] + counts["failed"]
+    return {
+        "domain": name,
+        "items": max(totals.items, len(sample) if len(sample) < SAMPLED else 0),
+        "bytes": totals.bytes,
+        "oldest_ms": min((item.queued_ms for item in sample), default=None),
+        "states": Counter(state_of(place, item, now_ms) for item in sample),
+        "reasons": [{"reason": text, "count": count} for text, count in reasons.most_common(MOST_REASONS)],
+        "throttled_until_ms": place.throttled_until_ms if place.throttled_until_ms > now_ms else None,
+        "throttle_reason": throttle.reason if throttle else None,
+        "suspended": suspended._asdict() if suspended else None,
+        "last_7_days": counts,
+        "bounce_rate": counts["failed"] / settled if settled else None,
+    }
+
+
+def item_json(place: Place, item: Item, now_ms: int) -> dict[str, Any]:
+    """An item as the API tells it."""
     held = item.claim is not None and item.claim.until_ms > now_ms
     return {
         "id": item.id.hex(),
-        "domain": domain,
+        "domain": place.domain,
+        "state": state_of(place, item, now_ms),
         "sender": item.sender,
         "recipients": [
-            {"address": one.address, "state": one.state, "next_ms": one.next_ms, "reason": one.reason}
+            {
+                "address": one.address,
+                "state": one.state,
+                "next_ms": one.next_ms,
+                "reason": one.reason,
+                "code": one.code,
+                "enhanced": one.enhanced,
+                "host": one.host,
+                "notify": list(one.options.notify),
+                "orcpt": one.options.orcpt,
+            }
             for one in item.recipients
         ],
         "size": item.size,
         "sha256": item.digest.hex(),
         "attempts": item.attempts,
+        "possible_duplicates": item.duplicates,
         "queued_ms": item.queued_ms,
         "next_ms": item.next_ms,
         "expires_ms": item.expires_ms,
         "held_by": item.claim.node if item.claim is not None and held else None,
+        "route": item.route,
+        "warned": item.warned,
+        "options": item.options._asdict(),
     }
+
+
+# What is asked for
+
+
+def _wanted(body: dict[str, Any]) -> Filter:
+    ids, given = body.get("ids"), body.get("filter")
+    if (ids is None) == (given is None):
+        raise bad_request("either ids or a filter says which messages are meant")
+    if ids is not None:
+        if not isinstance(ids, list) or not ids or not all(isinstance(one, str) for one in ids):
+            raise bad_request("ids: must be a list of ids")
+        return Filter(ids=frozenset(map(_id, ids)))
+    if not isinstance(given, dict):
+        raise bad_request("filter: must be an object")
+    return _filter_of({key: str(value) for key, value in given.items()})
+
+
+def _filter_of(query: Any) -> Filter:
+    state = query.get("state", "")
+    if state and state not in STATES:
+        raise bad_request(f"state: must be one of {', '.join(STATES)}")
+    older = query.get("older_s", "0")
+    if not older.isascii() or not older.isdigit() or len(older) > 12:
+        raise bad_request("older_s: must be a whole number of seconds")
+    domain = query.get("domain", "")
+    return Filter(
+        domain=normalise_domain(domain) if domain else "",
+        sender=query.get("sender"),
+        recipient=query.get("recipient", ""),
+        state=state,
+        older_ms=int(older) * 1000,
+    )
+
+
+def _id(text: str) -> bytes:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 16:
+        raise bad_request(f"{text[:64]} is not the id of a message", "mailraft queue list")
+    return found
+
+
+def _matches(address: str, wanted: str) -> bool:
+    return address.casefold() == wanted.casefold()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

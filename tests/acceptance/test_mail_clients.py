@@ -101,6 +101,7 @@ def swaks(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_submitted_mail_for_elsewhere_waits_in_the_queue(site: Site) -> None:
     recipient = "someone@remote.invalid"
+    site.cluster.command("queue", "suspend", "remote.invalid")
     sent = swaks(
         *("--server", site.endpoints("submission")[1], "--tls", "--tls-verify", "--tls-ca-path", str(site.ca)),
         *("--auth", "PLAIN", "--auth-user", BOB, "--auth-password", site.password),
