@@ -15,8 +15,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from nodes.config_delivery import DeliverySection
 from nodes.config_oauth import OAuthSection
 from nodes.config_queue import QueueSection
+from nodes.config_smtp import SmtpSection
+from nodes.config_values import KIB as KIB
+from nodes.config_values import MIB as MIB
 from nodes.config_values import (
-    KIB,
     TIB,
     Address,
     Count,
@@ -28,7 +30,6 @@ from nodes.config_values import (
     parse_list,
     parse_peers,
 )
-from nodes.config_values import MIB as MIB
 from nodes.config_values import Section as Section
 from nodes.config_values import Size as Size
 from nodes.config_values import split_address as split_address
@@ -250,6 +251,7 @@ class NodeConfig(Section):
     delivery: DeliverySection = DeliverySection.model_construct()
     queue: QueueSection = QueueSection.model_construct()
     verdicts: VerdictsSection = VerdictsSection.model_construct()
+    smtp: SmtpSection = SmtpSection.model_construct()
 
     @model_validator(mode="after")
     def _node_is_a_member(self) -> NodeConfig:

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from nodes import config_values as values
 from nodes.config import NodeConfig, Section, TlsSection
+from nodes.config_smtp import parse_listeners, parse_networks
 
 ENVIRONMENT_PREFIX = "MAILRAFT_"
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$")
@@ -195,6 +196,8 @@ def allowed(field: FieldInfo) -> str:
     parsers = {getattr(item, "func", None) for item in field.metadata}
     special = {
         values.parse_size: f'a number of bytes, or one with a unit as in "50 MiB"{_bounds(field)}',
+        parse_listeners: "listeners: smtp, submission, submissions, lmtp",
+        parse_networks: "networks, as in 192.0.2.0/24 or 2001:db8::/32",
         values.parse_peers: "a table of names and host:port",
         values.check_range: "two numbers of milliseconds, the shorter first",
         values.check_address: "host:port",
@@ -206,10 +209,10 @@ def allowed(field: FieldInfo) -> str:
             return words
     if get_origin(field.annotation) is Literal:
         return " or ".join(f'"{choice}"' for choice in get_args(field.annotation))
-    if field.annotation is bool:
-        return "true or false"
     if field.annotation is int:
         return "a whole number" + _bounds(field)
+    if field.annotation is bool:
+        return "true or false"
     if field.annotation is float:
         return "a number" + _bounds(field)
     if get_origin(field.annotation) is tuple:

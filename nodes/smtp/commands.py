@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from nodes.smtp import grammar, login, replies
+from nodes.smtp import grammar, login, replies, trace, xclient
+from nodes.smtp.chunks import parse_chunk
+from nodes.smtp.extensions import NOTHING
+from nodes.smtp.parameters import Moment
 from nodes.smtp.replies import Refused
+from nodes.smtp.states import State
+from nodes.smtp.syntax import help_on
 
 if TYPE_CHECKING:
     from nodes.smtp.connection import Connection, Waiting
@@ -25,36 +30,63 @@ def greet_extended(connection: Connection, argument: bytes) -> bytes:
     session.extended_smtp = True
     connection._set_rset_state()
     mechanisms = login.offered(connection) if session.account is None else ""
-    return connection.listener.capabilities(secure=session.secure, auth=mechanisms)
+    session.offer = connection.listener.offer(session, mechanisms)
+    return session.offer.reply
 
 
 def greet_plain(connection: Connection, argument: bytes) -> bytes:
     """HELO."""
     connection.session.host_name = grammar.parse_host(argument)
     connection.session.extended_smtp = False
+    connection.session.offer = NOTHING
     connection._set_rset_state()
     return f"250 {connection.hostname}\r\n".encode()
 
 
 def mail(connection: Connection, argument: bytes) -> bytes:
     """MAIL (RFC 5321 4.1.1.2)."""
-    session = connection.session
-    command = grammar.parse_mail(argument, extended=session.extended_smtp)
+    session, rules = connection.session, connection.rules
+    if connection.transactions >= rules.transactions:
+        connection.close_with(replies.TOO_MANY_MESSAGES)  # RFC 9422 4.1
+        return b""
+    moment = Moment(int(trace.now_s() * 1000), rules.hold_s)
+    command = grammar.parse_mail(argument, session.offer.mail, moment)
     return connection.listener.intake.handle_MAIL(connection, session, connection.envelope, command)
 
 
 def rcpt(connection: Connection, argument: bytes) -> bytes | Waiting:
     """RCPT (RFC 5321 4.1.1.3)."""
-    envelope = connection.envelope
-    address = grammar.parse_rcpt(argument, utf8=envelope.smtp_utf8)
-    return connection.listener.intake.handle_RCPT(connection, connection.session, envelope, address)
+    envelope, session = connection.envelope, connection.session
+    command = grammar.parse_rcpt(argument, session.offer.recipient, utf8=envelope.smtp_utf8)
+    return connection.listener.intake.handle_RCPT(connection, session, envelope, command)
 
 
 def data(connection: Connection, argument: bytes) -> bytes:
     """DATA (RFC 5321 4.1.1.4)."""
     _no_argument(argument)
+    if connection.envelope.options.body == "BINARYMIME":  # RFC 3030 3
+        raise Refused(replies.BINARY_NEEDS_CHUNKS)
     connection.expect_content()
     return replies.GO_AHEAD
+
+
+def bdat(connection: Connection, argument: bytes) -> bytes:
+    """BDAT (RFC 3030 2). The chunk is read even where it may not come: its octets are no commands."""
+    try:
+        chunk = parse_chunk(argument)
+    except Refused as refused:
+        connection.close_with(refused.reply + replies.CLOSING)
+        return b""
+    refusal = CHUNK_OUT_OF_ORDER.get(connection.session.state)
+    connection.expect_chunk(chunk, refusal)
+    return b""
+
+
+CHUNK_OUT_OF_ORDER = {
+    State.CONNECTED: replies.NEED_GREETING,
+    State.READY: replies.NEED_MAIL,
+    State.MAIL: replies.NEED_RECIPIENT,
+}
 
 
 def rset(connection: Connection, argument: bytes) -> bytes:
@@ -78,14 +110,16 @@ def noop(connection: Connection, argument: bytes) -> bytes:
 
 def help_(connection: Connection, argument: bytes) -> bytes:
     """HELP."""
-    return replies.HELP
+    return help_on(connection.listener.commands, argument)
 
 
 def vrfy(connection: Connection, argument: bytes) -> bytes:
-    """VRFY tells nobody who exists (RFC 5321 7.3)."""
+    """VRFY tells nobody who exists, unless it was told to (RFC 5321 7.3)."""
     if not argument.strip():
         raise Refused(replies.BAD_SYNTAX)
-    return replies.CANNOT_VRFY
+    if not connection.rules.vrfy:
+        return replies.CANNOT_VRFY
+    return connection.listener.intake.verify(grammar.parse_address(argument))
 
 
 def expn(connection: Connection, argument: bytes) -> bytes:
@@ -114,6 +148,7 @@ COMMANDS: dict[bytes, Execute] = {
     b"MAIL": mail,
     b"RCPT": rcpt,
     b"DATA": data,
+    b"BDAT": bdat,
     b"RSET": rset,
     b"NOOP": noop,
     b"QUIT": quit_,
@@ -122,6 +157,7 @@ COMMANDS: dict[bytes, Execute] = {
     b"EXPN": expn,
     b"STARTTLS": starttls,
     b"AUTH": login.auth,
+    b"XCLIENT": xclient.xclient,
 }
 LMTP_COMMANDS: dict[bytes, Execute] = {  # RFC 2033 4.1: LHLO instead of HELO and EHLO
     **{verb: execute for verb, execute in COMMANDS.items() if verb not in (b"HELO", b"EHLO")},

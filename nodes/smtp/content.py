@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 _LINE_END = b"\r\n"
 _END = b"\r\n.\r\n"
-_HEADER_BYTES = 256 * 1024
 _AMBIGUOUS = re.compile(rb"[\r\n]\.[\r\n]")
 
 
@@ -99,10 +98,3 @@ def _safe_cut(data: bytes) -> int:
     cut = max(0, len(data) - len(_END) + 1)
     last_line = data.rfind(_LINE_END)
     return last_line if last_line >= 0 and cut < last_line + 3 else cut
-
-
-def received_lines(data: bytes) -> int:
-    """How many Received lines stand in the header of a message (RFC 5321 6.3); beyond 256 KiB nobody looks."""
-    end = data.find(b"\r\n\r\n", 0, _HEADER_BYTES)
-    header = data[: end if end >= 0 else _HEADER_BYTES].lower()
-    return header.count(b"\nreceived:") + header.startswith(b"received:")

@@ -1,4 +1,4 @@
-"""Arguments of MAIL and RCPT as values: RFC 5321 4.1.2 paths, RFC 6531 addresses, RFC 1870, 6152 and 4954 parameters.
+"""Arguments of MAIL and RCPT as values: RFC 5321 4.1.2 paths, RFC 6531 addresses; parameters.py reads what follows.
 
 Pure: bytes in, a value out or `Refused` with the reply. It knows syntax only, never which addresses exist.
 A source route is accepted and ignored (RFC 5321 appendix C). Beyond the grammar, blanks before the path are let
@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from typing import NamedTuple
 
+from actors.mail_options import NO_OPTIONS, MailOptions, RecipientOptions
 from nodes.smtp import replies
+from nodes.smtp.parameters import NOTHING_ASKED, Moment, mail_parameters, recipient_parameters
 from nodes.smtp.replies import Refused
 
 PATH_OCTETS = 320  # 64 of local part, "@" and 255 of domain; RFC 5321 4.5.3.1.3 asks for 256 at least
@@ -28,23 +31,28 @@ _PATH = re.compile(
     rf"(?P<local>{_DOT_STRING}|{_QUOTED})(?:@(?P<domain>{_DOMAIN}|{_LITERAL}))?>(?P<rest>[ \t].*)?"
 )
 _NULL_PATH = re.compile(r"[ \t]*<>(?P<rest>[ \t].*)?")
-_PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e\x80-\U0010ffff]+))?")
-_XTEXT = re.compile(r"(?:[\x21-\x2a\x2c-\x3c\x3e-\x7e]|\+[0-9A-F]{2})+")
 _PLAIN_DOT_STRING = re.compile(_DOT_STRING)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-_HOST = re.compile(r"[A-Za-z0-9._:\[\]\-\xa1-\U0010ffff]{1,255}")
+_HOST = re.compile(rf"{_DOMAIN}|{_LITERAL}")  # RFC 5321 4.1.1.1
 
 
 class MailCommand(NamedTuple):
-    """MAIL FROM: the null sender is ""; `size_bytes` is 0 when the client declared none."""
+    """MAIL FROM: the null sender is "". `size_bytes` is 0 when the client declared none."""
 
     sender: str
     size_bytes: int = 0
-    utf8: bool = False
+    options: MailOptions = NO_OPTIONS
 
 
-def parse_mail(argument: bytes, *, extended: bool = True) -> MailCommand:
-    """The argument of MAIL, beginning with `FROM:`. Parameters need EHLO (`extended`). Raises Refused."""
+class RecipientCommand(NamedTuple):
+    """RCPT TO."""
+
+    address: str
+    options: RecipientOptions = NOTHING_ASKED
+
+
+def parse_mail(argument: bytes, allowed: frozenset[str], moment: Moment) -> MailCommand:
+    """The argument of MAIL, beginning with `FROM:`; `allowed` parameters may follow. Raises Refused."""
     text = _after(b"FROM:", argument, replies.BAD_SENDER)
     match = _NULL_PATH.fullmatch(text)
     sender = "" if match else None
@@ -55,30 +63,40 @@ def parse_mail(argument: bytes, *, extended: bool = True) -> MailCommand:
             raise Refused(replies.BAD_SENDER)
     assert sender is not None
     rest = match["rest"]
-    command = _with_parameters(sender, rest, extended) if rest else MailCommand(sender)
-    if not sender.isascii() and not command.utf8:
+    command = MailCommand(sender, *mail_parameters(rest, allowed, moment)) if rest else MailCommand(sender)
+    if not sender.isascii() and not command.options.utf8:
         raise Refused(replies.NEEDS_SMTPUTF8)
     return command
 
 
-def parse_rcpt(argument: bytes, *, utf8: bool = False) -> str:
-    """The address in the argument of RCPT, beginning with `TO:`; `postmaster` may lack a domain. Raises Refused."""
+def parse_rcpt(argument: bytes, allowed: frozenset[str], *, utf8: bool = False) -> RecipientCommand:
+    """The argument of RCPT, beginning with `TO:`; `postmaster` may lack a domain. Raises Refused."""
     text = _after(b"TO:", argument, replies.BAD_RECIPIENT)
     match = _path(text, replies.BAD_RECIPIENT)
     address = _address(match, replies.BAD_RECIPIENT)
     if match["domain"] is None and address.lower() != "postmaster":  # RFC 5321 4.5.1
         raise Refused(replies.BAD_RECIPIENT)
-    if match["rest"] and match["rest"].strip():
-        raise Refused(_parameter_refusal(match["rest"]))
+    rest = match["rest"]
+    options = recipient_parameters(rest, allowed, utf8) if rest and rest.strip() else NOTHING_ASKED
     if not utf8 and not address.isascii():
         raise Refused(replies.NEEDS_SMTPUTF8)
-    return address
+    return RecipientCommand(address, options)
+
+
+def parse_address(argument: bytes) -> str:
+    """The argument of VRFY where it is an address, with or without angle brackets; "" if it is none."""
+    text = _decoded(argument.strip(), replies.BAD_SYNTAX)
+    try:
+        match = _path(text if text.startswith("<") else f"<{text}>", replies.BAD_RECIPIENT)
+        return _address(match, replies.BAD_RECIPIENT)
+    except Refused:
+        return ""
 
 
 def parse_host(argument: bytes) -> str:
     """The name that a client gives itself in EHLO, HELO or LHLO; fit to stand in a Received line. Raises Refused."""
     host = _decoded(argument.strip(), replies.NEED_HOST)
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host) or not _is_domain(host):
         raise Refused(replies.NEED_HOST)
     return host
 
@@ -116,6 +134,8 @@ def _address(match: re.Match[str], malformed: bytes) -> str:
     if local[0] == '"':
         local = _canonical(local)
     address = local if domain is None else f"{local}@{domain}"
+    if not address.isascii():
+        address = unicodedata.normalize("NFC", address)  # RFC 6532 3.1: one spelling in the log
     if len(address.encode("utf-8")) > PATH_OCTETS or not _is_domain(domain):
         raise Refused(malformed)
     return address
@@ -149,51 +169,3 @@ def _is_address_literal(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _with_parameters(sender: str, rest: str, extended: bool) -> MailCommand:
-    found: dict[str, str | None] = {}
-    for part in rest.split():
-        match = _PARAMETER.fullmatch(part)
-        if match is None or match[1].upper() in found:
-            raise Refused(replies.BAD_SYNTAX)
-        found[match[1].upper()] = match[2]
-    if found and not extended:
-        raise Refused(replies.UNKNOWN_PARAMETER)
-    command = MailCommand(sender, _size(found.pop("SIZE", "0")), _utf8(found))
-    _check_body(found.pop("BODY", "7BIT"))
-    _check_auth(found.pop("AUTH", "<>"))
-    if found:
-        raise Refused(replies.UNKNOWN_PARAMETER)
-    return command
-
-
-def _size(value: str | None) -> int:
-    if value is None or not value.isascii() or not value.isdigit() or len(value) > 20:  # RFC 1870 5
-        raise Refused(replies.BAD_SYNTAX)
-    return int(value)
-
-
-def _check_body(value: str | None) -> None:
-    """RFC 6152 3; content is kept as it comes, whichever it is declared to be."""
-    if (value or "").upper() not in ("7BIT", "8BITMIME"):
-        raise Refused(replies.BAD_SYNTAX)
-
-
-def _utf8(found: dict[str, str | None]) -> bool:
-    if "SMTPUTF8" not in found:
-        return False
-    if found.pop("SMTPUTF8") is not None:  # RFC 6531 3.4: it takes no value
-        raise Refused(replies.BAD_SYNTAX)
-    return True
-
-
-def _check_auth(value: str | None) -> None:
-    """RFC 4954 5: the submitter's identity in xtext, or <>; nobody here is trusted to assert it, so it is only read."""
-    if value is None or not (value == "<>" or _XTEXT.fullmatch(value)):
-        raise Refused(replies.BAD_SYNTAX)
-
-
-def _parameter_refusal(rest: str) -> bytes:
-    well_formed = all(_PARAMETER.fullmatch(part) for part in rest.split())
-    return replies.UNKNOWN_PARAMETER if well_formed else replies.BAD_SYNTAX

@@ -23,10 +23,11 @@ from actors.queue import Enqueue, enqueue_commands
 from actors.runtime import Context, NewBody
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import By, digest_of, new_id
-from nodes.smtp import replies, trace
+from nodes.smtp import inspection, replies, trace
 from nodes.smtp.checks import Incoming, by_step
-from nodes.smtp.content import Content, received_lines
-from nodes.smtp.grammar import MailCommand, domain_of
+from nodes.smtp.content import Content
+from nodes.smtp.grammar import MailCommand, RecipientCommand, domain_of
+from nodes.smtp.parameters import NOTHING_ASKED
 from nodes.smtp.profile import Profile
 from nodes.smtp.recipients import Recipients
 from nodes.smtp.replies import Refused
@@ -34,11 +35,11 @@ from nodes.smtp.session import Envelope, Session
 
 if TYPE_CHECKING:
     from actors.directory import Target
+    from actors.mail_options import RecipientOptions
     from nodes.services import Services
     from nodes.smtp.connection import Waiting
 
 LARGE_BYTES = 1024 * 1024
-MAX_RECEIVED_LINES = 100  # RFC 5321 6.3
 SLACK_S = 1.5  # the proposal itself gives up before
 UPLOAD_BYTES_PER_S = 1024 * 1024  # a large body goes in many proposals: so much more time it may take
 QUEUE_LIFETIME_MS = 5 * 86_400_000  # RFC 5321 4.5.4.1: at least four to five days
@@ -56,6 +57,7 @@ class Intake:
         self._profile = profile
         self._hostname = services.config.node.hostname
         self._limits = services.config.limits
+        self._rules = services.config.smtp
         self.checks = by_step(services.checks)
         self._recipients = Recipients(services.log, services.runtime.homes)
         self._propose_timeout_s = services.config.raft.propose_timeout_s
@@ -71,7 +73,8 @@ class Intake:
         if self._profile.submits:
             self._check_sender(session, command.sender)
         envelope.mail_from = command.sender
-        envelope.smtp_utf8 = command.utf8
+        envelope.smtp_utf8 = command.options.utf8
+        envelope.options = command.options
         envelope.size_bytes = command.size_bytes
         return replies.SENDER_OK
 
@@ -90,31 +93,43 @@ class Intake:
         if not any(target.account == session.account.account for target in targets or ()):
             raise Refused(replies.NOT_YOUR_ADDRESS)
 
+    def verify(self, address: str) -> bytes:
+        """VRFY, where it may tell (RFC 5321 3.5.3): 250 an address of ours, 550 none of ours, 252 elsewhere."""
+        try:
+            targets = self._recipients.find(address, 0) if address else None
+        except Refused as refused:
+            return refused.reply
+        return replies.CANNOT_VRFY if targets is None else replies.verified(address)
+
     async def check_client(self, session: Session) -> None:
         """Asks the checks that look at clients. Raises Refused."""
         for check in self.checks.connected:
             await check.connected(session)
 
-    def handle_RCPT(self, server: object, session: Session, envelope: Envelope, address: str) -> bytes | Waiting:
+    def handle_RCPT(
+        self, server: object, session: Session, envelope: Envelope, command: RecipientCommand
+    ) -> bytes | Waiting:
         """Takes one recipient; waits only where a check looks at it. Raises Refused."""
         if len(envelope.rcpt_tos) >= self._limits.recipients:
             raise Refused(replies.TOO_MANY_RECIPIENTS)
+        address = command.address
         targets = self._recipients.find(address, envelope.size_bytes)
         domain = _remote_domain(session, address) if targets is None else ""
-        recipient = Recipient(address, targets, domain)
+        recipient = Recipient(address, targets, domain, command.options)
         if self.checks.recipient:
             return self._check_recipient(session, envelope, recipient)
         return _take_recipient(envelope, recipient)
 
     async def _check_recipient(self, session: Session, envelope: Envelope, recipient: Recipient) -> bytes:
-        for check in self.checks.recipient:
-            await check.recipient(session, envelope, recipient.address, recipient.targets is not None)
+        async with asyncio.timeout(self._rules.checks_s):
+            for check in self.checks.recipient:
+                await check.recipient(session, envelope, recipient.address, recipient.targets is not None)
         return _take_recipient(envelope, recipient)
 
     async def handle_DATA(self, server: object, session: Session, envelope: Envelope, content: Content) -> bytes:
         """Takes the message; LMTP answers once for each recipient (RFC 2033 4.2)."""
         try:
-            _check_content(content)
+            self._check_content(envelope, content)
             incoming = self._incoming(session, envelope, content.data)
             await self._check_message(session, envelope, incoming)
         except Refused as refused:
@@ -126,6 +141,16 @@ class Intake:
         self._count(outcome)
         return outcome * len(envelope.accepted) if self._profile.lmtp else outcome
 
+    def _check_content(self, envelope: Envelope, content: Content) -> None:
+        if content.too_big:
+            raise Refused(replies.TOO_BIG)
+        if content.ambiguous:
+            raise Refused(replies.AMBIGUOUS_END)
+        options = envelope.options
+        reply = inspection.fault(content.data, self._rules, utf8=options.utf8, binary=options.body == "BINARYMIME")
+        if reply is not None:
+            raise Refused(reply)
+
     def _incoming(self, session: Session, envelope: Envelope, data: bytes) -> Incoming:
         message_id, received_s = new_id(), trace.now_s()
         return Incoming(data, [self._received(session, envelope, message_id, received_s)], message_id, received_s)
@@ -133,8 +158,9 @@ class Intake:
     async def _check_message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """What fails in a check must not let its mail pass, nor lose LMTP its place. Raises Refused."""
         try:
-            for check in self.checks.message:
-                await check.message(session, envelope, incoming)
+            async with asyncio.timeout(self._rules.checks_s):
+                for check in self.checks.message:
+                    await check.message(session, envelope, incoming)
         except Refused:
             raise
         except Exception:
@@ -197,7 +223,7 @@ class Intake:
         return trace.received(
             helo=session.host_name,
             client=session.client,
-            client_name=self._services.host_names.of(session.client),
+            client_name=session.client_name or self._services.host_names.of(session.client),
             hostname=self._hostname,
             protocol=trace.protocol_name(
                 lmtp=self._profile.lmtp,
@@ -249,6 +275,7 @@ class Recipient(NamedTuple):
     address: str
     targets: list[Target] | None
     domain: str
+    options: RecipientOptions
 
 
 _REJECTED: dict[str, bytes] = {
@@ -274,20 +301,18 @@ def _take_recipient(envelope: Envelope, recipient: Recipient) -> bytes:
     else:
         envelope.accepted.append((recipient.address, recipient.targets))
     envelope.rcpt_tos.append(recipient.address)
+    if recipient.options is not NOTHING_ASKED:
+        envelope.recipient_options.setdefault(recipient.address, recipient.options)
     return replies.RECIPIENT_OK
-
-
-def _check_content(content: Content) -> None:
-    if content.too_big:
-        raise Refused(replies.TOO_BIG)
-    if content.ambiguous:
-        raise Refused(replies.AMBIGUOUS_END)
-    if received_lines(content.data) > MAX_RECEIVED_LINES:
-        raise Refused(replies.MAIL_LOOP)
 
 
 def _has_one_recipient(envelope: Envelope) -> bool:
     return len(envelope.rcpt_tos) == 1
+
+
+def _options_of(envelope: Envelope, recipients: tuple[str, ...]) -> tuple[RecipientOptions, ...]:
+    asked = envelope.recipient_options
+    return tuple(asked.get(one, NOTHING_ASKED) for one in recipients) if asked else ()
 
 
 def _queue_items(
@@ -300,12 +325,14 @@ def _queue_items(
             item_id=new_id(),
             tenant=tenant,
             sender=envelope.mail_from or "",
-            recipients=tuple(dict.fromkeys(recipients)),
+            recipients=(unique := tuple(dict.fromkeys(recipients))),
             digest=digest,
             size=len(lines) + size,
             trace=lines,
             expires_ms=at_ms + QUEUE_LIFETIME_MS,
             now_ms=at_ms,
+            options=envelope.options,
+            recipient_options=_options_of(envelope, unique),
         )
         for domain, recipients in envelope.remote.items()
     ]

@@ -28,18 +28,16 @@ SENDER_OK = reply(250, "2.1.0", "Ok")
 RECIPIENT_OK = reply(250, "2.1.5", "Ok")
 GO_AHEAD = reply(354, "", "End data with <CR><LF>.<CR><LF>")
 BYE = reply(221, "2.0.0", "Bye")
+GO_AHEAD_WITH_TLS = reply(220, "2.0.0", "Ready to start TLS")
 CANNOT_VRFY = reply(252, "2.1.5", "Not verified; send mail and its delivery will be attempted")
-HELP = reply(
-    214,
-    "2.0.0",
-    "Commands: AUTH DATA EHLO HELO HELP LHLO MAIL NOOP QUIT RCPT RSET STARTTLS VRFY",
-    "A person reads what is sent to postmaster",
-)
 LOGGED_IN = reply(235, "2.7.0", "Authentication successful")
 
 TIMED_OUT = reply(421, "4.4.2", "No command came in time, closing the connection")
 STOPPING = reply(421, "4.3.2", "The server is stopping, try again or use another one")
 TOO_MANY_CONNECTIONS = reply(421, "4.7.0", "Too many connections, try again later")
+TOO_MANY_COMMANDS = reply(421, "4.7.0", "Too many commands without mail, closing the connection")
+TOO_MANY_MESSAGES = reply(421, "4.5.3", "Enough messages for one session, open another one")
+CLOSING = reply(421, "4.7.0", "Closing the connection")
 TOO_MANY_ERRORS = reply(421, "4.7.0", "Too many errors, closing the connection")
 NOT_SMTP = reply(421, "4.7.0", "This is not HTTP, closing the connection")
 NOT_NOW = reply(421, "4.3.0", "Mail can not be taken at the moment, try again later")
@@ -60,8 +58,10 @@ TOO_MANY_RECIPIENTS = reply(452, "4.5.3", "Too many recipients, send the rest in
 TLS_NOT_AVAILABLE = reply(454, "4.7.0", "TLS is not available")
 AUTH_LATER = reply(454, "4.7.0", "Temporary authentication failure, try again later")
 
+BARE_END_OF_COMMAND = reply(500, "5.5.2", "A command ends with <CR><LF> and holds no other CR or LF")
 LINE_TOO_LONG = reply(500, "5.5.2", "Line too long")
 NOT_RECOGNISED = reply(500, "5.5.1", "Command not recognised")
+HELD_TOO_LONG = reply(501, "5.5.4", "Messages are not held as long as that; EHLO says how long")
 BAD_SYNTAX = reply(501, "5.5.4", "Bad syntax in the argument")
 NO_ARGUMENT = reply(501, "5.5.4", "This command takes no argument")
 NEED_HOST = reply(501, "5.5.4", "Give a host name or address literal")
@@ -71,6 +71,10 @@ AUTH_ABORTED = reply(501, "5.7.0", "Authentication cancelled")
 NOT_IMPLEMENTED = reply(502, "5.5.1", "Command not implemented")
 NEED_GREETING = reply(503, "5.5.1", "Send EHLO first (LHLO in LMTP)")
 NEED_MAIL = reply(503, "5.5.1", "Send MAIL first")
+BAD_CHUNK = reply(501, "5.5.4", "Syntax: BDAT size [LAST]; without it the end of the chunk can not be found")
+MESSAGE_LOST = reply(503, "5.5.1", "A chunk of this message was refused, send RSET")
+CHUNKS_BEGUN = reply(503, "5.5.1", "The message has begun with BDAT, which alone can go on with it")
+BINARY_NEEDS_CHUNKS = reply(503, "5.5.1", "BODY=BINARYMIME goes by BDAT only")
 NEED_RECIPIENT = reply(503, "5.5.1", "No valid recipient, send RCPT first")
 NESTED_MAIL = reply(503, "5.5.1", "A sender was given already, send RSET first")
 IN_TRANSACTION = reply(503, "5.5.1", "Not during a mail transaction")
@@ -84,7 +88,12 @@ NO_SUCH_MAILBOX = reply(550, "5.1.1", "There is no such mailbox here")
 ALIAS_TOO_WIDE = reply(550, "5.4.6", "The alias leads too far or to too many mailboxes")
 RELAYING_DENIED = reply(550, "5.7.1", "Relaying denied")
 NOT_ROUTABLE = reply(550, "5.1.2", "Mail can not be sent to that domain")
+BARE_LINE_END = reply(550, "5.6.0", "A bare CR or LF stands in the message: lines end with <CR><LF>")
+NUL_OCTET = reply(550, "5.6.0", "A NUL octet stands in the message: send it as BODY=BINARYMIME, or encoded")
+CONTENT_LINE_TOO_LONG = reply(550, "5.6.0", "A line of the message is over 998 octets")
+EIGHT_BIT_HEADER = reply(550, "5.6.7", "A header field is not ASCII: that needs the SMTPUTF8 parameter of MAIL")
 AMBIGUOUS_END = reply(550, "5.6.0", "A lone dot stands beside a bare CR or LF: only <CR><LF>.<CR><LF> ends data")
+HEADER_TOO_BIG = reply(552, "5.3.4", "The header of the message is over the size limit")
 TOO_BIG = reply(552, "5.3.4", "The message is over the size limit")
 BAD_SENDER = reply(553, "5.1.7", "Malformed sender address")
 BAD_RECIPIENT = reply(553, "5.1.3", "Malformed recipient address")
@@ -93,10 +102,23 @@ HOME_ELSEWHERE = reply(
     550, "5.7.1", "This cell has only a replica of your account: send mail through the cell that is its home"
 )
 NOT_YOUR_ADDRESS = reply(553, "5.7.1", "This sender address does not belong to your account")
+NOT_TRUSTED = reply(550, "5.7.0", "You are not trusted to speak for others")
+TOO_MANY_FIELDS = reply(554, "5.6.0", "The message has too many header fields")
 MAIL_LOOP = reply(554, "5.4.6", "Too many Received lines: this is a mail loop")
+EARLY_TALKER = reply(554, "5.5.1", "You spoke before the greeting (RFC 5321 4.3.1), closing the connection")
 UNKNOWN_PARAMETER = reply(555, "5.5.4", "Parameter not recognised or not implemented")
 
 
 def queued(message_id: bytes) -> bytes:
     """The message is committed on a majority, under this id."""
     return b"250 2.0.0 Ok: queued as %b\r\n" % message_id.hex().encode("ascii")
+
+
+def verified(address: str) -> bytes:
+    """Mail for this address is taken."""
+    return b"250 2.1.5 <%b>\r\n" % address.encode()
+
+
+def chunk_taken(size_bytes: int) -> bytes:
+    """A chunk has come whole; the message has not."""
+    return b"250 2.0.0 %d octets received\r\n" % size_bytes

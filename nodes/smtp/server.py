@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,12 @@ from eventlog.record import new_id
 from nodes.config import ListenerKind, split_address
 from nodes.smtp.commands import COMMANDS, LMTP_COMMANDS
 from nodes.smtp.connection import Connection
+from nodes.smtp.door import Door
+from nodes.smtp.extensions import Extensions, Offer, Standing
 from nodes.smtp.intake import Intake
 from nodes.smtp.profile import PROFILES, Profile
 from nodes.smtp.session import Session
+from nodes.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 BACKLOG = 1024
 HELD_CONTENT_BYTES = 512 * 1024 * 1024  # content that is still arriving, all connections of the listener together
 STOP_POLL_S = 0.02
+
+Peer = tuple[str, int]  # IP address and port
 
 
 class SmtpListener:
@@ -37,21 +43,30 @@ class SmtpListener:
         self.logger = services.logger.bind(listener=profile.kind)
         self.intake = Intake(services, profile)
         self.commands = LMTP_COMMANDS if profile.lmtp else COMMANDS
-        self.starttls = None if profile.implicit_tls else services.tls
+        rules = services.config.smtp
+        kind = "LMTP" if profile.lmtp else "ESMTP"
+        self.greeting = f"220 {services.config.node.hostname} {kind} mailraft\r\n".encode()
+        self._offers_starttls = services.tls is not None and not profile.implicit_tls
+        self._extensions = Extensions(services.config, profile)
+        self._priority, self._xclient = Trust(rules.priority_from), Trust(rules.xclient_from)
         self.address = ""
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | Door | None = None
         self._connections: set[Connection] = set()
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._stopping = False
-        self._capabilities: dict[tuple[bool, str], bytes] = {}
         self._counters: dict[bytes, Callable[[], None]] = {}
 
     async def listen(self, address: str) -> None:
         """Binds `host:port`. Raises OSError when it can not."""
         host, port = split_address(address)
-        ssl = self.services.tls if self.profile.implicit_tls else None
-        self._server = await self.loop.create_server(self._connect, host, port, ssl=ssl, backlog=BACKLOG)
-        bound = self._server.sockets[0].getsockname()
+        if self.profile.implicit_tls or self.profile.kind in self.services.config.smtp.proxy_protocol:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+            listening.setblocking(False)
+            bound, self._server = listening.getsockname(), Door(self, listening)
+        else:
+            self._server = await self.loop.create_server(self._connect, host, port, backlog=BACKLOG)
+            bound = self._server.sockets[0].getsockname()
         self.address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
 
     async def stop(self, grace_s: float) -> None:
@@ -78,26 +93,32 @@ class SmtpListener:
         """A session with an identity of its own for the audit trail."""
         return Session(self.loop, f"{self.profile.kind} session {new_id().hex()}", self.profile)
 
-    def admit(self, connection: Connection) -> bool:
-        """Counts a connection; False when it is one too many."""
+    def admit(self, address: str) -> bool:
+        """Counts a connection from `address`; False when it is one too many."""
         kind = self.profile.kind
-        if self._stopping or not self.services.connections.admit(connection.session.client):
+        if self._stopping or not self.services.connections.admit(address):
             self.services.metrics.connection_refused(kind)
             return False
-        self._connections.add(connection)
         self.services.metrics.connection_opened(kind)
         return True
 
-    def release(self, connection: Connection) -> None:
-        """A connection that was admitted has ended."""
-        self._connections.discard(connection)
-        self.services.connections.release(connection.session.client)
+    def release(self, address: str) -> None:
+        """A connection that was admitted as one from `address` has ended."""
+        self.services.connections.release(address)
         self.services.metrics.connection_closed(self.profile.kind)
+
+    def opened(self, connection: Connection) -> None:
+        """It is to be told when the listener stops."""
+        self._connections.add(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """It has ended."""
+        self._connections.discard(connection)
 
     def hold(self, grown_bytes: int) -> bool:
         """Content in memory has grown by so much; False when that is too much."""
-        self._held_bytes += grown_bytes
-        return grown_bytes <= 0 or self._held_bytes <= HELD_CONTENT_BYTES
+        self.held_bytes += grown_bytes
+        return grown_bytes <= 0 or self.held_bytes <= HELD_CONTENT_BYTES
 
     def count(self, verb: bytes) -> None:
         """A command was read."""
@@ -107,27 +128,20 @@ class SmtpListener:
             counter = self._counters[verb] = labels.inc
         counter()
 
-    def capabilities(self, *, secure: bool, auth: str) -> bytes:
-        """The reply to EHLO or LHLO (RFC 5321 4.1.1.1); `auth` is the mechanisms to log in with."""
-        known = self._capabilities.get((secure, auth))
-        if known is None:
-            known = self._capabilities[secure, auth] = self._render_capabilities(secure, auth)
-        return known
+    def offer(self, session: Session, mechanisms: str) -> Offer:
+        """What EHLO or LHLO offers this session; `mechanisms`: those to log in with, "" for none."""
+        standing = Standing(
+            secure=session.secure,
+            starttls=self._offers_starttls and not session.secure,
+            mechanisms=mechanisms,
+            priority=self._priority.covers(session.client),
+            xclient=self._xclient.covers(session.client),
+        )
+        return self._extensions.offer(standing)
 
-    def _render_capabilities(self, secure: bool, auth: str) -> bytes:
-        lines = [
-            self.services.config.node.hostname,
-            "PIPELINING",
-            f"SIZE {self.services.config.limits.message_bytes}",
-            "8BITMIME",
-            "SMTPUTF8",
-            "ENHANCEDSTATUSCODES",
-        ]
-        if self.starttls is not None and not secure:
-            lines.append("STARTTLS")
-        if auth:
-            lines.append(f"AUTH {auth}")
-        return ("".join(f"250-{line}\r\n" for line in lines) + "250 HELP\r\n").encode("ascii")
+    def trusts_xclient(self, address: str | None) -> bool:
+        """Whether a peer at this address may speak for others."""
+        return address is not None and self._xclient.covers(address)
 
 
 async def start(services: Services, kind: ListenerKind, address: str) -> SmtpListener:

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import aiosmtpd.smtp
 
-from actors.mail_options import MailOptions, RecipientOptions
+from actors.mail_options import NO_OPTIONS, RecipientOptions
+from nodes.smtp.extensions import NOTHING
 from nodes.smtp.states import State
 
 if TYPE_CHECKING:
     from actors.directory import Target
     from nodes.smtp.profile import Profile
-
-
-NO_OPTIONS = MailOptions()
 
 
 class Session(aiosmtpd.smtp.Session):
@@ -26,11 +24,13 @@ class Session(aiosmtpd.smtp.Session):
         self.profile = profile  # the listener: policy differs for other servers and for our own users
         self.client = ""  # IP address without port, "" for a Unix socket
         self.origin = ""  # the same with port, for the audit trail
+        self.client_name = ""  # as a trusted peer told it by XCLIENT
         self.cause = cause
         self.state = State.CONNECTED
         self.secure = False
         self.account: Target | None = None
         self.host_name: str = ""  # as the client gave it in EHLO
+        self.offer = NOTHING  # by EHLO
         self._notes: dict[str, Any] | None = None
 
     @property
@@ -40,8 +40,9 @@ class Session(aiosmtpd.smtp.Session):
             self._notes = {}
         return self._notes
 
-    def inherit(self, earlier: Session) -> None:
-        """STARTTLS begins a session anew (RFC 3207 4.2), but what checks know of the client is not its to reset."""
+    def succeed(self, earlier: Session) -> None:
+        """STARTTLS and XCLIENT begin anew, but the client and what checks know of it stay."""
+        self.client, self.origin, self.client_name = earlier.client, earlier.origin, earlier.client_name
         self._notes = earlier._notes
 
     def set_peer(self, peer: object) -> None:

@@ -18,6 +18,7 @@ class State(Enum):
     READY = "ready"
     MAIL = "mail"  # a sender, no recipient
     RCPT = "rcpt"  # at least one recipient
+    CHUNKS = "chunks"  # a BDAT was taken, another one follows
     DATA = "data"  # the message is coming, or waits for its outcome
 
 
@@ -27,11 +28,13 @@ _GREET = dict.fromkeys(GREETINGS, State.READY)
 
 
 def _anywhere(state: State) -> dict[bytes, State]:
-    return dict.fromkeys((b"NOOP", b"HELP", b"VRFY", b"EXPN", b"QUIT"), state)
+    """BDAT is among them: whether it may come is for its command to say, which must read the chunk anyway."""
+    return dict.fromkeys((b"NOOP", b"HELP", b"VRFY", b"EXPN", b"QUIT", b"BDAT"), state)
 
 
 TRANSITIONS: dict[State, dict[bytes, State]] = {
     State.CONNECTED: {
+        b"XCLIENT": State.CONNECTED,
         **_GREET,
         **_anywhere(State.CONNECTED),
         b"RSET": State.CONNECTED,
@@ -39,6 +42,7 @@ TRANSITIONS: dict[State, dict[bytes, State]] = {
     },
     State.READY: {
         **_GREET,
+        b"XCLIENT": State.CONNECTED,
         **_anywhere(State.READY),
         b"RSET": State.READY,
         b"STARTTLS": State.CONNECTED,  # RFC 3207 4.2: what was said before is forgotten
@@ -58,6 +62,11 @@ TRANSITIONS: dict[State, dict[bytes, State]] = {
         b"RCPT": State.RCPT,
         b"DATA": State.DATA,
     },
+    State.CHUNKS: {
+        **_GREET,
+        **_anywhere(State.CHUNKS),
+        b"RSET": State.READY,
+    },
     State.DATA: {},
 }
 
@@ -66,11 +75,13 @@ _DURING = {
     b"MAIL": replies.NESTED_MAIL,
     b"AUTH": replies.IN_TRANSACTION,  # RFC 4954 4
     b"STARTTLS": replies.IN_TRANSACTION,
+    b"XCLIENT": replies.IN_TRANSACTION,
 }
 OUT_OF_ORDER: dict[State, dict[bytes, bytes]] = {
     State.CONNECTED: dict.fromkeys((b"MAIL", b"RCPT", b"DATA", b"AUTH"), replies.NEED_GREETING),
     State.READY: _NEED_MAIL,
     State.MAIL: {**_DURING, b"DATA": replies.NEED_RECIPIENT},
     State.RCPT: _DURING,
+    State.CHUNKS: {**_DURING, b"RCPT": replies.CHUNKS_BEGUN, b"DATA": replies.CHUNKS_BEGUN},
     State.DATA: {},
 }

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +35,7 @@ from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
 from nodes.signing import Signing, SignSubmissions
 from nodes.smtp.checks import Check
+from nodes.smtp.server import SmtpListener
 
 T = TypeVar("T")
 ADMIN = Context(By("admin", b"", "test"), "test")
@@ -57,7 +60,10 @@ class Cell:
         checks: tuple[Check, ...] | Callable[[Cell], tuple[Check, ...]] = (),
         sections: Mapping[str, Any] | None = None,
     ) -> None:
-        """`alone`: its two peers are not there, so there is no majority; for a folder that was populated before."""
+        """`sections`: further tables of the configuration.
+
+        `alone`: its two peers are not there, so there is no majority; for a folder that was populated before.
+        """
         authority = tls.create_authority(folder, "test")
         tls.issue_node(authority, folder, "test", "n1", ["localhost", "127.0.0.1"])
         self.ca = folder / "ca.pem"
@@ -169,6 +175,23 @@ class Cell:
         """The port of a listener on 127.0.0.1."""
         return int(self.listeners[kind].address.rpartition(":")[2])
 
+    def smtp_listener(self, kind: str) -> SmtpListener:
+        """The listener itself, to see what it holds."""
+        listener = self.listeners[kind]
+        assert isinstance(listener, SmtpListener)
+        return listener
+
+    def client_context(self) -> ssl.SSLContext:
+        """What a client of this cell trusts."""
+        return ssl.create_default_context(cafile=self.ca)
+
+    def until(self, holds: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        """Waits until something holds on the node's loop; fails if it does not."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self.call(_ask(holds)):
+            assert time.monotonic() < deadline_s, "it never held"
+            time.sleep(0.01)
+
     def inbox(self, address: str) -> list[tuple[Message, bytes]]:
         """Each message of an INBOX with its body."""
         with self.log.snapshot() as snapshot:
@@ -187,6 +210,10 @@ class Cell:
         """What waits to be sent, by domain."""
         with self.log.snapshot() as snapshot:
             return {name: items(snapshot.view(queue_stream(name))) for name in queues(snapshot)}
+
+
+async def _ask(holds: Callable[[], bool]) -> bool:
+    return holds()
 
 
 def _forget_members(data_dir: Path) -> None:

@@ -11,8 +11,8 @@ from tests.nodes.smtp.dialogue import Dialogue
 
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
-    """A node with default limits, which takes passwords in clear from this machine."""
-    with Cell(tmp_path_factory.mktemp("cell")) as started:
+    """A node with default limits, but for floods of commands; it takes passwords in clear from this machine."""
+    with Cell(tmp_path_factory.mktemp("cell"), sections={"smtp": {"idle_commands": 1_000_000}}) as started:
         yield started
 
 

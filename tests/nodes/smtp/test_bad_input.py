@@ -23,7 +23,7 @@ Talk = Callable[..., Dialogue]
         ("MAIL FROM:a@b", "501 5.5.4 Bad syntax in the argument"),
         ("MAIL FROM:<a@b@c>", "553 5.1.7 Malformed sender address"),
         ("MAIL FROM:<a@b> SIZE=99999999", "552 5.3.4 The message is over the size limit"),
-        ("MAIL FROM:<a@b> RET=FULL", "555 5.5.4 Parameter not recognised or not implemented"),
+        ("MAIL FROM:<a@b> HOLDFOR=9", "555 5.5.4 Parameter not recognised or not implemented"),
         ("RCPT TO:<bob@example.test>", "503 5.5.1 Send MAIL first"),
         ("DATA", "503 5.5.1 Send MAIL first"),
         ("RSET now", "501 5.5.4 This command takes no argument"),

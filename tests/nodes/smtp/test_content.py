@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.smtp.content import Content, DataScanner, received_lines
+from nodes.smtp.content import Content, DataScanner
 
 LIMIT = 1 << 20
 END = b".\r\n"
@@ -97,9 +97,3 @@ def test_of_a_message_over_the_limit_nothing_is_kept_and_its_end_is_still_found(
     for octet in b".\r\nQUIT\r\n"[:2]:
         assert scanner.feed(bytes([octet])) is None
     assert scanner.feed(b"\nQUIT\r\n") == Content(b"", True, False, b"QUIT\r\n")
-
-
-def test_received_lines_are_counted_in_the_header_only() -> None:
-    header = b"Received: a\r\n\tby b\r\nRECEIVED: c\r\nX-Received: d\r\n"
-    assert received_lines(header + b"\r\nReceived: in the body\r\n") == 2
-    assert received_lines(b"Received: header without end\r\n") == 1

@@ -25,13 +25,18 @@ def test_ehlo_lists_exactly_what_is_supported(talk: Talk) -> None:
         "8BITMIME",
         "SMTPUTF8",
         "ENHANCEDSTATUSCODES",
+        "CHUNKING",
+        "BINARYMIME",
+        "DSN",
+        "LIMITS RCPTMAX=100 MAILMAX=1000",
+        "DELIVERBY",
         "STARTTLS",
         "HELP",
     ]
 
 
 def test_the_body_is_kept_byte_for_byte_and_the_trace_stands_beside_it(cell: Cell, talk: Talk) -> None:
-    body = b"Subject: exact\r\n\r\n..two dots\r\n.\xff\x00 eight bits\r\nbare \n and \r kept\r\n"
+    body = b"Subject: exact\r\n\r\n..two dots\r\n.\xff eight bits\r\n\r\n\t\x01 kept\r\n"
     client = talk()
     assert client.begin("bob@example.test") == ["250 2.1.5 Ok"]
     reply = client.transfer(body.replace(b"\r\n.", b"\r\n.."))
