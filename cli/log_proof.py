@@ -14,7 +14,7 @@ from cli.options import cluster_option, data_folder, json_option, node_option, o
 from cli.output import CommandError, console, print_json, print_table, say
 
 if TYPE_CHECKING:
-    pass
+    from cli.client import AdminClient
 
 Update = Callable[[int, int], None]
 
@@ -27,8 +27,8 @@ Update = Callable[[int, int], None]
     "--anchor",
     "anchors",
     multiple=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A head that was kept elsewhere (log anchor): the log must still lead to it.",
+    type=click.Path(path_type=Path, exists=True),
+    help="A head that was kept elsewhere (log anchor), or a folder of them: the log must still lead to each.",
 )
 @click.option(
     "--ca",
@@ -49,7 +49,8 @@ def verify(
 
     With --data the folder of a node is read by this command itself: the node may be stopped.
     """
-    kept = [_read_anchor(path, _authority(ca, cluster_dir)) for path in anchors]
+    files = [file for path in anchors for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    kept = [_read_anchor(path, _authority(ca, cluster_dir)) for path in files]
     positions = sorted({anchor["position"] for anchor in kept})
     if all_nodes:
         if cluster_dir is None:
@@ -80,10 +81,35 @@ def verify(
 @click.command()
 @click.option("--position", type=click.IntRange(1, 10**18), help="Of the head; the newest where none is given.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write into this file; it must be new.")
+@click.option("--list", "list_", is_flag=True, help="Show the heads that the nodes signed from time to time.")
+@click.option(
+    "--collect",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Copy those that DIR lacks into it, a file each.",
+)
 @node_option
 @cluster_option
-def anchor(position: int | None, out: Path | None, node: str | None, cluster_dir: Path) -> None:
-    """Print the head of the log, signed by a node: keep it where the cluster's keepers can not reach it."""
+@json_option
+def anchor(
+    position: int | None,
+    out: Path | None,
+    list_: bool,
+    collect: Path | None,
+    node: str | None,
+    cluster_dir: Path,
+    as_json: bool,
+) -> None:
+    """Print the head of the log, signed by a node: keep it where the cluster's keepers can not reach it.
+
+    Nodes sign their heads from time to time by themselves (heads.every_s); --collect brings them out of the cluster,
+    and `mailraft log verify --anchor DIR` compares the log with all of them.
+    """
+    if list_ or collect is not None:
+        if position is not None or out is not None:
+            raise CommandError("--list and --collect are about heads that were signed before", "leave out the rest")
+        _signed_heads(cluster_dir, node, collect, as_json)
+        return
     query = "" if position is None else f"?position={position}"
     document = open_client(cluster_dir).get(f"/v1/log/anchor{query}", node)
     if out is None:
@@ -97,6 +123,47 @@ def anchor(position: int | None, out: Path | None, node: str | None, cluster_dir
     except OSError as error:
         raise CommandError(f"{out}: can not be written: {error.strerror}") from None
     say(f"{out}: position {document['position']}, chain {document['chain']}, signed by {document['node']}")
+
+
+def _signed_heads(cluster_dir: Path, node: str | None, collect: Path | None, as_json: bool) -> None:
+    """Shows, and copies, the heads that the nodes keep."""
+    client = open_client(cluster_dir)
+    found: list[dict[str, Any]] = []
+    down: list[str] = []
+    for name in client.node_names if node is None else (node,):
+        try:
+            found += _heads_of(client, name)
+        except CommandError as error:
+            down.append(f"{name}: {error}")
+    added = sum(_keep_head(collect, one) for one in found) if collect is not None else 0
+    if as_json:
+        print_json(found)
+    elif collect is not None:
+        say(f"{added} heads more in {collect}")
+    else:
+        rows = [(one["node"], one["position"], one["at"], one["signed"], one["chain"][:16]) for one in found]
+        print_table(("node", "position", "at", "signed", "chain"), rows, "no head was signed yet")
+    if down:
+        raise CommandError("\n  ".join(["not asked:", *down]), f"mailraft cluster status {cluster_dir}")
+
+
+def _heads_of(client: AdminClient, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while page := client.get(f"/v1/log/heads?after={found[-1]['position'] if found else 0}", name)["heads"]:
+        found += page
+    return found
+
+
+def _keep_head(folder: Path, head: dict[str, Any]) -> bool:
+    """Whether it was not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{head['node']}-{head['position']:012}.json"
+    try:
+        with path.open("x") as file:
+            file.write(json.dumps(head, indent=2) + "\n")
+    except FileExistsError:
+        return False
+    return True
 
 
 @click.command()

@@ -14,7 +14,7 @@ import lmdb
 from eventlog.check import check_database
 from eventlog.errors import DamagedDatabase
 from eventlog.journal import LmdbJournal
-from eventlog.store import LOG, Snapshot, open_for_reading
+from eventlog.store import LOG, POSITION, Snapshot, Store, open_for_reading
 from nodes.process import LOCK_NAME
 from nodes.record_json import utc
 
@@ -34,11 +34,22 @@ def inspect(data_dir: Path) -> dict[str, Any]:
         with open_for_reading(data_dir) as store:
             journal = LmdbJournal(store)
             with store.env.begin() as txn:
-                records = txn.stat(store.db[LOG])["entries"]
+                records = _count(txn, store)
             with store.snapshot() as snapshot:
                 return {"data_dir": str(data_dir), "running": running, **_facts(journal, snapshot), "records": records}
     except (OSError, lmdb.Error, DamagedDatabase) as error:
         raise NotInspected(f"{data_dir}: can not be read: {error}") from None
+
+
+def _count(txn: Any, store: Store) -> int:
+    """Entries of the log, in the database and in the archive."""
+    segments = store.archive.segments(txn, store.db)
+    entries = int(txn.stat(store.db[LOG])["entries"])
+    if not segments:
+        return entries
+    with txn.cursor(db=store.db[LOG]) as cursor:
+        beyond = cursor.set_range(POSITION.pack(segments[-1].last + 1))
+        return segments[-1].last + (sum(1 for _ in cursor.iternext(values=False)) if beyond else 0)
 
 
 def _facts(journal: LmdbJournal, snapshot: Snapshot) -> dict[str, Any]:

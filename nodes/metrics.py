@@ -76,6 +76,17 @@ class Metrics:
         self.accepting_mail = Gauge(
             "mailraft_accepting_mail", "1 while the node takes mail, 0 while it refuses it.", registry=registry
         )
+        self.signed_position = Gauge(
+            "mailraft_signed_head_position", "Position of the newest head that this node has signed.", registry=registry
+        )
+        self.signed_at_seconds = Gauge(
+            "mailraft_signed_head_time_seconds",
+            "When this process signed its newest head (Unix time).",
+            registry=registry,
+        )
+        self.archived_position = Gauge(
+            "mailraft_archived_position", "Last position of the log that is in a segment file here.", registry=registry
+        )
         self.following_connected = Gauge(
             "mailraft_following_connected",
             "1 while what is followed of another cell comes in; on the node that pulls it.",

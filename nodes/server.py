@@ -41,6 +41,7 @@ from nodes.dns import HostNames
 from nodes.files import Locked, lock, write_atomically
 from nodes.follower import feed
 from nodes.follower.followers import Followers
+from nodes.heads import HeadKeeper
 from nodes.http import admin, public
 from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
@@ -224,13 +225,16 @@ class Node:
             f"removed from the cell at position {self._removed_at}: stop this node; to come back it needs a new name "
             "and an empty node.data_dir"
         )
-        self.state.log = self.state.services = None
+        self.state.log = self.state.services = self.state.heads = None
         await self._parts.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
         config = self._config
         log = await self._open_log(stack)
         self.state.log = log
+        self.state.heads = heads = HeadKeeper(config, log, self.state.metrics, self._logger)
+        stack.push_async_callback(heads.stop)
+        heads.start()
         runtime = Runtime(log)
         stack.push_async_callback(runtime.stop)
         directory = Directory(log, runtime, read_cluster_key(config.secrets.cluster_key_file))

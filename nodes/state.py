@@ -17,6 +17,7 @@ from nodes.metrics import ROLES, Metrics
 if TYPE_CHECKING:
     from eventlog.log import EventLog, LogStatus
     from nodes.follower.followers import Followers
+    from nodes.heads import HeadKeeper
     from nodes.services import Services
 
 MOST_LAG = 1000  # positions between commit and fold above which reads here would be noticeably old
@@ -36,6 +37,7 @@ class NodeState:
     log: EventLog | None = None
     services: Services | None = None
     followers: Followers | None = None
+    heads: HeadKeeper | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
     checkpoints_under_way: int = 0  # at the moment
 
@@ -93,6 +95,12 @@ class NodeState:
         metrics.disk_free_bytes.set(status.disk_free_bytes)
         metrics.accepting_mail.set(status.accepting_mail)
         metrics.queue_items.set(self._queued())
+        metrics.archived_position.set(self._archived())
+
+    def _archived(self) -> int:
+        assert self.log is not None
+        segments = self.log.archivist.segments()
+        return segments[-1].last if segments else 0
 
     def _queued(self) -> int:
         assert self.log is not None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import json
 import re
 from typing import Any
@@ -18,11 +17,11 @@ from aiohttp import web
 from eventlog.log import EventLog
 from eventlog.store import Snapshot
 from nodes import jobs
-from nodes.anchors import Anchor, sign
-from nodes.http.admin import answer, catch_up, json_body, number_query, services
+from nodes.heads import signed_head
+from nodes.http.admin import STATE, answer, catch_up, json_body, number_query, services
 from nodes.http.errors import bad_request, no_position
 from nodes.log_selection import Selection, fits, selection
-from nodes.record_json import record_json, utc
+from nodes.record_json import record_json
 from nodes.what_if import RuleError, read_rule
 
 ROUTES = web.RouteTableDef()
@@ -92,15 +91,19 @@ async def anchor(request: web.Request) -> web.Response:
         stored = snapshot.record(snapshot.position if position is None else position)
         if stored is None or stored.chain is None:
             raise no_position(position or 0, snapshot.position)
-    head = Anchor(
-        node.config.node.cluster_id,
-        node.config.node.name,
-        stored.position,
-        utc(stored.at_ms),
-        stored.chain.hex(),
-        datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    )
-    return answer(sign(head, node.config.tls.certificate, node.config.tls.key), stale=stale)
+    return answer(signed_head(node.config, stored.position, stored.at_ms, stored.chain), stale=stale)
+
+
+@ROUTES.get("/v1/log/heads")
+async def heads(request: web.Request) -> web.Response:
+    """The heads that this node has signed and keeps: ?after=POSITION&most=N, oldest first."""
+    services(request)
+    keeper = request.app[STATE].heads
+    assert keeper is not None
+    after, most = number_query(request, "after", 0), number_query(request, "most", MOST_RECORDS, MOST_RECORDS)
+    assert after is not None
+    wanted = [position for position in keeper.positions() if position > after][:most]
+    return web.json_response({"heads": [found for one in wanted if (found := keeper.kept(one)) is not None]})
 
 
 @ROUTES.get("/v1/log/{position:\\d{1,30}}")
