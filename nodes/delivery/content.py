@@ -59,7 +59,7 @@ async def has_ascii_header(read: Read) -> bool:
                 return data[: min(ends)].isascii()
             if not part.isascii():
                 return False
-            last = part[-3:]
+            last = data[-3:]
     return True
 
 

@@ -112,7 +112,9 @@ class Wire(asyncio.Protocol):
         if self._failure is not None:
             raise self._failure
         self._open.write(data)
-        if not self._writable.is_set():
+        if self._writable.is_set():
+            await asyncio.sleep(0)  # what the server says meanwhile is heard, and others have their turn
+        else:
             with self._limit(timeout_s, "the server reads no more of the message"):
                 async with asyncio.timeout(timeout_s):
                     await self._writable.wait()

@@ -138,9 +138,12 @@ class _Dialogue:
             return True
         if verb == "BDAT":
             self._chunks += await self._reader.readexactly(int(line.split()[1]))
+        if (verb == "RCPT" and not self._mail) or (verb == "DATA" and not self._rcpts):
+            self._writer.write(b"503 5.5.1 Out of order\r\n")
+            return True
         reply = await self._say(verb, line)
-        if verb == "MAIL":
-            self._mail, self._rcpts, self._chunks = line, [], b""
+        if verb in ("MAIL", "RSET"):
+            self._mail, self._rcpts, self._chunks = line if reply.startswith("2") and verb == "MAIL" else "", [], b""
         elif verb == "RCPT" and reply.startswith("2"):
             self._rcpts.append(line)
         elif verb == "STARTTLS" and reply.startswith("220"):
@@ -157,10 +160,9 @@ class _Dialogue:
         lines = []
         while (line := await self._reader.readuntil(b"\r\n")) != b".\r\n":
             lines.append(line[1:] if line.startswith(b".") else line)
-        if not self._rcpts:
-            self._writer.write(b"554 5.5.1 No valid recipients\r\n")
-        elif (await self._say("end", "")).startswith("2"):
+        if (await self._say("end", "")).startswith("2"):
             self._take(b"".join(lines))
+        self._mail, self._rcpts = "", []
 
     def _take(self, data: bytes) -> None:
         self._peer.taken.append(Taken(self._mail, tuple(self._rcpts), data, self._number, self._secure))
