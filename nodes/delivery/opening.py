@@ -1,42 +1,79 @@
 """A session with a server, made ready for mail: connection, greeting, TLS as it is demanded.
 
-TLS is opportunistic unless something demands more (RFC 7435): it is used where it is offered, without a question about
-the certificate, and a server whose TLS fails gets the mail in clear.
+Without a demand TLS is opportunistic (RFC 7435): used where it is offered, whatever the certificate, and a server whose
+TLS fails gets the mail in clear. Each session, and each one that failed, is told to whoever makes TLS reports.
 """
 
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 from nodes.config import NodeConfig
-from nodes.delivery import dialling
+from nodes.delivery import dane, dialling
 from nodes.delivery.client import Refused, Session
 from nodes.delivery.destinations import Host
-from nodes.delivery.wire import TlsFailed
+from nodes.delivery.tls_policy import Demand
+from nodes.delivery.tls_results import RecordTlsResult, failure_of
+from nodes.delivery.wire import PeerFailed, TlsFailed
+
+UNVERIFIED = "not verified"
+HOW = {"may": UNVERIFIED, "encrypt": UNVERIFIED, "verify": "verified by PKIX", "dane": "verified by DANE"}
 
 
 class Opener:
     """Opens sessions for one node."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, trust: ssl.SSLContext, record: RecordTlsResult) -> None:
         self._config = config
-        self._unverified = _unverified_context()
+        self._verifying = trust
+        self._unverified = unverified_context()
+        self._record = record
 
-    async def open(self, host: Host, left: list[str], pool: str) -> Session:
+    async def open(self, host: Host, left: list[str], pool: str, demand: Demand) -> Session:
         """A session over a connection to one of the addresses in `left`; those that are no use are taken out of it.
 
         Raises PeerFailed.
         """
         session = await self._greeted(host, left, pool)
-        if "STARTTLS" not in session.offered:
+        if demand.level == "clear":
             return session
         try:
-            await session.start_tls(self._unverified, _server_name(host))
-        except Refused:
-            pass  # it goes on in clear
-        except TlsFailed:
-            session = await self._greeted(host, [session.address], pool)
-        return session
+            await self._secure(session, host, demand)
+        except PeerFailed as failure:
+            failed = failure
+        else:
+            self._record(demand.result(host.name, session.address, "", ""))
+            return session
+        self._report(failed, session, host, demand)
+        if demand.strict:
+            session.wire.close()
+            raise TlsFailed(str(failed))
+        if session.wire.is_idle:  # it was only refused
+            return session
+        weaker = demand._replace(level="may" if demand.level == "verify" else "clear", policy=None)
+        return await self.open(host, [session.address], pool, weaker)
+
+    async def _secure(self, session: Session, host: Host, demand: Demand) -> None:
+        """Raises PeerFailed."""
+        if "STARTTLS" not in session.offered:
+            raise _NotOffered("the server does not offer STARTTLS")
+        context = self._verifying if demand.level == "verify" else self._unverified
+        await session.start_tls(context, None if host.is_literal else host.name)
+        session.tls += f", {HOW[demand.level]}"
+        if demand.level == "dane":
+            secure = session.wire.ssl_object
+            try:
+                dane.check(demand.tlsa, dane.chain_of(secure) if secure is not None else [], demand.names)
+            except TlsFailed:
+                session.wire.close()
+                raise
+
+    def _report(self, failure: PeerFailed, session: Session, host: Host, demand: Demand) -> None:
+        kind = failure_of(failure.error) if isinstance(failure, TlsFailed) else "validation-failure"
+        if isinstance(failure, _NotOffered | Refused):
+            kind = "starttls-not-supported"
+        self._record(demand.result(host.name, session.address, kind, str(failure)))
 
     async def _greeted(self, host: Host, left: list[str], pool: str) -> Session:
         own = dialling.sources(self._config, pool, host.name)
@@ -54,13 +91,26 @@ class Opener:
         return session
 
 
-def _server_name(host: Host) -> str | None:
-    return None if host.is_literal else host.name
+class _NotOffered(TlsFailed):
+    """There was nothing to fail."""
 
 
-def _unverified_context() -> ssl.SSLContext:
+def unverified_context() -> ssl.SSLContext:
+    """TLS with whoever it is: better than none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def verifying_context(trust: Path | None) -> ssl.SSLContext:
+    """TLS with a certificate of a known authority for the name that was asked for. Raises OSError, ssl.SSLError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    if trust is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(cafile=trust)
     return context

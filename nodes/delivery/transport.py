@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.mail_options import RecipientOptions
@@ -19,14 +20,18 @@ from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, Recipi
 from nodes.delivery.client import Answer, Message, Refused, Sent, Session
 from nodes.delivery.connections import Connections
 from nodes.delivery.destinations import Host, NoWay, Ourselves
-from nodes.delivery.opening import Opener
+from nodes.delivery.mta_sts import StsPolicies, StsPolicy
+from nodes.delivery.opening import Opener, verifying_context
 from nodes.delivery.parameters import Unsendable, most_recipients
-from nodes.delivery.wire import PeerFailed
+from nodes.delivery.tls_policy import HostForbidden, TlsPolicies
+from nodes.delivery.tls_results import RecordTlsResult
+from nodes.delivery.wire import PeerFailed, TlsFailed
 from nodes.resolver import Resolver
 
 if TYPE_CHECKING:
     from nodes.services import Services
 
+STS_FILE = "mta-sts.json"
 TOO_MANY = (452, "4.5.3")
 
 Recipient = tuple[str, RecipientOptions]
@@ -78,21 +83,33 @@ class Progress:
 class MailTransport:
     """The transport of one node; `stop` closes what is open."""
 
-    def __init__(self, config: NodeConfig, resolver: Resolver) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        resolver: Resolver,
+        *,
+        record: RecordTlsResult = lambda _: None,
+        file: Path | None = None,
+    ) -> None:
+        """`record` is told of each TLS session, `file` keeps MTA-STS policies. Raises OSError, ssl.SSLError."""
+        trust = verifying_context(config.delivery.trust)
         self._config = config
         self._resolver = resolver
         self._ourselves = Ourselves(config)
         self._connections = Connections(config.delivery)
-        self._opener = Opener(config)
+        self._opener = Opener(config, trust, record)
+        self._policies = TlsPolicies(config, resolver, record)
+        self._sts = StsPolicies(resolver, trust, config.delivery.mta_sts_port, file, record)
 
     @classmethod
     def of(cls, services: Services) -> MailTransport:
         """The one that a node's parts make."""
-        return cls(services.config, services.resolver)
+        return cls(services.config, services.resolver, file=services.config.node.data_dir / STS_FILE)
 
     async def stop(self) -> None:
         """Closes idle connections."""
         await self._connections.stop()
+        await self._sts.stop()
 
     async def send(self, attempt: Attempt) -> AttemptResult:
         """One outcome for each recipient; never raises for a peer's or the network's fault."""
@@ -107,23 +124,28 @@ class MailTransport:
         return progress.result()
 
     async def _go_through(self, progress: Progress) -> None:
-        hosts = await destinations.hosts_of(progress.attempt.domain, self._resolver, self._config, self._ourselves)
+        domain = progress.attempt.domain
+        hosts = await destinations.hosts_of(domain, self._resolver, self._config, self._ourselves)
+        fetches = self._config.delivery.mta_sts and not hosts[0].is_literal
+        policy = await self._sts.of(domain) if fetches else None
         for host in hosts:
             left = list(host.addresses)
             while left and progress.left and progress.tries < self._config.delivery.hosts:
                 progress.tries += 1
                 progress.host = host.name
                 async with self._connections.slot((host.name, host.port)):
-                    await self._try(host, left, progress)
+                    await self._try(host, left, policy, progress)
 
-    async def _try(self, host: Host, left: list[str], progress: Progress) -> None:
+    async def _try(self, host: Host, left: list[str], policy: StsPolicy | None, progress: Progress) -> None:
         """One connection to the host; addresses that are no use are taken out of `left`."""
-        key = (host.name, host.port)
+        attempt = progress.attempt
         try:
+            demand = await self._policies.demand(attempt.domain, host, policy, require_tls=attempt.options.require_tls)
+            key = (host.name, host.port, demand.level, demand.strict, demand.tlsa)
             while progress.left:
                 session = self._connections.take(key)
                 fresh = session is None
-                session = session or await self._opener.open(host, left, "")
+                session = session or await self._opener.open(host, left, "", demand)
                 await self._over(session, key, progress, fresh=fresh)
                 if fresh:
                     left.insert(0, session.address)  # it is of use
@@ -131,8 +153,12 @@ class MailTransport:
             status: OutcomeStatus = "failed" if refused.reply.is_permanent else "deferred"
             enhanced = refused.reply.enhanced or f"{refused.reply.code // 100}.3.2"
             progress.failures.append(Answer(status, refused.reply.code, enhanced, str(refused)))
+        except HostForbidden as failure:
+            left.clear()
+            progress.failures.append(Answer("deferred", 0, "4.7.5", str(failure)))
         except PeerFailed as failure:
-            progress.failures.append(Answer("deferred", 0, "4.4.2", str(failure)))
+            enhanced = "4.7.5" if isinstance(failure, TlsFailed) else "4.4.2"
+            progress.failures.append(Answer("deferred", 0, enhanced, str(failure)))
         except Unsendable as error:
             left.clear()
             progress.failures.append(Answer("failed", error.code, error.enhanced, str(error)))

@@ -97,7 +97,8 @@ class SmtpPeer:
         self.sessions += 1
         self.clients.append(writer.get_extra_info("peername")[0])
         try:
-            with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
+            gone = (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError, asyncio.CancelledError)
+            with contextlib.suppress(*gone):
                 await _Dialogue(self, reader, writer, self.sessions, self._tls).run()
         finally:
             self.closed_sessions += 1
