@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import actors.authentication
 import actors.directory
 import actors.runtime
 import eventlog.log
@@ -60,7 +61,8 @@ def machine(clock: Clock, rng: random.Random, config: Config) -> Iterator[None]:
         (eventlog.record, "os", chance),
         (actors.runtime, "random", dice),
         (actors.runtime, "os", chance),
-        (actors.directory, "os", chance),
+        (actors.authentication, "os", chance),
+        (actors.authentication, "time", time),
         (actors.directory, "Passwords", SimpleNamespace),
     ):
         try:
