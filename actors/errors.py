@@ -75,6 +75,10 @@ class NoSuchKey(CommandRefused):
     """The domain has no key of that selector."""
 
 
+class NoSuchRoute(CommandRefused):
+    """There is no route for that."""
+
+
 class NoSuchGrant(CommandRefused):
     """Nobody was granted to follow this log under that name."""
 

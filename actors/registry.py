@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
-from actors import custody, dkim, following, mailbox, names, queue, region, tenant, upload, verdicts
+from actors import custody, dkim, following, mailbox, names, queue, region, routes, tenant, upload, verdicts
 from actors.kind import Command, Fact, UnknownEventType, decode
 from eventlog.record import NO_TENANT, Event, Stamp
 from eventlog.views import View
@@ -134,6 +134,14 @@ KINDS: dict[str, Kind] = {
             get_args(verdicts.VerdictFact),
             verdicts.decide,
             verdicts.evolve,
+            _nobodys,
+        ),
+        Kind(
+            "routes",
+            get_args(routes.RouteCommand),
+            get_args(routes.RouteFact),
+            routes.decide,
+            routes.evolve,
             _nobodys,
         ),
         Kind("upload", (), (upload.BodyChunkStored,), upload.decide, upload.evolve, _nobodys),

@@ -39,6 +39,7 @@ COMMANDS = {
     "node": Lazy("cli.node", "node", "Run one node; look into one that is stopped."),
     "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
     "region": Lazy("cli.region", "region", "Let another cell follow this one's log; follow another's."),
+    "route": Lazy("cli.route", "route", "Other ways out than a destination's MX: smart hosts, pools of addresses."),
     "send": Lazy("cli.send", "send", "Send a message from the command line."),
     "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),
     "verdicts": Lazy("cli.verdicts", "verdicts", "What is done about SPF, DKIM, ARC and DMARC."),

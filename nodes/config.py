@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nodes.config_delivery import DeliverySection
-from nodes.config_oauth import OAuthSection
 from nodes.config_heads import HeadsSection
+from nodes.config_oauth import OAuthSection
 from nodes.config_queue import QueueSection
 from nodes.config_smtp import SmtpSection
 from nodes.config_values import KIB as KIB

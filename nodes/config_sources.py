@@ -71,15 +71,15 @@ def load(path: Path, environ: Mapping[str, str], overrides: Sequence[str] = ()) 
 def check_files(config: NodeConfig) -> None:
     """Raises ConfigError for each file that the configuration names and that can not be read."""
     wrong = []
-    for section in (config.tls, config.secrets):
-        name = "tls" if section is config.tls else "secrets"
-        for key, path in section:
-            if path is None:
-                continue
-            try:
-                path.open("rb").close()
-            except OSError as error:
-                wrong.append(f"{name}.{key} = {_shown_path(path)}: can not be read: {error.strerror}")
+    named = [(f"tls.{key}", path) for key, path in config.tls]
+    named += [(f"secrets.{key}", path) for key, path in config.secrets]
+    for name, path in [*named, ("delivery.trust", config.delivery.trust)]:
+        if path is None:
+            continue
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            wrong.append(f"{name} = {_shown_path(path)}: can not be read: {error.strerror}")
     if wrong:
         raise ConfigError("\n".join(wrong))
 

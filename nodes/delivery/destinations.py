@@ -96,10 +96,9 @@ async def hosts_of(domain: str, resolver: Resolver, config: NodeConfig, ourselve
 
 async def host_named(name: str, port: int, resolver: Resolver, config: NodeConfig) -> Host:
     """A host that somebody chose: no MX is asked for. Raises NoWay."""
-    if name.startswith("["):
-        return _literal(name, port)
     try:
-        return Host(f"[{ipaddress.ip_address(name)}]", port, (name,))
+        address = str(ipaddress.ip_address(name.strip("[]").removeprefix("IPv6:")))
+        return Host(f"[{address}]", port, (address,))
     except ValueError:
         found = await _host(name, port, resolver, config, secure=False)
     if isinstance(found, Host):

@@ -13,8 +13,10 @@ from nodes.config import NodeConfig
 from nodes.delivery import dane, dialling
 from nodes.delivery.client import Refused, Session
 from nodes.delivery.destinations import Host
+from nodes.delivery.login import log_in
+from nodes.delivery.routes import Way
 from nodes.delivery.tls_policy import Demand
-from nodes.delivery.tls_results import RecordTlsResult, failure_of
+from nodes.delivery.tls_results import FailureType, RecordTlsResult, failure_of
 from nodes.delivery.wire import PeerFailed, TlsFailed
 
 UNVERIFIED = "not verified"
@@ -30,11 +32,21 @@ class Opener:
         self._unverified = unverified_context()
         self._record = record
 
-    async def open(self, host: Host, left: list[str], pool: str, demand: Demand) -> Session:
+    async def open(self, host: Host, left: list[str], way: Way, demand: Demand) -> Session:
         """A session over a connection to one of the addresses in `left`; those that are no use are taken out of it.
 
         Raises PeerFailed.
         """
+        session = await self._ready(host, left, way.pool, demand)
+        if way.login is not None:
+            try:
+                await log_in(session, way.login)
+            except BaseException:
+                session.wire.close()
+                raise
+        return session
+
+    async def _ready(self, host: Host, left: list[str], pool: str, demand: Demand) -> Session:
         session = await self._greeted(host, left, pool)
         if demand.level == "clear":
             return session
@@ -43,7 +55,7 @@ class Opener:
         except PeerFailed as failure:
             failed = failure
         else:
-            self._record(demand.result(host.name, session.address, "", ""))
+            self._report(None, session, host, demand)
             return session
         self._report(failed, session, host, demand)
         if demand.strict:
@@ -52,14 +64,14 @@ class Opener:
         if session.wire.is_idle:  # it was only refused
             return session
         weaker = demand._replace(level="may" if demand.level == "verify" else "clear", policy=None)
-        return await self.open(host, [session.address], pool, weaker)
+        return await self._ready(host, [session.address], pool, weaker)
 
     async def _secure(self, session: Session, host: Host, demand: Demand) -> None:
         """Raises PeerFailed."""
         if "STARTTLS" not in session.offered:
             raise _NotOffered("the server does not offer STARTTLS")
         context = self._verifying if demand.level == "verify" else self._unverified
-        await session.start_tls(context, None if host.is_literal else host.name)
+        await session.start_tls(context, session.address if host.is_literal else host.name)
         session.tls += f", {HOW[demand.level]}"
         if demand.level == "dane":
             secure = session.wire.ssl_object
@@ -69,11 +81,16 @@ class Opener:
                 session.wire.close()
                 raise
 
-    def _report(self, failure: PeerFailed, session: Session, host: Host, demand: Demand) -> None:
-        kind = failure_of(failure.error) if isinstance(failure, TlsFailed) else "validation-failure"
+    def _report(self, failure: PeerFailed | None, session: Session, host: Host, demand: Demand) -> None:
+        """What a domain is told of its hosts; a smart host is nobody's."""
+        if not demand.domain:
+            return
+        kind: FailureType = "" if failure is None else "validation-failure"
+        if isinstance(failure, TlsFailed):
+            kind = failure_of(failure.error)
         if isinstance(failure, _NotOffered | Refused):
             kind = "starttls-not-supported"
-        self._record(demand.result(host.name, session.address, kind, str(failure)))
+        self._record(demand.result(host.name, session.address, kind, str(failure or "")))
 
     async def _greeted(self, host: Host, left: list[str], pool: str) -> Session:
         own = dialling.sources(self._config, pool, host.name)

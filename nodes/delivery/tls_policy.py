@@ -45,6 +45,13 @@ class Demand(NamedTuple):
         return TlsResult(self.domain, kind, lines, patterns, failure, host, address, reason)  # type: ignore[arg-type]
 
 
+def demand_of_route(level: Level, *, require_tls: bool) -> Demand:
+    """What the administrator who made the route wants. Raises Unsendable where REQUIRETLS can not be had."""
+    if require_tls and level != "verify":
+        raise Unsendable(550, "5.7.10", "the message requires TLS, and its route does not verify the server")
+    return Demand(level, level in ("encrypt", "verify"))
+
+
 class TlsPolicies:
     """Of one node."""
 

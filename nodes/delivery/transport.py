@@ -20,10 +20,12 @@ from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, Recipi
 from nodes.delivery.client import Answer, Message, Refused, Sent, Session
 from nodes.delivery.connections import Connections
 from nodes.delivery.destinations import Host, NoWay, Ourselves
+from nodes.delivery.login import LoginFailed
 from nodes.delivery.mta_sts import StsPolicies, StsPolicy
 from nodes.delivery.opening import Opener, verifying_context
 from nodes.delivery.parameters import Unsendable, most_recipients
-from nodes.delivery.tls_policy import HostForbidden, TlsPolicies
+from nodes.delivery.routes import FindWay, Way, given_way_or_mx, ways_of
+from nodes.delivery.tls_policy import HostForbidden, TlsPolicies, demand_of_route
 from nodes.delivery.tls_results import RecordTlsResult
 from nodes.delivery.wire import PeerFailed, TlsFailed
 from nodes.resolver import Resolver
@@ -88,11 +90,16 @@ class MailTransport:
         config: NodeConfig,
         resolver: Resolver,
         *,
+        find_way: FindWay = given_way_or_mx,
         record: RecordTlsResult = lambda _: None,
         file: Path | None = None,
     ) -> None:
-        """`record` is told of each TLS session, `file` keeps MTA-STS policies. Raises OSError, ssl.SSLError."""
+        """`find_way` knows the routes, `record` is told of each TLS session, `file` keeps MTA-STS policies.
+
+        Raises OSError, ssl.SSLError.
+        """
         trust = verifying_context(config.delivery.trust)
+        self._find_way = find_way
         self._config = config
         self._resolver = resolver
         self._ourselves = Ourselves(config)
@@ -104,7 +111,9 @@ class MailTransport:
     @classmethod
     def of(cls, services: Services) -> MailTransport:
         """The one that a node's parts make."""
-        return cls(services.config, services.resolver, file=services.config.node.data_dir / STS_FILE)
+        find_way = ways_of(services.log, services.directory)
+        file = services.config.node.data_dir / STS_FILE
+        return cls(services.config, services.resolver, find_way=find_way, file=file)
 
     async def stop(self) -> None:
         """Closes idle connections."""
@@ -124,28 +133,37 @@ class MailTransport:
         return progress.result()
 
     async def _go_through(self, progress: Progress) -> None:
-        domain = progress.attempt.domain
-        hosts = await destinations.hosts_of(domain, self._resolver, self._config, self._ourselves)
-        fetches = self._config.delivery.mta_sts and not hosts[0].is_literal
-        policy = await self._sts.of(domain) if fetches else None
+        domain, way = progress.attempt.domain, self._find_way(progress.attempt)
+        policy = None
+        if way.host:
+            port = way.port or self._config.delivery.port
+            hosts = [await destinations.host_named(way.host, port, self._resolver, self._config)]
+        else:
+            hosts = await destinations.hosts_of(domain, self._resolver, self._config, self._ourselves)
+            if self._config.delivery.mta_sts and not hosts[0].is_literal:
+                policy = await self._sts.of(domain)
         for host in hosts:
             left = list(host.addresses)
             while left and progress.left and progress.tries < self._config.delivery.hosts:
                 progress.tries += 1
                 progress.host = host.name
                 async with self._connections.slot((host.name, host.port)):
-                    await self._try(host, left, policy, progress)
+                    await self._try(host, left, way, policy, progress)
 
-    async def _try(self, host: Host, left: list[str], policy: StsPolicy | None, progress: Progress) -> None:
+    async def _try(self, host: Host, left: list[str], way: Way, policy: StsPolicy | None, progress: Progress) -> None:
         """One connection to the host; addresses that are no use are taken out of `left`."""
         attempt = progress.attempt
         try:
-            demand = await self._policies.demand(attempt.domain, host, policy, require_tls=attempt.options.require_tls)
-            key = (host.name, host.port, demand.level, demand.strict, demand.tlsa)
+            require_tls = attempt.options.require_tls
+            if way.host:
+                demand = demand_of_route(way.tls, require_tls=require_tls)
+            else:
+                demand = await self._policies.demand(attempt.domain, host, policy, require_tls=require_tls)
+            key = (host.name, host.port, demand.level, demand.strict, demand.tlsa, way.pool, way.login)
             while progress.left:
                 session = self._connections.take(key)
                 fresh = session is None
-                session = session or await self._opener.open(host, left, "", demand)
+                session = session or await self._opener.open(host, left, way, demand)
                 await self._over(session, key, progress, fresh=fresh)
                 if fresh:
                     left.insert(0, session.address)  # it is of use
@@ -157,7 +175,7 @@ class MailTransport:
             left.clear()
             progress.failures.append(Answer("deferred", 0, "4.7.5", str(failure)))
         except PeerFailed as failure:
-            enhanced = "4.7.5" if isinstance(failure, TlsFailed) else "4.4.2"
+            enhanced = {TlsFailed: "4.7.5", LoginFailed: "4.7.8"}.get(type(failure), "4.4.2")
             progress.failures.append(Answer("deferred", 0, enhanced, str(failure)))
         except Unsendable as error:
             left.clear()

@@ -48,6 +48,7 @@ def application(state: NodeState, logger: Logger) -> web.Application:
         redaction,
         regions,
         restore,
+        routes,
         upgrade,
         verdicts,
     )
@@ -71,6 +72,7 @@ def application(state: NodeState, logger: Logger) -> web.Application:
         redaction,
         regions,
         restore,
+        routes,
         upgrade,
         verdicts,
     ):

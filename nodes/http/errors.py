@@ -27,6 +27,7 @@ _NOT_FOUND = (
     actor_errors.NoSuchFollow,
     actor_errors.NoSuchGrant,
     actor_errors.NoSuchKey,
+    actor_errors.NoSuchRoute,
     actor_errors.NoSuchTenant,
     actor_errors.NotLocal,
 )
@@ -40,6 +41,7 @@ _HINTS: dict[type[CommandRefused], str] = {
     actor_errors.NoSuchAlias: "mailraft alias list",
     actor_errors.NoSuchGrant: "mailraft region grants",
     actor_errors.NoSuchKey: "mailraft dkim list",
+    actor_errors.NoSuchRoute: "mailraft route list",
     actor_errors.NoSuchFollow: "mailraft region status",
     actor_errors.IsReplica: "the command on the cell that is its home",
     actor_errors.NameTaken: "another name; mailraft account list, alias list and tenant list tell who has it",

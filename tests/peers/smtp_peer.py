@@ -1,6 +1,6 @@
 """An SMTP server on loopback that says and does what a test tells it: the far end of mail on its way out.
 
-    with SmtpPeer({"RCPT": "450 4.2.0 Later"}) as peer:      # what it answers, by command; "connect", "end" besides
+    with SmtpPeer({"RCPT": "450 4.2.0 Later"}) as peer:      # what it answers, by command; "connect", "end", "*" too
     with SmtpPeer({"DATA": STALL}) as peer:                  # or does: STALL, CLOSE, or the bytes to send
 
 It keeps each message that it took in `taken`, and every line in `lines`. It runs in a thread of its own.
@@ -124,9 +124,10 @@ class _Dialogue:
 
     async def run(self) -> None:
         await self._say("connect", "")
-        while line := (await self._reader.readline()).decode("utf-8", "surrogateescape").rstrip("\r\n"):
+        while data := await self._reader.readline():
+            line = data.decode("utf-8", "surrogateescape").rstrip("\r\n")
             self._peer.lines.append(line)
-            if not await self._command(line.split()[0].upper(), line):
+            if not await self._command(line.partition(" ")[0].upper(), line):
                 return
 
     async def _command(self, verb: str, line: str) -> bool:
@@ -169,7 +170,7 @@ class _Dialogue:
         self._peer.taken.append(Taken(self._mail, tuple(self._rcpts), data, self._number, self._secure))
 
     async def _say(self, stage: str, line: str) -> str:
-        reply = self._peer.replies.get(stage, "500 5.5.2 What?")
+        reply = self._peer.replies.get(stage) or self._peer.replies.get("*", "500 5.5.2 What?")
         if callable(reply):
             reply = reply(line)
         if reply == STALL:
