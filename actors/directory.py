@@ -7,6 +7,8 @@ way in. Passwords are checked off the event loop, and asking about nobody costs 
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -51,12 +53,22 @@ MAX_ALIAS_DEPTH = 10
 MAX_TARGETS = 100
 
 
+OUTSIDE = b""  # in place of an account
+
+
 class Target(NamedTuple):
-    """An account that an address leads to, or that somebody logged in as; `address` is the account's own."""
+    """An account that an address leads to, or that somebody logged in as; `address` is the account's own.
+
+    Of an alias that leads out of the cell: OUTSIDE, the tenant of the address that was asked for, and where it leads.
+    """
 
     tenant: bytes
     account: bytes
     address: str
+
+    @property
+    def is_outside(self) -> bool:
+        return self.account == OUTSIDE
 
 
 # Reads
@@ -82,14 +94,15 @@ def domain_tenant(snapshot: Snapshot, domain: str) -> bytes | None:
 
 
 def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None) -> list[Target] | None:
-    """The accounts that mail for `address` goes to, following aliases; None: nobody has it, in a domain of ours.
+    """Where mail for `address` goes, following aliases; None: nobody has it, in a domain of ours.
 
     "postmaster" needs no domain (RFC 5321 4.5.1); any other bare name is taken in `default_domain`. Aliases are
     followed 10 deep to at most 100 accounts, each once. Raises NotLocal, InvalidName; TooLarge beyond those limits,
     because leaving some recipients out would lose mail that is answered for.
     """
     address = normalise_address(_with_domain(snapshot, address, default_domain))
-    if domain_tenant(snapshot, address.rpartition("@")[2]) is None:
+    tenant = domain_tenant(snapshot, address.rpartition("@")[2])
+    if tenant is None:
         raise NotLocal("not one of our domains")
     found: list[Target] = []
     seen = {address}
@@ -99,6 +112,8 @@ def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None)
         for one in level:
             held = _address_holder(snapshot, one)
             if held is None:
+                if domain_tenant(snapshot, one.rpartition("@")[2]) is None:
+                    found.append(Target(tenant, OUTSIDE, one))
                 continue
             if held.purpose == "account":
                 found.append(Target(held.tenant, held.owner, one))
@@ -181,6 +196,10 @@ class Directory:
     def unseal(self, sealed: bytes, place: bytes) -> bytes:
         """What `seal` took. Raises SealBroken."""
         return unseal(self._key, sealed, place)
+
+    def derived_key(self, purpose: str) -> bytes:
+        """32 bytes for one purpose, made of the cluster's key: the same on every node."""
+        return hmac.digest(self._key, f"mailraft/{purpose}".encode(), hashlib.sha256)
 
     async def add_tenant(self, name: str, domains: Sequence[str], context: Context) -> bytes:
         """A tenant with its domains, each with a postmaster account (RFC 5321 4.5.1); gives the tenant's id.
@@ -265,17 +284,13 @@ class Directory:
             raise OutcomeUnknown(f"the mailbox is closed, the account is not deleted yet: {error}") from error
 
     async def add_alias(self, address: str, targets: Sequence[str], context: Context) -> bytes:
-        """An address that leads to others of this cell; gives its id.
+        """An address that leads to others, here or elsewhere; gives its id.
 
-        Raises NoSuchDomain, NameTaken, InvalidName, NotAllowed for a target outside, which is not forwarded to yet.
+        Raises NoSuchDomain, NameTaken, InvalidName.
         """
         address = normalise_address(address)
         tenant = self._tenant_for(address)
         wanted = tuple(dict.fromkeys(map(normalise_address, targets)))
-        with self._event_log.snapshot() as snapshot:
-            for target in wanted:
-                if domain_tenant(snapshot, target.rpartition("@")[2]) is None:
-                    raise NotAllowed(f"{target} is not an address in one of our domains")
         alias = new_id()
         name = address_name(address)
         steps: list[tuple[bytes, Command]] = [

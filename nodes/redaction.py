@@ -25,7 +25,7 @@ from actors.mailbox_terms import (
     MessageAppended,
     MessageDelivered,
 )
-from actors.queue import AttemptRecorded, MailQueued
+from actors.queue import AttemptRecorded, AttemptsRecorded, MailQueued
 from actors.redaction import blank, places
 from eventlog.custody import Fields, RedactedBody, RedactedEvent, left_of
 from eventlog.record import ERASED_SALT_BYTES, Event, Record
@@ -116,7 +116,9 @@ class _MessageSearch:
             self._queued.setdefault(fact.item_id, fact)
             self.items[event.stream, fact.item_id] = None
             self._of_items.append(found)
-        elif isinstance(fact, AttemptRecorded) and fact.item_id in self._queued:
+        elif (isinstance(fact, AttemptRecorded) and fact.item_id in self._queued) or (
+            isinstance(fact, AttemptsRecorded) and any(item_id in self._queued for item_id, *_ in fact.outcomes)
+        ):
             self._of_items.append(found)
 
     def fields(self) -> Iterator[tuple[_Found, Fields]]:
@@ -128,7 +130,9 @@ class _MessageSearch:
 
 def _item_fields(fact: Fact, queued: dict[bytes, MailQueued]) -> Fields:
     """Addresses get numbers, the same ones in every event of the item, so that outcomes still find their recipients."""
-    assert isinstance(fact, MailQueued | AttemptRecorded)
+    assert isinstance(fact, MailQueued | AttemptRecorded | AttemptsRecorded)
+    if isinstance(fact, AttemptsRecorded):
+        return places(fact, {"texts": tuple(_kept_texts(fact, queued))})
     number = {address: f"redacted-{at}" for at, address in enumerate(queued[fact.item_id].recipients)}
     if isinstance(fact, MailQueued):
         values: dict[str, Any] = {
@@ -149,6 +153,14 @@ def _item_fields(fact: Fact, queued: dict[bytes, MailQueued]) -> Fields:
             "failed": tuple((number.get(one, ""), "") for one, _ in fact.failed),
         },
     )
+
+
+def _kept_texts(fact: AttemptsRecorded, queued: dict[bytes, MailQueued]) -> Iterator[str]:
+    """What servers said of other items in the same event."""
+    texts = iter(fact.texts)
+    for item_id, results, *_ in fact.outcomes:
+        said = [next(texts, "") for _ in results]
+        yield from ([""] * len(said) if item_id in queued else said)
 
 
 def _chunks(store: Store, digests: set[bytes], progress: Progress) -> Iterator[RedactedBody]:

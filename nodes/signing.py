@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import dkim
 import structlog
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from actors.directory import domain_tenant
 from actors.dkim import dkim_stream, signing_keys
@@ -21,6 +23,7 @@ from nodes.dkim_keys import place
 from nodes.mime import header
 from nodes.mime.addresses import addresses
 from nodes.smtp.checks import Check, Incoming
+from nodes.verdicts.arc import SealingKey
 
 if TYPE_CHECKING:
     from actors.directory import Directory
@@ -59,6 +62,14 @@ class Signing:
         if not signers:
             return []
         return await asyncio.to_thread(_signatures, signers, data)
+
+    def sealing_key(self, tenant: bytes, domain: str) -> SealingKey | None:
+        """The RSA key that a domain of the tenant seals forwarded mail with (RFC 8617), if it has one."""
+        found = next((one for one in self._signers(tenant, domain) if one.algorithm == "rsa-sha256"), None)
+        if found is None:
+            return None
+        private = load_pem_private_key(found.private, None)
+        return SealingKey(domain, found.selector, private) if isinstance(private, RSAPrivateKey) else None
 
     def _signers(self, tenant: bytes, domain: str) -> list[Signer]:
         with self._event_log.snapshot() as snapshot:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from actors.directory import resolve
-from actors.errors import CommandRefused, InvalidName, NoSuchAccount, NotLocal, TooLarge
+from actors.directory import OUTSIDE, Target, is_local_domain, resolve
+from actors.errors import InvalidName, NoSuchAccount, NotLocal, TooLarge
 from actors.facts import message_facts
 from actors.kind import Command
 from actors.mail_options import NO_OPTIONS
@@ -19,8 +19,10 @@ from actors.names import normalise_domain
 from actors.queue import Enqueue, enqueue_commands
 from actors.runtime import Context, NewBody
 from eventlog.record import By, digest_of, new_id, stream_id
+from nodes.delivery.rewriting import PURPOSE as SRS
 from nodes.smtp import trace
 from nodes.smtp.grammar import domain_of
+from nodes.smtp.recipients import returned
 
 if TYPE_CHECKING:
     from eventlog.store import Snapshot
@@ -83,47 +85,48 @@ def prepare(
     left_out: list[str] = []
     with services.log.snapshot() as snapshot:
         for address in dict.fromkeys(recipients):
-            found = _local(services, snapshot, mail, address)
-            if found is None:
-                _add_remote(remote, left_out, address)
-            elif not found:
+            targets = _targets(services, snapshot, tenant, address)
+            found = [_delivery(services, mail, address, one) for one in targets if not one.is_outside]
+            deliveries.update((account, (owner, deliver)) for account, owner, deliver in found if deliver is not None)
+            outside = [one.address for one in targets if one.is_outside and _add_remote(remote, one.address)]
+            if not outside and all(deliver is None for _, _, deliver in found):
                 left_out.append(address)
-            else:
-                deliveries.update(found)
         queued = [one for domain, those in remote.items() for one in _queued(services, snapshot, mail, domain, those)]
     steps: list[tuple[bytes, Command]] = [(account, deliver) for account, (_, deliver) in deliveries.items()]
     tenants = dict.fromkeys([owner for owner, _ in deliveries.values()] + ([tenant] if queued else []))
     return Prepared(steps + queued, [NewBody(one, data, mail.digest) for one in tenants], left_out)
 
 
-def _local(
-    services: Services, snapshot: Snapshot, mail: _Mail, address: str
-) -> dict[bytes, tuple[bytes, Deliver]] | None:
-    """Deliveries by account, with the tenant; None: the address is not ours; empty: nobody can be given it."""
+def _targets(services: Services, snapshot: Snapshot, tenant: bytes, address: str) -> list[Target]:
+    """Where mail for an address goes, elsewhere included; empty: nobody has it, or aliases lead too far."""
     try:
-        targets = resolve(snapshot, address)
-    except (NotLocal, InvalidName):
-        return None
+        found = resolve(snapshot, address)
     except TooLarge:
-        return {}
+        return []
+    except (NotLocal, InvalidName):
+        if not is_local_domain(snapshot, domain_of(address)):
+            return [Target(tenant, OUTSIDE, address)]
+        found = None
+    return found or returned(snapshot, address, services.directory.derived_key(SRS))
+
+
+def _delivery(services: Services, mail: _Mail, address: str, target: Target) -> tuple[bytes, bytes, Deliver | None]:
+    """Account, tenant and what delivers to it; None where it can not be given the mail now."""
     lines = trace.return_path(mail.sender) + mail.lines
-    message = NewMessage(
-        new_id(), mail.digest, len(lines) + len(mail.data), mail.at_ms, lines, *message_facts(mail.data)
-    )
+    size = len(lines) + len(mail.data)
+    message = NewMessage(new_id(), mail.digest, size, mail.at_ms, lines, *message_facts(mail.data))
     deliver = Deliver(message, envelope_from=mail.sender, envelope_to=address, protocol=PROTOCOL)
-    return {
-        target.account: (target.tenant, deliver)
-        for target in targets or ()
-        if services.runtime.homes.of(target.tenant) is None
-        and not isinstance(services.runtime.check(target.account, deliver), CommandRefused)
-    }
+    home, refusal = services.runtime.homes.of(target.tenant), services.runtime.check(target.account, deliver)
+    return target.account, target.tenant, deliver if home is None and refusal is None else None
 
 
-def _add_remote(remote: dict[str, list[str]], left_out: list[str], address: str) -> None:
+def _add_remote(remote: dict[str, list[str]], address: str) -> bool:
     try:
-        remote.setdefault(normalise_domain(domain_of(address)), []).append(address)
+        domain = normalise_domain(domain_of(address))
     except InvalidName:
-        left_out.append(address)
+        return False
+    remote.setdefault(domain, []).append(address)
+    return True
 
 
 def _queued(
@@ -137,7 +140,7 @@ def _queued(
         item_id=new_id(),
         tenant=mail.tenant,
         sender=mail.sender,
-        recipients=tuple(recipients),
+        recipients=tuple(dict.fromkeys(recipients)),
         digest=mail.digest,
         size=len(mail.lines) + len(mail.data),
         trace=mail.lines,

@@ -23,9 +23,11 @@ from actors.queue import Enqueue, enqueue_commands
 from actors.runtime import Context, NewBody
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import By, digest_of, new_id
+from nodes.delivery import rewriting
 from nodes.smtp import inspection, replies, trace
 from nodes.smtp.checks import Incoming, by_step
 from nodes.smtp.content import Content
+from nodes.smtp.forwarding import forwarded
 from nodes.smtp.grammar import MailCommand, RecipientCommand, domain_of
 from nodes.smtp.parameters import NOTHING_ASKED
 from nodes.smtp.profile import Profile
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 LARGE_BYTES = 1024 * 1024
 SLACK_S = 1.5  # the proposal itself gives up before
 UPLOAD_BYTES_PER_S = 1024 * 1024  # a large body goes in many proposals: so much more time it may take
-QUEUE_LIFETIME_MS = 5 * 86_400_000  # RFC 5321 4.5.4.1: at least four to five days
 
 ONE_OF_SEVERAL = (replies.MAILBOX_FULL, replies.RECIPIENT_GONE)
 
@@ -59,7 +60,9 @@ class Intake:
         self._limits = services.config.limits
         self._rules = services.config.smtp
         self.checks = by_step(services.checks)
-        self._recipients = Recipients(services.log, services.runtime.homes)
+        self._recipients = Recipients(
+            services.log, services.runtime.homes, services.directory.derived_key(rewriting.PURPOSE)
+        )
         self._propose_timeout_s = services.config.raft.propose_timeout_s
 
     def stop(self) -> None:
@@ -183,6 +186,8 @@ class Intake:
         try:
             async with asyncio.timeout(self._propose_timeout_s + SLACK_S + len(incoming.data) / UPLOAD_BYTES_PER_S):
                 return await self._commit(session, envelope, incoming)
+        except Refused as refused:
+            return refused.reply
         except OverQuota:
             return replies.MAILBOX_FULL
         except NoSuchAccount:
@@ -209,11 +214,36 @@ class Intake:
             assert session.account is not None
             tenants[session.account.tenant] = None
             lines = b"".join(incoming.lines)
-            items = _queue_items(session.account.tenant, envelope, digest, len(data), lines, at_ms)
+            items = self._queue_items(session.account.tenant, envelope, digest, len(data), lines, at_ms)
             deliveries += self._queue_steps(items)
+        if any(target.is_outside for _, targets in envelope.accepted for target in targets):
+            deliveries += self._queue_steps(await forwarded(self._services, envelope, incoming, digest))
         bodies = [NewBody(tenant, data, digest) for tenant in tenants]
         await self._services.runtime.transact(deliveries, self._context(session, next(iter(tenants))), bodies)
         return replies.queued(incoming.message_id)
+
+    def _queue_items(
+        self, tenant: bytes, envelope: Envelope, digest: bytes, size: int, lines: bytes, at_ms: int
+    ) -> list[Enqueue]:
+        """One item for each destination domain; a recipient that was given twice is sent to once."""
+        lifetime_ms = int(self._services.config.queue.lifetime_s * 1000)
+        return [
+            Enqueue(
+                domain=domain,
+                item_id=new_id(),
+                tenant=tenant,
+                sender=envelope.mail_from or "",
+                recipients=(unique := tuple(dict.fromkeys(recipients))),
+                digest=digest,
+                size=len(lines) + size,
+                trace=lines,
+                expires_ms=max(at_ms, envelope.options.hold_until_ms) + lifetime_ms,
+                now_ms=at_ms,
+                options=envelope.options,
+                recipient_options=_options_of(envelope, unique),
+            )
+            for domain, recipients in envelope.remote.items()
+        ]
 
     def _queue_steps(self, items: list[Enqueue]) -> list[tuple[bytes, Command]]:
         with self._services.log.snapshot() as snapshot:
@@ -247,7 +277,7 @@ class Intake:
         found: dict[bytes, Deliver] = {}
         for recipient, targets in envelope.accepted:
             for target in targets:
-                if target.account not in found:
+                if target.account not in found and not target.is_outside:
                     found[target.account] = Deliver(
                         message,
                         folder=incoming.folder,
@@ -313,26 +343,3 @@ def _has_one_recipient(envelope: Envelope) -> bool:
 def _options_of(envelope: Envelope, recipients: tuple[str, ...]) -> tuple[RecipientOptions, ...]:
     asked = envelope.recipient_options
     return tuple(asked.get(one, NOTHING_ASKED) for one in recipients) if asked else ()
-
-
-def _queue_items(
-    tenant: bytes, envelope: Envelope, digest: bytes, size: int, lines: bytes, at_ms: int
-) -> list[Enqueue]:
-    """One item for each destination domain; a recipient that was given twice is sent to once."""
-    return [
-        Enqueue(
-            domain=domain,
-            item_id=new_id(),
-            tenant=tenant,
-            sender=envelope.mail_from or "",
-            recipients=(unique := tuple(dict.fromkeys(recipients))),
-            digest=digest,
-            size=len(lines) + size,
-            trace=lines,
-            expires_ms=at_ms + QUEUE_LIFETIME_MS,
-            now_ms=at_ms,
-            options=envelope.options,
-            recipient_options=_options_of(envelope, unique),
-        )
-        for domain, recipients in envelope.remote.items()
-    ]

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.directory import Target, is_local_domain, resolve, tenant_with
+from actors.directory import OUTSIDE, Target, is_local_domain, resolve, tenant_with
 from actors.errors import InvalidName, NotLocal, TooLarge
 from actors.mailbox import usage
 from actors.names import address_name, domain_name, name_stream
+from nodes.delivery.rewriting import Srs
 from nodes.smtp import replies
 from nodes.smtp.grammar import domain_of
 from nodes.smtp.replies import Refused
@@ -30,15 +31,18 @@ REMEMBERED = 10_000
 class Recipients:
     """The lookups of one listener."""
 
-    def __init__(self, log: EventLog, homes: Homes) -> None:
+    def __init__(self, log: EventLog, homes: Homes, srs_key: bytes) -> None:
         self._log = log
+        self._srs_key = srs_key
         self._homes = homes
         self._known: dict[str, list[Target]] = {}
         self._followed_at: dict[str, int] = {}
         self._following: dict[bytes, Callable[[], None]] = {}
 
     def find(self, address: str, size_bytes: int) -> list[Target] | None:
-        """The mailboxes that mail of this size for `address` goes to; None: the domain is not ours.
+        """The mailboxes that mail of this size for `address` goes to, and addresses outside that aliases lead to.
+
+        None: the domain is not ours.
 
         Raises Refused: nobody has the address, a mailbox is full, or its home is another cell.
         """
@@ -74,6 +78,8 @@ class Recipients:
         if any(self._homes.of(target.tenant) for target in targets or ()):
             raise Refused(replies.REPLICA)
         if not targets:
+            targets = returned(snapshot, address, self._srs_key)
+        if not targets:
             home_tenant = tenant_with(snapshot, domain_of(address))
             known_here = home_tenant is None or self._homes.of(home_tenant) is None
             raise Refused(replies.NO_SUCH_MAILBOX if known_here else replies.REPLICA)
@@ -102,6 +108,14 @@ class Recipients:
             self._followed_at[address] = snapshot.position
 
 
+def returned(snapshot: Snapshot, address: str, srs_key: bytes) -> list[Target]:
+    """Where an address of ours leads that was made for mail which we forwarded (nodes/delivery/rewriting.py)."""
+    local, _, domain = address.rpartition("@")
+    tenant = tenant_with(snapshot, domain)
+    original = Srs(srs_key).reverse(local) if tenant is not None else None
+    return [Target(tenant, OUTSIDE, original)] if tenant is not None and original is not None else []
+
+
 def _is_account(address: str, targets: list[Target]) -> bool:
     return len(targets) == 1 and targets[0].address.casefold() == address.casefold()
 
@@ -110,6 +124,8 @@ def _check_room(snapshot: Snapshot, targets: list[Target], size_bytes: int) -> b
     """Whether any of the mailboxes has a quota. Raises Refused when one is full."""
     limited = False
     for target in targets:
+        if target.is_outside:
+            continue
         used = usage(snapshot.view(target.account))
         if used.limit_bytes is None:
             continue

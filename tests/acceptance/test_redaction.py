@@ -72,6 +72,7 @@ def arrange(cluster: Cluster) -> Story:
     host, _, port = endpoint(cluster, "smtp", 0).rpartition(":")
     with smtplib.SMTP(host, int(port), timeout=30) as client:
         client.sendmail(f"{marks.sender}@elsewhere.test", [ALICE, BOB], content)
+    cluster.command("queue", "suspend", "outside.test")
     host, _, port = endpoint(cluster, "submission", 1).rpartition(":")
     with smtplib.SMTP(host, int(port), timeout=30) as client:
         client.starttls()

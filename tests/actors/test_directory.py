@@ -8,7 +8,7 @@ import pytest
 
 from actors import directory as directory_module
 from actors import tenant as tenants_kind
-from actors.directory import Directory, Target, is_local_domain, resolve
+from actors.directory import OUTSIDE, Directory, Target, is_local_domain, resolve
 from actors.errors import (
     InvalidName,
     NameTaken,
@@ -261,8 +261,19 @@ def test_an_alias_takes_an_address_of_its_own(tmp_path: Path, run: Run) -> None:
         async with example_cell(tmp_path) as cell:
             with pytest.raises(NameTaken):
                 await cell.directory.add_alias(ALICE, [BOB], ADMIN)
-            with pytest.raises(NotAllowed, match=r"far\.test"):
-                await cell.directory.add_alias("away@example.test", ["alice@far.test"], ADMIN)
+
+    run(scenario())
+
+
+def test_an_alias_may_lead_to_accounts_and_out_of_the_cell(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            await cell.directory.add_alias("away@example.test", [ALICE, "friend@far.test"], ADMIN)
+            await cell.directory.add_alias("first@example.test", ["away@example.test"], ADMIN)
+            with cell.log.snapshot() as snapshot:
+                found = resolve(snapshot, "first@example.test")
+            tenant = cell.tenant(ALICE)
+            assert found == [Target(tenant, cell.account(ALICE), ALICE), Target(tenant, OUTSIDE, "friend@far.test")]
 
     run(scenario())
 

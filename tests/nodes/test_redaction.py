@@ -2,15 +2,29 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from actors.kind import decode, encode
+from actors.mail_options import MailOptions, RecipientOptions
 from actors.mailbox import DEFAULT_FOLDERS, CreateFolder, DeleteFolder, Deliver, NewMessage, OpenMailbox, Subscribe
 from actors.mailbox_terms import MessageDelivered
-from actors.queue import AttemptRecorded, Claim, Enqueue, MailQueued, RecordAttempt, queue_stream
+from actors.queue import (
+    AttemptRecorded,
+    AttemptsRecorded,
+    Claim,
+    ClaimItems,
+    Enqueue,
+    ItemOutcome,
+    MailQueued,
+    RecordAttempt,
+    RecordOutcomes,
+    Result,
+    queue_stream,
+)
 from actors.registry import fold_event
 from actors.runtime import Context, NewBody, Runtime
 from eventlog.custody import with_fields
@@ -107,6 +121,29 @@ def test_addresses_of_a_queued_message_become_the_same_numbers_in_all_its_events
         assert isinstance(outcome, AttemptRecorded)
         assert (outcome.delivered, outcome.deferred) == (("redacted-1",), (("redacted-0", 50, ""),))
         assert plan.items == ((stream, item),)
+
+    with_log(tmp_path, run, scenario)
+
+
+def test_what_servers_said_of_a_message_goes_and_what_they_said_of_others_in_the_event_stays(
+    tmp_path: Path, run: Run
+) -> None:
+    async def scenario(log: EventLog, runtime: Runtime) -> None:
+        stream, asked = queue_stream("outside.test"), RecipientOptions((), "rfc822;secret@t")
+        ids = [new_id(), new_id()]
+        for item, body in zip(ids, (b"x", b"y")):
+            queued = Enqueue("outside.test", item, TENANT, "s@t", ("r@outside.test",), digest_of(body), 1, b"", 9, 1)
+            queued = replace(queued, recipient_options=(asked,), options=MailOptions(envid="secret"))
+            await runtime.ask(stream, queued, ADMIN, [NewBody(TENANT, body)])
+        await runtime.ask(stream, ClaimItems(tuple(ids), "n1", 100, 1), ADMIN)
+        outcomes = tuple(ItemOutcome(item, (Result(0, "deferred", 50, 450, "4.2.0", "mx"),)) for item in ids)
+        await runtime.ask(stream, RecordOutcomes("n1", outcomes, ("secret is full", "other is full")), ADMIN)
+        plan = await asyncio.to_thread(plan_message, log.store, digest_of(b"x"), True, nobody)
+        mail, attempts = left(log, plan)
+        assert isinstance(mail, MailQueued)
+        assert (mail.recipient_options, mail.options[4]) == ((((), ""),), "")
+        assert isinstance(attempts, AttemptsRecorded)
+        assert attempts.texts == ("", "other is full")
 
     with_log(tmp_path, run, scenario)
 

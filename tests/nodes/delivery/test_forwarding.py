@@ -1,0 +1,76 @@
+"""Aliases that lead out of the cell: forwarded from an address of ours; what is returned there reaches the sender."""
+
+from __future__ import annotations
+
+import email
+import smtplib
+from collections.abc import Iterator
+
+import pytest
+
+from tests.nodes.delivery.cell import ALICE, SendingCell, wait_until
+from tests.nodes.smtp.cell import ADMIN
+
+STRANGER, FRIEND = "stranger@elsewhere.test", "friend@far.test"
+MAIL = b"From: stranger@elsewhere.test\r\nSubject: hello\r\n\r\nHello\r\n"
+
+
+@pytest.fixture
+def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SendingCell]:
+    with SendingCell(tmp_path_factory.mktemp("forwarding")) as started:
+        started.call(started.directory.add_alias("team@example.test", [ALICE, FRIEND], ADMIN))
+        yield started
+
+
+def send(cell: SendingCell, sender: str, recipient: str, data: bytes = MAIL) -> None:
+    with smtplib.SMTP("127.0.0.1", cell.port("smtp")) as client:
+        client.sendmail(sender, [recipient], data)
+
+
+def test_an_alias_leads_to_a_mailbox_here_and_to_an_address_elsewhere(cell: SendingCell) -> None:
+    send(cell, STRANGER, "team@example.test")
+    wait_until(lambda: cell.peer.received)
+    (mail,) = cell.peer.received
+    assert mail.recipients == (FRIEND,)
+    assert mail.sender.startswith("SRS0=")
+    assert mail.sender.endswith("=elsewhere.test=stranger@example.test")
+    assert mail.data.startswith(b"Delivered-To: team@example.test\r\nReceived: ")
+    assert mail.data.endswith(MAIL)
+    assert [data for _, data in cell.inbox(ALICE)] == [MAIL]
+
+
+def test_what_is_returned_to_the_address_that_we_made_goes_to_the_sender(cell: SendingCell) -> None:
+    send(cell, STRANGER, "team@example.test")
+    wait_until(lambda: cell.peer.received)
+    send(cell, "", cell.peer.received[0].sender, b"Subject: it came back\r\n\r\n")
+    wait_until(lambda: len(cell.peer.received) == 2)
+    returned = cell.peer.received[1]
+    assert (returned.sender, returned.recipients) == ("", (STRANGER,))
+
+
+def test_what_can_not_be_forwarded_is_reported_to_the_sender_elsewhere(cell: SendingCell) -> None:
+    cell.peer.reply = lambda address: "550 5.1.1 no such user" if address == FRIEND else "250 ok"
+    send(cell, STRANGER, "team@example.test")
+    wait_until(lambda: cell.peer.received)
+    (report,) = cell.peer.received
+    assert (report.sender, report.recipients) == ("", (STRANGER,))
+    assert email.message_from_bytes(report.data).get_content_type() == "multipart/report"
+    assert not cell.waiting()
+
+
+def test_an_address_that_we_did_not_make_is_nobodys(cell: SendingCell) -> None:
+    with pytest.raises(smtplib.SMTPRecipientsRefused):
+        send(cell, "", "SRS0=aaaaaaaa=aa=elsewhere.test=stranger@example.test")
+
+
+def test_mail_of_our_own_users_is_forwarded_as_theirs(cell: SendingCell) -> None:
+    cell.submit("team@example.test")
+    wait_until(lambda: cell.peer.received)
+    assert cell.peer.received[0].sender == ALICE
+
+
+def test_mail_that_comes_round_again_is_refused(cell: SendingCell) -> None:
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        send(cell, STRANGER, "team@example.test", b"Delivered-To: Team@example.test\r\n" + MAIL)
+    assert refused.value.smtp_code == 554
+    assert not cell.waiting()
