@@ -55,7 +55,7 @@ def test_what_can_not_be_forwarded_is_reported_to_the_sender_elsewhere(cell: Sen
     (report,) = cell.peer.received
     assert (report.sender, report.recipients) == ("", (STRANGER,))
     assert email.message_from_bytes(report.data).get_content_type() == "multipart/report"
-    assert not cell.waiting()
+    wait_until(lambda: not cell.waiting())
 
 
 def test_an_address_that_we_did_not_make_is_nobodys(cell: SendingCell) -> None:
