@@ -89,6 +89,11 @@ def encode_for(fact: Fact, level: int) -> tuple[int, bytes]:
     return fact.VERSION, encode(fact)
 
 
+def known_types() -> frozenset[str]:
+    """The event types that this program can write; complete once actors.registry is imported."""
+    return frozenset(_facts)
+
+
 def decode(type_: str, version: int, data: bytes) -> Fact:
     """The fact behind an event's type, version and data, brought up to the present version.
 

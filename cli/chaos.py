@@ -102,8 +102,15 @@ def _with_lack(summary: str, lack: str) -> str:
     return f"{summary} (not here: {lack})" if lack else summary
 
 
+def complete_scenario(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The names of scenarios, for a shell."""
+    from chaos.scenarios import SCENARIOS
+
+    return [name for name in (*SCENARIOS, ALL) if name.startswith(incomplete)]
+
+
 @chaos.command("run")
-@click.argument("scenario", required=False)
+@click.argument("scenario", required=False, shell_complete=complete_scenario)
 @click.option(
     "--seed",
     "--seeds",

@@ -16,11 +16,12 @@ from urllib.parse import quote
 import click
 
 from cli.groups import Group
+from cli.jobs import result_of
 from cli.log_archive import archive
 from cli.log_proof import PROOFS
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, node_option, open_client, open_data, source_options
-from cli.output import CommandError, print_json, print_json_line, printable, say
+from cli.output import CommandError, json_text, print_json, print_json_line, printable, say
 from cli.redact import CUSTODY
 from cli.what_if import what_if
 
@@ -97,7 +98,7 @@ def export(out: Path | None, data: Path | None, cluster_dir: Path | None, node: 
             assert cluster_dir is not None
             count = 0
             for record in _records_of(open_client(cluster_dir).stream("/v1/log/records", node, wanted)):
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                file.write(json_text(record, shown=file.isatty()) + "\n")
                 count += 1
     say(f"{count} records" + (f" in {out}" if out is not None else ""))
 
@@ -173,12 +174,9 @@ def _records_of(lines: Iterable[dict[str, Any]], result: dict[str, Any] | None =
     for last in lines:
         if "record" in last:
             yield last["record"]
-    if "error" in last:
-        raise CommandError(last["error"], "the node's log tells more")
-    if "result" not in last:
-        raise CommandError("the node stopped before it was done", "the command again")
+    ended = result_of(last)
     if result is not None:
-        result |= last["result"]
+        result |= ended
 
 
 def _export_folder(data: Path, wanted: dict[str, Any], file: IO[str]) -> int:
@@ -193,7 +191,7 @@ def _export_folder(data: Path, wanted: dict[str, Any], file: IO[str]) -> int:
             except ValueError as error:
                 raise CommandError(str(error)) from None
         for snapshot, stored in selected(store, chosen):
-            file.write(json.dumps(record_json(snapshot, stored.position), ensure_ascii=False) + "\n")
+            file.write(json_text(record_json(snapshot, stored.position), shown=file.isatty()) + "\n")
             count += 1
     return count
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.groups import Group
-from cli.log_proof import progress_bar, run_job
+from cli.jobs import progress_bar, run_job
 from cli.moments import moment_argument
 from cli.options import cluster_option, data_folder, json_option, node_option, open_client, size_bytes, source_options
 from cli.output import CommandError, counted, print_json, print_table, say

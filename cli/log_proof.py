@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.jobs import progress_bar, run_job
 from cli.options import cluster_option, data_folder, json_option, node_option, open_client, source_options
-from cli.output import CommandError, console, print_json, print_table, say
+from cli.output import CommandError, print_json, print_table, say
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
-
-Update = Callable[[int, int], None]
 
 
 @click.command()
@@ -295,28 +293,3 @@ def _read_anchor(path: Path, authority: Path | None) -> dict[str, Any]:
         what = "" if isinstance(error, AnchorError) else "not an anchor: "
         hint = "a file that mailraft log anchor --out wrote, and with --ca the CA of the cell that it is of"
         raise CommandError(f"{path}: {what}{error}", hint) from None
-
-
-@contextmanager
-def progress_bar(what: str) -> Iterator[Update]:
-    from rich.progress import Progress
-
-    terminal = console()
-    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def run_job(cluster_dir: Path, path: str, node: str | None, what: str) -> dict[str, Any]:
-    """A job of a node, to its end. Raises CommandError."""
-    last: dict[str, Any] = {}
-    with progress_bar(what) as update:
-        for last in open_client(cluster_dir).stream(path, node):  # to their end: the node would take less for a failure
-            if "progress" in last:
-                update(*last["progress"])
-    if "error" in last:
-        raise CommandError(last["error"], "read the node's log")
-    if "result" not in last:
-        raise CommandError("the node stopped before it was done", "the command again")
-    result: dict[str, Any] = last["result"]
-    return result

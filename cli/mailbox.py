@@ -10,9 +10,10 @@ from urllib.parse import quote
 import click
 
 from cli.groups import Group
+from cli.jobs import progress_bar, result_of
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, open_client
-from cli.output import UNKNOWN, CommandError, console, print_json, print_table, say
+from cli.output import UNKNOWN, print_json, print_table, say
 from nodes.moments import Moment
 
 
@@ -106,24 +107,17 @@ def restore(
 
 def _restore(cluster_dir: Path, address: str, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """What the node planned, and whether it changed something. Raises CommandError."""
-    from rich.progress import Progress
-
     lines = open_client(cluster_dir).stream(f"/v1/mailboxes/{quote(address, safe='')}/restore", None, body)
-    terminal = console()
     plan: dict[str, Any] = {}
     last: dict[str, Any] = {}
-    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-        task = bar.add_task("restore", total=None)
+    with progress_bar("restore") as update:
         for last in lines:
             if "plan" in last:
                 plan = last
             elif "progress" in last:
-                bar.update(task, completed=last["progress"][0], total=last["progress"][1])
-    if "error" in last:
-        raise CommandError(last["error"], "the same command once the reason is gone")
-    if "result" not in last:
-        raise CommandError("the node stopped before it was done", "the same command: it does what is left", UNKNOWN)
-    return plan, bool(last["result"]["changed"])
+                update(*last["progress"])
+    again = "the same command: it does what is left"
+    return plan, bool(result_of(last, "the same command once the reason is gone", again, UNKNOWN)["changed"])
 
 
 def _print_plan(plan: dict[str, Any]) -> None:
@@ -138,6 +132,10 @@ def _print_plan(plan: dict[str, Any]) -> None:
         )
     columns = ("folder", "", ">bring back", ">of them moved", ">flags", ">remove newer", ">bytes gone")
     print_table(columns, (row for row in rows if any(row[1:])), "no difference")
+    deleted = sum(one["deleted"] for one in plan["folders"])
+    if deleted:
+        what = "message was" if deleted == 1 else "messages were"
+        say(f"{deleted} {what} marked \\Deleted then, and will be: the next EXPUNGE of a mail program removes them")
     for verb in ("subscribe", "unsubscribe"):
         if plan[verb]:
             click.echo(f"{verb}: {', '.join(plan[verb])}")

@@ -18,7 +18,7 @@ import click
 from cli import layout, layout_changes
 from cli.client import AdminClient, NothingDone, Unreachable
 from cli.layout import Cluster, Node
-from cli.options import DIR_NOTE, cluster_argument, json_option
+from cli.options import DIR_NOTE, cluster_argument, complete_node, json_option
 from cli.output import SPINNER_COLUMNS, UNKNOWN, CommandError, console, one_line, print_json, say
 from cli.processes import send, supervisor_pid, wait_until
 from cli.supervisor import STOP_TIMEOUT_S, WATCH_S, last_words
@@ -37,7 +37,7 @@ force_option = click.option(
     "--force-dead", is_flag=True, help="Although too few of the nodes that stay answer here: the cell itself decides."
 )
 host_option = click.option("--host", help="Where the node will run, if not here: copy its folder there and start it.")
-name_argument = click.argument("name", metavar="NAME")
+name_argument = click.argument("name", metavar="NAME", shell_complete=complete_node)
 
 
 @click.command(epilog=DIR_NOTE)
@@ -87,7 +87,7 @@ def replace_node(cluster_dir: Path, name: str, host: str | None, delete_data: bo
 
 @click.command(epilog=DIR_NOTE)
 @cluster_argument
-@click.argument("name", metavar="[NAME]", required=False)
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_node)
 def transfer_leadership(cluster_dir: Path, name: str | None) -> None:
     """Have another node lead: the one that is named, or the one that is furthest."""
     found = layout.load(cluster_dir)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,7 +46,28 @@ cluster_argument = click.argument(
     callback=_given,
 )
 DIR_NOTE = "DIR may be left out where the environment variable MAILRAFT_CLUSTER names it."
-node_option = click.option("--node", metavar="NAME", help="Ask this node only; otherwise the first that answers.")
+
+
+def complete_node(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The names of a cluster's nodes, for a shell; none where no cluster is named."""
+    from cli.layout import load
+
+    folder = ctx.params.get("cluster_dir") or os.environ.get("MAILRAFT_CLUSTER")
+    if not folder:
+        return []
+    try:
+        nodes = load(Path(folder)).nodes
+    except CommandError:
+        return []
+    return [node.name for node in nodes if node.name.startswith(incomplete)]
+
+
+node_option = click.option(
+    "--node",
+    metavar="NAME",
+    shell_complete=complete_node,
+    help="Ask this node only; otherwise the first that answers.",
+)
 
 
 data_option = click.option(

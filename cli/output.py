@@ -40,12 +40,24 @@ class CommandError(click.ClickException):
 
 def print_json(value: Any) -> None:
     """One JSON document, indented where a person reads it (which takes several times as long to write)."""
-    click.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    shown = sys.stdout.isatty()
+    click.echo(json_text(value, shown=shown, indent=2 if shown else None))
 
 
 def print_json_line(value: Any) -> None:
     """One JSON document on a line of its own."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(json_text(value, shown=sys.stdout.isatty()))
+
+
+def json_text(value: Any, *, shown: bool, indent: int | None = None) -> str:
+    """A JSON document; where it is shown, what could control a terminal or turn its text round is written as an escape.
+
+    JSON itself escapes no more than U+0000 to U+001F (RFC 8259 7); C1 controls and marks of direction it lets through.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    if not shown or text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
 
 
 def say(text: str) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from cli.jobs import progress_bar, result_of
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, node_option, open_client
-from cli.output import CommandError, console, print_json, print_table, say
+from cli.output import CommandError, print_json, print_table, say
 
 NOTE = """The rule's file is TOML, for example:
 
@@ -75,20 +76,12 @@ def _selection(since: str, until: str | None) -> dict[str, int | None]:
 
 def _run(cluster_dir: Path, body: dict[str, Any], node: str | None) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The differences, and what the node says at the end. Raises CommandError."""
-    from rich.progress import Progress
-
-    terminal = console()
     found: list[dict[str, Any]] = []
     last: dict[str, Any] = {}
-    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-        task = bar.add_task("decide again", total=None)
+    with progress_bar("decide again") as update:
         for last in open_client(cluster_dir).stream("/v1/log/what-if", node, body):
             if "difference" in last:
                 found.append(last["difference"])
             elif "progress" in last:
-                bar.update(task, completed=last["progress"][0], total=last["progress"][1])
-    if "error" in last:
-        raise CommandError(last["error"], "the node's log tells more")
-    if "result" not in last:
-        raise CommandError("the node stopped before it was done", "the command again")
-    return found, last["result"]
+                update(*last["progress"])
+    return found, result_of(last)

@@ -6,23 +6,28 @@ again meanwhile. The JSON form of a selection is what the admin API and the job 
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from actors import registry
 from actors.following import as_written
-from actors.kind import UnknownEventType, decode
+from actors.kind import UnknownEventType, decode, known_types
 from actors.names import NameClaimed, address_name, name_stream, normalise_address
 from eventlog.fold import Outcome
+from eventlog.levels import FEATURE_LEVEL_RAISED
+from eventlog.members import MEMBERS_CHANGED
 from eventlog.record import STREAM_ID_BYTES, Event, Record, decode_events
 from eventlog.store import LOG_HEAD, Snapshot, Store, StoredRecord
+from eventlog.uploads import CHUNKS_COLLECTED
 
 READ_AT_ONCE = 500
 OUTCOMES = tuple(outcome.name.lower() for outcome in Outcome)
 FIELDS = ("types", "streams", "account", "by", "outcome", "first", "last", "since_ms", "until_ms", "newest")
 
 assert registry.KINDS  # importing every kind makes its event types known to decode()
+TYPES = known_types() | {CHUNKS_COLLECTED, FEATURE_LEVEL_RAISED, MEMBERS_CHANGED}
 
 
 class Selection(NamedTuple):
@@ -54,7 +59,7 @@ def selection(snapshot: Snapshot, wanted: dict[str, Any]) -> Selection:
     if outcome is not None and outcome not in OUTCOMES:
         raise ValueError(f"outcome: one of {', '.join(OUTCOMES)}")
     return Selection(
-        types=_texts(wanted, "types"),
+        types=_types(wanted),
         streams=frozenset(_stream(text) for text in _texts(wanted, "streams")),
         accounts=_accounts(snapshot, wanted.get("account")),
         by=_text(wanted, "by"),
@@ -214,6 +219,25 @@ def _texts(wanted: dict[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise ValueError(f"{name}: must be a list of texts")
     return tuple(value)
+
+
+def _types(wanted: dict[str, Any]) -> tuple[str, ...]:
+    patterns = _texts(wanted, "types")
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(type_, pattern) for type_ in TYPES):
+            raise ValueError(f"types: this version knows no event type {pattern[:60]}{_nearest(pattern)}")
+    return patterns
+
+
+def _nearest(pattern: str) -> str:
+    """The types that whoever wrote the pattern may have meant."""
+    by_lower = {type_.lower(): type_ for type_ in sorted(TYPES)}
+    plain = pattern.lower().strip("*?")[:60]
+    found = (
+        difflib.get_close_matches(plain, by_lower, 3, 0.4)
+        or [lower for lower in by_lower if plain and plain in lower][:3]
+    )
+    return f"; did you mean {', '.join(by_lower[lower] for lower in found)}?" if found else ""
 
 
 def _text(wanted: dict[str, Any], name: str) -> str | None:

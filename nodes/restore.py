@@ -37,6 +37,7 @@ from nodes.reading import Present, Source
 READ_AT_ONCE = 1000
 GROUP_MESSAGES = 50
 GROUP_BYTES = 1024 * 1024
+DELETED = "\\Deleted"
 
 
 class NothingThere(Exception):
@@ -66,6 +67,12 @@ class FolderPlan(NamedTuple):
     @property
     def is_empty(self) -> bool:
         return self.present is not None and not (self.rename or self.bring_back or self.flags)
+
+    @property
+    def deleted(self) -> int:
+        """How many come back, or get flags back, with \\Deleted: the next EXPUNGE takes them away again."""
+        again = sum(DELETED in flags and len(uids) for flags, uids in self.flags.items())
+        return sum(DELETED in message.flags for message in self.bring_back) + again
 
     @property
     def keeps_name(self) -> str | None:
@@ -107,6 +114,7 @@ class Plan(NamedTuple):
                     "flags": [{"flags": list(flags), "uids": list(uids)} for flags, uids in one.flags.items()],
                     "newer": list(one.newer),
                     "gone": list(one.gone),
+                    "deleted": one.deleted,
                 }
                 for one in self.folders
             ],

@@ -53,6 +53,7 @@ def test_an_export_says_who_did_what_when_from_where_and_why(delivered: Site) ->
         (("--by", "admin operator", "--type", "AccountAdded"), {"AccountAdded"}),
         (("--by", "nobody at all"), set()),
         (("--outcome", "no_such"), None),
+        (("--type", "Nonsense"), None),
         (("--account", "nobody@example.test"), None),
         (("--since", "#1", "--until", "#0"), set()),
         (("--type", "AliasAdded", "--until", "2199-12-31"), {"AliasAdded"}),

@@ -77,12 +77,23 @@ def test_completion_prints_a_script_for_the_shell(shell: str, said: str) -> None
     assert "_MAILRAFT_COMPLETE" in result.output
 
 
-def test_completion_knows_commands_and_options() -> None:
-    def complete(line: str) -> list[str]:
-        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_MAILRAFT_COMPLETE": "bash_complete"}
-        done = subprocess.run(program(), env=environment() | words, capture_output=True, text=True, check=True)
-        return [found.partition(",")[2] for found in done.stdout.splitlines()]
+def complete(line: str, **env: str) -> list[str]:
+    """What bash would offer."""
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_MAILRAFT_COMPLETE": "bash_complete"}
+    done = subprocess.run(program(), env=environment() | words | env, capture_output=True, text=True, check=True)
+    return [found.partition(",")[2] for found in done.stdout.splitlines() if found]
 
+
+def test_completion_knows_nodes_and_scenarios(tmp_path: Path) -> None:
+    folder = str(tmp_path / "cluster")
+    assert invoke("cluster", "init", folder, "--nodes", "3").exit_code == 0
+    assert complete(f"mailraft log verify --cluster {folder} --node n") == ["n1", "n2", "n3"]
+    assert complete(f"mailraft cluster transfer-leadership {folder} n") == ["n1", "n2", "n3"]
+    assert complete("mailraft log verify --node n", MAILRAFT_CLUSTER=str(tmp_path)) == []
+    assert complete("mailraft chaos run partition-") == ["partition-minority", "partition-leader"]
+
+
+def test_completion_knows_commands_and_options() -> None:
     assert complete("mailraft clu") == ["cluster"]
     assert complete("mailraft cluster st") == ["status"]
     assert "--as-of" in complete("mailraft mailbox show --")

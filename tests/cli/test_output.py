@@ -1,5 +1,6 @@
 """What people see: rows that stay rows in a narrow terminal."""
 
+import json
 import os
 import pty
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli import layout
-from cli.output import counted, one_line, print_table, size_text
+from cli.output import counted, json_text, one_line, print_table, size_text
 from cli.supervisor import environment, program
 
 
@@ -67,3 +68,12 @@ def test_numbers_of_things_and_sizes_are_written_for_people() -> None:
     assert [size_text(size) for size in (1, 999, 5183, 999_949, 999_950, 64_000_000, 1_300_000_000, 10**13)] == [
         *("1 byte", "999 bytes", "5.2 kB", "999.9 kB", "1.0 MB", "64.0 MB", "1.3 GB", "10.0 TB"),
     ]
+
+
+def test_json_that_is_shown_controls_no_terminal_and_stays_the_same_json() -> None:
+    document = {"by": "\x9b2J \u202egnp.exe", "name": "J\u00fcrgen \U000e0041", "plain": "\u65e5\u672c"}
+    shown = json_text(document, shown=True, indent=2)
+    assert all(one.isprintable() or one == "\n" for one in shown)
+    assert "J\u00fcrgen" in shown
+    assert json.loads(shown) == document
+    assert json_text(document, shown=False) == json.dumps(document, ensure_ascii=False)
