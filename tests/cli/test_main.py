@@ -90,7 +90,7 @@ def test_completion_knows_nodes_and_scenarios(tmp_path: Path) -> None:
     assert complete(f"mailraft log verify --cluster {folder} --node n") == ["n1", "n2", "n3"]
     assert complete(f"mailraft cluster transfer-leadership {folder} n") == ["n1", "n2", "n3"]
     assert complete("mailraft log verify --node n", MAILRAFT_CLUSTER=str(tmp_path)) == []
-    assert complete("mailraft chaos run partition-") == ["partition-minority", "partition-leader"]
+    assert complete("mailraft chaos run partition-") == ["partition-leader", "partition-minority"]
 
 
 def test_completion_knows_commands_and_options() -> None:
