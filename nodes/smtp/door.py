@@ -1,7 +1,7 @@
 """Connections whose first octets are not SMTP: a PROXY header, a TLS handshake, or one after the other.
 
 They are accepted by hand, since each must be counted before it may begin a handshake, and since the PROXY header comes
-before anything else. Who is refused here is closed without a word: it would not be understood.
+before anything else. Who is refused before SMTP begins is closed without a word: it would not be understood.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from nodes.smtp import replies
 from nodes.smtp.connection import Connection
 from nodes.smtp.proxy import BadProxyHeader, read_header
 from nodes.smtp.wire import TLS_SHUTDOWN_S
@@ -89,6 +90,8 @@ class Door:
     async def _connect(self, accepted: socket.socket, peer: Peer) -> bool:
         """Makes the connection's protocol object, which from then on answers for it; False: one too many."""
         if not self._listener.admit(peer[0]):
+            if self._tls is None:
+                await self._listener.loop.sock_sendall(accepted, replies.TOO_MANY_CONNECTIONS)
             return False
         connection = Connection(self._listener, peer)
         connection.admitted_as = peer[0]

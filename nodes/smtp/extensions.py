@@ -14,7 +14,7 @@ from nodes.config import NodeConfig
 from nodes.smtp import trace
 from nodes.smtp.profile import Profile
 
-XCLIENT_ATTRIBUTES = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
+XCLIENT_ATTRIBUTES = "NAME ADDR PORT PROTO HELO DESTADDR DESTPORT"
 RELEASE_STEP_S = 3600  # the latest release that is announced (RFC 4865 4.1) moves on in steps
 
 _MAIL_PARAMETERS = {

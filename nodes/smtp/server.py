@@ -51,7 +51,7 @@ class SmtpListener:
         self._priority, self._xclient = Trust(rules.priority_from), Trust(rules.xclient_from)
         self.address = ""
         self._server: asyncio.Server | Door | None = None
-        self._connections: set[Connection] = set()
+        self.open_connections: set[Connection] = set()
         self.held_bytes = 0
         self._stopping = False
         self._counters: dict[bytes, Callable[[], None]] = {}
@@ -74,12 +74,12 @@ class SmtpListener:
         self._stopping = True
         if self._server is not None:
             self._server.close()
-        for connection in list(self._connections):
+        for connection in list(self.open_connections):
             connection.stop()
         deadline_s = self.loop.time() + grace_s
-        while self._connections and self.loop.time() < deadline_s:
+        while self.open_connections and self.loop.time() < deadline_s:
             await asyncio.sleep(STOP_POLL_S)
-        for connection in list(self._connections):
+        for connection in list(self.open_connections):
             connection.abort()
         self.intake.stop()
         await asyncio.sleep(0)
@@ -109,11 +109,11 @@ class SmtpListener:
 
     def opened(self, connection: Connection) -> None:
         """It is to be told when the listener stops."""
-        self._connections.add(connection)
+        self.open_connections.add(connection)
 
     def closed(self, connection: Connection) -> None:
         """It has ended."""
-        self._connections.discard(connection)
+        self.open_connections.discard(connection)
 
     def hold(self, grown_bytes: int) -> bool:
         """Content in memory has grown by so much; False when that is too much."""
