@@ -53,7 +53,8 @@ bench: $(STAMP)
 	@mkdir -p results
 	$(BIN)/mailraft bench log --json > results/log.json
 	$(BIN)/mailraft bench smtp --peer postfix --json > results/smtp.json
-	@echo "results/log.json and results/smtp.json; against an earlier run: mailraft bench compare OLD NEW"
+	$(BIN)/mailraft bench connections --json > results/connections.json
+	@echo "results/log.json, smtp.json and connections.json; against an earlier run: mailraft bench compare OLD NEW"
 
 simulate: SEEDS = 1..5000
 simulate: $(STAMP)
