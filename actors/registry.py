@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
-from actors import custody, dkim, following, mailbox, names, queue, region, routes, tenant, upload, verdicts
+from actors import custody, dkim, following, mailbox, names, queue, region, reports, routes, tenant, upload, verdicts
 from actors.kind import Command, Fact, UnknownEventType, decode
 from eventlog.record import NO_TENANT, Event, Stamp
 from eventlog.views import View
@@ -45,6 +45,10 @@ def _claim_tenant(view: View, command: names.NameCommand) -> bytes:
         return command.tenant
     found = names.holder(view)
     return found.tenant if found else NO_TENANT
+
+
+def _report_tenant(view: View, command: reports.ReportCommand) -> bytes:
+    return command.tenant if isinstance(command, reports.TakeReport) else NO_TENANT
 
 
 def _followed_tenant(view: View, command: following.FollowEvent) -> bytes:
@@ -128,6 +132,14 @@ KINDS: dict[str, Kind] = {
             _nobodys,
         ),
         Kind("dkim", get_args(dkim.DkimCommand), get_args(dkim.DkimFact), dkim.decide, dkim.evolve, dkim.tenant_of),
+        Kind(
+            "reports",
+            get_args(reports.ReportCommand),
+            get_args(reports.ReportFact),
+            reports.decide,
+            reports.evolve,
+            _report_tenant,
+        ),
         Kind(
             "verdicts",
             get_args(verdicts.VerdictCommand),

@@ -40,6 +40,7 @@ COMMANDS = {
     "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
     "region": Lazy("cli.region", "region", "Let another cell follow this one's log; follow another's."),
     "route": Lazy("cli.route", "route", "Other ways out than a destination's MX: smart hosts, pools of addresses."),
+    "report": Lazy("cli.report", "report", "Reports on mail authentication: ours to others, others' to us."),
     "send": Lazy("cli.send", "send", "Send a message from the command line."),
     "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),
     "verdicts": Lazy("cli.verdicts", "verdicts", "What is done about SPF, DKIM, ARC and DMARC."),

@@ -47,6 +47,9 @@ from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
 from nodes.process import LOCK_NAME, give_memory_back, raise_file_limit, tune_memory
+from nodes.reports.arrival import ReportArrival
+from nodes.reports.collector import Collector
+from nodes.reports.sender import Sender
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
@@ -245,6 +248,8 @@ class Node:
         resolver = Resolver(config.dns)
         stack.callback(resolver.close)
         signing = Signing(log, directory)
+        reports = Collector(log, runtime, self._logger, config.node.name)
+        stack.push_async_callback(reports.stop)
         services = Services(
             config=config,
             log=log,
@@ -264,13 +269,21 @@ class Node:
             past=past,
             signing=signing,
             tokens=Tokens(config.oauth, self._logger) if config.oauth.issuer else None,
-            checks=(*verdict_check.checks(config, log, resolver, self.state.metrics), SignSubmissions(signing)),
+            reports=reports,
+            checks=(
+                *verdict_check.checks(config, log, resolver, self.state.metrics, reports),
+                ReportArrival(config, log, runtime, self._logger),
+                SignSubmissions(signing),
+            ),
         )
         stack.push_async_callback(self._stop_front_ends)
         for kind in LISTENERS:
             await self._start_front_end(services, kind, getattr(config.listen, kind))
         stack.push_async_callback(DkimRotation(services).stop)
         await self._start_delivery(stack, services)
+        sender = Sender(services)
+        stack.push_async_callback(sender.stop)
+        self.state.report_sender = sender
         followers = Followers(services)
         stack.push_async_callback(followers.stop)
         self.state.followers = followers

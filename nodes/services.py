@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from actors.runtime import Runtime
     from eventlog.log import EventLog
     from nodes.past import PastMailboxes
+    from nodes.reports.collector import Collector
     from nodes.signing import Signing
     from nodes.smtp.checks import Check
     from nodes.tokens import Tokens
@@ -54,6 +55,7 @@ class Services:
     host_names: HostNames
     past: PastMailboxes
     signing: Signing
+    reports: Collector
     tokens: Tokens | None = None  # None: nobody is trusted to issue any
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eventlog.log import EventLog, LogStatus
     from nodes.follower.followers import Followers
     from nodes.heads import HeadKeeper
+    from nodes.reports.sender import Sender
     from nodes.services import Services
 
 MOST_LAG = 1000  # positions between commit and fold above which reads here would be noticeably old
@@ -38,6 +39,7 @@ class NodeState:
     services: Services | None = None
     followers: Followers | None = None
     heads: HeadKeeper | None = None
+    report_sender: Sender | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
     checkpoints_under_way: int = 0  # at the moment
 

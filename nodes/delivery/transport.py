@@ -113,7 +113,8 @@ class MailTransport:
         """The one that a node's parts make."""
         find_way = ways_of(services.log, services.directory)
         file = services.config.node.data_dir / STS_FILE
-        return cls(services.config, services.resolver, find_way=find_way, file=file)
+        record = services.reports.record_tls_result
+        return cls(services.config, services.resolver, find_way=find_way, record=record, file=file)
 
     async def stop(self) -> None:
         """Closes idle connections."""

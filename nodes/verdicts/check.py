@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from actors import verdicts
 from actors.verdicts import VERDICTS, Mode, VerdictPolicy
+from nodes.reports.results import dmarc_result
 from nodes.smtp.checks import Check, Incoming
 from nodes.smtp.replies import Refused, reply
 from nodes.verdicts import authentication_results
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from eventlog.log import EventLog
     from nodes.config import NodeConfig
     from nodes.metrics import Metrics
+    from nodes.reports.collector import Collector
     from nodes.smtp.session import Envelope, Session
     from nodes.verdicts.lookups import Lookup
 
@@ -35,10 +37,13 @@ AMBIGUOUS_AUTHOR = reply(550, "5.7.26", "The message has more than one From fiel
 class VerdictCheck(Check):
     """SPF, DKIM, ARC and DMARC, for mail from elsewhere."""
 
-    def __init__(self, config: NodeConfig, log: EventLog, resolver: Lookup, metrics: Metrics) -> None:
+    def __init__(
+        self, config: NodeConfig, log: EventLog, resolver: Lookup, metrics: Metrics, reports: Collector
+    ) -> None:
         self._log = log
         self._resolver = resolver
         self._metrics = metrics
+        self._reports = reports
         self._judge_all = config.verdicts.judge == "always"
         self._authserv_id = config.verdicts.authserv_id or config.node.hostname
         self._limits = Limits(config.verdicts.signatures, config.verdicts.timeout_s)
@@ -56,6 +61,8 @@ class VerdictCheck(Check):
         self._tell(incoming, judgement, arrival, values)
         incoming.verdicts.update(values)
         self._metrics.judged(judgement.dmarc.result if judgement.dmarc else "none")
+        if judgement.dmarc is not None and judgement.dmarc.policy is not None:
+            self._reports.count_dmarc(judgement.dmarc.policy, dmarc_result(judgement, arrival, mode))
         if mode == "enforce":
             _enforce(policy, judgement, incoming)
 
@@ -79,9 +86,11 @@ class VerdictCheck(Check):
             values["removed"] = b"".join(claims)[:MOST_CLAIM_BYTES].decode("utf-8", "replace")
 
 
-def checks(config: NodeConfig, log: EventLog, resolver: Lookup, metrics: Metrics) -> tuple[Check, ...]:
+def checks(
+    config: NodeConfig, log: EventLog, resolver: Lookup, metrics: Metrics, reports: Collector
+) -> tuple[Check, ...]:
     """The check, unless the configuration has it off."""
-    return () if config.verdicts.judge == "off" else (VerdictCheck(config, log, resolver, metrics),)
+    return () if config.verdicts.judge == "off" else (VerdictCheck(config, log, resolver, metrics, reports),)
 
 
 def _is_loopback(client: str) -> bool:

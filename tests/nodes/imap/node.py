@@ -21,6 +21,7 @@ from nodes.dns import HostNames
 from nodes.imap import start
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
+from nodes.reports.collector import Collector
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Services
@@ -92,12 +93,14 @@ class Node:
             host_names=HostNames(config.dns, resolver),
             past=PastMailboxes(self.log, self.runtime, self.folder / "past", 8.0),
             signing=Signing(self.log, self.directory),
+            reports=Collector(self.log, self.runtime, structlog.get_logger(), "n1"),
         )
         self.listener = await start(self.services, self._kind, "127.0.0.1:0")
         await self.directory.add_tenant("example", ["example.test"], ADMIN)
 
     async def _stop(self) -> None:
         await self.listener.stop(0.5)
+        await self.services.reports.stop()
         await self.services.past.stop()
         await self.runtime.stop()
         await self.directory.stop()

@@ -30,6 +30,7 @@ from nodes.config import ListenerKind, NodeConfig
 from nodes.dns import HostNames
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
+from nodes.reports.collector import Collector
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
@@ -135,13 +136,16 @@ class Cell:
         self.directory = Directory(self.log, self.runtime, KEY)
         self.resolver = Resolver(self.config.dns)
         self.metrics = Metrics("n1")
+        self.logger = structlog.wrap_logger(logging.getLogger("test"))
+        self.reports = Collector(self.log, self.runtime, self.logger, "n1")
         self.services = Services(
             config=self.config,
             log=self.log,
             runtime=self.runtime,
             directory=self.directory,
             metrics=self.metrics,
-            logger=structlog.wrap_logger(logging.getLogger("test")),
+            logger=self.logger,
+            reports=self.reports,
             tls=tls.server_context(self.config.tls),
             login_guard=LoginGuard(self.config.limits),
             connections=ConnectionLimit(self.config.limits),
@@ -167,6 +171,7 @@ class Cell:
     async def _stop(self) -> None:
         for listener in self.listeners.values():
             await listener.stop(0.5)
+        await self.reports.stop()
         await self.runtime.stop()
         await self.directory.stop()
         await self.log.stop()
