@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 MOST_STEPS = 100_000
+STEPS_A_CALL = 20  # of a long history, in which each call must be placed at least once
 SHRINKING_STEPS = 5_000  # for each attempt to make a part smaller, of which there are many
 OPEN = math.inf
 
@@ -68,10 +69,14 @@ class Verdict(NamedTuple):
     steps: int
 
 
-def check(model: Model, calls: Iterable[Call], most_steps: int = MOST_STEPS) -> Verdict:
-    """Searches for an order of the calls that the model allows and that time does not contradict."""
-    telling = (call for call in calls if not (call.is_open and model.is_read(call.asked)))
-    return _Search(model, sorted(telling, key=lambda call: call.began_s), most_steps).run()
+def check(model: Model, calls: Iterable[Call], most_steps: int | None = None) -> Verdict:
+    """Searches for an order of the calls that the model allows and that time does not contradict.
+
+    most_steps: when it gives up; a number that grows with the history, if not said.
+    """
+    telling = [call for call in calls if not (call.is_open and model.is_read(call.asked))]
+    telling.sort(key=lambda call: call.began_s)
+    return _Search(model, telling, most_steps or max(MOST_STEPS, STEPS_A_CALL * len(telling))).run()
 
 
 @dataclass
