@@ -91,7 +91,7 @@ def wait_ready(
     Gives up early when `alive` says that nothing is starting any more, when all that is missing is quarantined, or
     when a node keeps ending before it is ready.
     """
-    started = time.monotonic()
+    started, started_at = time.monotonic(), time.time()
     while alive():
         seen = look(cluster, client)
         progress(seen)
@@ -101,10 +101,20 @@ def wait_ready(
         if waiting and all(one.answer and one.answer["role"] == "quarantined" for one in waiting):
             return None
         waited_s = time.monotonic() - started
-        if waited_s > timeout_s or (waited_s > CRASH_LOOP_S and any(one.pid is None for one in waiting)):
+        if waited_s > timeout_s or (waited_s > CRASH_LOOP_S and any(_has_ended(one, started_at) for one in waiting)):
             return None
         time.sleep(0.2)
     return None
+
+
+def _has_ended(one: Seen, since: float) -> bool:
+    """Whether it has written something since then, and does not run: on a busy machine it may not have begun yet."""
+    if one.pid is not None:
+        return False
+    try:
+        return one.node.log_file.stat().st_mtime >= since
+    except FileNotFoundError:
+        return False
 
 
 def problems(seen: list[Seen]) -> list[str]:
