@@ -19,6 +19,7 @@ SCOPES = ("imap", "pop3", "smtp")
 LEAST_CHARACTERS = 8  # NIST SP 800-63B 5.1.1.2, where the tenant's policy says nothing
 MAX_APP_PASSWORDS = 25
 MAX_NAME = 64  # characters
+REFUSED_EVERY_MS = 55_000
 DAY_MS = 86_400_000
 PASSWORD_POLICY_KEY = b"p-password"
 
@@ -112,6 +113,7 @@ class NoteRefusedLogins(Command):
     attempts: int
     networks: int
     since_ms: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +259,9 @@ def decide(view: View, command: CredentialCommand) -> CredentialFact:
         case DisableOneTimeCodes(account):
             _codes(view, account)
             return OneTimeCodesDisabled(account)
-        case NoteRefusedLogins(account, attempts, networks, since_ms):
+        case NoteRefusedLogins(account, attempts, networks, since_ms, at_ms):
+            if at_ms - refused_logins(view, account).last_ms < REFUSED_EVERY_MS:
+                raise NotAllowed("refused logins of this minute are told of already")
             return LoginsRefused(account, attempts, networks, since_ms)
         case SetPasswordPolicy(least):
             return PasswordPolicySet(least)
@@ -367,7 +371,7 @@ def one_time_codes(view: View, account: bytes) -> OneTimeCodes | None:
 
 def refused_logins(view: View, account: bytes) -> Refused:
     """What was told of refused attempts to log in to the account."""
-    row = view.peek(b"f" + account)
+    row = view.get(b"f" + account)
     return Refused(*row) if row is not None else Refused(0, 0)
 
 

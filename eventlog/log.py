@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
-from eventlog import levels
+from eventlog import levels, telling
 from eventlog.archive import Archivist
 from eventlog.changes import Changes, Node
 from eventlog.erasure import Eraser
@@ -26,6 +26,7 @@ from eventlog.proposals import Committed, Proposals
 from eventlog.raft import Message, Timing
 from eventlog.record import By, Event, Record, RecordError, Stamp, check, encode_whole
 from eventlog.store import Snapshot, Store, StoredRecord, joined_mark
+from eventlog.telling import Telling
 from eventlog.transport import PeerName, PeerTransport
 from eventlog.writer import Item, State, Tick, Writer
 
@@ -159,6 +160,7 @@ class EventLog:
         self._stopping = False
         self.archivist = Archivist(self)
         self.eraser = Eraser(self)
+        self.telling = Telling(self._forward, lambda: [m.name for m in self._state.links if m.name != config.name])
 
     @classmethod
     def open(
@@ -494,6 +496,8 @@ class EventLog:
                 self._changes.refused(message["id"], message["reason"])
             case "read_done":
                 self._finish_read(message["token"], message["index"])
+            case telling.TOLD:
+                self.telling.told(peer, message)
             case _:
                 self._put(("message", peer, message))
 

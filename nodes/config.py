@@ -179,6 +179,16 @@ class LimitsSection(Section):
         default=50,
         description="Wrong passwords for one login from one address after which further attempts are refused.",
     )
+    auth_free_of_network: Count = Field(
+        default=20,
+        description="Wrong passwords from one network (an IPv4 address, an IPv6 /64), whatever the login, that slow "
+        "down nobody else there; ten times auth_block_after of them are refused.",
+    )
+    auth_free_of_login: Count = Field(
+        default=20,
+        description="Wrong passwords for one login, from wherever, that slow down nobody else who tries it; ten times "
+        "auth_block_after of them are refused. Who logged in from a network before is exempt from both there.",
+    )
     auth_window_s: Patience = Field(default=900.0, description="How long wrong passwords are remembered.")
 
 

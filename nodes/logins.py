@@ -17,7 +17,7 @@ from nodes.config import ListenerKind
 from nodes.moments import split_login
 from nodes.sasl_bearer import bearer_error
 from nodes.sasl_mechanisms import Offer, begin
-from nodes.security import TooManyFailures, log_failed_login, may_send_password
+from nodes.security import TooManyFailures, log_failed_login, may_send_password, network_of
 
 if TYPE_CHECKING:
     from actors.authentication import Login
@@ -120,8 +120,8 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
     login, moment = split_login(claim.login)
     claim = claim._replace(login=login, acting_as=split_login(claim.acting_as)[0])
     try:
-        await guard.attempt(at.client, login)
-        found = await _check(services, at, claim)
+        known = await guard.attempt(at.client, login)
+        found = await _check(services, at, claim, known)
     except TooManyFailures:
         services.metrics.auth_failure(at.kind, mechanism, "blocked")
         raise LoginRefused("blocked") from None
@@ -136,14 +136,14 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
     return LoggedIn(found.target, moment)
 
 
-async def _check(services: Services, at: Door, claim: sasl.Claim) -> Login | None:
+async def _check(services: Services, at: Door, claim: sasl.Claim, known: bool) -> Login | None:
     """Nobody may act for somebody else: the authorization identity is absent or the login itself."""
     logins = services.directory.logins
     if claim.acting_as and claim.acting_as.casefold() != claim.login.casefold():
         return None
     match claim:
         case sasl.Credentials(login, password):
-            return await logins.password(login, password, at.scope, at.client)
+            return await logins.password(login, password, at.scope, network_of(at.client), known)
         case sasl.Proof(login, credential):
             return logins.proved(login, credential, at.scope) if credential is not None else None
         case sasl.Bearer(login, token):

@@ -1,7 +1,7 @@
 """What stands between a stranger and a node: delays for wrong passwords, limits on connections.
 
-Everything here is in memory, per node, bounded, and lives on the event loop: no locks, no threads.
-It never sees a password and never writes one anywhere.
+Everything here is in memory, bounded, and lives on the event loop. Wrong passwords are counted at all nodes together
+(nodes/failures.py; nodes/guarding.py carries the counts), connections at each. It never sees a password.
 """
 
 from __future__ import annotations
@@ -11,15 +11,20 @@ import ipaddress
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
 
 from nodes.config import LimitsSection, ListenerKind
+from nodes.failures import SharedCounts, key_of
 
 if TYPE_CHECKING:
     from nodes.services import Logger
 
-REMEMBERED = 65_536
+KNOWN_S = 30 * 86_400.0  # how long somebody is known where they logged in
+KNOWN_AGAIN_S = 3600.0  # and how often that is noted again
+BURST_S = 60.0  # between two reports of refused attempts on one login
+MOST_BURSTS = 10_000
+MOST_NETWORKS = 1000  # that are counted of one burst
 MOST_LOGIN = 320  # characters of an address (RFC 3696 errata 1690: 64, @, 255)
 
 
@@ -27,71 +32,144 @@ class TooManyFailures(Exception):
     """Refuse the attempt without looking at the password (IMAP: NO [LIMIT]; SMTP: 454 4.7.0; POP3: -ERR [AUTH])."""
 
 
-@dataclass
-class _Record:
-    failures: int = 0
-    last_s: float = 0.0
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+class Burst:
+    """Attempts on one login that were refused and not told of yet."""
+
+    __slots__ = ("attempts", "networks", "since_s", "told_s")
+
+    def __init__(self, now_s: float) -> None:
+        self.attempts = 0
+        self.networks: set[str] = set()
+        self.since_s = now_s
+        self.told_s = now_s - BURST_S
 
 
 class LoginGuard:
-    """Slows down guessing: each wrong password for a login from an address makes the next attempt wait longer."""
+    """Slows down guessing: of a login from a network, from a network, of a login; counted at all nodes together.
 
-    def __init__(
-        self,
-        limits: LimitsSection,
-        *,
-        now_s: Callable[[], float] = time.monotonic,
-    ) -> None:
+    Each wrong password for a login from a network (an IPv4 address, or an IPv6 /64) makes its next attempt wait longer,
+    and after many it is refused. Wrong passwords from one network whatever the login, and for one login from wherever,
+    do the same once there are more of them than mistakes explain. Whoever logged in from a network before is exempt
+    from those two: a flood locks nobody out who is known.
+    """
+
+    def __init__(self, limits: LimitsSection, *, now_s: Callable[[], float] = time.monotonic) -> None:
         self._limits = limits
         self._now_s = now_s
-        self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()
+        self.failures = SharedCounts(limits.auth_window_s, now_s)
+        self.successes = SharedCounts(KNOWN_S, now_s)
+        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._bursts: OrderedDict[str, Burst] = OrderedDict()
 
-    async def attempt(self, address: str, login: str) -> None:
+    async def attempt(self, address: str, login: str) -> bool:
         """Call before a password is checked: waits as long as earlier failures demand.
 
-        Attempts of one login from one address go one after another once one has failed, so that
-        opening many connections does not shorten the delay. Raises TooManyFailures.
+        Attempts of one login from one network, or of a network that is slowed, go one after another, so that opening
+        many connections does not shorten the delay. True for a login that is known from there. Raises TooManyFailures.
         """
-        record = self._known(address, login)
-        if record is None:
-            return
-        async with record.turn:
-            self._refuse_blocked(record)
-            await asyncio.sleep(self._delay_s(record))
-        self._refuse_blocked(record)
+        keys = _Keys.of(address, login)
+        known = self._is_known(keys)
+        if self._wait(keys, known) > 0:
+            slowed = not known and self._excess(keys.network, self._limits.auth_free_of_network)
+            async with self._turn(keys.network if slowed else keys.pair):
+                self._refuse_blocked(keys, known, address, login)
+                await asyncio.sleep(self._wait(keys, known))
+        self._refuse_blocked(keys, known, address, login)
+        return known
 
     def failed(self, address: str, login: str) -> bool:
         """A password was wrong. True when the connection is to be closed now."""
-        record = self._known(address, login) or _Record()
-        record.failures += 1
-        record.last_s = self._now_s()
-        key = _key(address, login)
-        self._records[key] = record
-        self._records.move_to_end(key)
-        while len(self._records) > REMEMBERED:
-            self._records.popitem(last=False)
-        return record.failures % self._limits.auth_failures == 0
+        keys = _Keys.of(address, login)
+        self.failures.add(keys.network)
+        self.failures.add(keys.login)
+        self._note(address, login)
+        return self.failures.add(keys.pair) % self._limits.auth_failures == 0
 
     def succeeded(self, address: str, login: str) -> None:
-        """A password was right: earlier failures are forgotten."""
-        self._records.pop(_key(address, login), None)
+        """A password was right: failures of this login from this network are forgotten."""
+        keys = _Keys.of(address, login)
+        self.failures.clear(keys.pair)
+        if self.successes.quiet_s(keys.pair) > KNOWN_AGAIN_S:
+            self.successes.add(keys.pair)
 
-    def _known(self, address: str, login: str) -> _Record | None:
-        key = _key(address, login)
-        record = self._records.get(key)
-        if record is not None and self._now_s() - record.last_s > self._limits.auth_window_s:
-            del self._records[key]
-            return None
-        return record
+    def bursts(self, least: int) -> list[tuple[str, Burst]]:
+        """Logins of which at least so many attempts were refused, and were not told of for a while; then they are."""
+        now_s = self._now_s()
+        found = []
+        for login, burst in list(self._bursts.items()):
+            if burst.attempts >= least and now_s - burst.told_s >= BURST_S:
+                found.append((login, burst))
+                again = self._bursts[login] = Burst(now_s)
+                again.told_s = now_s
+            elif now_s - burst.since_s > self._limits.auth_window_s:
+                del self._bursts[login]
+        return found
 
-    def _refuse_blocked(self, record: _Record) -> None:
-        if record.failures >= self._limits.auth_block_after:
+    def keep(self, login: str, burst: Burst) -> None:
+        """What `bursts` gave could not be told: it is, with the next."""
+        here = self._bursts.setdefault(login, Burst(self._now_s()))
+        here.attempts += burst.attempts
+        here.networks |= burst.networks
+        here.since_s = min(here.since_s, burst.since_s)
+
+    # -- parts
+
+    def _is_known(self, keys: _Keys) -> bool:
+        return self.successes.count(keys.pair) > 0
+
+    def _excess(self, key: bytes, free: int) -> int:
+        return max(0, self.failures.count(key) - free)
+
+    def _wait(self, keys: _Keys, known: bool) -> float:
+        """Seconds."""
+        steps = [self.failures.count(keys.pair)]
+        if not known:
+            steps.append(self._excess(keys.network, self._limits.auth_free_of_network))
+            steps.append(self._excess(keys.login, self._limits.auth_free_of_login))
+        most = max(steps)
+        if most == 0:
+            return 0.0
+        return float(min(self._limits.auth_delay_s * 2 ** min(most - 1, 32), self._limits.auth_delay_max_s))
+
+    def _refuse_blocked(self, keys: _Keys, known: bool, address: str, login: str) -> None:
+        many = 10 * self._limits.auth_block_after
+        blocked = self.failures.count(keys.pair) >= self._limits.auth_block_after
+        if not known:
+            blocked = blocked or any(self.failures.count(key) >= many for key in (keys.network, keys.login))
+        if blocked:
+            self._note(address, login)
             raise TooManyFailures("too many wrong passwords; try again later")
 
-    def _delay_s(self, record: _Record) -> float:
-        doublings = min(record.failures - 1, 32)
-        return float(min(self._limits.auth_delay_s * 2**doublings, self._limits.auth_delay_max_s))
+    def _turn(self, key: bytes) -> asyncio.Lock:
+        lock = self._turns.get(key)
+        if lock is None:
+            lock = self._turns[key] = asyncio.Lock()
+        return lock
+
+    def _note(self, address: str, login: str) -> None:
+        login = _spelled(login)
+        burst = self._bursts.setdefault(login, Burst(self._now_s()))
+        self._bursts.move_to_end(login)
+        if not burst.attempts:
+            burst.since_s = self._now_s()
+        burst.attempts += 1
+        if len(burst.networks) < MOST_NETWORKS:
+            burst.networks.add(network_of(address))
+        while len(self._bursts) > MOST_BURSTS:
+            self._bursts.popitem(last=False)
+
+
+class _Keys(NamedTuple):
+    """What an attempt is counted under."""
+
+    pair: bytes
+    network: bytes
+    login: bytes
+
+    @classmethod
+    def of(cls, address: str, login: str) -> _Keys:
+        network, login = network_of(address), _spelled(login)
+        return cls(key_of("pair", network, login), key_of("network", network), key_of("login", login))
 
 
 class ConnectionLimit:
@@ -145,5 +223,18 @@ def log_failed_login(logger: Logger, listener: ListenerKind, client: str, login:
     logger.warning("login failed", listener=listener, client=client, login=shown)
 
 
-def _key(address: str, login: str) -> tuple[str, str]:
-    return address, login.strip().casefold()[:MOST_LOGIN]
+def network_of(address: str) -> str:
+    """What belongs to one client: an IPv4 address, or an IPv6 /64 (RFC 6177); "" for a Unix socket."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return str(ipaddress.IPv6Network((int(ip) >> 64 << 64, 64)))
+    return str(ip)
+
+
+def _spelled(login: str) -> str:
+    return login.strip().casefold()[:MOST_LOGIN]

@@ -41,6 +41,7 @@ from nodes.dns import HostNames
 from nodes.files import Locked, lock, write_atomically
 from nodes.follower import feed
 from nodes.follower.followers import Followers
+from nodes.guarding import Guarding
 from nodes.heads import HeadKeeper
 from nodes.http import admin, public
 from nodes.http import listener as http_listener
@@ -280,6 +281,7 @@ class Node:
         for kind in LISTENERS:
             await self._start_front_end(services, kind, getattr(config.listen, kind))
         stack.push_async_callback(DkimRotation(services).stop)
+        stack.push_async_callback(Guarding(services).stop)
         await self._start_delivery(stack, services)
         sender = Sender(services)
         stack.push_async_callback(sender.stop)

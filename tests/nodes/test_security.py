@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
+from nodes import security
 from nodes.config import LimitsSection
+from nodes.failures import REMEMBERED
 from nodes.security import (
-    REMEMBERED,
     ConnectionLimit,
     LoginGuard,
     TooManyFailures,
     is_loopback,
     may_send_password,
+    network_of,
 )
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -117,7 +119,107 @@ def test_what_is_remembered_is_bounded() -> None:
     guard = LoginGuard(LIMITS)
     for number in range(REMEMBERED + 100):
         guard.failed("192.0.2.1", f"login-{number}")
-    assert len(guard._records) == REMEMBERED
+    assert len(guard.failures) == REMEMBERED
+
+
+FEW = LIMITS.model_copy(update={"auth_delay_s": 0.0, "auth_free_of_network": 3, "auth_free_of_login": 3})
+
+
+def refused(run: Run, guard: LoginGuard, address: str, login: str) -> bool:
+    async def scenario() -> bool:
+        try:
+            await guard.attempt(address, login)
+        except TooManyFailures:
+            return True
+        return False
+
+    found: bool = run(scenario())
+    return found
+
+
+def test_a_network_that_tries_many_logins_is_slowed_then_refused_whatever_it_tries(run: Run) -> None:
+    guard = LoginGuard(FEW)
+    waits = []
+    for number in range(10 * FEW.auth_block_after):
+        keys = security._Keys.of("192.0.2.1", f"user{number}")
+        waits.append(guard._excess(keys.network, FEW.auth_free_of_network))
+        guard.failed("192.0.2.1", f"user{number}")
+    assert waits[:6] == [0, 0, 0, 0, 1, 2]
+    assert refused(run, guard, "192.0.2.1", "somebody-else")
+    assert not refused(run, guard, "192.0.2.2", "somebody-else")
+
+
+def test_a_flood_against_an_account_refuses_strangers_and_not_who_is_known(run: Run) -> None:
+    guard = LoginGuard(FEW)
+    guard.succeeded("198.51.100.7", "alice")
+    for number in range(10 * FEW.auth_block_after):
+        guard.failed(f"192.0.2.{number}", "alice")
+    assert refused(run, guard, "203.0.113.9", "alice")
+    assert not refused(run, guard, "198.51.100.7", "Alice")
+    assert not refused(run, guard, "203.0.113.9", "bob")
+
+
+def test_who_is_known_is_still_slowed_by_failures_of_its_own(run: Run) -> None:
+    guard = LoginGuard(FEW)
+    guard.succeeded("198.51.100.7", "alice")
+    for _ in range(FEW.auth_block_after):
+        guard.failed("198.51.100.7", "alice")
+    assert refused(run, guard, "198.51.100.7", "alice")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+    ],
+)
+def test_an_ipv6_client_has_its_whole_64(one: str, other: str, same: bool) -> None:
+    assert (network_of(one) == network_of(other)) is same
+
+
+def told(source: LoginGuard, target: LoginGuard, name: str) -> None:
+    for ours, theirs in ((source.failures, target.failures), (source.successes, target.successes)):
+        while (data := ours.changes()) is not None:
+            theirs.merge(name, data)
+            if not ours._changed:
+                break
+
+
+def test_what_one_node_counted_counts_at_the_others(run: Run) -> None:
+    first, second = LoginGuard(LIMITS), LoginGuard(LIMITS)
+    for _ in range(LIMITS.auth_block_after):
+        first.failed("192.0.2.1", "alice")
+    assert not refused(run, second, "192.0.2.1", "alice")
+    told(first, second, "n1")
+    told(first, second, "n1")  # what is told twice counts once
+    assert second.failures.count(security._Keys.of("192.0.2.1", "alice").pair) == LIMITS.auth_block_after
+    assert refused(run, second, "192.0.2.1", "alice")
+    second.succeeded("192.0.2.1", "alice")
+    told(second, first, "n2")
+    assert not refused(run, first, "192.0.2.1", "alice")
+
+
+def test_a_burst_is_told_of_once_and_what_follows_a_minute_later() -> None:
+    clock = Clock()
+    guard = LoginGuard(LIMITS, now_s=clock)
+    for number in range(7):
+        guard.failed(f"192.0.2.{number % 2}", "Alice")
+    ((login, burst),) = guard.bursts(5)
+    assert (login, burst.attempts, len(burst.networks)) == ("alice", 7, 2)
+    guard.failed("192.0.2.1", "bob")
+    for _ in range(6):
+        guard.failed("192.0.2.1", "alice")
+    assert guard.bursts(5) == []
+    clock.now_s += 61
+    ((login, burst),) = guard.bursts(5)
+    assert (login, burst.attempts) == ("alice", 6)
+    guard.keep(login, burst)
+    clock.now_s += 61
+    assert [(login, burst.attempts) for login, burst in guard.bursts(5)] == [("alice", 6)]
 
 
 def test_connections_are_limited_by_address_and_together() -> None:
