@@ -11,9 +11,10 @@ from collections.abc import Callable
 
 import msgpack
 
-from actors.passwords import SCRAM_ITERATIONS, ScramVerifier, scram_verifier
+from actors.passwords import ScramVerifier
 
 GROUPS, GROUP = 5, 4
+RECOVERY_GROUP = 5
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: it is read from a screen; 32 of them, 5 bits each
 _WRITTEN = re.compile(rf"[{_ALPHABET}]{{{GROUPS * GROUP}}}")
 _FORMAT = 1
@@ -31,14 +32,26 @@ def canonical(password: str) -> str | None:
     return _grouped(letters) if _WRITTEN.fullmatch(letters) else None
 
 
-def make_keys(password: str, salt: bytes, iterations: int = SCRAM_ITERATIONS) -> bytes:
-    """What is kept, packed; takes some milliseconds."""
-    packed: bytes = msgpack.packb((_FORMAT, scram_verifier(password, salt, iterations)))
+def recovery_code(entropy: Callable[[int], bytes]) -> str:
+    """A code for who has lost the device that makes one-time codes: abcde-fghij, 50 bits."""
+    letters = "".join(_ALPHABET[byte % 32] for byte in entropy(2 * RECOVERY_GROUP))
+    return f"{letters[:RECOVERY_GROUP]}-{letters[RECOVERY_GROUP:]}"
+
+
+def canonical_recovery(code: str) -> str:
+    """A recovery code as it was shown, however it was typed."""
+    letters = code.replace("-", "").replace(" ", "").lower()
+    return f"{letters[:RECOVERY_GROUP]}-{letters[RECOVERY_GROUP:]}"
+
+
+def pack_keys(keys: ScramVerifier) -> bytes:
+    """What is kept of one, for sealing."""
+    packed: bytes = msgpack.packb((_FORMAT, keys))
     return packed
 
 
 def read_keys(packed: bytes) -> ScramVerifier:
-    """What `make_keys` packed. Raises ValueError for anything else."""
+    """What `pack_keys` packed. Raises ValueError for anything else."""
     format_, scram = msgpack.unpackb(packed, use_list=False)
     if format_ != _FORMAT:
         raise ValueError(f"keys of an app password of format {format_}")

@@ -124,10 +124,12 @@ class Authentication:
         same = found is not None and (not login or self._find(login, "") == found)
         return Login(found.target, TOKEN) if found is not None and same else None
 
-    def salt(self, login: str) -> bytes:
-        """The one that all passwords of the account share: of those that it has, or the one that it seems to have."""
+    def salt(self, login: str) -> tuple[bytes, int]:
+        """Salt and iterations that all passwords of the account share, or would if it had any."""
         found = self._find(login, "")
-        return found.salt if found is not None and found.salt is not None else self._fake_salt(login)
+        if found is None or found.salt is None:
+            return self._fake_salt(login), SCRAM_ITERATIONS
+        return found.salt, found.iterations
 
     # -- parts
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from actors import tenant as tenants_kind
 from actors.authentication import Authentication
+from actors.credential_admin import CredentialAdmin
 from actors.credentials import least_characters
 from actors.errors import (
     InvalidName,
@@ -179,15 +180,16 @@ class Directory:
     def __init__(self, log: EventLog, runtime: Runtime, cluster_key: bytes) -> None:
         if len(cluster_key) != KEY_BYTES:
             raise ValueError(f"a cluster key has {KEY_BYTES} bytes")
-        self._event_log = log
-        self._runtime = runtime
+        self.event_log = log
+        self.runtime = runtime
         self._key = cluster_key
-        self._passwords = Passwords()
-        self.logins = Authentication(log, cluster_key, self._passwords, account_of)
+        self.passwords = Passwords()
+        self.logins = Authentication(log, cluster_key, self.passwords, account_of)
+        self.credentials = CredentialAdmin(self)
 
     async def stop(self) -> None:
         """End the thread that checks passwords."""
-        await self._passwords.stop()
+        await self.passwords.stop()
 
     def seal(self, secret: bytes, place: bytes) -> bytes:
         """A secret for the log, under the cluster's key and bound to what it belongs to."""
@@ -215,22 +217,22 @@ class Directory:
         ]
         for domain in dict.fromkeys(map(normalise_domain, domains)):
             steps += _domain_steps(tenant, domain)
-        await self._runtime.transact(steps, context._replace(tenant=tenant))
+        await self.runtime.transact(steps, context._replace(tenant=tenant))
         return tenant
 
     async def add_domain(self, tenant_name: str, domain: str, context: Context) -> None:
         """One more domain, with its postmaster. Raises NoSuchTenant, NameTaken, InvalidName."""
-        with self._event_log.snapshot() as snapshot:
+        with self.event_log.snapshot() as snapshot:
             tenant = tenant_named(snapshot, tenant_name)
         steps = _domain_steps(tenant, normalise_domain(domain))
-        await self._runtime.transact(steps, context._replace(tenant=tenant))
+        await self.runtime.transact(steps, context._replace(tenant=tenant))
 
     async def allow_time_travel(self, tenant_name: str, allowed: bool, context: Context) -> None:
         """Whether its accounts may log in to their mailboxes as they were. Raises NoSuchTenant, InvalidName."""
-        with self._event_log.snapshot() as snapshot:
+        with self.event_log.snapshot() as snapshot:
             tenant = tenant_named(snapshot, tenant_name)
         command = tenants_kind.AllowTimeTravel(allowed)
-        await self._runtime.ask(tenant, command, context._replace(tenant=tenant))
+        await self.runtime.ask(tenant, command, context._replace(tenant=tenant))
 
     async def add_account(self, address: str, password: str | None, quota_bytes: int | None, context: Context) -> bytes:
         """An account with its mailbox; gives its id. Without a password nobody can log in to it.
@@ -244,42 +246,42 @@ class Directory:
         if password is not None:
             sealed = await self._sealed(tenant, account, address, password)
             steps.append((tenant, tenants_kind.SetPassword(account, sealed)))
-        await self._runtime.transact(steps, context._replace(tenant=tenant))
+        await self.runtime.transact(steps, context._replace(tenant=tenant))
         return account
 
     async def set_password(self, address: str, password: str, context: Context) -> None:
         """Raises NoSuchAccount, NotAllowed (the password), Overloaded."""
-        target = self._account(address)
+        target = self.account(address)
         sealed = await self._sealed(target.tenant, target.account, target.address, password)
         command = tenants_kind.SetPassword(target.account, sealed)
-        await self._runtime.ask(target.tenant, command, context._replace(tenant=target.tenant))
+        await self.runtime.ask(target.tenant, command, context._replace(tenant=target.tenant))
 
     async def set_quota(self, address: str, quota_bytes: int | None, context: Context) -> None:
         """None: no limit. Raises NoSuchAccount."""
-        target = self._account(address)
+        target = self.account(address)
         steps: list[tuple[bytes, Command]] = [
             (target.tenant, tenants_kind.SetQuota(target.account, quota_bytes)),
             (target.account, SetQuota(quota_bytes)),
         ]
-        await self._runtime.transact(steps, context._replace(tenant=target.tenant))
+        await self.runtime.transact(steps, context._replace(tenant=target.tenant))
 
     async def delete_account(self, address: str, context: Context) -> None:
         """Close the mailbox, then give up account and address; a repeated call goes on where one was interrupted.
 
         Raises NoSuchAccount, NotAllowed for a postmaster; OutcomeUnknown where only the first is known to be done.
         """
-        target = self._account(address)
+        target = self.account(address)
         context = context._replace(tenant=target.tenant)
         delete = tenants_kind.DeleteAccount(target.account)
-        refusal = self._runtime.check(target.tenant, delete)
+        refusal = self.runtime.check(target.tenant, delete)
         if refusal is not None:
             raise refusal
-        if self._runtime.check(target.account, CloseMailbox()) is None:
-            await self._runtime.ask(target.account, CloseMailbox(), context)
+        if self.runtime.check(target.account, CloseMailbox()) is None:
+            await self.runtime.ask(target.account, CloseMailbox(), context)
         name = address_name(target.address)
         release = ReleaseName(name, target.account)
         try:
-            await self._runtime.transact([(name_stream(name), release), (target.tenant, delete)], context)
+            await self.runtime.transact([(name_stream(name), release), (target.tenant, delete)], context)
         except Rejected as error:
             raise OutcomeUnknown(f"the mailbox is closed, the account is not deleted yet: {error}") from error
 
@@ -297,13 +299,13 @@ class Directory:
             (name_stream(name), ClaimName(name, tenant, alias, "alias")),
             (tenant, tenants_kind.AddAlias(alias, address, wanted)),
         ]
-        await self._runtime.transact(steps, context._replace(tenant=tenant))
+        await self.runtime.transact(steps, context._replace(tenant=tenant))
         return alias
 
     async def delete_alias(self, address: str, context: Context) -> None:
         """Raises NoSuchAlias."""
         address = normalise_address(address)
-        with self._event_log.snapshot() as snapshot:
+        with self.event_log.snapshot() as snapshot:
             held = _address_holder(snapshot, address)
         if held is None or held.purpose != "alias":
             raise NoSuchAlias(f"there is no alias {address}")
@@ -312,17 +314,18 @@ class Directory:
             (name_stream(name), ReleaseName(name, held.owner)),
             (held.tenant, tenants_kind.DeleteAlias(held.owner)),
         ]
-        await self._runtime.transact(steps, context._replace(tenant=held.tenant))
+        await self.runtime.transact(steps, context._replace(tenant=held.tenant))
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
-    def _account(self, address: str) -> Target:
-        with self._event_log.snapshot() as snapshot:
+    def account(self, address: str) -> Target:
+        """Raises NoSuchAccount, InvalidName."""
+        with self.event_log.snapshot() as snapshot:
             return account_of(snapshot, address)
 
     def _tenant_for(self, address: str) -> bytes:
         domain = address.rpartition("@")[2]
-        with self._event_log.snapshot() as snapshot:
+        with self.event_log.snapshot() as snapshot:
             tenant = domain_tenant(snapshot, domain)
         if tenant is None:
             raise NoSuchDomain(f"{domain} is not one of our domains")
@@ -330,11 +333,11 @@ class Directory:
 
     async def _sealed(self, tenant: bytes, account: bytes, address: str, password: str) -> bytes:
         """A new password's verifiers. Raises NotAllowed, Overloaded."""
-        with self._event_log.snapshot() as snapshot:
+        with self.event_log.snapshot() as snapshot:
             least = least_characters(snapshot.view(tenant))
         if len(prepare(password)) < least:
             raise NotAllowed(f"a password has at least {least} characters")
-        verifiers = await self._passwords.make(password, self.logins.salt(address))
+        verifiers = await self.passwords.make(password, *self.logins.salt(address))
         return seal(self._key, verifiers, tenants_kind.password_place(tenant, account))
 
 

@@ -109,13 +109,13 @@ def scram_verifier(prepared: str, salt: bytes, iterations: int = SCRAM_ITERATION
     return ScramVerifier(salt, iterations, sha256(client_key).digest(), server_key)
 
 
-def make_verifiers(password: str, salt: bytes | None = None) -> bytes:
-    """Packed Verifiers of a password, slowly; `salt` is that of the account's other passwords.
+def make_verifiers(password: str, salt: bytes | None = None, iterations: int = SCRAM_ITERATIONS) -> bytes:
+    """Packed Verifiers of a password, slowly; `salt` and `iterations` are those of the account's other passwords.
 
     Raises NotAllowed for a password that can not be one.
     """
     prepared = prepare(password)
-    scram = scram_verifier(prepared, salt or os.urandom(SCRAM_SALT_BYTES))
+    scram = scram_verifier(prepared, salt or os.urandom(SCRAM_SALT_BYTES), iterations)
     packed: bytes = msgpack.packb((_FORMAT, _hasher.hash(prepared), scram))
     return packed
 
@@ -160,6 +160,13 @@ def find_key(password: str, keys: ScramKeys) -> bytes | None:
 class _MakeVerifiers(NamedTuple):
     password: str
     salt: bytes | None
+    iterations: int
+
+
+class _DeriveKeys(NamedTuple):
+    password: str
+    salt: bytes
+    iterations: int
 
 
 class _FindKey(NamedTuple):
@@ -183,8 +190,10 @@ class PasswordActor(pykka.ThreadingActor):
 
     def on_receive(self, message: Any) -> Any:
         match message:
-            case _MakeVerifiers(password, salt):
-                return make_verifiers(password, salt)
+            case _MakeVerifiers(password, salt, iterations):
+                return make_verifiers(password, salt, iterations)
+            case _DeriveKeys(password, salt, iterations):
+                return scram_verifier(prepare(password), salt, iterations)
             case _FindKey(password, keys):
                 return find_key(password, keys)
             case _Check(password, argon2id):
@@ -206,10 +215,15 @@ class Passwords:
         # Checked against when there is no account or no password, so that both answers take as long.
         self._nobody = _hasher.hash(os.urandom(16).hex())
 
-    async def make(self, password: str, salt: bytes | None = None) -> bytes:
+    async def make(self, password: str, salt: bytes | None = None, iterations: int = SCRAM_ITERATIONS) -> bytes:
         """Packed verifiers of a new password. Raises NotAllowed, Overloaded."""
-        verifiers: bytes = await self._ask(_MakeVerifiers(password, salt), "", True)
+        verifiers: bytes = await self._ask(_MakeVerifiers(password, salt, iterations), "", True)
         return verifiers
+
+    async def keys(self, password: str, salt: bytes, iterations: int) -> ScramVerifier:
+        """The SCRAM keys of a password. Raises NotAllowed, Overloaded."""
+        derived: ScramVerifier = await self._ask(_DeriveKeys(password, salt, iterations), "", True)
+        return derived
 
     async def check(self, password: str, argon2id: str | None, asker: str = "", known: bool = False) -> bool:
         """Whether the password is right; None as hash is never right, after the same work. Raises Overloaded."""

@@ -349,6 +349,9 @@ def password_place(tenant: bytes, account_id: bytes) -> bytes:
     return tenant + account_id
 
 
+SEALED = frozenset((PasswordSet.TYPE, more.AppPasswordAdded.TYPE, more.OneTimeCodesEnrolled.TYPE))
+
+
 def sealed_place(tenant: bytes, fact: Fact) -> bytes | None:
     """The same of a fact that carries a sealed secret, as its field `sealed`; None for one that does not."""
     match fact:

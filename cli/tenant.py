@@ -47,15 +47,27 @@ def add_domain(name: str, domain: str, cluster_dir: Path) -> None:
 @click.option(
     "--time-travel/--no-time-travel",
     "time_travel",
-    required=True,
+    default=None,
     help="Whether accounts may log in to their mailboxes as they were (alice@example.test@@-2h).",
 )
+@click.option(
+    "--password-characters",
+    type=click.IntRange(8, 128),
+    metavar="COUNT",
+    help="How many characters passwords that are set from now on have at least; 8 if nothing was set.",
+)
 @cluster_option
-def set_policy(name: str, time_travel: bool, cluster_dir: Path) -> None:
-    """Change what accounts of the tenant NAME may do."""
-    path = f"/v1/tenants/{quote(name, safe='')}"
-    open_client(cluster_dir).change("PATCH", path, {"time_travel": time_travel})
-    say(f"tenant {name}: log-ins to mailboxes as they were are {'allowed' if time_travel else 'refused'}")
+def set_policy(name: str, time_travel: bool | None, password_characters: int | None, cluster_dir: Path) -> None:
+    """Change what holds for the accounts of the tenant NAME."""
+    if time_travel is None and password_characters is None:
+        raise click.UsageError("Nothing to set: name --time-travel, --no-time-travel or --password-characters.")
+    client, path = open_client(cluster_dir), f"/v1/tenants/{quote(name, safe='')}"
+    if time_travel is not None:
+        client.change("PATCH", path, {"time_travel": time_travel})
+        say(f"tenant {name}: log-ins to mailboxes as they were are {'allowed' if time_travel else 'refused'}")
+    if password_characters is not None:
+        client.change("PATCH", path, {"password_characters": password_characters})
+        say(f"tenant {name}: new passwords have at least {password_characters} characters")
 
 
 @tenant.command("list")

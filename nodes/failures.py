@@ -39,7 +39,7 @@ def key_of(kind: str, *parts: str) -> bytes:
 class Seen(NamedTuple):
     """How often, and when last."""
 
-    count: int
+    times: int
     last_s: float
 
 
@@ -75,7 +75,7 @@ class SharedCounts:
         if entry is None:
             return 0
         oldest_s = self._now_s() - self._window_s
-        count = sum(seen.count for seen in entry.all() if seen.last_s >= oldest_s)
+        count = sum(seen.times for seen in entry.all() if seen.last_s >= oldest_s)
         if not count:
             del self._entries[key]
         return count
@@ -90,7 +90,7 @@ class SharedCounts:
         before = self.count(key)
         entry = self._touch(key)
         fresh = entry.own.last_s >= self._now_s() - self._window_s
-        entry.own = Seen(entry.own.count + 1 if fresh else 1, self._now_s())
+        entry.own = Seen(entry.own.times + 1 if fresh else 1, self._now_s())
         self._tell(key)
         return before + 1
 
@@ -102,7 +102,7 @@ class SharedCounts:
     def changes(self) -> bytes | None:
         """What the others do not know yet, and a little of what they should know already; None for nothing at all."""
         keys = [self._changed.popitem(last=False)[0] for _ in range(min(TOLD_AT_ONCE, len(self._changed)))]
-        told = [(key, seen.count, self._age_ms(seen)) for key in keys for seen in (self._own(key),)]
+        told = [(key, seen.times, self._age_ms(seen)) for key in keys for seen in (self._own(key),)]
         told += self._again()
         packed: bytes | None = msgpack.packb(told) if told else None
         return packed
@@ -138,8 +138,8 @@ class SharedCounts:
                 continue
             if all(seen.last_s < oldest_s for seen in entry.all()):
                 del self._entries[key]
-            elif entry.own.count and entry.own.last_s >= oldest_s:
-                found.append((key, entry.own.count, self._age_ms(entry.own)))
+            elif entry.own.times and entry.own.last_s >= oldest_s:
+                found.append((key, entry.own.times, self._age_ms(entry.own)))
         if not found:
             self._round = iter(tuple(self._entries))
         return found

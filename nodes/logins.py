@@ -6,11 +6,14 @@ nobody did. A password lives in local variables only, and no answer tells whethe
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from actors.passwords import Overloaded, ScramKeys
+from actors.runtime import Context
+from eventlog.record import By
 from nodes import sasl
 from nodes.channel_binding import bindings_of
 from nodes.config import ListenerKind
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 Ask = Callable[[bytes], Awaitable[bytes]]
 Reason = Literal["malformed", "wrong", "blocked", "overloaded"]
+_NOTING: set[asyncio.Task[None]] = set()
 MOST_STEPS = 8  # no mechanism has so many
 SCOPES: dict[ListenerKind, str] = {
     "submission": "smtp",
@@ -133,7 +137,19 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
         log_failed_login(services.logger, at.kind, at.client, login)
         raise LoginRefused("wrong", close=guard.failed(at.client, login))
     guard.succeeded(at.client, login)
+    _note_use(services, at, found)
     return LoggedIn(found.target, moment)
+
+
+def _note_use(services: Services, at: Door, login: Login) -> None:
+    """Nobody waits for that to be written down."""
+    if not services.directory.credentials.is_new_use(login):
+        return
+    by = By("account", login.target.account, f"{at.kind} {at.client}")
+    context = Context(by, f"{at.kind} log-in", login.target.tenant, services.config.raft.propose_timeout_s)
+    task = asyncio.get_running_loop().create_task(services.directory.credentials.note_use(login, context))
+    _NOTING.add(task)
+    task.add_done_callback(_NOTING.discard)
 
 
 async def _check(services: Services, at: Door, claim: sasl.Claim, known: bool) -> Login | None:

@@ -11,7 +11,7 @@ import ipaddress
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from nodes.config import LimitsSection, ListenerKind
@@ -217,7 +217,7 @@ def may_send_password(policy: str, address: str, *, tls: bool) -> bool:
     return tls or (policy == "loopback" and is_loopback(address))
 
 
-def log_failed_login(logger: Logger, listener: ListenerKind, client: str, login: str) -> None:
+def log_failed_login(logger: Logger, listener: ListenerKind | Literal["web"], client: str, login: str) -> None:
     """The one line that every front end writes for a wrong password, for people and for tools that block addresses."""
     shown = "".join(c if c.isprintable() else "\ufffd" for c in login[:MOST_LOGIN])
     logger.warning("login failed", listener=listener, client=client, login=shown)

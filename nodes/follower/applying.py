@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from actors.custody import CUSTODY
@@ -18,7 +19,7 @@ from actors.kind import Command, UnknownEventType, decode, encode
 from actors.region import Follow
 from actors.runtime import NewBody
 from actors.sealing import SealBroken, unseal
-from actors.tenant import PasswordSet
+from actors.tenant import SEALED, sealed_place
 from eventlog.errors import LogError, Rejected
 from eventlog.record import Body, Event, Record, digest_of
 from nodes import jobs
@@ -160,16 +161,18 @@ class Applying:
         return NewBody(body.tenant, whole, body.digest)
 
     def _sealed_here(self, event: Event) -> Event:
-        """A password's verifiers from the way, under this cell's own key."""
-        if event.type != PasswordSet.TYPE:
+        """An event's secret from the way, under this cell's own key."""
+        if event.type not in SEALED:
             return event
         fact: Any = decode(event.type, event.version, event.data)
-        place = event.tenant + fact.account
+        place = sealed_place(event.tenant, fact)
+        if place is None:
+            return event
         try:
             secret = unseal(self._transfer_key, fact.sealed, place)
         except SealBroken:
             raise Halt("a password was not sealed under the key of the grant") from None
-        return event._replace(data=encode(PasswordSet(fact.account, self._node.directory.seal(secret, place))))
+        return event._replace(data=encode(replace(fact, sealed=self._node.directory.seal(secret, place))))
 
     async def _commit(self, steps: list[tuple[bytes, Command]], bodies: list[NewBody]) -> None:
         """Raises Retry: what is not certain is read again from the checkpoint. Raises Halt."""

@@ -13,7 +13,8 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
@@ -23,7 +24,7 @@ from actors.directory import Directory
 from actors.kind import decode, encode
 from actors.region import REGION, Grant
 from actors.sealing import SealBroken, seal
-from actors.tenant import PasswordSet
+from actors.tenant import SEALED, sealed_place
 from eventlog.errors import OutcomeUnknown
 from eventlog.fold import Outcome
 from eventlog.journal import KIND_NOOP
@@ -174,19 +175,20 @@ Sealer = Callable[[Event], Event | None]
 
 
 def _sealer(directory: Directory, grant: Grant) -> Sealer:
-    """Seals a password's verifiers anew, under the key that the grant carries: cluster keys stay at home."""
+    """Seals an event's secret anew, under the key that the grant carries: cluster keys stay at home."""
     key = directory.unseal(grant.sealed, grant_place(grant.name))
 
     def sealed_anew(event: Event) -> Event | None:
         """None for what was sealed under another cluster key: nobody could log in with it here either."""
-        fact = decode(event.type, event.version, event.data)
-        assert isinstance(fact, PasswordSet)
-        place = event.tenant + fact.account
+        fact: Any = decode(event.type, event.version, event.data)
+        place = sealed_place(event.tenant, fact)
+        if place is None:
+            return event
         try:
             secret = directory.unseal(fact.sealed, place)
         except SealBroken:
             return None
-        return event._replace(data=encode(PasswordSet(fact.account, seal(key, secret, place))))
+        return event._replace(data=encode(replace(fact, sealed=seal(key, secret, place))))
 
     return sealed_anew
 
@@ -257,7 +259,7 @@ def _entry(snapshot: Snapshot, stored: StoredRecord, scope: Scope, sealed_anew: 
     bodies = [body for body in record.bodies if body.tenant == scope.tenant and body.digest in wanted]
     contents = [snapshot.body(body.tenant, body.digest) for body in bodies]
     whole_header = may_see_header(scope, record, snapshot)
-    altered = {number: sealed_anew(event) for number, event in chosen.items() if event.type == PasswordSet.TYPE}
+    altered = {number: sealed_anew(event) for number, event in chosen.items() if event.type in SEALED}
     sent = {**chosen, **altered}
     assert stored.outcome is not None
     assert stored.chain is not None

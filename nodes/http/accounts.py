@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from actors import mailbox, tenant
-from actors.directory import resolve
+from actors import credentials, mailbox, tenant
+from actors.directory import resolve, tenant_named
 from actors.errors import NoSuchTenant, NotLocal
 from actors.names import normalise_address, normalise_domain
 from eventlog.store import Snapshot
@@ -58,13 +58,26 @@ async def add_domain(request: web.Request) -> web.Response:
 
 @ROUTES.patch("/v1/tenants/{name}")
 async def change_tenant(request: web.Request) -> web.Response:
-    """{"time_travel": true or false}: whether accounts may log in to their mailboxes as they were."""
-    allowed = (await json_body(request)).get("time_travel")
+    """{"time_travel": true or false}: whether accounts may log in to their mailboxes as they were; or
+    {"password_characters": 12}: how long passwords that are set from now on are at least."""
+    body = await json_body(request)
+    allowed, least, name = body.get("time_travel"), count_field(body, "password_characters"), request.match_info["name"]
+    if (allowed is None) == (least is None):
+        raise bad_request("time_travel, password_characters: one of them must be given")
+    if least is not None:
+        directory = await directory_for_change(request)
+        await directory.credentials.set_password_policy(_tenant_id(request, name), least, context(request))
+        return web.json_response({"password_characters": least})
     if not isinstance(allowed, bool):
         raise bad_request("time_travel: must be true or false")
     directory = await directory_for_change(request)
-    await directory.allow_time_travel(request.match_info["name"], allowed, context(request))
+    await directory.allow_time_travel(name, allowed, context(request))
     return web.json_response({"time_travel": allowed})
+
+
+def _tenant_id(request: web.Request, name: str) -> bytes:
+    with services(request).log.snapshot() as snapshot:
+        return tenant_named(snapshot, name)
 
 
 @ROUTES.get("/v1/accounts")
@@ -184,6 +197,7 @@ def _tenant_json(snapshot: Snapshot, entry: tenant.TenantEntry) -> dict[str, Any
         "domains": [domain.name for domain in domains],
         "accounts": _count(view.range(b"a")),
         "time_travel": tenant.allows_time_travel(view),
+        "password_characters": credentials.least_characters(view),
         "created_ms": min((domain.added_ms for domain in domains), default=0),
     }
 

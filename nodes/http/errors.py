@@ -21,6 +21,7 @@ LOGGER = web.AppKey("logger", object)
 _NOT_FOUND = (
     actor_errors.NoSuchAccount,
     actor_errors.NoSuchAlias,
+    actor_errors.NoSuchCredential,
     actor_errors.NoSuchDomain,
     actor_errors.NoSuchFolder,
     actor_errors.NoSuchMessage,
@@ -39,6 +40,7 @@ _HINTS: dict[type[CommandRefused], str] = {
     actor_errors.NotLocal: _ADD_DOMAIN,
     actor_errors.NoSuchAccount: "mailraft account list",
     actor_errors.NoSuchAlias: "mailraft alias list",
+    actor_errors.NoSuchCredential: "mailraft account app-password list ADDRESS, or account totp status ADDRESS",
     actor_errors.NoSuchGrant: "mailraft region grants",
     actor_errors.NoSuchKey: "mailraft dkim list",
     actor_errors.NoSuchRoute: "mailraft route list",

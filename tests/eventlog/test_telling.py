@@ -20,8 +20,12 @@ def test_every_other_member_is_told(tmp_path: Path, run: Run) -> None:
         async with loopback(tmp_path) as cell:
             await cell.leader()
             await cell.level()
-            for name, log in cell.logs.items():
-                log.telling.hear("counts", lambda peer, data, name=name: heard.append((name, peer, data)))
+
+            def listen(name: str) -> None:
+                cell.logs[name].telling.hear("counts", lambda peer, data: heard.append((name, peer, data)))
+
+            for name in cell.logs:
+                listen(name)
             names = sorted(cell.logs)
 
             def all_heard() -> bool:

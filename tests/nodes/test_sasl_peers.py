@@ -1,22 +1,27 @@
 """Each SASL mechanism with programs that others wrote: gsasl, msmtp, mpop, swaks, curl, Python's own clients."""
 
+import base64
 import imaplib
 import poplib
 import shutil
 import smtplib
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
+from actors import credentials
 from nodes import imap
 from nodes.config import ListenerKind
 from nodes.services import Listener
-from tests.nodes.smtp.cell import Cell
+from tests.nodes.smtp.cell import ADMIN, Cell
 
-ALICE, PASSWORD = "alice@example.test", "secret of alice"
+ALICE, BOB, PASSWORD = "alice@example.test", "bob@example.test", "secret of alice"
 
 
 class Door:
@@ -55,10 +60,12 @@ def ran(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=30)
 
 
-def gsasl(door: Door, protocol: str, mechanism: str, password: str, *more: str) -> subprocess.CompletedProcess[str]:
+def gsasl(
+    door: Door, protocol: str, mechanism: str, password: str, *more: str, login: str = ALICE
+) -> subprocess.CompletedProcess[str]:
     kind = {"imap": "imap", "smtp": "submission"}[protocol]
     return ran(
-        *(program("gsasl"), f"--{protocol}", "-m", mechanism, "-a", ALICE, "-p", password, "--no-client-first", *more),
+        *(program("gsasl"), f"--{protocol}", "-m", mechanism, "-a", login, "-p", password, "--no-client-first", *more),
         *("--quality-of-protection=qop-auth", "--x509-ca-file", door.ca, f"--connect=localhost:{door.port(kind)}"),
     )
 
@@ -161,3 +168,52 @@ def test_mail_servers_are_offered_no_log_in(door: Door) -> None:
         smtp.starttls(context=context)
         smtp.ehlo()
         assert not smtp.has_extn("auth")
+
+
+def app_password(door: Door, *scopes: str) -> str:
+    admin = door.cell.directory.credentials
+    return door.cell.call(admin.add_app_password(BOB, f"for {','.join(scopes)} {time.time()}", scopes, None, ADMIN))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256-PLUS"])
+def test_an_app_password_lets_gsasl_in_where_it_is_for(door: Door, mechanism: str) -> None:
+    made = app_password(door, "imap")
+    assert gsasl(door, "imap", mechanism, made, login=BOB).returncode == 0
+    assert gsasl(door, "smtp", mechanism, made, login=BOB).returncode != 0
+    assert gsasl(door, "imap", mechanism, "secret of bob", login=BOB).returncode == 0  # and the password goes on
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256-PLUS"])
+def test_with_one_time_codes_on_the_password_lets_no_program_in(door: Door, mechanism: str) -> None:
+    address = f"codes-{mechanism.lower()}@example.test"
+    admin = door.cell.directory.credentials
+    door.cell.call(door.cell.directory.add_account(address, PASSWORD, None, ADMIN))
+    assert gsasl(door, "imap", mechanism, PASSWORD, login=address).returncode == 0
+    enrolment = door.cell.call(admin.enrol(address, ADMIN))
+    assert gsasl(door, "imap", mechanism, PASSWORD, login=address).returncode == 0  # not confirmed yet
+    code = TOTP(base64.b32decode(enrolment.secret), 6, SHA1(), 30).generate(time.time()).decode()
+    door.cell.call(admin.confirm(address, code, ADMIN))
+    for protocol in ("imap", "smtp"):
+        assert gsasl(door, protocol, mechanism, PASSWORD, login=address).returncode != 0
+    made = door.cell.call(admin.add_app_password(address, "laptop", ("imap", "smtp"), None, ADMIN))
+    for protocol in ("imap", "smtp"):
+        assert gsasl(door, protocol, mechanism, made, login=address).returncode == 0
+
+
+def test_the_use_of_an_app_password_stands_in_the_log(door: Door) -> None:
+    made = app_password(door, "pop3")
+    client = poplib.POP3_SSL("localhost", door.port("pop3s"), context=ssl.create_default_context(cafile=door.ca))
+    client.user(BOB)
+    client.pass_(made)
+    client.quit()
+    target = door.cell.directory.account(BOB)
+
+    def used() -> bool:
+        with door.cell.log.snapshot() as snapshot:
+            found = credentials.app_passwords(snapshot.view(target.tenant), target.account)
+        return any(one.scopes == ("pop3",) and one.used_ms for one in found)
+
+    deadline_s = time.monotonic() + 10
+    while not used():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)

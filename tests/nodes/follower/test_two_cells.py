@@ -203,6 +203,8 @@ def test_a_source_that_went_back_to_an_earlier_point_is_followed_no_further(run:
 def test_one_account_is_followed_alone_and_its_domain_is_not_local(run: Run, tmp_path: Path) -> None:
     async def story(pair: Pair) -> None:
         await pair.source.ask("POST", "/v1/accounts", {"address": "bob@example.test", "password": "password of it"})
+        asked = {"name": "phone", "scopes": ["imap"]}
+        app = await pair.source.ask("POST", f"/v1/accounts/{ALICE}/app-passwords", asked)
         grant = str(tmp_path / "alice")
         await pair.source.cli("region", "grant", "alice", "--account", ALICE, "--out", grant)
         await pair.follower.cli("region", "follow", "--grant", grant)
@@ -214,7 +216,8 @@ def test_one_account_is_followed_alone_and_its_domain_is_not_local(run: Run, tmp
         assert [one["address"] for one in accounts] == [ALICE]
         node = pair.follower.state.services
         assert node is not None
-        assert await node.directory.logins.password(ALICE, "password of it", "imap") is not None
+        for password in ("password of it", app["password"]):
+            assert await node.directory.logins.password(ALICE, password, "imap") is not None
         with node.log.snapshot() as snapshot:
             assert not is_local_domain(snapshot, "example.test")
 

@@ -1,0 +1,53 @@
+"""A person logs in on the web: address and password, and a one-time code where the account has them on.
+
+The same guard and the same traces as at the other doors; app passwords do not count here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from actors.passwords import Overloaded
+from nodes.logins import LoginRefused, Reason
+from nodes.security import TooManyFailures, log_failed_login, network_of
+
+if TYPE_CHECKING:
+    from actors.directory import Target
+    from actors.runtime import Context
+    from nodes.services import Services
+
+SCOPE: Literal["web"] = "web"
+
+
+class CodeNeeded(Exception):
+    """The password is right; a one-time code must come with it."""
+
+
+async def log_in(
+    services: Services, client: str, login: str, password: str, code: str | None, context: Context
+) -> Target:
+    """The account of whoever is at the network address `client`. Raises LoginRefused, CodeNeeded, LogError."""
+    guard = services.login_guard
+    try:
+        known = await guard.attempt(client, login)
+        found = await services.directory.logins.password(login, password, SCOPE, network_of(client), known)
+    except TooManyFailures:
+        raise _refused(services, "blocked") from None
+    except Overloaded:
+        raise _refused(services, "overloaded") from None
+    right = found is not None
+    if found is not None and services.directory.credentials.demands_code(found.target):
+        if code is None:
+            raise CodeNeeded
+        right = await services.directory.credentials.use_code(found.target, code, context)
+    if found is None or not right:
+        log_failed_login(services.logger, SCOPE, client, login)
+        guard.failed(client, login)
+        raise _refused(services, "wrong")
+    guard.succeeded(client, login)
+    return found.target
+
+
+def _refused(services: Services, reason: Reason) -> LoginRefused:
+    services.metrics.auth_failure(SCOPE, "PASSWORD", reason)
+    return LoginRefused(reason)
