@@ -36,7 +36,9 @@ from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
 from nodes.signing import Signing, SignSubmissions
 from nodes.smtp.checks import Check
+from nodes.smtp.content import Content
 from nodes.smtp.server import SmtpListener
+from nodes.smtp.session import Envelope
 
 T = TypeVar("T")
 ADMIN = Context(By("admin", b"", "test"), "test")
@@ -185,6 +187,19 @@ class Cell:
         listener = self.listeners[kind]
         assert isinstance(listener, SmtpListener)
         return listener
+
+    def watch_envelopes(self, kind: str) -> list[Envelope]:
+        """What the listener's hooks are given from now on, whole, at each message."""
+        seen: list[Envelope] = []
+        intake = self.smtp_listener(kind).intake
+        taken = intake._check_content
+
+        def watched(envelope: Envelope, content: Content) -> None:
+            seen.append(envelope)
+            taken(envelope, content)
+
+        intake._check_content = watched  # type: ignore[method-assign]
+        return seen
 
     def client_context(self) -> ssl.SSLContext:
         """What a client of this cell trusts."""
