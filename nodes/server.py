@@ -34,6 +34,7 @@ from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
 from nodes import imap, joining, logs, pop3, smtp, tls
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
+from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
 from nodes.delivery.transport import MailTransport
 from nodes.dkim_admin import DkimRotation
@@ -297,7 +298,7 @@ class Node:
     async def _start_delivery(self, stack: AsyncExitStack, services: Services) -> None:
         transport = MailTransport.of(services)
         stack.push_async_callback(transport.stop)
-        manager = Manager(services, transport)
+        manager = Manager(services, LocalFirst(services, transport))
         await manager.start()
         stack.push_async_callback(manager.stop, self._config.node.stop_grace_s)
 

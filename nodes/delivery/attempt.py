@@ -42,6 +42,7 @@ class RecipientOutcome(NamedTuple):
 
     `text` is the reply or the reason, for people; `host` the peer as in a DSN's Remote-MTA, "" where none was reached;
     `tls` the protocol that was spoken, "" in clear. `relayed`: the peer that took it does not do DSN (RFC 3461 5.2.2).
+    `final`: it is in its mailbox here.
     """
 
     address: str
@@ -52,6 +53,7 @@ class RecipientOutcome(NamedTuple):
     host: str
     tls: str
     relayed: bool = False
+    final: bool = False
 
 
 class AttemptResult(NamedTuple):

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from nodes.services import Services
 
 
-def prepare_notice(services: Services, item: Item, notice: Notice) -> Prepared:
-    """What to transact so that the sender of `item`, or else the postmaster, has the notice."""
-    original = _original(services, item)
+def prepare_notice(services: Services, item: Item, notice: Notice, data: bytes | None = None) -> Prepared:
+    """What to transact so that the sender of `item`, or else the postmaster, has the notice.
+
+    `data`: the message, where it is not in the log yet.
+    """
+    original = _original(services, item) if data is None else Original(item.trace, data)
     if item.sender:
         prepared = _addressed_to(services, item, notice, original, item.sender)
         if prepared.steps:

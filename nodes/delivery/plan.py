@@ -125,7 +125,8 @@ def _settle(
     text = outcome.text[:MAX_TEXT]
     match outcome.status:
         case "delivered":
-            return Result(place, "delivered", 0, code, enhanced, host), text, "relayed" if outcome.relayed else None
+            kind: NoticeKind | None = "delivered" if outcome.final else "relayed" if outcome.relayed else None
+            return Result(place, "delivered", 0, code, enhanced, host), text, kind
         case "failed":
             return Result(place, "failed", 0, code, enhanced or "5.0.0", host), text, "failed"
     ends_ms = _ends_ms(item)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgpack
 
@@ -18,7 +18,6 @@ from actors.directory import resolve
 from actors.errors import CommandRefused, InvalidName, IsReplica, NoSuchAccount, NotLocal, OverQuota
 from actors.kind import Command
 from actors.mailbox import Deliver, NewMessage
-from actors.names import normalise_domain
 from actors.queue import Enqueue, enqueue_commands
 from actors.runtime import Context, NewBody
 from eventlog.errors import OutcomeUnknown, Rejected
@@ -28,15 +27,16 @@ from nodes.smtp import inspection, replies, trace
 from nodes.smtp.checks import Incoming, by_step
 from nodes.smtp.content import Content
 from nodes.smtp.forwarding import forwarded
-from nodes.smtp.grammar import MailCommand, RecipientCommand, domain_of
+from nodes.smtp.grammar import MailCommand, RecipientCommand
 from nodes.smtp.parameters import NOTHING_ASKED
 from nodes.smtp.profile import Profile
+from nodes.smtp.rcpt import Recipient, place, take
 from nodes.smtp.recipients import Recipients
 from nodes.smtp.replies import Refused
 from nodes.smtp.session import Envelope, Session
+from nodes.smtp.success import success_notice
 
 if TYPE_CHECKING:
-    from actors.directory import Target
     from actors.mail_options import RecipientOptions
     from nodes.services import Services
     from nodes.smtp.connection import Waiting
@@ -115,19 +115,17 @@ class Intake:
         """Takes one recipient; waits only where a check looks at it. Raises Refused."""
         if len(envelope.rcpt_tos) >= self._limits.recipients:
             raise Refused(replies.TOO_MANY_RECIPIENTS)
-        address = command.address
-        targets = self._recipients.find(address, envelope.size_bytes)
-        domain = _remote_domain(session, address) if targets is None else ""
-        recipient = Recipient(address, targets, domain, command.options)
+        targets = self._recipients.find(command.address, envelope.size_bytes)
+        recipient = place(session, envelope, command, targets)
         if self.checks.recipient:
             return self._check_recipient(session, envelope, recipient)
-        return _take_recipient(envelope, recipient)
+        return take(envelope, recipient)
 
     async def _check_recipient(self, session: Session, envelope: Envelope, recipient: Recipient) -> bytes:
         async with asyncio.timeout(self._rules.checks_s):
             for check in self.checks.recipient:
-                await check.recipient(session, envelope, recipient.address, recipient.targets is not None)
-        return _take_recipient(envelope, recipient)
+                await check.recipient(session, envelope, recipient.address, recipient.local)
+        return take(envelope, recipient)
 
     async def handle_DATA(self, server: object, session: Session, envelope: Envelope, content: Content) -> bytes:
         """Takes the message; LMTP answers once for each recipient (RFC 2033 4.2)."""
@@ -177,6 +175,7 @@ class Intake:
             single = Envelope()
             single.mail_from, single.smtp_utf8 = envelope.mail_from, envelope.smtp_utf8
             single.rcpt_tos, single.accepted = [accepted[0]], [accepted]
+            single.options, single.recipient_options = envelope.options, envelope.recipient_options
             outcome = await self._commit_or_refuse(session, single, incoming)
             self._count(outcome)
             outcomes.append(outcome)
@@ -218,7 +217,9 @@ class Intake:
             deliveries += self._queue_steps(items)
         if any(target.is_outside for _, targets in envelope.accepted for target in targets):
             deliveries += self._queue_steps(await forwarded(self._services, envelope, incoming, digest))
-        bodies = [NewBody(tenant, data, digest) for tenant in tenants]
+        notice = success_notice(self._services, envelope, incoming, digest)
+        deliveries += notice.steps
+        bodies = [NewBody(tenant, data, digest) for tenant in tenants] + notice.bodies
         await self._services.runtime.transact(deliveries, self._context(session, next(iter(tenants))), bodies)
         return replies.queued(incoming.message_id)
 
@@ -299,41 +300,12 @@ class Intake:
         self._services.metrics.delivery(self._profile.kind, name)
 
 
-class Recipient(NamedTuple):
-    """A recipient that may be taken: its mailboxes, or None and the domain that its mail goes to."""
-
-    address: str
-    targets: list[Target] | None
-    domain: str
-    options: RecipientOptions
-
-
 _REJECTED: dict[str, bytes] = {
     "disk_full": replies.DISK_FULL,
     "too_large": replies.TOO_BIG,
     "no_leader": replies.NO_LEADER,
     "stopping": replies.STOPPING_WRITES,
 }
-
-
-def _remote_domain(session: Session, address: str) -> str:
-    if session.account is None:
-        raise Refused(replies.RELAYING_DENIED)
-    try:
-        return normalise_domain(domain_of(address))
-    except InvalidName:
-        raise Refused(replies.NOT_ROUTABLE) from None
-
-
-def _take_recipient(envelope: Envelope, recipient: Recipient) -> bytes:
-    if recipient.targets is None:
-        envelope.remote.setdefault(recipient.domain, []).append(recipient.address)
-    else:
-        envelope.accepted.append((recipient.address, recipient.targets))
-    envelope.rcpt_tos.append(recipient.address)
-    if recipient.options is not NOTHING_ASKED:
-        envelope.recipient_options.setdefault(recipient.address, recipient.options)
-    return replies.RECIPIENT_OK
 
 
 def _has_one_recipient(envelope: Envelope) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nodes.config_queue import QueueSection
+from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
 from tests.nodes.delivery.peer import Peer, PeerTransport
 from tests.nodes.smtp.cell import Cell
@@ -34,7 +35,7 @@ class SendingCell(Cell):
         await super()._start()
         await self.peer.start()
         self.transport = PeerTransport(self.peer.port)
-        self.manager = Manager(self.services, self.transport)
+        self.manager = Manager(self.services, LocalFirst(self.services, self.transport))
         await self.manager.start()
 
     async def _stop(self) -> None:
