@@ -159,7 +159,8 @@ def findings(judgement: Judgement, arrival: Arrival) -> list[Finding]:
     if judgement.helo is not None:
         found.append(Finding("spf", judgement.helo.result, (("smtp.helo", judgement.helo.domain),)))
     name = "smtp.mailfrom" if arrival.sender else "smtp.helo"
-    found.append(Finding("spf", judgement.spf.result, ((name, arrival.sender or arrival.helo),)))
+    # the domain alone: opendmarc takes no result that has an address, and Return-Path has that
+    found.append(Finding("spf", judgement.spf.result, ((name, judgement.spf.domain),)))
     found += [_dkim_finding(one) for one in judgement.signatures] or [Finding("dkim", "none")]
     if judgement.chain.result != "none":
         sealers = ", ".join(seal.domain for seal in judgement.chain.seals)

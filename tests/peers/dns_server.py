@@ -47,6 +47,7 @@ class DnsServer:
         zone: str = "",
         *,
         host: str = "127.0.0.1",
+        port: int = 0,
         all_fault: Fault | None = None,
         secure: bool | Iterable[str] = False,
         negative_ttl_s: int = TTL_S,
@@ -58,7 +59,7 @@ class DnsServer:
         self.all_fault = all_fault
         self.secure = secure if isinstance(secure, bool) else [_absolute(one) for one in secure]
         self.asked: list[str] = []
-        self._udp, self._tcp = _bound(host, self)
+        self._udp, self._tcp = _bound(host, port, self)
         self.port: int = self._udp.server_address[1]
         self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
@@ -223,9 +224,9 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _bound(host: str, owner: DnsServer) -> tuple[_Udp, _Tcp]:
+def _bound(host: str, port: int, owner: DnsServer) -> tuple[_Udp, _Tcp]:
     for _ in range(TRIES):
-        udp = _Udp((host, 0), owner)
+        udp = _Udp((host, port), owner)
         try:
             tcp = _Tcp((host, udp.server_address[1]), owner)
         except OSError:
