@@ -47,7 +47,7 @@ class _Query(spf.query):  # type: ignore[misc]
 
     def dns(self, name: Any, qtype: str, cnames: Any = None, ignore_void: bool = False) -> list[Any]:
         question = str(name).removesuffix(".").lower(), qtype
-        if not all(0 < len(label) < 64 for label in question[0].split(".")):
+        if not _is_name(question[0]):
             return []
         answer = self._answers.get(question)
         if answer is None:
@@ -76,6 +76,10 @@ class _Query(spf.query):  # type: ignore[misc]
             return False
 
 
+def _is_name(domain: str) -> bool:
+    return all(0 < len(label) < 64 for label in domain.split("."))
+
+
 async def judge(
     dns: Lookup, client: str, sender: str, helo: str, *, receiver: str = "unknown", timeout_s: float = 20.0
 ) -> Spf:
@@ -97,6 +101,9 @@ async def judge(
 
 async def _evaluate(dns: Lookup, client: str, sender: str, helo: str, receiver: str) -> tuple[Result, str]:
     answers: _Answers = {}
+    domain = sender.rpartition("@")[2] if "@" in sender else helo
+    if _is_name(domain):
+        await _ask(dns, answers, (domain.lower(), "TXT"), "A")  # what it asks first in any case: one beginning less
     for _ in range(MOST_BEGINNINGS):
         query = _Query(answers, client, sender, helo, receiver)
         result, explanation = _run(query)
