@@ -63,6 +63,15 @@ def key(file: Path) -> None:
     callback=lambda _ctx, _parameter, text: size_bytes(text),
     help="Most mail in one file, before compression: what a run that is killed has to do again.",
 )
+@click.option(
+    "--tables-every",
+    type=click.IntRange(0),
+    default=500_000,
+    show_default=True,
+    metavar="N",
+    help="Put the tables beside the log once N positions came since the last time, so that a restore need not fold "
+    "those; 0 for never.",
+)
 @cluster_key_option
 @json_option
 def create(
@@ -75,6 +84,7 @@ def create(
     full: bool,
     keep_days: int | None,
     segment_size: int,
+    tables_every: int,
     as_json: bool,
 ) -> None:
     """Add to BACKUP what the cell has and it lacks; the first time, everything.
@@ -94,7 +104,7 @@ def create(
             if sealing is not None:
                 found.keep_cluster_key(sealing)
             with _progress("backup") as progress:
-                grown = grow(found, feed, now_ms, progress, full=full)
+                grown = grow(found, feed, now_ms, progress, full=full, tables_every=tables_every)
             erased = carry_out(found, grown)
             merge(found)
             pruned = _prune(found, keep_days) if keep_days else []
@@ -158,6 +168,8 @@ def list_(folder: Path, as_json: bool) -> None:
         return
     columns = ("chain", ">first", ">last", "from", "to", ">bytes", "key", "file")
     print_table(columns, (_segment_row(*one) for one in _segments(found)), "no segments")
+    if found.tables:
+        say(f"with the tables as of position {', '.join(str(one.head.position) for one in found.tables)}")
 
 
 @backup.command()
@@ -324,7 +336,8 @@ def _summary(found: BackupSet) -> dict[str, Any]:
         "at": iso_time(chain.segments[-1].header.last_at_ms) if chain.segments else None,
         "chain": chain.chain_after.hex(),
         "chains": len(found.chains),
-        "size_bytes": sum(one.size_bytes for one in found.chains),
+        "size_bytes": sum(one.size_bytes for one in found.chains) + sum(one.size_bytes for one in found.tables),
+        "tables": [one.head.position for one in found.tables],
         "keys": sorted(found.key_ids),
     }
 

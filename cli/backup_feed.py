@@ -20,6 +20,8 @@ from eventlog.segments import SEGMENT_BYTES
 
 if TYPE_CHECKING:
     from eventlog.backup import Feed
+    from eventlog.backup_tables import Row, TablesHead
+    from eventlog.segment_frames import Read
     from eventlog.segments import SegmentHeader, SegmentRecord
 
 
@@ -57,11 +59,21 @@ class ApiFeed:
         return self._applied
 
     def segment(self, first: int, last: int) -> tuple[SegmentHeader, Iterator[SegmentRecord]]:
-        from eventlog.segment_frames import SegmentError
         from eventlog.segments import read_stream
 
         wanted = f"first={first}&last={last}&most_bytes={self._most_bytes}"
-        response = self._client.open(f"/v1/log/segment?{wanted}", self._node.name)
+        return read_stream(self._open(f"/v1/log/segment?{wanted}"), f"what {self._node.name} sent")
+
+    @contextmanager
+    def tables(self) -> Iterator[tuple[TablesHead, Iterator[Row]]]:
+        from eventlog.backup_tables import read_tables
+
+        yield read_tables(self._open("/v1/log/tables"), f"what {self._node.name} sent")
+
+    def _open(self, path: str) -> Read:
+        from eventlog.segment_frames import SegmentError
+
+        response = self._client.open(path, self._node.name)
 
         def read(count: int) -> bytes:
             try:
@@ -69,7 +81,7 @@ class ApiFeed:
             except (OSError, http.client.HTTPException) as error:
                 raise SegmentError(f"{self._node.name}: the node went away ({error}); run it again") from None
 
-        return read_stream(read, f"what {self._node.name} sent")
+        return read
 
 
 @contextmanager

@@ -69,6 +69,11 @@ def target_options(command: Any) -> Any:
             ),
             key_file_option,
             cluster_key_option,
+            click.option(
+                "--rehearse",
+                is_flag=True,
+                help="Fold the whole log from zero, also where a backup has tables: slower, and proves those too.",
+            ),
             click.option("--dry-run", is_flag=True, help="Show what would be restored; write nothing."),
             json_option,
         )
@@ -107,8 +112,10 @@ cluster_key_option = click.option(
 def restore(source: Path, **options: Any) -> None:
     """Make a new cluster from an old one, or from a backup, as it was at a moment.
 
-    The log is folded again from zero up to that moment and its chain is compared position by position; the new
-    cluster is there only when everything fits. The source is not changed.
+    Every position up to that moment is proven: its record, the chain, the hash of each body; the new cluster is there
+    only when everything fits. Of a node's folder the log is folded again from zero. A backup may have tables as of an
+    earlier position (`backup create --tables-every`): then they are loaded, and what comes after them is folded.
+    The source is not changed.
     """
     run(source, **options)
 
@@ -122,6 +129,7 @@ def run(
     base_port: int,
     key_file: Path | None,
     cluster_key: Path | None,
+    rehearse: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -140,7 +148,7 @@ def run(
             return
         started = time.monotonic()
         _check_room(found, target)
-        restored = _build(found, cut, target)
+        restored = _build(found, cut, target, rehearse)
     _report(found, cut, target, restored, as_json, time.monotonic() - started)
 
 
@@ -181,7 +189,7 @@ def _told(source: Path) -> Iterator[None]:
         ) from None
 
 
-def _build(found: Found, cut: Head, target: Target) -> Restored:
+def _build(found: Found, cut: Head, target: Target, rehearse: bool) -> Restored:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     terminal = console()
@@ -189,8 +197,8 @@ def _build(found: Found, cut: Head, target: Target) -> Restored:
     shutil.rmtree(target.building, ignore_errors=True)
     try:
         with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-            task = bar.add_task("fold", total=cut.position)
-            restored = _write(found, cut, target, lambda done, _: bar.update(task, completed=done))
+            task = bar.add_task("restore", total=cut.position)
+            restored = _write(found, cut, target, rehearse, lambda done, _: bar.update(task, completed=done))
         if target.folder.exists():
             target.folder.rmdir()
         target.building.rename(target.folder)
@@ -200,7 +208,7 @@ def _build(found: Found, cut: Head, target: Target) -> Restored:
     return restored
 
 
-def _write(found: Found, cut: Head, target: Target, progress: Any) -> Restored:
+def _write(found: Found, cut: Head, target: Target, rehearse: bool, progress: Any) -> Restored:
     """The whole folder beside its place; gives what went into it."""
     from actors.registry import fold_event
     from eventlog.members import Member
@@ -215,7 +223,7 @@ def _write(found: Found, cut: Head, target: Target, progress: Any) -> Restored:
     for node in made.nodes:
         write_atomically(node.folder / "cluster.key", found.cluster_key.hex().encode() + b"\n", 0o600)
     first, *others = (node.folder / "data" for node in made.nodes)
-    restored = fold_into(found.source, cut, first, fold_event, progress)
+    restored = fold_into(found.source, cut, first, fold_event, progress, refold=rehearse)
     members = tuple(Member(node.name, node.addresses["raft"], True) for node in made.nodes)
     by = By("admin", stream_id("admin", "restore"), "cluster restore")
     cause = f"restored from the cell {found.source.cell or '?'} as of position {cut.position}"
@@ -274,6 +282,7 @@ def _report(
                 "bodies": restored.bodies,
                 "body_bytes": restored.body_bytes,
                 "unproven": restored.unproven,
+                "tables_loaded": restored.loaded or None,
                 "seconds": round(seconds, 3),
             }
         print_json(document)
@@ -290,4 +299,10 @@ def _report(
         f"{target.folder}: {place}, chain {head.chain.hex()}; {what} "
         f"from {found.description} in {seconds:.1f} s ({rate:.0f}/s), every position proven"
     )
+    if restored.loaded:
+        data = target.folder / "n1"
+        say(
+            f"note: the tables up to position {restored.loaded} are the backup's; `mailraft log rehearse --data {data}`"
+            " folds them again and compares, now or while the cluster runs"
+        )
     say(f"next: mailraft cluster up {target.folder}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from eventlog.backup_set import BackupSet
     from eventlog.restore import Source
 
+UNPACKED = 4  # times what it takes in a segment, at most about
 CLUSTER_KEY_HINT = "--cluster-key FILE: the file cluster.key of any node of the old cluster"
 
 
@@ -62,7 +63,7 @@ def _of_backup(place: Path, key_file: Path | None, cluster_key: Path | None) -> 
     key = backup.cluster_key() if cluster_key is None else read_key(cluster_key)
     if key is None:
         raise CommandError(f"{place}: this backup does not carry the cluster's key", CLUSTER_KEY_HINT)
-    sizes = [segment.body_bytes + 4 * segment.size_bytes for segment in backup.longest.segments]
+    sizes = [segment.body_bytes + UNPACKED * segment.size_bytes for segment in backup.longest.segments]
     return Found(BackupSource(backup), f"the backup {place}", key, sum(sizes))
 
 
@@ -99,9 +100,13 @@ def _of_nodes(place: Path, cluster_key: Path | None) -> Iterator[Found]:
             StoreSource(store, cell_id(chosen.folder), tail=not running),
             f"{chosen.data} ({'running' if running else 'stopped'})",
             read_key(cluster_key or chosen.folder / "cluster.key"),
-            (chosen.data / "data.mdb").stat().st_size,
+            (chosen.data / "data.mdb").stat().st_size + UNPACKED * _archived_bytes(chosen.data),
             notes,
         )
+
+
+def _archived_bytes(data: Path) -> int:
+    return sum(path.stat().st_size for path in (data / "archive").glob("segment-*"))
 
 
 def choose_node(place: Path) -> tuple[Candidate, tuple[str, ...]]:

@@ -156,7 +156,7 @@ def erase(store: Store, after: int, last: int) -> Iterator[Segment]:
         wanted = Wanted(redactions(snapshot, after, last))
         segments = store.archive.segments(txn, store.db)
     for segment in segments:
-        if not wanted.names(segment.first, segment.last):
+        if not wanted.may_be_in(segment.first, segment.last, with_bodies=True):
             continue
         path = store.archive.path(segment)
         try:

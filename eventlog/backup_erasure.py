@@ -32,6 +32,8 @@ def carry_out(backup: BackupSet, grown: Grown) -> list[int]:
     if grown.acts or backup.erased_to < grown.first - 1:
         redactions = list(_redactions(backup, backup.erased_to + 1))
         found = erase(backup, redactions) if redactions else []
+        if redactions:
+            _drop_tables(backup, backup.erased_to)
     backup.mark_erased()
     return found
 
@@ -39,8 +41,15 @@ def carry_out(backup: BackupSet, grown: Grown) -> list[int]:
 def scrub(backup: BackupSet, progress: Progress | None = None) -> list[int]:
     """The same with every redaction that the backup holds, whatever was done before. Call it `locked`."""
     found = erase(backup, list(_redactions(backup, 1)), progress)
+    _drop_tables(backup, 0)
     backup.mark_erased()
     return found
+
+
+def _drop_tables(backup: BackupSet, known_to: int) -> None:
+    """Tables from before a redaction, of those behind `known_to`, show what it erased."""
+    newest = max((at for at, _ in _redactions_at(backup, known_to + 1)), default=0)
+    backup.keep_tables(lambda one: one.head.position >= newest)
 
 
 def erase(backup: BackupSet, redactions: Iterable[Redaction], progress: Progress | None = None) -> list[int]:
@@ -60,13 +69,19 @@ def erase(backup: BackupSet, redactions: Iterable[Redaction], progress: Progress
 
 
 def _redactions(backup: BackupSet, first: int) -> Iterator[Redaction]:
-    """Those at positions from `first` on that took effect; what does not name the stream of custody is passed by."""
+    """Those at positions from `first` on that took effect."""
+    return (redaction for _, redaction in _redactions_at(backup, first))
+
+
+def _redactions_at(backup: BackupSet, first: int) -> Iterator[tuple[int, Redaction]]:
+    """The same with their positions; what does not name the stream of custody is passed by."""
     for segment in backup.longest.segments:
         if segment.header.last < first:
             continue
         for record in read_listed(backup, [segment]):
             if CUSTODY in record.value and record.position >= first and record.folded[CHAIN_BYTES] == Outcome.COMMITTED:
-                yield from _redactions_in(record)
+                for redaction in _redactions_in(record):
+                    yield record.position, redaction
 
 
 def _redactions_in(record: SegmentRecord) -> Iterator[Redaction]:
@@ -97,11 +112,11 @@ class Wanted:
 
     def concerns(self, segment: Listed) -> bool:
         """Whether it must be read: a body that is named at one position may have been brought at another."""
-        return self.names(segment.header.first, segment.header.last) or bool(self._keys and segment.bodies)
+        return self.may_be_in(segment.header.first, segment.header.last, bool(segment.bodies))
 
-    def names(self, first: int, last: int) -> bool:
-        """Whether a redaction names a position between these."""
-        return any(first <= position <= last for position in self._positions)
+    def may_be_in(self, first: int, last: int, with_bodies: bool) -> bool:
+        """The same of positions, of which it is known whether they may have brought bodies that are kept."""
+        return any(first <= position <= last for position in self._positions) or (bool(self._keys) and with_bodies)
 
     def changed(self, records: Iterable[SegmentRecord]) -> Mapping[int, SegmentRecord]:
         """What is another now, by position."""

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eventlog.backup_tables import TablesHead
 from eventlog.errors import LogError
 from eventlog.segment_keys import KeyRing
 from eventlog.segments import PARTIAL, SegmentHeader, sync_folder
@@ -23,6 +24,7 @@ _MAC_FOR = b"mailraft/backup/manifest\0"
 MAX_AT_MS = 253_402_300_799_999  # the year 9999
 _NUMBERS = ("first", "last", "first_at_ms", "last_at_ms", "last_term")
 _FILE = re.compile(r"segment-[0-9-]{1,100}(\.r[0-9]{1,9})?")
+_TABLES_FILE = re.compile(r"tables-[0-9]{12,19}")
 _HASHES = ("chain_before", "chain_after", "salt", "digest")
 
 
@@ -40,6 +42,15 @@ class Listed(NamedTuple):
     bodies: int
     body_bytes: int
     written_ms: int
+
+
+class ListedTables(NamedTuple):
+    """Tables as the manifest lists them: what their header says, and what the file must be."""
+
+    file: str
+    head: TablesHead
+    digest: bytes
+    size_bytes: int
 
 
 class Chain(NamedTuple):
@@ -76,6 +87,7 @@ class Manifest(NamedTuple):
     chains: tuple[Chain, ...] = ()
     sealed_key: dict[str, str] | None = None
     erased_to: int = 0
+    tables: tuple[ListedTables, ...] = ()  # oldest first
 
 
 def write_manifest(path: Path, manifest: Manifest, keys: KeyRing | None) -> None:
@@ -86,6 +98,7 @@ def write_manifest(path: Path, manifest: Manifest, keys: KeyRing | None) -> None
         "chains": [_chain_json(chain) for chain in manifest.chains],
         "cluster_key": manifest.sealed_key,
         "erased_to": manifest.erased_to,
+        "tables": [_tables_json(one) for one in manifest.tables],
     }
     end: dict[str, Any] = {"sha256": hashlib.sha256(_canonical(document)).hexdigest(), "mac": None}
     if keys is not None:
@@ -117,7 +130,8 @@ def read_manifest(path: Path, keys: KeyRing | None) -> Manifest:
             _check_mac(path, document, end["mac"], keys)
         cell = str(document["cell"])
         chains = tuple(_chain(chain, cell) for chain in document["chains"])
-        return Manifest(cell, chains, document["cluster_key"], int(document["erased_to"]))
+        tables = tuple(_tables(one, cell) for one in document.get("tables", ()))
+        return Manifest(cell, chains, document["cluster_key"], int(document["erased_to"]), tables)
     except FileNotFoundError:
         raise BackupError(f"{path.parent} is no backup: it has no {path.name}") from None
     except OSError as error:
@@ -128,7 +142,8 @@ def read_manifest(path: Path, keys: KeyRing | None) -> Manifest:
 
 def _check_mac(path: Path, document: dict[str, Any], mac: dict[str, str] | None, keys: KeyRing) -> None:
     if mac is None:
-        encrypted = any(one["key_id"] for chain in document["chains"] for one in chain["segments"])
+        parts = [*(one for chain in document["chains"] for one in chain["segments"]), *document.get("tables", ())]
+        encrypted = any(one["key_id"] for one in parts)
         if encrypted or document["cluster_key"] is not None:
             raise BackupError(f"{path}: it was altered: a backup that is encrypted has a MAC")
     elif not hmac.compare_digest(_mac(keys.key(mac["key_id"]), document), mac["hmac"]):
@@ -152,6 +167,24 @@ def _listed_json(segment: Listed) -> dict[str, Any]:
     fields = segment._asdict() | segment.header._asdict()
     del fields["header"], fields["cell"]
     return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+
+
+def _tables_json(tables: ListedTables) -> dict[str, Any]:
+    fields = {**tables.head._asdict(), "file": tables.file, "digest": tables.digest, "size_bytes": tables.size_bytes}
+    del fields["cell"]
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+
+
+def _tables(document: dict[str, Any], cell: str) -> ListedTables:
+    file = document["file"]
+    if not isinstance(file, str) or not _TABLES_FILE.fullmatch(file):
+        raise ValueError(f"{file!r} is no name of tables")
+    position, at_ms, size_bytes = (int(document[name]) for name in ("position", "at_ms", "size_bytes"))
+    if not (0 < position < 1 << 63 and 0 <= at_ms <= MAX_AT_MS):
+        raise ValueError("a number that no log has")
+    chain, salt, digest = (bytes.fromhex(document[name]) for name in ("chain", "salt", "digest"))
+    key_id = None if document["key_id"] is None else str(document["key_id"])
+    return ListedTables(file, TablesHead(cell, position, at_ms, chain, key_id, salt), digest, size_bytes)
 
 
 def _chain(document: dict[str, Any], cell: str) -> Chain:

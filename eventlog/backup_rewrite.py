@@ -28,6 +28,7 @@ def rekey(backup: BackupSet, progress: Progress | None = None) -> int:
     key = backup.cluster_key()
     if key is not None:
         backup.keep_cluster_key(key)
+    backup.keep_tables(lambda one: one.head.key_id == current)  # the next run that is due brings others
     for chain in backup.chains:
         for segment in chain.segments:
             if segment.header.key_id != current:

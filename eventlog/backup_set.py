@@ -9,14 +9,15 @@ on with.
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from eventlog.backup_manifest import BackupError, Chain, Listed, Manifest, read_manifest, write_manifest
+from eventlog.backup_manifest import BackupError, Chain, Listed, ListedTables, Manifest, read_manifest, write_manifest
+from eventlog.backup_tables import TablesHead
 from eventlog.segment_frames import SegmentError
 from eventlog.segment_keys import KeyRing
 from eventlog.segments import PARTIAL, SegmentHeader, SegmentWriter, read_header, sync_folder
@@ -24,6 +25,8 @@ from eventlog.store import GENESIS
 
 MANIFEST = "backup.json"
 LOCK = "backup.lock"
+OURS = ("segment-", "tables-")
+KEEP_TABLES = 2  # the newest; older ones would let a restore of a moment before them begin later
 _NONCE_BYTES = 12
 _SEALED_FOR = b"mailraft/backup/cluster-key\0"
 
@@ -53,7 +56,7 @@ class BackupSet:
         """A backup without segments; its manifest is written with the first of them. Raises BackupError."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(
-            path.name not in (LOCK, MANIFEST + PARTIAL) and path.name[:8] != "segment-" for path in folder.iterdir()
+            path.name not in (LOCK, MANIFEST + PARTIAL) and not path.name.startswith(OURS) for path in folder.iterdir()
         ):
             raise BackupError(f"{folder} is neither a backup nor empty")
         return cls(folder, Manifest(cell), keys)
@@ -109,6 +112,30 @@ class BackupSet:
         """Lists a finished segment: from here on it counts."""
         self._change(self.current, (*self.current.segments, _listed(writer, now_ms)))
 
+    # -- tables ---------------------------------------------------------------------------------------------------
+
+    @property
+    def tables(self) -> tuple[ListedTables, ...]:
+        """Tables as of positions, oldest first (eventlog/backup_tables.py)."""
+        return self._manifest.tables
+
+    def tables_path(self, position: int) -> Path:
+        return self.folder / f"tables-{position:012}"
+
+    def add_tables(self, head: TablesHead, digest: bytes) -> None:
+        """Lists a finished file of tables, whose position the segments have reached; the oldest go."""
+        path = self.tables_path(head.position)
+        listed = ListedTables(path.name, head, digest, path.stat().st_size)
+        self._write(self._manifest._replace(tables=(*self.tables, listed)[-KEEP_TABLES:]))
+        self.clear()
+
+    def keep_tables(self, wanted: Callable[[ListedTables], bool]) -> None:
+        """Forgets those that are not wanted, then removes their files."""
+        kept = tuple(filter(wanted, self.tables))
+        if kept != self.tables:
+            self._write(self._manifest._replace(tables=kept))
+            self.clear()
+
     # -- rewriting ------------------------------------------------------------------------------------------------
 
     def rewriter(self, chain: Chain, old: Sequence[Listed]) -> SegmentWriter:
@@ -149,8 +176,8 @@ class BackupSet:
 
     def clear(self) -> int:
         """Removes what no chain lists: halves that a killed run left, segments that were replaced. Gives how many."""
-        known = {one.file for chain in self.chains for one in chain.segments}
-        left = [path for path in self.folder.iterdir() if path.name.startswith("segment-") and path.name not in known]
+        known = {one.file for chain in self.chains for one in chain.segments} | {one.file for one in self.tables}
+        left = [path for path in self.folder.iterdir() if path.name.startswith(OURS) and path.name not in known]
         for path in (*left, self.folder / (MANIFEST + PARTIAL)):
             path.unlink(missing_ok=True)
         sync_folder(self.folder)

@@ -19,6 +19,7 @@ from eventlog.fold import OUTCOME_BYTES, Evolve, Fold, Outcome
 from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
 from eventlog.members import Members, change_record
 from eventlog.record import By, RecordError, digest_of, encode
+from eventlog.restore_tables import Checkpoint, Loaded, load
 from eventlog.segments import SegmentRecord
 from eventlog.store import LOG_HEAD, Store
 
@@ -59,15 +60,22 @@ class Source(Protocol):
     def records(self, first: int, last: int) -> Iterator[SegmentRecord]:
         """The positions from `first` to `last`, in order."""
 
+    def checkpoint(self, last: int) -> Checkpoint | None:
+        """The newest tables that it has as of a position up to `last`; None where it has none."""
+
 
 class Restored(NamedTuple):
-    """What was made: its head, and how much went in. `unproven` positions had no chain to compare with."""
+    """What was made: its head, and how much went in. `unproven` positions had no chain to compare with.
+
+    `loaded` is the position whose tables were loaded; 0 where all was folded from zero.
+    """
 
     head: Head
     events: int
     bodies: int
     body_bytes: int
     unproven: int
+    loaded: int = 0
 
 
 def find_cut(source: Source, position: int | None, at_ms: int | None) -> Head:
@@ -82,13 +90,23 @@ def find_cut(source: Source, position: int | None, at_ms: int | None) -> Head:
     return end if position == end.position else source.at(position)
 
 
-def restore(source: Source, cut: Head, path: Path, evolve: Evolve, progress: Progress | None = None) -> Restored:
-    """Makes the database in the folder `path`, which must not hold one. Raises RestoreError, SegmentError, LogError."""
+def restore(
+    source: Source, cut: Head, path: Path, evolve: Evolve, progress: Progress | None = None, *, refold: bool = False
+) -> Restored:
+    """Makes the database in the folder `path`, which must not hold one. Raises RestoreError, SegmentError, LogError.
+
+    Tables that the source has are loaded (eventlog/restore_tables.py), unless `refold` wants them proven.
+    """
     term = max(cut.term, source.head().term) + 1
     store = Store(path, MAP_SIZE_BYTES, durable=False)
     try:
-        work = _Work(store, evolve)
-        for record in source.records(1, cut.position):
+        with store.snapshot() as snapshot:
+            if snapshot.position:
+                raise RestoreError(f"{store.path}: there is a database already")
+        checkpoint = None if refold else source.checkpoint(cut.position)
+        loaded = None if checkpoint is None else load(store, checkpoint, source.records, progress)
+        work = _Work(store, evolve, loaded)
+        for record in source.records(work.head.position + 1, cut.position):
             work.take(record)
             if work.is_due:
                 work.commit()
@@ -99,7 +117,8 @@ def restore(source: Source, cut: Head, path: Path, evolve: Evolve, progress: Pro
         work.end(term)
     finally:
         store.close()
-    return Restored(work.head, work.events, work.bodies, work.body_bytes, work.unproven)
+    position = 0 if loaded is None else loaded.position
+    return Restored(work.head, work.events, work.bodies, work.body_bytes, work.unproven, position)
 
 
 def begin_cell(path: Path, evolve: Evolve, members: Members, by: By, cause: str, now_ms: int) -> Head:
@@ -131,15 +150,16 @@ def begin_cell(path: Path, evolve: Evolve, members: Members, by: By, cause: str,
 class _Work:
     """A database on its way: what has been folded into it."""
 
-    def __init__(self, store: Store, evolve: Evolve) -> None:
+    def __init__(self, store: Store, evolve: Evolve, loaded: Loaded | None) -> None:
         self._store = store
         self._journal = LmdbJournal(store)
         self._fold = Fold(store, self._journal, evolve)
         self._size_bytes = self._records = 0
         self.head = Head(0, 0, 0, self._fold.chain)
         self.events = self.bodies = self.body_bytes = self.unproven = 0
-        if self._fold.applied:
-            raise RestoreError(f"{store.path}: there is a database already")
+        if loaded is not None:
+            self.head = Head(loaded.position, loaded.at_ms, loaded.term, self._fold.chain)
+            self.events, self.bodies, self.body_bytes = loaded.events, loaded.bodies, loaded.body_bytes
 
     @property
     def is_due(self) -> bool:

@@ -54,6 +54,9 @@ class StoreSource:
     def records(self, first: int, last: int) -> Iterator[SegmentRecord]:
         return records_of(self._store, first, last)
 
+    def checkpoint(self, last: int) -> None:
+        """None: what a node's tables are worth after whatever made a restore necessary, only a fold tells."""
+
 
 def describe(
     store: Store, cell: str, first: int = 1, last: int | None = None, most_bytes: int | None = None

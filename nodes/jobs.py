@@ -275,11 +275,26 @@ def segment(path: Path, cell: str, first: str, last: str, most_bytes: str) -> No
     sys.stdout.buffer.flush()
 
 
+def tables(path: Path, cell: str) -> None:
+    """Prints the tables of the node as of now, for a backup."""
+    from eventlog.backup_tables import TablesEncoder, tables_of
+    from eventlog.store import open_for_reading
+
+    tune_memory()
+    with open_for_reading(path) as store, tables_of(store, cell) as (head, rows):
+        with contextlib.closing(TablesEncoder(sys.stdout.buffer.write, head)) as encoder:
+            for row in rows:
+                encoder.add(row)
+            encoder.finish()
+    sys.stdout.buffer.flush()
+
+
 QUIET: dict[str, Callable[..., None]] = {  # their output, if any, is no JSON lines
     "checkpoint": checkpoint,
     "mailbox": mailbox,
     "past": past,
     "segment": segment,
+    "tables": tables,
 }
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "archive-plan": archive_plan,

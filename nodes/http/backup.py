@@ -1,4 +1,4 @@
-"""Segments of the log over the admin API, for backups of a cell that runs.
+"""Segments of the log, and tables, over the admin API, for backups of a cell that runs.
 
 Made by a process of its own (nodes/jobs.py), so that the node goes on serving; they leave it unencrypted inside TLS:
 the key of a backup stays with the one who makes it.
@@ -29,11 +29,20 @@ async def segment(request: web.Request) -> web.StreamResponse:
     with found.log.snapshot() as snapshot:
         if last > snapshot.position:
             raise no_position(last, snapshot.position)
-    node = found.config.node
+    return await _stream(request, "segment", str(first), str(last), str(most_bytes))
+
+
+@ROUTES.post("/v1/log/tables")
+async def tables(request: web.Request) -> web.StreamResponse:
+    """The tables as of a position that is folded here, which their header names (eventlog/backup_tables.py)."""
+    return await _stream(request, "tables")
+
+
+async def _stream(request: web.Request, job: str, *arguments: str) -> web.StreamResponse:
+    node = services(request).config.node
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-    wanted = (node.cluster_id, str(first), str(last), str(most_bytes))
-    async with jobs.started("segment", node.data_dir, *wanted) as process:
-        # a client that goes away is no fault; one that gets less than a whole segment sees that it is not
+    async with jobs.started(job, node.data_dir, node.cluster_id, *arguments) as process:
+        # a client that goes away is no fault; one that gets less than the whole sees that it is not
         with contextlib.suppress(ConnectionResetError):
             await response.prepare(request)
             while data := await jobs.output(process):

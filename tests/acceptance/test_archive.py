@@ -187,14 +187,19 @@ def test_a_backup_holds_what_was_archived_and_a_cell_restored_from_it_shows_the_
     story: Story, tmp_path: Path
 ) -> None:
     cluster, backup, folder = story.cluster, tmp_path / "backup", tmp_path / "restored"
-    cluster.command("backup", "create", str(backup), "--unencrypted")
+    cluster.command("backup", "create", str(backup), "--unencrypted", "--tables-every", "1")
     assert holders(backup, story.marks[0]) == []
     assert holders(backup, story.marks[1]) != []
-    words = program("cluster", "restore", "--from", str(backup), "--into", str(folder))
+    words = program("cluster", "restore", "--from", str(backup), "--into", str(folder), "--json")
     words += ["--cluster-key", str(cluster.data_dir("n1").parent / "cluster.key"), "--nodes", "1"]
     port = str(free_base_port(1))
     done = subprocess.run([*words, "--base-port", port], capture_output=True, text=True, env=environment(), timeout=90)
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tables_loaded"] > story.last
+    rehearsed = subprocess.run(
+        program("log", "rehearse", "--data", str(folder / "n1"), "--json"), capture_output=True, env=environment()
+    )
+    assert json.loads(rehearsed.stdout)["equal"]
     with Cluster(folder) as restored:
         assert json.loads(restored.command("log", "verify", "--json"))["ok"]
         assert subjects(restored, f"{ALICE}@@{story.then}", story.password)[1:] == story.marks[1 : MESSAGES // 2]

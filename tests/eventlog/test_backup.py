@@ -521,3 +521,93 @@ def test_a_backup_from_before_a_redaction_gives_the_tables_that_the_cell_has(
     with open_for_reading(tmp_path / "new") as new:
         assert rows(new) == rows(log.store)
     assert holds(backup, b"a body")
+
+
+# -- tables beside the log -------------------------------------------------------------------------------------------
+
+
+def with_tables(backup: BackupSet, log: Log, every: int = 1) -> Grown:
+    with backup.locked():
+        return grow(backup, StoreFeed(log.store, CELL, most_bytes=500), lambda: 0, tables_every=every)
+
+
+def more(log: Log) -> None:
+    log.add(record("after the tables"))
+    log.add(record("the same body", bodies=(ledger.body(b"a body"),)), b"a body")
+    log.flush()
+
+
+@pytest.mark.parametrize("refold", [False, True], ids=["loaded", "folded from zero"])
+def test_a_restore_from_tables_gives_what_a_fold_from_zero_gives(
+    log: Log, backup: BackupSet, tmp_path: Path, refold: bool
+) -> None:
+    with_tables(backup, log)
+    more(log)
+    run(backup, log)
+    source = BackupSource(reopened(backup))
+    done = restore(source, find_cut(source, None, None), tmp_path / "new", ledger.evolve, refold=refold)
+    assert done.loaded == (0 if refold else 12)
+    assert (done.head.position, done.bodies, done.unproven) == (14, 2, 0)
+    with open_for_reading(tmp_path / "new") as store:
+        assert rows(store) == rows(log.store)
+        assert verify_store(store).ok
+        assert rebuild_store(store, ledger.evolve).equal
+
+
+def test_the_counts_of_a_restore_are_the_same_either_way(log: Log, backup: BackupSet, tmp_path: Path) -> None:
+    with_tables(backup, log)
+    source = BackupSource(reopened(backup))
+    cut = find_cut(source, None, None)
+    found = [
+        restore(source, cut, tmp_path / str(refold), ledger.evolve, refold=refold)._replace(loaded=0)
+        for refold in (False, True)
+    ]
+    assert found[0] == found[1]
+
+
+def test_a_moment_before_the_tables_is_folded_from_zero(log: Log, backup: BackupSet, tmp_path: Path) -> None:
+    with_tables(backup, log)
+    source = BackupSource(reopened(backup))
+    done = restore(source, find_cut(source, 9, None), tmp_path / "new", ledger.evolve)
+    assert (done.loaded, done.head.position) == (0, 9)
+
+
+def test_tables_come_again_when_so_many_positions_came_and_two_are_kept(log: Log, backup: BackupSet) -> None:
+    with_tables(backup, log, every=100)
+    assert backup.tables == ()
+    for _ in range(4):
+        with_tables(backup, log, every=2)
+        more(log)
+    assert [one.head.position for one in reopened(backup).tables] == [16, 18]
+    assert len(list(backup.folder.glob("tables-*"))) == 2
+    assert verify_backup(reopened(backup)).head == backup.longest.chain_after
+
+
+@pytest.mark.parametrize("where", ["tables", "segment"])
+def test_what_was_altered_is_found_before_a_restore_is_called_done(
+    log: Log, backup: BackupSet, tmp_path: Path, where: str
+) -> None:
+    backup = BackupSet.create(tmp_path / "plain", CELL)
+    with_tables(backup, log)
+    path = sorted(backup.folder.glob(f"{where}-*"))[0]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    source = BackupSource(reopened(backup, None))
+    with pytest.raises(SegmentError, match=path.name):
+        restore(source, find_cut(source, None, None), tmp_path / "new", ledger.evolve)
+
+
+def test_tables_from_before_a_redaction_go_from_the_backup_with_what_it_erased(log: Log, backup: BackupSet) -> None:
+    with_tables(backup, log)
+    assert len(reopened(backup).tables) == 1
+    redact(log)
+    with backup.locked():
+        grown = grow(backup, StoreFeed(log.store, CELL, most_bytes=500), lambda: 0)
+        carry_out(backup, grown)
+    assert reopened(backup).tables == ()
+    assert list(backup.folder.glob("tables-*")) == []
+    with_tables(backup, log)
+    with backup.locked():
+        scrub(backup)
+    assert len(reopened(backup).tables) == 1
