@@ -68,9 +68,12 @@ class AdminClient:
             say("note: no majority of the nodes answers; this is what one node knows, and may be old")
         return self._read("GET", response)
 
-    def change(self, method: str, path: str, body: Any = None) -> Any:
-        """Changes something through any node. Raises CommandError (exit code 3: unknown) if it is not certain."""
-        return json.loads(self._read(method, self._first_response(method, path, body, None)) or b"null")
+    def change(self, method: str, path: str, body: Any = None, node: str | None = None) -> Any:
+        """Changes something through any node, or the one that is named.
+
+        Raises CommandError (exit code 3: unknown) if it is not certain.
+        """
+        return json.loads(self._read(method, self._first_response(method, path, body, node)) or b"null")
 
     def stream(self, path: str, node: str | None = None, body: Any = None) -> Iterator[Any]:
         """Starts a long task; yields its JSON lines as they come."""

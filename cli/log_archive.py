@@ -12,12 +12,13 @@ from cli.groups import Group
 from cli.jobs import progress_bar, run_job
 from cli.moments import moment_argument
 from cli.options import cluster_option, data_folder, json_option, node_option, open_client, size_bytes, source_options
-from cli.output import CommandError, counted, print_json, print_table, say
+from cli.output import CommandError, counted, print_json, print_table, say, size_text
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
 
 PLAN_TIMEOUT_S = 600.0  # the sizes of all that is archived are read
+COMPACT_TIMEOUT_S = 24 * 3600.0
 POLL_S = 0.3
 
 
@@ -142,6 +143,26 @@ def repair(node: str | None, cluster_dir: Path, as_json: bool) -> None:
         raise CommandError(
             "\n  ".join(["no node has them whole:", *left]), "a backup has them: mailraft backup restore"
         )
+
+
+@archive.command()
+@node_option
+@cluster_option
+@json_option
+def compact(node: str | None, cluster_dir: Path, as_json: bool) -> None:
+    """Give the room that archived positions took in the databases back to the disks, one node after the other.
+
+    A node writes its database anew beside the old one and goes on serving; it needs room for both meanwhile.
+    """
+    client = open_client(cluster_dir, timeout_s=COMPACT_TIMEOUT_S)
+    done: dict[str, dict[str, int]] = {}
+    for name in client.node_names if node is None else (node,):
+        done[name] = client.change("POST", "/v1/log/archive/compact", node=name)
+        if not as_json:
+            before, after = (size_text(done[name][key]) for key in ("before_bytes", "after_bytes"))
+            say(f"{name}: {before} before, {after} now")
+    if as_json:
+        print_json(done)
 
 
 def _moment(text: str) -> dict[str, int]:

@@ -123,6 +123,7 @@ def open_data(data: Path) -> Iterator[Store]:
     """The database in a node's folder, for reading. Raises CommandError."""
     import lmdb
 
+    from eventlog.archived import ArchiveError
     from eventlog.errors import DamagedDatabase
     from eventlog.store import open_for_reading
 
@@ -130,7 +131,7 @@ def open_data(data: Path) -> Iterator[Store]:
     try:
         with open_for_reading(folder) as store:
             yield store
-    except (lmdb.Error, DamagedDatabase) as error:
+    except (lmdb.Error, DamagedDatabase, ArchiveError) as error:
         raise CommandError(f"{folder}: can not be read: {error}", "mailraft node inspect") from None
 
 

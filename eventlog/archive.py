@@ -82,17 +82,20 @@ class Archivist:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def status(self) -> ArchiveStatus:
-        """Raises ArchiveError where the log's own archivals are in a segment that can not be read."""
-        store = self._log.store
-        with store.snapshot() as snapshot:
-            wanted = max((one.last for one in archivals(snapshot)), default=0)
+        store, error = self._log.store, self._error
         segments = self.segments()
+        wanted = segments[-1].last if segments else 0
+        try:
+            with store.snapshot() as snapshot:
+                wanted = max((one.last for one in archivals(snapshot)), default=0)
+        except ArchiveError as damage:
+            error = str(damage)
         size_bytes = 0
         for segment in segments:
             with contextlib.suppress(OSError):
                 size_bytes += store.archive.path(segment).stat().st_size
         last = segments[-1].last if segments else 0
-        return ArchiveStatus(wanted, last, store.get_meta(SWEPT, 0), len(segments), size_bytes, self._error)
+        return ArchiveStatus(wanted, last, store.get_meta(SWEPT, 0), len(segments), size_bytes, error)
 
     def segments(self) -> tuple[Segment, ...]:
         """What is in files, in order."""

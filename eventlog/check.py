@@ -13,7 +13,7 @@ from pathlib import Path
 import lmdb.verify
 
 from eventlog.errors import DamagedDatabase
-from eventlog.store import joined_mark, open_for_reading
+from eventlog.store import Store, joined_mark, open_for_reading
 from eventlog.verify import verify_store
 
 CHECK_TIMEOUT_S = 600.0
@@ -56,11 +56,18 @@ def find_damage(path: Path) -> str | None:
     try:
         with open_for_reading(path) as store:
             with store.snapshot() as snapshot:
-                first = max(1, snapshot.position - TAIL_RECORDS)
+                first = max(1, snapshot.position - TAIL_RECORDS, _archived(store) + 1)
             report = verify_store(store, first=first)
     except (lmdb.Error, DamagedDatabase) as error:
         return f"{path}: {error}"
     return None if report.ok else f"{path}: {report.problems[0]}"
+
+
+def _archived(store: Store) -> int:
+    """The last position in the archive, whose damage is repaired by another node's segments while this one serves."""
+    with store.env.begin() as txn:
+        segments = store.archive.segments(txn, store.db)
+    return segments[-1].last if segments else 0
 
 
 if __name__ == "__main__":

@@ -61,6 +61,8 @@ class Eraser:
         self._task: asyncio.Task[None] | None = None
         self._progress = 0.0
         self._error: str | None = None
+        self._rewrites = 0  # how often the file was written anew by this process
+        self._asked = False
 
     def start(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # of an attempt that a crash ended
@@ -79,6 +81,18 @@ class Eraser:
         store = self._log.store
         return ErasureStatus(store.get_meta(REDACTED, 0), store.get_meta(ERASED, 0), self._progress, self._error)
 
+    async def rewrite(self) -> None:
+        """Has the file written anew although nothing is to be erased, so that the disk gets back what it holds no more.
+
+        Returns when that is done. Raises ErasureError if it failed; it is tried again.
+        """
+        before, self._asked, self._error = self._rewrites, True, None
+        self._wanted.set()
+        while self._rewrites == before:
+            await asyncio.sleep(BUSY_S)
+            if self._error is not None:
+                raise ErasureError(self._error)
+
     @property
     def _folder(self) -> Path:
         return self._log.store.path / FOLDER
@@ -88,11 +102,12 @@ class Eraser:
             await self._wanted.wait()
             self._wanted.clear()
             status = self.status()
-            if status.redacted <= status.erased:
+            if status.redacted <= status.erased and not self._asked:
                 continue
             try:
                 await self._erase()
-                self._error = None
+                self._error, self._asked = None, False
+                self._rewrites += 1
             except (OSError, LogError, lmdb.Error) as error:
                 self._error = f"{type(error).__name__}: {error}"
                 _log.error("what was redacted is not erased yet", error=self._error, again_in_s=RETRY_S)

@@ -18,6 +18,7 @@ from actors.custody import CUSTODY, ArchiveLog, archived_to
 from actors.errors import NotAllowed
 from eventlog.archived import Segment
 from eventlog.custody import ArchivedSegment
+from eventlog.erasure import ErasureError
 from eventlog.segment_frames import SegmentError
 from eventlog.segments import PARTIAL, SEGMENT_BYTES
 from nodes import jobs
@@ -70,6 +71,19 @@ async def create(request: web.Request) -> web.Response:
 async def verify(request: web.Request) -> web.StreamResponse:
     """Lines of JSON: {"progress": [done, total]}, then {"result": {"segments", "last", "damaged"}}."""
     return await stream_job(request, "archive-verify")
+
+
+@ROUTES.post("/v1/log/archive/compact")
+async def compact(request: web.Request) -> web.Response:
+    """Writes this node's database anew, so that its file holds no room that is free; answers when it has done so."""
+    log = services(request).log
+    file = log.store.path / "data.mdb"
+    before_bytes = file.stat().st_size
+    try:
+        await log.eraser.rewrite()
+    except ErasureError as error:
+        raise ApiError(503, "failed", str(error), "room on its disk; it is tried again") from None
+    return web.json_response({"before_bytes": before_bytes, "after_bytes": file.stat().st_size})
 
 
 @ROUTES.get(SEGMENT)

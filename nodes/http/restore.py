@@ -14,7 +14,8 @@ from nodes.http.admin import context, count_field, directory_for_change, json_bo
 from nodes.http.errors import ApiError, bad_request, of_exception
 from nodes.moments import Moment
 from nodes.past import NotThen, PastMailbox
-from nodes.restore import NothingThere, Plan, Scope, carry_out, difference
+from nodes.restore import carry_out
+from nodes.restore_plan import NothingThere, Plan, Scope, difference
 
 ROUTES = web.RouteTableDef()
 

@@ -16,8 +16,10 @@ from eventlog import custody
 from eventlog.archive import archivals
 from eventlog.archive_files import write
 from eventlog.archived import ARCHIVED, ArchiveError, Segment
+from eventlog.check import check_database
 from eventlog.checkpoint import load_checkpoint, write_checkpoint
 from eventlog.errors import Rejected
+from eventlog.journal import LmdbJournal
 from eventlog.log import EventLog
 from eventlog.rebuild import rebuild
 from eventlog.record import Record
@@ -235,6 +237,22 @@ def test_a_node_that_is_killed_while_it_archives_goes_on(tmp_path: Path, run: Ru
     run(scenario())
 
 
+def test_the_room_of_what_was_archived_goes_back_to_the_disk_when_it_is_asked_for(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with single(tmp_path, evolve=evolve) as log:
+            file = log.store.path / "data.mdb"
+            for _ in range(10):
+                data = os.urandom(500_000)
+                await log.propose(ledger.record(bodies=(ledger.body(data),)), [data])
+            await archive(log, (1, 10))
+            before = file.stat().st_size
+            await log.eraser.rewrite()
+            assert file.stat().st_size < before / 2
+            await check(log)
+
+    run(scenario())
+
+
 def test_something_redacted_while_a_segment_is_written_is_not_in_it(tmp_path: Path, run: Run) -> None:
     async def scenario() -> None:
         async with single(tmp_path, evolve=evolve) as log:
@@ -299,6 +317,12 @@ def test_a_damaged_segment_is_named_with_its_positions_and_is_repaired_by_a_good
             if damage != "last byte":
                 with log.snapshot() as snapshot, pytest.raises(ArchiveError, match=r"positions 11 to 20"):
                     snapshot.record(15)
+            assert await asyncio.to_thread(check_database, log.store.path) is None  # the node may go on with the rest
+            journal = LmdbJournal(log.store)
+            if damage != "last byte":
+                assert journal.entries(15, 10**6) == []
+                assert [index for _, index, _ in journal.entries(8, 10**6)] == [8, 9, 10]
+            assert log.archivist.status().archived == 20
             wrong = tmp_path / "wrong"
             wrong.write_bytes(log.store.archive.path(Segment(1, 10)).read_bytes())
             with pytest.raises(SegmentError):

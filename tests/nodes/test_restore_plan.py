@@ -6,7 +6,7 @@ import pytest
 
 from actors.mailbox import Message
 from cli.mailbox import _print_plan
-from nodes.restore import FolderPlan, Plan
+from nodes.restore_plan import FolderPlan, Plan
 
 
 def message(uid: int, *flags: str) -> Message:
