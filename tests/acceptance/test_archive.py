@@ -107,7 +107,10 @@ def test_a_node_that_dies_while_it_archives_goes_on_when_it_comes_back(story: St
     said, _ = creating.communicate(timeout=60)
     assert len(json.loads(said)["segments"]) > 2
     cluster.wait_ready(60)
-    cluster.command("log", "archive", "create", "--before", f"#{last + 1}")
+    copy = cluster.folder.with_name("copy")
+    cluster.command("log", "archive", "create", "--before", f"#{last + 1}", "--into", str(copy))
+    names = sorted(path.name for path in folder.iterdir())
+    assert sorted(path.name for path in copy.iterdir()) == names
     assert archived(cluster) == dict.fromkeys(("n1", "n2", "n3"), last)
 
 

@@ -14,6 +14,7 @@ from actors.tenant import PasswordSet
 from eventlog.record import Event
 from nodes.follower import wire
 from tests.actors.cell import ADMIN
+from tests.eventlog.test_archive import archive
 from tests.nodes.follower.conftest import FOREIGN, OURS, TRANSFER_KEY
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -72,6 +73,21 @@ def test_an_account_is_sent_without_its_neighbours(run: Run, source: Any, tmp_pa
             assert types(found.events).count(MessageDelivered.TYPE) == 2
             assert b"bob@example.test" not in found.raw
             assert at.cell.account("bob@example.test") not in found.raw
+
+    run(story())
+
+
+def test_what_was_archived_is_sent_as_before(run: Run, source: Any, tmp_path: Path) -> None:
+    async def story() -> None:
+        async with source(tmp_path) as at:
+            await at.deliver("alice@example.test", data=OURS)
+            await at.deliver("eve@other.test", data=FOREIGN)
+            before = at.sent(at.scope())
+            await archive(at.cell.log, (1, 3), (4, before.walk.position))
+            after = at.sent(at.scope())
+            assert after.bodies == [OURS]
+            assert after.events == before.events
+            assert after.walk.position == before.walk.position + 1
 
     run(story())
 
