@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -138,7 +138,8 @@ class Archivist:
             self._wanted.clear()
             try:
                 async with self._busy:
-                    await self._archive()
+                    if await self._archive():
+                        self._wanted.set()  # there may be more; what waits to erase goes first
                 self._error = None
             except (OSError, LogError, lmdb.Error) as error:
                 self._error = f"{type(error).__name__}: {error}"
@@ -150,17 +151,22 @@ class Archivist:
         for path in self._log.store.archive.folder.glob(f"*{PARTIAL}"):
             path.unlink(missing_ok=True)
 
-    async def _archive(self) -> None:
+    async def _archive(self) -> bool:
+        """Archives some of what is due; whether anything was."""
         await self._sweep()
-        while due := self._due()[:AT_ONCE]:
-            self._require_room()
-            await self._carry_out_all()
-            names = [f"{one.first}-{one.last}" for one in due]
-            async for first, last, shows in self._child("write", self._log.config.cell_id, *names):
+        due = self._due()[:AT_ONCE]
+        if not due:
+            return False
+        self._require_room()
+        await self._carry_out_all()
+        names = [f"{one.first}-{one.last}" for one in due]
+        async with contextlib.aclosing(self._child("write", self._log.config.cell_id, *names)) as written:
+            async for first, last, shows in written:
                 if not await self._do(partial(self._take_over, Segment(first, last), shows)):
                     break  # something was redacted meanwhile: once more
                 await self._sweep()
                 _log.info("archived", first=first, last=last)
+        return True
 
     def _due(self) -> list[Segment]:
         """What the log says may be archived and no file holds yet."""
@@ -237,8 +243,9 @@ class Archivist:
         if last <= done:
             return
         if segments:
-            async for first, end in self._child("erase", str(done), str(last)):
-                _log.info("what was redacted is erased from the archive", first=first, last=end)
+            async with contextlib.aclosing(self._child("erase", str(done), str(last))) as written:
+                async for first, end in written:
+                    _log.info("what was redacted is erased from the archive", first=first, last=end)
         with store.snapshot() as snapshot:
             named = set[int]()
             for found in redactions(snapshot, done, last):
@@ -256,7 +263,7 @@ class Archivist:
                     store.txn.delete(POSITION.pack(position), db=store.db[LOG])
         store.put_meta(CARRIED_OUT, last)
 
-    async def _child(self, task: str, *arguments: str) -> AsyncIterator[tuple[int, ...]]:
+    async def _child(self, task: str, *arguments: str) -> AsyncGenerator[tuple[int, ...], None]:
         """The numbers that a child process prints, line by line. Raises ArchivistError if it ends badly."""
         root = str(Path(__file__).resolve().parent.parent)
         process = await asyncio.create_subprocess_exec(
