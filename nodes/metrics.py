@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ROLES = ("leader", "follower", "candidate", "learner", "quarantined")
 _PROPOSE_BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_DELIVERY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
 class Metrics:
@@ -110,6 +111,18 @@ class Metrics:
             "mailraft_queue_attempts_total",
             "Recipients that this node tried to send to, by outcome (delivered, deferred, failed, unknown).",
             ["outcome"],
+            registry=registry,
+        )
+        self.delivery_seconds = Histogram(
+            "mailraft_delivery_seconds",
+            "Time of an attempt to send a message to the servers of one domain, in seconds.",
+            buckets=_DELIVERY_BUCKETS_S,
+            registry=registry,
+        )
+        self.delivery_sessions_total = Counter(
+            "mailraft_delivery_sessions_total",
+            "Connections to other servers: in clear, or over TLS by who verified the server (nobody, pkix, dane).",
+            ["tls"],
             registry=registry,
         )
         self.taken_over_total = Counter(

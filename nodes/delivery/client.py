@@ -81,7 +81,8 @@ class Session:
         self.offered: Features = {}
         self.messages = 0
         self.opened_s = time.monotonic()
-        self.tls = ""  # protocol and cipher, once TLS is spoken
+        self.tls = ""  # protocol, cipher and how the server was verified, once TLS is spoken
+        self.verified = ""  # by whom: "nobody", "pkix", "dane"
         self._config = config
         self._name = ""
         self._needs_reset = False

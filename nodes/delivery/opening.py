@@ -19,8 +19,12 @@ from nodes.delivery.tls_policy import Demand
 from nodes.delivery.tls_results import FailureType, RecordTlsResult, failure_of
 from nodes.delivery.wire import PeerFailed, TlsFailed
 
-UNVERIFIED = "not verified"
-HOW = {"may": UNVERIFIED, "encrypt": UNVERIFIED, "verify": "verified by PKIX", "dane": "verified by DANE"}
+HOW = {
+    "may": ("nobody", "not verified"),
+    "encrypt": ("nobody", "not verified"),
+    "verify": ("pkix", "verified by PKIX"),
+    "dane": ("dane", "verified by DANE"),
+}
 
 
 class Opener:
@@ -72,7 +76,8 @@ class Opener:
             raise _NotOffered("the server does not offer STARTTLS")
         context = self._verifying if demand.level == "verify" else self._unverified
         await session.start_tls(context, session.address if host.is_literal else host.name)
-        session.tls += f", {HOW[demand.level]}"
+        session.verified, how = HOW[demand.level]
+        session.tls += f", {how}"
         if demand.level == "dane":
             secure = session.wire.ssl_object
             try:

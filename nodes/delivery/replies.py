@@ -16,6 +16,12 @@ TEXT_CHARACTERS = 1000  # of a reply that are kept
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?= |$)")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]")
+_MUCH = r"too (?:fast|quickly)|too many (?:messages|connections|concurrent|sessions|mails)"
+_SLOWER = re.compile(rf"rate.?limit|throttl|{_MUCH}|4\.7\.28", re.IGNORECASE)
+_SPAN = re.compile(r"(?:again|retry|wait|after)\D{0,20}(\d{1,5})\s*(s|m|h)(?:ec|in|our)?", re.I)
+_SPAN_MS = {"s": 1000, "m": 60_000, "h": 3_600_000}
+SLOWER_MS = 60_000
+SLOWER_AT_MOST_MS = 3_600_000
 
 
 class BadReply(Exception):
@@ -97,3 +103,12 @@ def features(reply: Reply) -> dict[str, tuple[str, ...]]:
         keyword, *parameters = line.upper().replace("AUTH=", "AUTH ", 1).split() or [""]
         offered[keyword] = (*offered.get(keyword, ()), *parameters)
     return offered
+
+
+def throttle_ms(code: int, text: str) -> int:
+    """How long a server wants to see less of us altogether, 0 if it does not; greylisting of one message is no such."""
+    if not 400 <= code < 500 or (code != 421 and not _SLOWER.search(text)):
+        return 0
+    span = _SPAN.search(text)
+    asked_ms = int(span[1]) * _SPAN_MS[span[2].lower()] if span else SLOWER_MS
+    return max(1, min(asked_ms, SLOWER_AT_MOST_MS))

@@ -8,6 +8,7 @@ recipient counts. Nothing that a peer, a name server or the network does is rais
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +25,15 @@ from nodes.delivery.login import LoginFailed
 from nodes.delivery.mta_sts import StsPolicies, StsPolicy
 from nodes.delivery.opening import Opener, verifying_context
 from nodes.delivery.parameters import Unsendable, most_recipients
+from nodes.delivery.replies import throttle_ms
 from nodes.delivery.routes import FindWay, Way, given_way_or_mx, ways_of
-from nodes.delivery.tls_policy import HostForbidden, TlsPolicies, demand_of_route
+from nodes.delivery.tls_policy import Demand, HostForbidden, TlsPolicies, demand_of_route
 from nodes.delivery.tls_results import RecordTlsResult
 from nodes.delivery.wire import PeerFailed, TlsFailed
 from nodes.resolver import Resolver
 
 if TYPE_CHECKING:
+    from nodes.metrics import Metrics
     from nodes.services import Services
 
 STS_FILE = "mta-sts.json"
@@ -74,7 +77,7 @@ class Progress:
         rest = self._of_rest()
         self.settle(((address, rest) for address, _ in self.left), self.host, "", relayed=False)
         outcomes = tuple(self.outcomes[address] for address, _ in self.attempt.recipients)
-        return AttemptResult(outcomes)
+        return AttemptResult(outcomes, max(throttle_ms(one.code, one.text) for one in outcomes))
 
     def _of_rest(self) -> Answer:
         """Permanent only if no host gave any hope."""
@@ -93,6 +96,7 @@ class MailTransport:
         find_way: FindWay = given_way_or_mx,
         record: RecordTlsResult = lambda _: None,
         file: Path | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """`find_way` knows the routes, `record` is told of each TLS session, `file` keeps MTA-STS policies.
 
@@ -100,6 +104,7 @@ class MailTransport:
         """
         trust = verifying_context(config.delivery.trust)
         self._find_way = find_way
+        self._metrics = metrics
         self._config = config
         self._resolver = resolver
         self._ourselves = Ourselves(config)
@@ -113,8 +118,8 @@ class MailTransport:
         """The one that a node's parts make."""
         find_way = ways_of(services.log, services.directory)
         file = services.config.node.data_dir / STS_FILE
-        record = services.reports.record_tls_result
-        return cls(services.config, services.resolver, find_way=find_way, record=record, file=file)
+        record, metrics = services.reports.record_tls_result, services.metrics
+        return cls(services.config, services.resolver, find_way=find_way, record=record, file=file, metrics=metrics)
 
     async def stop(self) -> None:
         """Closes idle connections."""
@@ -123,7 +128,7 @@ class MailTransport:
 
     async def send(self, attempt: Attempt) -> AttemptResult:
         """One outcome for each recipient; never raises for a peer's or the network's fault."""
-        progress = Progress(attempt)
+        progress, started_s = Progress(attempt), time.perf_counter()
         try:
             async with asyncio.timeout(self._config.delivery.attempt_timeout_s):
                 await self._go_through(progress)
@@ -131,6 +136,8 @@ class MailTransport:
             progress.failures = [Answer(error.status, error.code, error.enhanced, str(error))]
         except TimeoutError:
             progress.failures = [Answer("deferred", 0, "4.4.7", "the attempt took too long")]
+        if self._metrics is not None:
+            self._metrics.delivery_seconds.observe(time.perf_counter() - started_s)
         return progress.result()
 
     async def _go_through(self, progress: Progress) -> None:
@@ -164,7 +171,7 @@ class MailTransport:
             while progress.left:
                 session = self._connections.take(key)
                 fresh = session is None
-                session = session or await self._opener.open(host, left, way, demand)
+                session = session or await self._open(host, left, way, demand)
                 await self._over(session, key, progress, fresh=fresh)
                 if fresh:
                     left.insert(0, session.address)  # it is of use
@@ -181,6 +188,12 @@ class MailTransport:
         except Unsendable as error:
             left.clear()
             progress.failures.append(Answer("failed", error.code, error.enhanced, str(error)))
+
+    async def _open(self, host: Host, left: list[str], way: Way, demand: Demand) -> Session:
+        session = await self._opener.open(host, left, way, demand)
+        if self._metrics is not None:
+            self._metrics.delivery_sessions_total.labels(session.verified if session.tls else "clear").inc()
+        return session
 
     async def _over(self, session: Session, key: Hashable, progress: Progress, *, fresh: bool) -> None:
         """Transactions over a session for as long as it takes them. Raises PeerFailed, Unsendable."""

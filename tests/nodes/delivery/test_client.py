@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from actors.mail_options import MailOptions, RecipientOptions
 from nodes.delivery.attempt import Attempt, RecipientOutcome
 from nodes.delivery.content import DotStuffing, has_ascii_header
-from nodes.delivery.replies import BadReply, Reply, ReplyParser
+from nodes.delivery.replies import BadReply, Reply, ReplyParser, throttle_ms
 from tests.nodes.delivery.outbound import DATA, attempt, config, only, sent
 from tests.peers.dns_server import DnsServer
 from tests.peers.smtp_peer import SmtpPeer
@@ -214,3 +214,22 @@ def test_a_header_beyond_ascii_is_told_from_a_body(data: bytes, is_ascii: bool, 
         return await has_ascii_header(read)
 
     assert asyncio.run(scenario()) == is_ascii
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "wanted_ms"),
+    [
+        (421, "421 4.7.0 Try again later", 60_000),
+        (421, "421 4.3.2 Closing, try again in 5 minutes", 300_000),
+        (450, "450 4.2.1 Rate limit exceeded, please wait 30 seconds", 30_000),
+        (452, "452 4.7.28 Too many messages, retry after 99 hours", 3_600_000),
+        (450, "450 4.7.1 Greylisted, try again in 300 seconds", 0),
+        (451, "451 4.3.0 Internal error", 0),
+        (550, "550 5.7.1 Rate limit, for ever", 0),
+        (250, "250 Ok", 0),
+    ],
+)
+def test_a_server_that_wants_less_of_us_is_told_from_one_that_wants_this_later(
+    code: int, text: str, wanted_ms: int
+) -> None:
+    assert throttle_ms(code, text) == wanted_ms

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from nodes.delivery.transport import MailTransport
+from nodes.metrics import Metrics
 from tests.nodes.delivery.outbound import DATA, attempt, config, on_loop, only, sent
 from tests.peers.dns_server import DnsServer, Fault
 from tests.peers.smtp_peer import CLOSE, STALL, SmtpPeer
@@ -242,3 +243,14 @@ def test_an_attempt_has_an_end_however_slow_the_server() -> None:
 def test_an_attempt_that_ends_behind_the_end_of_the_message_has_an_unknown_outcome() -> None:
     with DnsServer(ZONE) as dns, SmtpPeer({"end": STALL}) as peer:
         assert only(sent(attempt(), config(dns.address, port=peer.port, attempt_timeout_s=0.3))).status == "unknown"
+
+
+def test_what_a_server_wants_of_us_reaches_the_queue_and_what_was_done_the_metrics() -> None:
+    metrics = Metrics("n1")
+    with DnsServer(ZONE) as dns, SmtpPeer({"MAIL": "421 4.7.0 Too many connections, retry in 2 min"}) as peer:
+        assert sent(attempt(), config(dns.address, port=peer.port), metrics=metrics).throttle_ms == 120_000
+    with DnsServer(ZONE) as dns, SmtpPeer() as peer:
+        assert sent(attempt(), config(dns.address, port=peer.port), metrics=metrics).throttle_ms == 0
+    text = metrics.exposition().decode()
+    assert 'mailraft_delivery_sessions_total{tls="clear"} 2.0' in text
+    assert "mailraft_delivery_seconds_count 2.0" in text
