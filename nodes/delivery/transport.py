@@ -210,6 +210,9 @@ class MailTransport:
                 if sent.failure is not None:
                     break
                 fresh = False
+        except Unsendable:  # found before anything was said of the message
+            self._connections.give_back(key, session)
+            raise
         except BaseException:
             session.wire.close()
             raise

@@ -56,7 +56,7 @@ def context(folder: Path, pair: Pair, *chain: Pair) -> ssl.SSLContext:
     """A server's side with this certificate, and what it sends besides."""
     file = folder / f"{pair.certificate.serial_number}.pem"
     key = pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    file.write_bytes(pair.pem + b"".join(one.pem for one in chain) + key)
+    file.write_bytes(key + pair.pem + b"".join(one.pem for one in chain))
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.load_cert_chain(file)
     return made
