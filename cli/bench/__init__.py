@@ -88,6 +88,29 @@ def connections(idle: int, busy: int, messages: int, as_json: bool) -> None:
 
 
 @bench.command()
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--messages", type=click.IntRange(1), default=3000, show_default=True, help="Messages a round.")
+@click.option("--bytes", "size_bytes", type=click.IntRange(1), default=4096, show_default=True, help="Bytes a message.")
+@click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True)
+@click.option(
+    "--against", type=click.Choice(["postfix"]), help="Measure this server's queue too, by turns (needs root)."
+)
+@json_option
+def queue(rounds: int, messages: int, size_bytes: int, nodes: str, against: str | None, as_json: bool) -> None:
+    """A full queue, drained by all nodes of a fresh cluster into Postfix's smtp-sink."""
+    from chaos.cluster import ClusterError
+    from cli.bench.postfix_peer import PeerError
+    from cli.bench.queue_rates import Backlog, bench_queue
+    from cli.bench.smtp_rates import BenchError
+
+    try:
+        rows = bench_queue(Backlog(messages, size_bytes), rounds, int(nodes), against == "postfix")
+    except (BenchError, PeerError, ClusterError, OSError) as error:
+        raise CommandError(f"the benchmark could not be finished: {error}") from error
+    _show("queue", rows, as_json)
+
+
+@bench.command()
 @click.option("--size", default="1GiB", show_default=True, help="Bytes of records and bodies in the log.")
 @json_option
 def checkpoint(size: str, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 START_TIMEOUT_S = 10.0
+COMMAND_TIMEOUT_S = 60.0
 MAIN_CF = """\
 compatibility_level = 3.6
 queue_directory = {folder}/queue
@@ -46,11 +47,15 @@ class PeerError(Exception):
 
 
 class PostfixPeer:
-    """`with PostfixPeer(port) as peer:` runs it; `peer.endpoint` is where it takes mail. Raises PeerError."""
+    """`with PostfixPeer(port) as peer:` runs it; `peer.endpoint` is where it takes mail. Raises PeerError.
 
-    def __init__(self, port: int) -> None:
+    settings: lines of main.cf that overrule those of MAIN_CF.
+    """
+
+    def __init__(self, port: int, settings: str = "") -> None:
         self.endpoint = f"127.0.0.1:{port}"
         self._port = port
+        self._settings = settings
         self._folder = Path(tempfile.mkdtemp(prefix="postfix-peer."))
 
     def __enter__(self) -> Self:
@@ -66,6 +71,17 @@ class PostfixPeer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._stop()
 
+    def restart(self, settings: str) -> None:
+        """Stops it and has it go on with other settings; its queue stays."""
+        self._postfix("stop")
+        self._settings = settings
+        self._write_settings()
+        self._postfix("start")
+
+    def _write_settings(self) -> None:
+        main = MAIN_CF.format(folder=self._folder)
+        (self._folder / "etc" / "main.cf").write_text(f"{main}{self._settings}\n")
+
     def _configure(self) -> None:
         if os.geteuid() != 0:
             raise PeerError("Postfix's master process needs root: run as root, or leave out --peer postfix")
@@ -76,7 +92,7 @@ class PostfixPeer:
             (self._folder / name).mkdir()
         self._folder.chmod(0o755)
         shutil.chown(self._folder / "data", "postfix")
-        (self._folder / "etc" / "main.cf").write_text(MAIN_CF.format(folder=self._folder))
+        self._write_settings()
         (self._folder / "etc" / "master.cf").write_text("\n".join(self._master_lines(master)) + "\n")
 
     def _master_lines(self, dist: Path) -> list[str]:
@@ -100,6 +116,7 @@ class PostfixPeer:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            timeout=COMMAND_TIMEOUT_S,
         )
         if done.returncode != 0 and action == "start":
             raise PeerError(f"postfix start: {done.stderr.strip()}")
