@@ -111,12 +111,12 @@ class Authentication:
         """What a SCRAM proof for this login is checked against; for nobody, what nothing fits."""
         return self._keys(login, self._find(login, scope))
 
-    def proved(self, login: str, credential: bytes, scope: str) -> Login | None:
-        """Whoever a proof was for, if the credential is still there."""
+    def proved(self, login: str, key: ScramKey, scope: str) -> Login | None:
+        """Whoever a proof was for, if the key that it fitted is still there."""
         found = self._find(login, scope)
-        if found is None or credential not in {key.credential for key in self._keys(login, found).candidates}:
+        if found is None or key not in self._keys(login, found).candidates:
             return None
-        return Login(found.target, credential)
+        return Login(found.target, key.credential)
 
     def vouched(self, address: str, login: str) -> Login | None:
         """Whoever a trusted issuer says it is; None too where the client itself names another ("": it names none)."""

@@ -11,6 +11,8 @@ import base64
 import binascii
 from typing import NamedTuple, Protocol
 
+from actors.passwords import ScramKey
+
 USERNAME_PROMPT = b"Username:"
 PASSWORD_PROMPT = b"Password:"
 
@@ -31,11 +33,14 @@ class Credentials(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """A client has shown that it knows a password, or has not: `credential` is the one, as its keeper calls it."""
+    """A client has shown that it knows a password: the one that `key` is of. None: it has not."""
 
     login: str
-    credential: bytes | None
+    key: ScramKey | None
     acting_as: str = ""
+
+    def __repr__(self) -> str:
+        return f"Proof({self.login!r}, {'right' if self.key is not None else 'wrong'})"
 
 
 class Bearer(NamedTuple):

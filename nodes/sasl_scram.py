@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
-from actors.passwords import ScramKeys
+from actors.passwords import ScramKey, ScramKeys
 from nodes.sasl import Challenge, Done, Failed, Malformed, Proof, Step, decode_response, text
 
 NONCE_BYTES = 18
@@ -96,22 +96,21 @@ class Scram:
         if not right_nonce or not hmac.compare_digest(decode_response(final["binding"]), bound):
             raise Malformed("the nonce or the channel binding is another one")
         said = begun.messages + b"," + final["bare"]
-        credential, signature = verify(begun.keys, said, decode_response(final["proof"]))
-        last = b"v=" + base64.b64encode(signature) if credential is not None else b""
-        return Done(Proof(begun.login, credential, begun.acting_as), last)
+        key = verify(begun.keys, said, decode_response(final["proof"]))
+        last = b"v=" + base64.b64encode(hmac.digest(key.server_key, said, "sha256")) if key is not None else b""
+        return Done(Proof(begun.login, key, begun.acting_as), last)
 
 
-def verify(keys: ScramKeys, said: bytes, proof: bytes) -> tuple[bytes | None, bytes]:
-    """The credential whose key the proof fits, and the server's signature (RFC 5802 3); looks at every key."""
-    found: bytes | None = None
-    signature = b""
+def verify(keys: ScramKeys, said: bytes, proof: bytes) -> ScramKey | None:
+    """The key that the proof fits (RFC 5802 3); looks at every one."""
+    found: ScramKey | None = None
     padded = proof[:32].ljust(32, b"\0")
     for key in keys.candidates:
         mask = hmac.digest(key.stored_key, said, "sha256")
         client_key = bytes(one ^ other for one, other in zip(padded, mask))
         if hmac.compare_digest(sha256(client_key).digest(), key.stored_key) and len(proof) == 32:
-            found, signature = key.credential, hmac.digest(key.server_key, said, "sha256")
-    return found, signature
+            found = key
+    return found
 
 
 def saslname(encoded: bytes) -> str:

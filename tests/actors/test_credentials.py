@@ -208,6 +208,19 @@ def test_the_salt_stays_when_the_password_changes(tmp_path: Path, run: Run) -> N
     run(scenario())
 
 
+def test_a_proof_with_a_password_that_was_changed_meanwhile_is_none(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            await cell.directory.set_password(ALICE, PASSWORD, ADMIN)
+            (key,) = cell.directory.logins.scram_keys(ALICE, "imap").candidates
+            assert cell.directory.logins.proved(ALICE, key, "imap") is not None
+            assert cell.directory.logins.proved(BOB, key, "imap") is None
+            await cell.directory.set_password(ALICE, "another password", ADMIN)
+            assert cell.directory.logins.proved(ALICE, key, "imap") is None
+
+    run(scenario())
+
+
 # One-time codes
 
 

@@ -1,10 +1,10 @@
 """An attack on an account stands in the log, once for many attempts, and in the metrics."""
 
 import asyncio
-import contextlib
 import poplib
 import ssl
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,12 @@ from actors.credentials import LoginsRefused
 from actors.directory import account_of
 from actors.kind import decode
 from actors.runtime import Context
+from chaos.cluster import free_base_port
+from cli import layout
 from eventlog.log import EventLog
 from eventlog.record import By
+from nodes import config_sources
+from nodes.failures import key_of
 from nodes.server import Node
 from tests.nodes.conftest import MakeCell
 
@@ -25,13 +29,21 @@ ADMIN = Context(By("admin", b"", "test"), "test")
 ALICE, PASSWORD = "alice@example.test", "secret of alice"
 
 
+def answer(port: int, ca: Path, password: str) -> str:
+    """What POP3 says to a log-in."""
+    client = poplib.POP3_SSL("localhost", port, context=ssl.create_default_context(cafile=ca), timeout=10)
+    client.user(ALICE)
+    try:
+        return client.pass_(password).decode()
+    except poplib.error_proto as error:
+        return str(error)
+    finally:
+        client.close()
+
+
 def guess(port: int, ca: Path, times: int) -> None:
     for _ in range(times):
-        client = poplib.POP3_SSL("localhost", port, context=ssl.create_default_context(cafile=ca), timeout=10)
-        client.user(ALICE)
-        with contextlib.suppress(poplib.error_proto):
-            client.pass_("a guess")
-        client.close()
+        answer(port, ca, "a guess")
 
 
 def bursts(log: EventLog) -> list[LoginsRefused]:
@@ -69,6 +81,40 @@ def test_many_refused_logins_are_one_event_that_counts_them(run: Run, make_cell:
             labels = 'mailraft_auth_failures_total{mechanism="USER",protocol="pop3s",reason="%s"} '
             assert labels % "wrong" + "8.0" in text
             assert labels % "blocked" + "4.0" in text
+
+    with structlog.testing.capture_logs():
+        run(live())
+
+
+def test_what_was_guessed_at_one_node_is_refused_at_the_others(run: Run, tmp_path: Path) -> None:
+    cluster = layout.create(tmp_path / "cell", 3, free_base_port(3))
+    overrides = ("limits.auth_delay_s=0", "limits.auth_block_after=4")
+    configs = [config_sources.load(node.config, {}, overrides) for node in cluster.nodes]
+    ports = [int(node.addresses["pop3s"].rpartition(":")[2]) for node in cluster.nodes]
+    ca = configs[0].tls.ca
+
+    async def live() -> None:
+        async with AsyncExitStack() as stack:
+            states = [await stack.enter_async_context(Node(config).running()) for config in configs]
+            async with asyncio.timeout(60):
+                while any(state.unready() for state in states):
+                    await asyncio.sleep(0.05)
+            services = states[0].services
+            assert services is not None
+            await services.directory.add_tenant("example", ["example.test"], ADMIN)
+            await services.directory.add_account(ALICE, PASSWORD, None, ADMIN)
+            position = await services.log.barrier(10)
+            for state in states:
+                assert state.services is not None
+                await state.services.log.applied(position)
+            assert (await asyncio.to_thread(answer, ports[1], ca, PASSWORD)).startswith("+OK")
+            await asyncio.to_thread(guess, ports[0], ca, 4)
+            third = states[2].services
+            assert third is not None
+            async with asyncio.timeout(30):
+                while third.login_guard.failures.count(key_of("pair", "127.0.0.1", ALICE)) < 4:
+                    await asyncio.sleep(0.05)
+            assert "Too many wrong passwords" in await asyncio.to_thread(answer, ports[2], ca, PASSWORD)
 
     with structlog.testing.capture_logs():
         run(live())
