@@ -1,9 +1,9 @@
 """What is followed of another cell's log: the checkpoint of each, and the events as they stand in this log.
 
-A record of the origin becomes one record here, in which the checkpoint moves and each followed event stands on its own
-stream under its own ids, so that a kill at any moment leaves no gap and nothing twice. `EventFollowed` carries the
-origin's event as it was and when it was: the fold gives it to its own kind with the origin's time, so that tables,
-UIDs and UIDVALIDITY come out the same.
+A record of the origin goes into one record here, alone or behind others, in which the checkpoint moves and each
+followed event stands on its own stream under its own ids, so that a kill at any moment leaves no gap and nothing twice.
+`EventFollowed` carries the origin's event as it was and when it was: the fold gives it to its own kind with the
+origin's time, so that tables, UIDs and UIDVALIDITY come out the same.
 """
 
 from __future__ import annotations

@@ -100,10 +100,10 @@ def _is_copy(event: Event, origin: int, ordinal: int) -> bool:
 
 
 def _origin_of(snapshot: Snapshot, position: int, stream: bytes) -> int:
-    """The position at home up to which a record of the subscription follows."""
+    """The position at home up to which a record of the subscription follows; it may follow several of home's."""
     stored = snapshot.record(position)
     record = stored.record if stored is not None else None
-    for event in record.events if record is not None else ():
+    for event in reversed(record.events if record is not None else ()):
         if event.stream == stream:
             with contextlib.suppress(UnknownEventType):
                 fact = decode(event.type, event.version, event.data)

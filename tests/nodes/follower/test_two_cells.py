@@ -161,6 +161,50 @@ def test_a_message_above_the_limit_here_holds_it_up_and_says_which_key(run: Run,
     two_cells(run, tmp_path, story, "limits.message_bytes=65536")
 
 
+def test_a_backlog_is_followed_in_few_records_each_message_once_and_in_order(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        for number in range(130):
+            await pair.source.deliver(b"message %d" % (number % 100))  # some have the body of another
+        assert pair.follower.state.log is not None
+        before = pair.follower.state.log.status().applied
+        await pair.follower.cli("region", "follow", "--grant", str(pair.grant))
+        found = await pair.follower.caught_up(pair.source)
+        assert await pair.follower.messages() == await pair.source.messages()
+        assert found["records"] > 130
+        assert pair.follower.state.log.status().applied - before < 65
+
+    two_cells(run, tmp_path, story)
+
+
+def test_what_stands_before_a_record_that_can_not_be_followed_is_followed(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        for number in range(20):
+            await pair.source.deliver(b"small %d" % number)
+        small = await pair.source.messages()
+        await pair.source.deliver(b"x" * 100_000)
+        await pair.follower.cli("region", "follow", "--grant", str(pair.grant))
+        await pair.follower.followed(lambda one: one["state"] == "blocked")
+        assert await pair.follower.messages() == small
+
+    two_cells(run, tmp_path, story, "limits.message_bytes=65536")
+
+
+def test_of_records_that_wait_together_those_before_a_taken_name_are_followed(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        await pair.follower.ask("POST", "/v1/tenants", {"name": "local", "domains": ["taken.test"]})
+        for number in range(20):
+            await pair.source.deliver(b"before %d" % number)
+        before = await pair.source.messages()
+        await pair.source.ask("POST", "/v1/tenants/example/domains", {"domain": "taken.test"})
+        await pair.source.deliver(b"after")
+        await pair.follower.cli("region", "follow", "--grant", str(pair.grant))
+        blocked = await pair.follower.followed(lambda one: one["state"] == "blocked")
+        assert "taken.test is taken in this cell by another" in blocked["reason"]
+        assert await pair.follower.messages() == before
+
+    two_cells(run, tmp_path, story)
+
+
 def test_a_position_that_the_source_does_not_have_is_refused(run: Run, tmp_path: Path) -> None:
     async def story(pair: Pair) -> None:
         for after, why in ((1, "is another"), (999, "it ends at")):
