@@ -51,7 +51,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
         (("what-if",), "Perhaps: mailraft log what-if."),
         (("queu",), "Perhaps: mailraft queue."),
         (("cluster", "verify"), "Perhaps: mailraft backup verify, mailraft log verify."),
-        (("cluster", "tenant"), "Perhaps: mailraft tenant."),
+        (("cluster", "tenant"), "Perhaps: mailraft tenant, mailraft verdicts tenant."),
     ],
 )
 def test_a_name_that_is_no_command_leads_to_those_that_were_perhaps_meant(
