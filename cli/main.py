@@ -33,7 +33,9 @@ COMMANDS = {
     "completion": Lazy("cli.completion", "completion", "Print the completion script of a shell."),
     "dkim": Lazy("cli.dkim", "dkim", "Keys that outgoing mail is signed with, and their DNS records."),
     "docs": Lazy("cli.reference", "docs", "Write the reference pages from the program.", hidden=True),
-    "doctor": Lazy("cli.doctor", "doctor", "Examine a domain's mail as the internet sees it, and what to put into DNS."),
+    "doctor": Lazy(
+        "cli.doctor", "doctor", "Examine a domain's mail as the internet sees it, and what to put into DNS."
+    ),
     "log": Lazy("cli.log", "log", "Look into the event log, prove it, fold it again."),
     "mailbox": Lazy("cli.mailbox", "mailbox", "Look into a mailbox, now or as it was; bring it back."),
     "node": Lazy("cli.node", "node", "Run one node; look into one that is stopped."),
