@@ -81,14 +81,16 @@ def life_call(rng: random.Random) -> tuple[Any, Any]:
     )
 
 
-def random_history(rng: random.Random, draw: Callable[[random.Random], tuple[Any, Any]]) -> list[Call]:
+def random_history(
+    rng: random.Random, draw: Callable[[random.Random], tuple[Any, Any]], open_share: float = 0.2
+) -> list[Call]:
     """Two to six calls at moments that often coincide; results at random, so most are not linearizable."""
     calls = []
     for number in range(rng.randint(2, 6)):
         asked, result = draw(rng)
         began_s = float(rng.randrange(8))
         call = Call(asked, result, began_s, began_s + rng.randrange(5), f"call {number}")
-        calls.append(call.left_open() if rng.random() < 0.2 else call)
+        calls.append(call.left_open() if rng.random() < open_share else call)
     return calls
 
 
@@ -121,6 +123,18 @@ def test_the_search_agrees_with_the_oracle_on_histories_of_every_kind(model: Mod
         assert check(model, calls).linearizable is expected, calls
         verdicts.append(expected)
     assert min(verdicts.count(True), verdicts.count(False)) > HISTORIES // 10
+
+
+@pytest.mark.parametrize(("model", "draw"), MODELS, ids=["register", "set", "message"])
+def test_the_search_agrees_with_the_oracle_where_most_outcomes_are_unknown(model: Model, draw: Any) -> None:
+    rng = random.Random(5)
+    verdicts = []
+    for _ in range(HISTORIES // 2):
+        calls = random_history(rng, draw, open_share=0.6)
+        expected = oracle(model, calls)
+        assert check(model, calls).linearizable is expected, calls
+        verdicts.append(expected)
+    assert min(verdicts.count(True), verdicts.count(False)) > HISTORIES // 50
 
 
 @pytest.mark.parametrize(("model", "draw"), MODELS, ids=["register", "set", "message"])
