@@ -25,13 +25,11 @@ class Safety:
         first = self._leaders.setdefault(term, name)
         if first != name:
             raise SafetyBroken(f"election safety: {first} and {name} lead in term {term}")
-        journals = {other: engine.journal for other, engine in cell.engines.items()}
-        votes = [
-            voter for voter, log in journals.items() if (log.getCurrentTerm(), log.getVotedForNodeId()) == (term, name)
-        ]
-        voters = {member.name for member in leader.raft.config.members if member.voter}
-        if len(voters.intersection(votes)) <= len(voters) // 2:
-            raise SafetyBroken(f"election safety: {name} leads in term {term} with the votes of {', '.join(votes)}")
+        voters = [cell.engines[member.name].journal for member in leader.raft.config.members if member.voter]
+        votes = [log for log in voters if (log.getCurrentTerm(), log.getVotedForNodeId()) == (term, name)]
+        later = [log for log in voters if log.getCurrentTerm() > term]  # may have voted for it before
+        if len(votes) + len(later) <= len(voters) // 2:
+            raise SafetyBroken(f"election safety: {name} leads in term {term} with {len(votes)} of {len(voters)} votes")
 
     def _commits(self, engine: Engine) -> None:
         for index in range(1, engine.raft.commit_index + 1):

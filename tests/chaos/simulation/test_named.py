@@ -19,7 +19,7 @@ from tests.eventlog.script import ScriptError, run
 SCRIPTS = Path(__file__).parents[2] / "eventlog" / "scripts"
 
 UNSAFE = {
-    "counted-votes": ("duplicated-vote", "election safety: n1 leads in term 1 with the votes of n1, n2"),
+    "counted-votes": ("duplicated-vote", "election safety: n1 leads in term 1 with 2 of 5 votes"),
     "truncate-on-overlap": (
         "committed-entry-contradicted",
         "state-machine safety: n1 and n2 committed different entries 2",
@@ -110,3 +110,23 @@ def test_members_in_force_on_commit_are_safe_as_long_as_entries_bring_the_commit
     except SafetyBroken as error:
         found = error
     assert (found is None) is safe, found
+
+
+# -- findings in the program ----------------------------------------------------------------------------------------
+
+
+class NeverStandsOnceItRemovedItself(Raft):
+    """As it was when a seed found the cell standing still."""
+
+    def _look_back(self) -> None:
+        super()._look_back()
+        self._may_stand = self._is_voter
+
+
+def test_a_leader_that_removed_itself_and_went_down_is_elected_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elected = "  n1 role candidate -> leader, leader nobody -> n1"
+    text = script("members-leader-removes-itself")
+    assert elected in text.splitlines()
+    assert elected not in run(text, tmp_path, monkeypatch, NeverStandsOnceItRemovedItself).splitlines()
