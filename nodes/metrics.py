@@ -157,7 +157,7 @@ class Metrics:
         self.auth_failures_total.labels(protocol, mechanism, reason).inc()
 
     def judged(self, dmarc: str) -> None:
-        """DMARC says "pass", "fail", "none", "temperror" or "permerror" of a message."""
+        """DMARC says "pass", "fail", "none" or "temperror" of a message; "error": it could not be judged."""
         self.judged_total.labels(dmarc).inc()
 
     def proposed(self, outcome: str, seconds: float) -> None:

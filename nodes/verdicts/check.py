@@ -10,6 +10,8 @@ import ipaddress
 import random
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from actors import verdicts
 from actors.verdicts import VERDICTS, Mode, VerdictPolicy
 from nodes.reports.results import dmarc_result
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from nodes.reports.collector import Collector
     from nodes.smtp.session import Envelope, Session
     from nodes.verdicts.lookups import Lookup
+
+_log = structlog.get_logger("mailraft.verdicts")
 
 JUNK = "Junk"
 MOST_CLAIM_BYTES = 8192  # of forged fields, kept in the event
@@ -52,11 +56,18 @@ class VerdictCheck(Check):
         """Raises Refused."""
         if not self._wanted(session):
             return
-        arrival = Arrival(
-            session.client.partition("%")[0], session.host_name or "", envelope.mail_from or "", incoming.data
-        )
+        arrival = Arrival(_address(session.client), session.host_name or "", envelope.mail_from or "", incoming.data)
         policy, mode = self._policy(envelope)
-        judgement = await judge(self._resolver, arrival, policy, self._limits, random.randrange(100))
+        try:
+            judgement = await judge(self._resolver, arrival, policy, self._limits, random.randrange(100))
+        except (
+            Exception
+        ):  # a fault of ours, or of a library's: the mail is neither lost, nor put off for ever, nor trusted
+            _log.exception("mail could not be judged", cause=session.cause)
+            self._metrics.judged("error")
+            incoming.folder = JUNK
+            incoming.verdicts["error"] = True
+            return
         values = as_values(judgement, arrival)
         self._tell(incoming, judgement, arrival, values)
         incoming.verdicts.update(values)
@@ -93,9 +104,19 @@ def checks(
     return () if config.verdicts.judge == "off" else (VerdictCheck(config, log, resolver, metrics, reports),)
 
 
+def _address(client: str) -> str:
+    """Without a zone; an IPv4 address that came over IPv6 is itself."""
+    bare = client.partition("%")[0]
+    try:
+        mapped = ipaddress.IPv6Address(bare).ipv4_mapped if ":" in bare else None
+    except ValueError:
+        return bare
+    return str(mapped) if mapped is not None else bare
+
+
 def _is_loopback(client: str) -> bool:
     try:
-        return ipaddress.ip_address(client.partition("%")[0]).is_loopback
+        return ipaddress.ip_address(_address(client)).is_loopback
     except ValueError:
         return False
 

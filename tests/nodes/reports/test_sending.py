@@ -177,6 +177,15 @@ def test_nothing_is_collected_before_somebody_is_named_who_reports(cell: Cell) -
     assert of(cell, collected) == []
 
 
+def test_what_was_collected_is_there_after_a_restart_and_goes_out_then(tmp_path: Any, names: DnsServer) -> None:
+    dns = {"nameservers": [names.address], "timeout_s": 1.0}
+    with Cell(tmp_path, dns=dns) as first:
+        first.call(first.runtime.ask(REPORTS, SetReporting("alice@example.test", "Example", ()), ADMIN))
+        first.loop.call_soon_threadsafe(first.reports.record_tls_result, _agreed_on())
+    with Cell(tmp_path, dns=dns) as again:
+        assert send_reports(again) == {"sent": 1}
+
+
 def test_two_nodes_that_send_at_once_send_once(cell: Cell) -> None:
     cell.loop.call_soon_threadsafe(cell.reports.record_tls_result, _agreed_on())
 

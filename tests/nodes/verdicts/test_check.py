@@ -13,7 +13,7 @@ from actors.directory import account_of
 from actors.mailbox import folder_by_name, messages
 from actors.verdicts import VERDICTS, SetTenantMode, SetVerdictPolicy
 from nodes.record_json import record_json
-from nodes.verdicts.check import checks
+from nodes.verdicts.check import _address, checks
 from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.nodes.verdicts.letters import key_record, letter, private_key, signed
 from tests.peers.dns_server import DnsServer
@@ -197,3 +197,24 @@ def test_a_client_on_this_machine_is_judged_only_where_that_is_wanted(tmp_path: 
 def test_what_the_event_holds_is_messagepack(cell: Cell) -> None:
     send(cell, signed(letter()))
     assert msgpack.unpackb(msgpack.packb(last_verdicts(cell)))["client"] == "127.0.0.1"
+
+
+def test_mail_that_makes_a_judge_stumble_is_set_apart_and_not_put_off_for_ever(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stumble(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("nodes.verdicts.check.judge", stumble)
+    before = len(in_folder(cell, "Junk"))
+    assert send(cell, letter()) == (250, b"")
+    assert len(in_folder(cell, "Junk")) == before + 1
+    assert last_verdicts(cell) == {"error": True}
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [("::ffff:192.0.2.1", "192.0.2.1"), ("fe80::1%eth0", "fe80::1"), ("192.0.2.1", "192.0.2.1"), ("a:b", "a:b")],
+)
+def test_a_client_is_judged_by_the_address_that_it_has(client: str, address: str) -> None:
+    assert _address(client) == address
