@@ -11,7 +11,7 @@ from nodes.verdicts import arc
 from nodes.verdicts.arc import SealingKey
 from nodes.verdicts.lookups import Lookup, txt_of_each
 from nodes.verdicts.signed import Message
-from tests.nodes.verdicts.letters import key_record, letter, private_key, zone_of
+from tests.nodes.verdicts.letters import key_record, letter, pem, private_key, zone_of
 from tests.nodes.verdicts.zone import Zone
 
 KEY = SealingKey("sender.test", "s", private_key())
@@ -45,6 +45,14 @@ def test_what_we_seal_holds_here_and_for_dkimpy() -> None:
     assert (found.result, [one.domain for one in found.seals]) == ("pass", ["sender.test"])
     assert found.seals[0].results == RESULTS
     assert by_dkimpy(data) == b"pass"
+
+
+def test_what_dkimpy_seals_holds_here() -> None:
+    came = b"Authentication-Results: mx.sender.test; dmarc=pass header.from=author.test\r\n" + letter()
+    lines = dkim.arc_sign(came, b"s", b"sender.test", pem(private_key()), b"mx.sender.test")
+    assert len(lines) == 3
+    found = judged(b"".join(lines) + came, zone_of())
+    assert (found.result, [one.domain for one in found.seals]) == ("pass", ["sender.test"])
 
 
 def test_each_forwarder_adds_its_set() -> None:
