@@ -47,8 +47,12 @@ def places(fact: Fact, values: Mapping[str, Any]) -> Fields:
 
 
 def blank(fact: Fact) -> Fields:
-    """The fact's redactable fields, each to be replaced by the empty value of its type."""
-    return places(fact, {name: _blank(getattr(fact, name)) for name in type(fact).REDACTABLE})
+    """The fact's redactable fields, each to be replaced by the empty value of its type.
+
+    Those that are empty are left out: an event of an earlier version does not have those that its type grew since.
+    """
+    values = {name: getattr(fact, name) for name in type(fact).REDACTABLE}
+    return places(fact, {name: _blank(value) for name, value in values.items() if value != _blank(value)})
 
 
 def _blank(value: Any) -> Any:

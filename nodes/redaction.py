@@ -259,7 +259,7 @@ def _records(store: Store, needles: set[bytes], progress: Progress) -> Iterator[
 
 
 def _events(position: int, record: Record) -> Iterator[_Found]:
-    """The events that are not redacted and that this version knows."""
+    """The events that are not redacted, and whose fields stand where this version has them."""
     for ordinal, event in enumerate(record.events):
         if len(event.salt) == ERASED_SALT_BYTES:
             continue
@@ -267,7 +267,7 @@ def _events(position: int, record: Record) -> Iterator[_Found]:
             fact: Any = decode(event.type, event.version, event.data)
         except UnknownEventType:
             continue
-        if event.version == type(fact).VERSION:
+        if event.version == type(fact).VERSION or type(fact).GREW:  # what grew has its first fields where they were
             yield _Found(position, ordinal, event, fact)
 
 
