@@ -13,6 +13,7 @@ from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, print_table, say
 
 DAY_MS = 86_400_000
+SHORT_ID = 16  # the time takes twelve of it
 KINDS = ("dmarc", "tls", "arf")
 
 
@@ -73,7 +74,7 @@ def list_reports(kind: str | None, limit: int, cluster_dir: Path, as_json: bool)
         print_json({"reports": found})
         return
     rows = (
-        (one["id"][:12], one["kind"], one["organisation"], one["domain"], _span(one), _totals(one["totals"]))
+        (one["id"][:SHORT_ID], one["kind"], one["organisation"], one["domain"], _span(one), _totals(one["totals"]))
         for one in found
     )
     nothing = "nobody has reported: mailraft report set --address, and name that address in DMARC and TLSRPT records"

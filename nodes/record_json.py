@@ -23,6 +23,7 @@ from eventlog.record import ERASED_SALT_BYTES, Body, Event, Record, decode_event
 from eventlog.store import LOG_HEAD, Snapshot
 
 _SEALED = frozenset({"sealed"})
+_PACKED = frozenset({"verdicts", "content"})  # what checks found of a message, what a report says
 
 assert registry.KINDS  # importing every kind makes its event types known to decode()
 
@@ -167,13 +168,13 @@ def _field(name: str, value: Any) -> Any:
         return "(sealed)"
     if name == "trace" and isinstance(value, bytes):
         return value.decode(errors="replace")
-    if name == "verdicts" and isinstance(value, bytes):
-        return _verdicts(value)
+    if name in _PACKED and isinstance(value, bytes):
+        return _unpacked(value)
     return _plain(value)
 
 
-def _verdicts(packed: bytes) -> Any:
-    """What the checks found of a message, as it was written; None where nothing was judged, or it was redacted."""
+def _unpacked(packed: bytes) -> Any:
+    """MessagePack inside an event, as what it says; None where there is nothing, or it was redacted."""
     if not packed:
         return None
     try:

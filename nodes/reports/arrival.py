@@ -47,7 +47,7 @@ class ReportArrival(Check):
         try:
             report = await asyncio.to_thread(understand, incoming.data)
         except Unreadable as error:
-            self._logger.warning("a report can not be understood", address=address, reason=str(error))
+            self._logger.info("mail for the reports' address is no report", address=address, reason=str(error))
             return
         await self._take(session, incoming, report, address, tenant)
 

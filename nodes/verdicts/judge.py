@@ -204,7 +204,8 @@ def as_values(judgement: Judgement, arrival: Arrival) -> dict[str, Any]:
         values["dmarc"] = {
             "result": found.result,
             "domain": found.domain,
-            "policy": found.requested,
+            "policy": found.policy.p if found.policy is not None else "",
+            "requested": found.requested,
             "disposition": judgement.disposition,
             "sealer": judgement.trusted_sealer,
         }

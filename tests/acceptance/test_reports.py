@@ -45,7 +45,7 @@ def test_reports_that_arrive_are_listed_and_shown(site: Site) -> None:
     listed = told(site, "list")["reports"]
     assert [one["kind"] for one in listed] == ["arf", "tls", "dmarc"]
     assert [one["kind"] for one in told(site, "list", "--kind", "tls")["reports"]] == ["tls"]
-    shown = told(site, "show", listed[2]["id"][:12])
+    shown = told(site, "show", listed[2]["id"][:16])
     assert (shown["organisation"], shown["totals"]) == ("receiver.test", {"messages": 42, "passed": 12})
     assert [row["count"] for row in shown["content"]["rows"]] == [30, 12]
     for one in listed:

@@ -120,7 +120,8 @@ def test_what_fails_and_is_to_be_set_apart_goes_to_junk(cell: Cell) -> None:
     before = len(in_folder(cell, "Junk"))
     assert send(cell, letter("a@milder.test"), "a@milder.test") == (250, b"")
     assert len(in_folder(cell, "Junk")) == before + 1
-    assert last_verdicts(cell)["dmarc"]["disposition"] == "quarantine"
+    found = last_verdicts(cell)["dmarc"]
+    assert (found["policy"], found["requested"], found["disposition"]) == ("quarantine",) * 3
 
 
 def test_what_is_only_marked_goes_where_other_mail_goes(cell: Cell) -> None:
