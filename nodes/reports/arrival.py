@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from nodes.services import Logger
     from nodes.smtp.session import Envelope, Session
 
+AT_ONCE = 1  # a large one takes a hundred megabytes for a moment, and the address is known to everybody
+
 
 class ReportArrival(Check):
     """Looks at messages for the addresses that `mailraft report set` has named."""
@@ -37,6 +39,7 @@ class ReportArrival(Check):
         self._runtime = runtime
         self._logger = logger
         self._timeout_s = config.raft.propose_timeout_s
+        self._turn = asyncio.Semaphore(AT_ONCE)
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused where the log does not take a report now."""
@@ -45,7 +48,8 @@ class ReportArrival(Check):
             return
         address, tenant = found
         try:
-            report = await asyncio.to_thread(understand, incoming.data)
+            async with self._turn:
+                report = await asyncio.to_thread(understand, incoming.data)
         except Unreadable as error:
             self._logger.info("mail for the reports' address is no report", address=address, reason=str(error))
             return

@@ -18,6 +18,7 @@ from nodes.mime.header import fields
 from nodes.reports.attachments import Unreadable, leaves, unpacked
 
 MOST_ROWS = 500
+MOST_TAGS = 1_000_000  # of XML; what it takes in memory goes by them
 MOST_TEXT = 320
 MOST_CONTENT_BYTES = 192 * 1024
 _YEAR_10000_S = 253_402_300_800
@@ -70,6 +71,8 @@ def understand(data: bytes) -> Understood:
 
 
 def _aggregate(document: bytes) -> Understood:
+    if document.count(b"<") > MOST_TAGS:
+        raise Unreadable("the XML has more tags than a report needs")
     try:
         root = fromstring(document, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, RecursionError) as error:

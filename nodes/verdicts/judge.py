@@ -59,6 +59,7 @@ class Judgement(NamedTuple):
 
 async def judge(dns: Lookup, arrival: Arrival, policy: VerdictPolicy, limits: Limits, sample: int) -> Judgement:
     """Never raises for anything that a sender, or the DNS, can do; what takes too long is a temperror."""
+    until_s = asyncio.get_running_loop().time() + limits.timeout_s
     message = await _apart(arrival.data, Message, arrival.data)
     signed = dkim_signatures.candidates(message, limits.signatures)
     asked = [one.tags for one in signed if one.tags is not None]
@@ -72,7 +73,7 @@ async def judge(dns: Lookup, arrival: Arrival, policy: VerdictPolicy, limits: Li
     signatures = await _apart(arrival.data, _signatures, message, signed, keys, accept_length)
     chain = await _apart(arrival.data, arc.judge, message, keys)
     who = authors(message)
-    result = await _dmarc(dns, who, by_sender, signatures, sample, limits.timeout_s)
+    result = await _dmarc(dns, who, by_sender, signatures, sample, until_s)
     sealer = _trusted_sealer(chain, result, policy.sealers)
     return Judgement(by_sender, by_helo, signatures, chain, who, result, sealer)
 
@@ -112,12 +113,12 @@ async def _keys(dns: Lookup, names: list[str], timeout_s: float) -> dkim_signatu
 
 
 async def _dmarc(
-    dns: Lookup, who: Authors, by_sender: spf.Spf, signatures: list[Signature], sample: int, timeout_s: float
+    dns: Lookup, who: Authors, by_sender: spf.Spf, signatures: list[Signature], sample: int, until_s: float
 ) -> Dmarc | None:
     if not who.domains:
         return None
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout_at(until_s):
             judged = [await _dmarc_of(dns, one, by_sender, signatures, sample) for one in who.domains]
     except (ResolverFailed, TimeoutError):
         return Dmarc("temperror", who.domains[0])

@@ -89,13 +89,14 @@ OUTSIDE = b"""<?xml version="1.0"?><!DOCTYPE f [<!ENTITY x SYSTEM "file:///etc/p
         mailed(gzip.compress(AGGREGATE[:-20])),
         mailed(gzip.compress(b"<a>" * 500_000)),
         mailed(gzip.compress(b"<html><body/></html>")),
+        mailed(gzip.compress(b"<a>" + b"<b/>" * 1_000_000 + b"</a>")),
         mailed(gzip.compress(b'{"policies": []}')),
         mailed(gzip.compress(b"[" * 200_000)),
         mailed(gzip.compress(b'{"a":' * 200_000)),
         samples.ARF.replace(b"Feedback-Type", b"X-Type"),
         mailed(b"x" * attachments.MOST_MESSAGE_BYTES),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_is_no_report_or_too_much_of_one_is_refused(message: bytes) -> None:
     with pytest.raises(Unreadable):

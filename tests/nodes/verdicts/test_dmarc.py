@@ -183,3 +183,23 @@ def test_a_trusted_sealer_that_saw_it_pass_outweighs_the_failure(
 def test_a_large_message_is_judged_as_a_small_one_is() -> None:
     data = signed(letter(body=b"A line of text.\r\n" * 40_000))
     assert told(judged(asking("p=reject"), data, sender="x@elsewhere.test")) == ("pass", "none")
+
+
+class Slow:
+    """DNS that takes its time for every answer."""
+
+    def __init__(self, zone: Zone) -> None:
+        self._zone = zone
+
+    async def lookup(self, name: str, kind: str) -> object:
+        await asyncio.sleep(0.15)
+        return await self._zone.lookup(name, kind)
+
+
+def test_dns_that_is_too_slow_gives_temporary_errors() -> None:
+    arrival = Arrival("192.0.2.1", "mx.sender.test", "bounce@sender.test", signed(letter()))
+
+    slow = Slow(Zone(asking("p=reject")))
+    found = asyncio.run(judge(slow, arrival, DEFAULT, Limits(8, 0.1), 0))
+    assert (found.spf.result, [one.result for one in found.signatures]) == ("temperror", ["temperror"])
+    assert told(found) == ("temperror", "none")
