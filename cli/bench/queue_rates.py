@@ -17,7 +17,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +92,7 @@ def _rate(cluster: Cluster, password: str, backlog: Backlog, sink_port: int) -> 
     endpoints = [node.endpoints["submission"] for node in cluster.status().nodes]
     asyncio.run(_submit(endpoints, password, backlog))
     with _sink(sink_port) as sink:
-        cluster.command("queue", "resume", "--all")
-        rate = _drained(sink, backlog)
-    return rate
+        return _drained(sink, backlog, lambda: cluster.command("queue", "resume", "--all"))
 
 
 def _postfix_rate(backlog: Backlog, sink_port: int) -> float:
@@ -106,8 +105,7 @@ def _postfix_rate(backlog: Backlog, sink_port: int) -> float:
         if source.returncode != 0:
             raise BenchError("smtp-source failed against Postfix")
         with _sink(sink_port) as sink:
-            peer.restart(settings)
-            return _drained(sink, backlog)
+            return _drained(sink, backlog, lambda: peer.restart(settings))
 
 
 @contextmanager
@@ -125,8 +123,16 @@ def _sink(port: int) -> Iterator[subprocess.Popen[bytes]]:
         sink.wait()
 
 
-def _drained(sink: subprocess.Popen[bytes], backlog: Backlog) -> float:
+def _drained(sink: subprocess.Popen[bytes], backlog: Backlog, begin: Callable[[], object]) -> float:
     """Messages a second from the first that the sink had to the last. Raises BenchError."""
+    with ThreadPoolExecutor(1) as beside:  # sending goes on while the command that begins it still ends
+        begun = beside.submit(begin)
+        rate = _counted(sink, backlog)
+        begun.result()
+    return rate
+
+
+def _counted(sink: subprocess.Popen[bytes], backlog: Backlog) -> float:
     assert sink.stdout is not None
     os.set_blocking(sink.stdout.fileno(), False)
     began: float | None = None

@@ -20,9 +20,7 @@ from actors.queue import Enqueue, enqueue_commands
 from actors.runtime import Context, NewBody
 from eventlog.record import By, digest_of, new_id, stream_id
 from nodes.delivery.rewriting import PURPOSE as SRS
-from nodes.smtp import trace
-from nodes.smtp.grammar import domain_of
-from nodes.smtp.recipients import returned
+from nodes.delivery.rewriting import returned
 
 if TYPE_CHECKING:
     from eventlog.store import Snapshot
@@ -104,7 +102,7 @@ def _targets(services: Services, snapshot: Snapshot, tenant: bytes, address: str
     except TooLarge:
         return []
     except (NotLocal, InvalidName):
-        if not is_local_domain(snapshot, domain_of(address)):
+        if not is_local_domain(snapshot, _domain_of(address)):
             return [Target(tenant, OUTSIDE, address)]
         found = None
     return found or returned(snapshot, address, services.directory.derived_key(SRS))
@@ -112,7 +110,7 @@ def _targets(services: Services, snapshot: Snapshot, tenant: bytes, address: str
 
 def _delivery(services: Services, mail: _Mail, address: str, target: Target) -> tuple[bytes, bytes, Deliver | None]:
     """Account, tenant and what delivers to it; None where it can not be given the mail now."""
-    lines = trace.return_path(mail.sender) + mail.lines
+    lines = f"Return-Path: <{mail.sender}>\r\n".encode() + mail.lines
     size = len(lines) + len(mail.data)
     message = NewMessage(new_id(), mail.digest, size, mail.at_ms, lines, *message_facts(mail.data))
     deliver = Deliver(message, envelope_from=mail.sender, envelope_to=address, protocol=PROTOCOL)
@@ -122,7 +120,7 @@ def _delivery(services: Services, mail: _Mail, address: str, target: Target) -> 
 
 def _add_remote(remote: dict[str, list[str]], address: str) -> bool:
     try:
-        domain = normalise_domain(domain_of(address))
+        domain = normalise_domain(_domain_of(address))
     except InvalidName:
         return False
     remote.setdefault(domain, []).append(address)
@@ -149,3 +147,7 @@ def _queued(
         options=options,
     )
     return enqueue_commands(snapshot, command)
+
+
+def _domain_of(address: str) -> str:
+    return address.rpartition("@")[2]

@@ -12,6 +12,9 @@ import hashlib
 import hmac
 import time
 
+from actors.directory import OUTSIDE, Target, tenant_with
+from eventlog.store import Snapshot
+
 HASH_CHARACTERS = 8  # 40 bits, for 21 days
 DAYS = 1024  # after which the count of days begins again
 VALID_DAYS = 21
@@ -68,3 +71,11 @@ class Srs:
 
     def _is_fresh(self, stamp: str) -> bool:
         return stamp.lower() in {self._stamp(self._day - age) for age in range(-1, VALID_DAYS + 1)}
+
+
+def returned(snapshot: Snapshot, address: str, srs_key: bytes) -> list[Target]:
+    """Where an address of ours leads that was made for mail which we forwarded."""
+    local, _, domain = address.rpartition("@")
+    tenant = tenant_with(snapshot, domain)
+    original = Srs(srs_key).reverse(local) if tenant is not None else None
+    return [Target(tenant, OUTSIDE, original)] if tenant is not None and original is not None else []

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from actors.directory import OUTSIDE, Target, is_local_domain, resolve, tenant_with
+from actors.directory import Target, is_local_domain, resolve, tenant_with
 from actors.errors import InvalidName, NotLocal, TooLarge
 from actors.mailbox import usage
 from actors.names import address_name, domain_name, name_stream
-from nodes.delivery.rewriting import Srs
+from nodes.delivery.rewriting import returned
 from nodes.smtp import replies
 from nodes.smtp.grammar import domain_of
 from nodes.smtp.replies import Refused
@@ -106,14 +106,6 @@ class Recipients:
                 self._following[stream] = self._log.subscribe(stream, lambda _: self.forget_all())
         with self._log.snapshot() as snapshot:
             self._followed_at[address] = snapshot.position
-
-
-def returned(snapshot: Snapshot, address: str, srs_key: bytes) -> list[Target]:
-    """Where an address of ours leads that was made for mail which we forwarded (nodes/delivery/rewriting.py)."""
-    local, _, domain = address.rpartition("@")
-    tenant = tenant_with(snapshot, domain)
-    original = Srs(srs_key).reverse(local) if tenant is not None else None
-    return [Target(tenant, OUTSIDE, original)] if tenant is not None and original is not None else []
 
 
 def _is_account(address: str, targets: list[Target]) -> bool:
