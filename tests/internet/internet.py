@@ -6,8 +6,10 @@ zone, Unbound validates it against the zone's own key, as a resolver on the real
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import textwrap
 import time
@@ -165,9 +167,16 @@ class Internet:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-        subprocess.run(["ip", "netns", "pids", self.space], capture_output=True)
+        self._end_all()
         subprocess.run(["ip", "netns", "delete", self.space], capture_output=True)
         shutil.rmtree(NETNS_ETC / self.space, ignore_errors=True)
+
+    def _end_all(self) -> None:
+        """Whatever still runs inside, daemons that were started there among them."""
+        said = subprocess.run(["ip", "netns", "pids", self.space], capture_output=True, text=True).stdout
+        for pid in map(int, said.split()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     # -- names
 
@@ -177,7 +186,7 @@ class Internet:
         keys = self.folder / "keys"
         keys.mkdir()
         for flags in ([], ["-f", "KSK"]):
-            _run("dnssec-keygen", "-q", "-a", "ECDSAP256SHA256", *flags, "-K", str(keys), "test")
+            run("dnssec-keygen", "-q", "-a", "ECDSAP256SHA256", *flags, "-K", str(keys), "test")
         ksk = next(path for path in keys.glob("*.key") if " 257 " in path.read_text())
         (self.folder / "anchor").write_text(ksk.read_text())
         self._records += [f"{name.removesuffix('.test')} A {address}" for name, address in self.hosts.items()]
@@ -193,7 +202,7 @@ class Internet:
         (self.folder / "reverse.zone").write_text(REVERSE_HEAD.format(**head) + "\n".join(reverse) + "\n")
         zone = self.folder / "test.zone"
         zone.write_text(ZONE_HEAD.format(**head) + "\n".join(self._records) + "\n")
-        _run(
+        run(
             "dnssec-signzone",
             "-S",
             "-Q",
@@ -242,11 +251,12 @@ def _program(name: str) -> str:
     return found
 
 
-def _run(name: str, *arguments: str) -> None:
+def run(name: str, *arguments: str) -> None:
+    """Runs a program outside, to its end. Raises RuntimeError with what it said."""
     done = subprocess.run([_program(name), *arguments], capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{name}: {done.stderr}")
 
 
 def _ip(*arguments: str) -> None:
-    _run("ip", *arguments)
+    run("ip", *arguments)

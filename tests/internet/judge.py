@@ -13,7 +13,8 @@ from email.message import Message
 from pathlib import Path
 
 from cli.bench.postfix_peer import MASTERS
-from tests.internet.internet import Internet, wait_listening
+from tests.internet.internet import RESOLVER, Internet, run, wait_listening
+from tests.internet.keys import make_certificate, spki_sha256
 
 SELECTOR = "judge"
 PROGRAMS = ("postfix", "opendkim", "opendmarc", "opendkim-genkey")
@@ -44,6 +45,8 @@ smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination
 smtpd_tls_cert_file = {folder}/host.pem
 smtpd_tls_key_file = {folder}/host.key
 smtpd_tls_security_level = may
+smtpd_tls_received_header = yes
+smtp_tls_loglevel = 1
 smtp_dns_support_level = dnssec
 smtp_tls_security_level = dane
 smtpd_milters = unix:{folder}/opendkim.sock, unix:{folder}/opendmarc.sock
@@ -68,8 +71,18 @@ KeyTable {folder}/keys
 InternalHosts {folder}/internal
 RequireSafeKeys no
 AlwaysAddARHeader yes
+ResolverConfiguration {folder}/resolver.conf
 AuthservID {host}
 Syslog no
+"""
+
+OPENDKIM_RESOLVER = """\
+server:
+  local-zone: "test." nodefault
+  do-not-query-localhost: no
+forward-zone:
+  name: "."
+  forward-addr: {resolver}
 """
 
 OPENDMARC = """\
@@ -82,6 +95,13 @@ SPFSelfValidate true
 SPFIgnoreResults true
 Syslog no
 """
+
+
+def missing() -> str:
+    """Which of its programs are not installed, "" if all are."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    lacking = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
+    return f"not installed: {', '.join(lacking)} (scripts/debian-packages)" if lacking else ""
 
 
 class Judge:
@@ -117,16 +137,14 @@ class Judge:
             f'{short} TXT "v=spf1 ip4:{self.address} -all"\n'
             f"{SELECTOR}._domainkey.{short} TXT {value}\n"
             f'_dmarc.{short} TXT "v=DMARC1; p=reject; adkim=s; aspf=s"\n'
-            f"_25._tcp.{host} TLSA 3 1 1 {self._tlsa()}\n"
+            f"_25._tcp.{host} TLSA 3 1 1 {spki_sha256(self._folder / 'host.pem')}\n"
         )
 
     def make(self) -> None:
         """Writes keys and a certificate; `records` needs them."""
         self._folder.mkdir(mode=0o755)
-        _run("opendkim-genkey", "-b", "2048", "-s", SELECTOR, "-d", self.domain, "-D", str(self._folder))
-        subject = f"/CN={self.host}"
-        new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", subject)
-        _run("openssl", *new, "-keyout", str(self._folder / "host.key"), "-out", str(self._folder / "host.pem"))
+        run("opendkim-genkey", "-b", "2048", "-s", SELECTOR, "-d", self.domain, "-D", str(self._folder))
+        make_certificate(self._folder, self.host)
 
     def send(self, recipient: str, data: str) -> None:
         """Has Postfix send a message from a user of its domain, as its own user would."""
@@ -163,14 +181,10 @@ class Judge:
         (folder / "etc" / "master.cf").write_text(_master())
         (folder / "opendkim.conf").write_text(OPENDKIM.format(**facts))
         (folder / "opendmarc.conf").write_text(OPENDMARC.format(**facts))
+        (folder / "resolver.conf").write_text(OPENDKIM_RESOLVER.format(resolver=RESOLVER))
         (folder / "internal").write_text(f"{self.address}\n127.0.0.1\n")
         (folder / "keys").write_text(f"{SELECTOR} {self.domain}:{SELECTOR}:{folder}/{SELECTOR}.private\n")
         (folder / "signing").write_text(f"*@{self.domain} {SELECTOR}\n")
-
-    def _tlsa(self) -> str:
-        spki = f"openssl x509 -in {self._folder}/host.pem -pubkey -noout | openssl pkey -pubin -outform DER"
-        done = subprocess.run(["sh", "-c", f"{spki} | sha256sum"], capture_output=True, text=True, check=True)
-        return done.stdout.split()[0]
 
 
 def _master() -> str:
@@ -183,9 +197,3 @@ def _master() -> str:
             line = " ".join([*fields[:4], "n" if fields[4] == "y" else fields[4], *fields[5:]])
         lines.append(line)
     return "\n".join(lines) + "\n"
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
