@@ -16,10 +16,13 @@ import pytest
 from actors.mail_options import MailOptions, RecipientOptions
 from chaos.cluster import free_base_port
 from nodes.delivery.attempt import RecipientOutcome
+from nodes.delivery.login import Login
+from nodes.delivery.routes import Way
 from nodes.delivery.transport import MailTransport
 from tests.nodes.delivery.outbound import DATA, attempt, config, on_loop, only, sent
-from tests.peers import certificates, postfix
+from tests.peers import certificates, exim, postfix
 from tests.peers.dns_server import DnsServer
+from tests.peers.exim import EximReceiver
 from tests.peers.postfix import PostfixReceiver
 
 ZONE = "example.test. MX 10 mx.example.test.\nmx.example.test. A 127.0.0.1\n"
@@ -74,6 +77,31 @@ def test_postfix_takes_whole_messages_of_all_kinds_over_tls(tmp_path: Path) -> N
         assert large.replace(b"\r\n", b"\n").partition(b"\n\n")[2] in bodies
         assert "Grüße\n".encode() in bodies
         assert peer.log.count(": connect from") == 2  # one for all of it, behind the one that asked whether it listens
+
+
+@pytest.mark.skipif(bool(exim.missing()), reason=exim.missing())
+def test_exim_takes_whole_messages_and_knows_us_where_a_route_has_a_login(tmp_path: Path) -> None:
+    certificates.context(tmp_path, certificates.server("mx.example.test"))
+    (chain,) = tmp_path.glob("*.pem")
+    large = DATA + b".\r\n..\r\n" + b"line of text\r\n" * 5000
+    utf8 = attempt(data="Subject: Grüße\r\n\r\nGrüße\r\n".encode(), options=MailOptions(utf8=True, body="8BITMIME"))
+    every = [attempt("bob@example.test", "nobody@example.test"), attempt(data=large), utf8]
+    with EximReceiver(free_base_port(1), chain) as peer, DnsServer(ZONE) as dns:
+        ways = iter([Way(), Way(), Way(), Way("mx.example.test", peer.port, "encrypt", "", Login("me", "s3cret"))])
+
+        async def scenario(transport: MailTransport) -> list[list[tuple[str, str]]]:
+            results = [await transport.send(one) for one in [*every, attempt("x@elsewhere.test")]]
+            return [[(one.status, one.enhanced) for one in result.outcomes] for result in results]
+
+        outcomes = on_loop(scenario, config(dns.address, port=peer.port), find_way=lambda _: next(ways))
+        delivered = ("delivered", "2.0.0")
+        assert outcomes == [[delivered, ("failed", "5.0.0")], [delivered], [delivered], [delivered]], peer.log
+        deadline = time.monotonic() + WAIT_S
+        while len(peer.mails()) < 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        bodies = [one.partition(b"\n\n")[2] for one in peer.mails()]
+        assert large.replace(b"\r\n", b"\n").partition(b"\n\n")[2] in bodies, peer.log
+        assert "Grüße\n".encode() in bodies
 
 
 @contextmanager
