@@ -92,6 +92,18 @@ class LoginGuard:
         if self.successes.quiet_s(keys.pair) > KNOWN_AGAIN_S:
             self.successes.add(keys.pair)
 
+    def may_try_code(self, address: str, login: str) -> bool:
+        """Whether a one-time code may be tried: six digits are soon guessed from many networks, the password known.
+
+        Who is known from the network may, whatever others try.
+        """
+        tried = self.failures.count(key_of("code", _spelled(login)))
+        return tried < self._limits.auth_block_after or self._is_known(_Keys.of(address, login))
+
+    def code_failed(self, login: str) -> None:
+        """A one-time code was wrong; `failed` is called besides."""
+        self.failures.add(key_of("code", _spelled(login)))
+
     def bursts(self, least: int) -> list[tuple[str, Burst]]:
         """Logins of which at least so many attempts were refused, and were not told of for a while; then they are."""
         now_s = self._now_s()

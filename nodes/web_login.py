@@ -39,7 +39,11 @@ async def log_in(
     if found is not None and services.directory.credentials.demands_code(found.target):
         if code is None:
             raise CodeNeeded
+        if not guard.may_try_code(client, login):
+            raise _refused(services, "blocked")
         right = await services.directory.credentials.use_code(found.target, code, context)
+        if not right:
+            guard.code_failed(login)
     if found is None or not right:
         log_failed_login(services.logger, SCOPE, client, login)
         guard.failed(client, login)

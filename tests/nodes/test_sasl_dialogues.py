@@ -119,3 +119,32 @@ def test_a_server_that_proved_itself_is_answered_with_nothing_else(talk: Talk) -
     client.set_server_final(base64.b64decode(final.removeprefix(talk.challenge)).decode())
     assert say(encoded("more")).startswith(talk.malformed)
     assert logs_in(talk)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256"])
+def test_an_answer_beyond_the_limit_lets_nobody_in(talk: Talk, mechanism: str) -> None:
+    assert talk.begin(mechanism).startswith(talk.challenge)
+    answer = talk.dialogue.ask(encoded(f"\0{ALICE}\0{PASSWORD}" + "x" * 200_000))
+    assert answer.startswith((talk.cancelled, "-ERR Line too long", "* BYE [TOOBIG]"))
+    assert answer.startswith("* BYE") or logs_in(talk)
+
+
+@pytest.mark.parametrize("kind", ["imaps", "pop3s", "submissions"])
+def test_another_client_is_bound_to_tls_1_2_at_every_door(door: Door, kind: str) -> None:
+    context = ssl.create_default_context(cafile=door.ca)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    dialogue = Dialogue(door.port(kind), tls=context)
+    dialogue.read()
+    if kind == "submissions":
+        dialogue.ask("EHLO client.test")
+    talk = Talk(dialogue, *WORDS[kind])
+    assert isinstance(dialogue._socket, ssl.SSLSocket)
+    client = scramp.ScramClient(
+        ["SCRAM-SHA-256-PLUS"], ALICE, PASSWORD, channel_binding=("tls-unique", dialogue._socket)
+    )
+    first = talk.begin("SCRAM-SHA-256-PLUS", encoded(client.get_client_first()))
+    client.set_server_first(base64.b64decode(first.removeprefix(talk.challenge)).decode())
+    final = dialogue.ask(encoded(client.get_client_final()))
+    client.set_server_final(base64.b64decode(final.removeprefix(talk.challenge)).decode())
+    assert dialogue.ask("").startswith(talk.welcome)
+    dialogue.close()

@@ -167,6 +167,17 @@ def test_who_is_known_is_still_slowed_by_failures_of_its_own(run: Run) -> None:
     assert refused(run, guard, "198.51.100.7", "alice")
 
 
+def test_codes_are_tried_a_few_times_from_wherever_and_who_is_known_may_go_on() -> None:
+    guard = LoginGuard(FEW)
+    guard.succeeded("198.51.100.7", "alice")
+    for number in range(FEW.auth_block_after):
+        assert guard.may_try_code(f"192.0.2.{number}", "alice")
+        guard.code_failed("Alice")
+    assert not guard.may_try_code("203.0.113.9", "alice")
+    assert guard.may_try_code("198.51.100.7", "alice")
+    assert guard.may_try_code("203.0.113.9", "bob")
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -96,6 +96,27 @@ def test_who_guesses_on_the_web_is_refused_in_the_end(run: Run, cell: layout.Clu
     assert said == ["wrong address, password or code"] * 3 + ["too many attempts; try again later"]
 
 
+def test_codes_can_not_be_guessed_by_who_has_the_password(run: Run, cell: layout.Cluster) -> None:
+    config = cell.nodes[0].config
+    tight = "[limits]\nauth_delay_s = 0\nauth_block_after = 3\n"
+    config.write_text(config.read_text().replace("[limits]\n", tight))
+
+    def ask(client: AdminClient) -> list[str]:
+        with_alice(client)
+        made = client.change("POST", f"{PATH}/totp")
+        client.change("PUT", f"{PATH}/totp", {"code": code_of(made["secret"], -1)})
+        body = {"login": ALICE, "password": PASSWORD}
+        said = []
+        for number in range(4):
+            code = "wrong" if number < 3 else code_of(made["secret"])
+            guess = {**body, "code": code, "client": f"192.0.2.{number}"}
+            said.append(str(refused(partial(client.change, "POST", "/v1/login", guess))))
+        return said
+
+    said = serving(run, cell, ask)
+    assert said == ["wrong address, password or code"] * 3 + ["too many attempts; try again later"]
+
+
 def test_the_commands_do_all_of_it(run: Run, cell: layout.Cluster) -> None:
     def command(*words: str) -> Result:
         return CliRunner().invoke(main, [*words, "--cluster", str(cell.folder)])
