@@ -243,6 +243,11 @@ class AuthSection(Section):
     plaintext_without_tls: Literal["never", "loopback"] = Field(
         default="never", description="Whether a password may come without TLS: never, or only from this machine itself."
     )
+    channel_binding: bool = Field(
+        default=False,
+        description="Whether SCRAM-SHA-256-PLUS is offered over TLS. Some clients choose it and can not do it: mutt "
+        "2.2, when it sends.",
+    )
 
 
 class NodeConfig(Section):

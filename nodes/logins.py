@@ -77,7 +77,8 @@ class LoginRefused(Exception):
 def door(services: Services, kind: ListenerKind, client: str, tls: ssl.SSLObject | None) -> Door:
     """`tls`: the connection's, None in clear."""
     may_log_in = may_send_password(services.config.auth.plaintext_without_tls, client, tls=tls is not None)
-    return Door(kind, client, Offer(may_log_in, bindings_of(tls), services.tokens is not None))
+    bindings = bindings_of(tls) if services.config.auth.channel_binding else {}
+    return Door(kind, client, Offer(may_log_in, bindings, services.tokens is not None))
 
 
 async def authenticate(services: Services, at: Door, mechanism: str, initial: bytes | None, ask: Ask) -> LoggedIn:

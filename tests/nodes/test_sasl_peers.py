@@ -42,7 +42,7 @@ class Door:
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     limits = {"auth_delay_s": 0, "auth_failures": 1000, "auth_block_after": 100_000}
-    with Cell(tmp_path_factory.mktemp("cell"), limits, plaintext="never") as cell:
+    with Cell(tmp_path_factory.mktemp("cell"), limits, plaintext="never", channel_binding=True) as cell:
         kinds: tuple[ListenerKind, ...] = ("imap", "imaps")
         listeners: dict[str, Listener] = {
             kind: cell.call(imap.start(cell.services, kind, "127.0.0.1:0")) for kind in kinds

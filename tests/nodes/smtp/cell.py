@@ -57,6 +57,7 @@ class Cell:
         limits: Mapping[str, Any] | None = None,
         *,
         plaintext: str = "loopback",
+        channel_binding: bool = False,
         reserve_bytes: int = 0,
         alone: bool = False,
         dns: Mapping[str, Any] | None = None,
@@ -81,7 +82,7 @@ class Cell:
                 "raft": {"listen": "127.0.0.1:0", "peers": {"n1": "127.0.0.1:1"}, "propose_timeout_s": 2},
                 "tls": {"ca": self.ca, "certificate": folder / "node.pem", "key": folder / "node.key"},
                 "limits": {"auth_delay_s": 0.05, **(limits or {})},
-                "auth": {"plaintext_without_tls": plaintext},
+                "auth": {"plaintext_without_tls": plaintext, "channel_binding": channel_binding},
                 "dns": dns or {},
                 **(sections or {}),
             }

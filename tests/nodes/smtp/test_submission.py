@@ -1,11 +1,14 @@
 """Submission by our own users (RFC 6409, RFC 4954, RFC 8314), on a real node."""
 
 import base64
+import os
+import shutil
 import smtplib
 import ssl
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -132,7 +135,7 @@ def test_wrong_passwords_end_the_connection_at_the_limit(small_cell: Cell) -> No
     context = ssl.create_default_context(cafile=small_cell.ca)
     client = Dialogue(small_cell.port("submissions"), tls=context)
     client.read()
-    assert "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN" in client.ask("EHLO x")
+    assert "AUTH SCRAM-SHA-256 PLAIN LOGIN" in client.ask("EHLO x")
     wrong = encode("", "alice@example.test", "wrong")
     assert client.ask(f"AUTH PLAIN {wrong}") == "535 5.7.8 Authentication credentials invalid"
     assert client.ask(f"AUTH PLAIN {wrong}") == "535 5.7.8 Authentication credentials invalid"
@@ -195,3 +198,23 @@ def test_swaks_submits_with_login(cell: Cell) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stdout
     assert cell.queued()["swaks.test"][0].sender == "info@example.test"
+
+
+def test_mutt_sends_with_what_it_chooses_from_what_is_offered(cell: Cell, tmp_path: Path) -> None:
+    program = shutil.which("mutt") or pytest.skip("mutt is not installed")
+    settings = tmp_path / "muttrc"
+    settings.write_text(
+        f"set certificate_file={cell.ca} ssl_force_tls=yes ssl_verify_host=yes copy=no from=alice@example.test\n"
+        f"set smtp_url=smtps://alice%40example.test@localhost:{cell.port('submissions')} smtp_pass='secret of alice'\n"
+    )
+    before = len(cell.inbox("bob@example.test"))
+    sent = subprocess.run(
+        [program, "-n", "-F", str(settings), "-s", "by mutt", "bob@example.test"],
+        input=b"Hello\n",
+        capture_output=True,
+        timeout=30,
+        env={"HOME": str(tmp_path), "TERM": "dumb", "PATH": os.environ["PATH"]},
+        cwd=tmp_path,
+    )
+    assert sent.returncode == 0, sent
+    assert len(cell.inbox("bob@example.test")) == before + 1
