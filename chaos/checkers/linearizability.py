@@ -20,7 +20,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-MOST_STEPS = 100_000
+MOST_STEPS = 3_000_000  # some seconds
 STEPS_A_CALL = 20  # of a long history, in which each call must be placed at least once
 SHRINKING_STEPS = 5_000  # for each attempt to make a part smaller, of which there are many
 OPEN = math.inf
