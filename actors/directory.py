@@ -50,6 +50,8 @@ from eventlog.log import EventLog
 from eventlog.record import new_id
 from eventlog.store import Snapshot
 
+EXTENSION_MARK = "+"
+CATCH_ALL = "*"  # the local part of the alias that takes what nobody in its domain has
 MAX_ALIAS_DEPTH = 10
 MAX_TARGETS = 100
 
@@ -97,6 +99,7 @@ def domain_tenant(snapshot: Snapshot, domain: str) -> bytes | None:
 def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None) -> list[Target] | None:
     """Where mail for `address` goes, following aliases; None: nobody has it, in a domain of ours.
 
+    Behind a plus sign stands an extension (alice+shop@ is alice@); the alias *@domain takes what nobody else has.
     "postmaster" needs no domain (RFC 5321 4.5.1); any other bare name is taken in `default_domain`. Aliases are
     followed 10 deep to at most 100 accounts, each once. Raises NotLocal, InvalidName; TooLarge beyond those limits,
     because leaving some recipients out would lose mail that is answered for.
@@ -111,7 +114,7 @@ def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None)
     for _ in range(MAX_ALIAS_DEPTH):
         following: list[str] = []
         for one in level:
-            held = _address_holder(snapshot, one)
+            held = _receiver(snapshot, one)
             if held is None:
                 if domain_tenant(snapshot, one.rpartition("@")[2]) is None:
                     found.append(Target(tenant, OUTSIDE, one))
@@ -164,6 +167,18 @@ def _all_domains(snapshot: Snapshot) -> Iterator[str]:
 
 def _address_holder(snapshot: Snapshot, address: str) -> NameHolder | None:
     return holder(snapshot.view(name_stream(address_name(address))))
+
+
+def _receiver(snapshot: Snapshot, address: str) -> NameHolder | None:
+    """Who gets mail for the address: its holder; whoever has it without its extension (RFC 5233); the catch-all."""
+    held = _address_holder(snapshot, address)
+    if held is not None:
+        return held
+    local, _, domain = address.rpartition("@")
+    plain, mark, _ = local.partition(EXTENSION_MARK)
+    if plain and mark:
+        held = _address_holder(snapshot, f"{plain}@{domain}")
+    return held or _address_holder(snapshot, f"{CATCH_ALL}@{domain}")
 
 
 def _alias_targets(snapshot: Snapshot, held: NameHolder) -> tuple[str, ...]:

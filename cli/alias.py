@@ -23,7 +23,7 @@ def alias() -> None:
 @cluster_option
 @json_option
 def add(address: str, targets: tuple[str, ...], cluster_dir: Path, as_json: bool) -> None:
-    """Lead mail for ADDRESS to TARGETS."""
+    """Lead mail for ADDRESS to TARGETS, here or elsewhere. '*@DOMAIN' takes what nobody in the domain has."""
     made = open_client(cluster_dir).change("POST", "/v1/aliases", {"address": address, "targets": list(targets)})
     if as_json:
         print_json(made)

@@ -265,6 +265,39 @@ def test_an_alias_takes_an_address_of_its_own(tmp_path: Path, run: Run) -> None:
     run(scenario())
 
 
+def test_an_extension_leads_to_whoever_has_the_address_without_it(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            await cell.directory.add_alias("team@example.test", [BOB], ADMIN)
+            with cell.log.snapshot() as snapshot:
+                alice = resolve(snapshot, ALICE)
+                extended = resolve(snapshot, "Alice+shop+2@example.test")
+            assert alice is not None
+            assert extended is not None
+            assert [(one.tenant, one.account) for one in extended] == [(one.tenant, one.account) for one in alice]
+            assert resolved(cell, "team+x@example.test") == [BOB]
+            assert resolved(cell, "nobody+x@example.test") is None
+            assert resolved(cell, "+x@example.test") is None
+            await cell.directory.add_account("alice+own@example.test", None, None, ADMIN)
+            assert resolved(cell, "alice+own@example.test") == ["alice+own@example.test"]
+
+    run(scenario())
+
+
+def test_a_catch_all_takes_what_nobody_has(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            await cell.directory.add_alias("*@example.test", [BOB], ADMIN)
+            assert resolved(cell, "whoever@example.test") == [BOB]
+            assert resolved(cell, ALICE) == [ALICE]
+            with pytest.raises(NotLocal):
+                resolved(cell, "whoever@elsewhere.test")
+            await cell.directory.delete_alias("*@example.test", ADMIN)
+            assert resolved(cell, "whoever@example.test") is None
+
+    run(scenario())
+
+
 def test_an_alias_may_lead_to_accounts_and_out_of_the_cell(tmp_path: Path, run: Run) -> None:
     async def scenario() -> None:
         async with example_cell(tmp_path) as cell:
