@@ -5,6 +5,8 @@ a segment and proves it (`eventlog.archive_files`); only then META lists it, and
 some at a time, while readers find each row where it still is or in the file. Whatever is killed, and when, the next
 start goes on: a file that is not listed is written again, rows of a listed one are removed.
 
+After each archival, older segments take along the mail that was expunged since.
+
 Redactions go into the files too: `erase` has them written anew before the database is (`eventlog.erasure`).
 """
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from eventlog.log import EventLog
 
 SWEPT = b"archive_swept"  # of META: up to this position nothing is left in the database
+SIFTED = b"archive_sifted"  # the last position of the newest archival that was carried out
 CARRIED_OUT = b"archive_erased"  # the newest redaction that the files show
 RETRY_S = 30.0
 AT_ONCE = 16  # segments that one child process writes
@@ -156,6 +159,7 @@ class Archivist:
         await self._sweep()
         due = self._due()[:AT_ONCE]
         if not due:
+            await self._sift()
             return False
         self._require_room()
         await self._carry_out_all()
@@ -167,6 +171,20 @@ class Archivist:
                 await self._sweep()
                 _log.info("archived", first=first, last=last)
         return True
+
+    async def _sift(self) -> None:
+        """Once after each archival: segments of before take along what was expunged since."""
+        store, segments = self._log.store, self.segments()
+        last = segments[-1].last if segments else 0
+        if last <= int(store.get_meta(SIFTED, 0)):
+            return
+        await self._carry_out_all()
+        async with contextlib.aclosing(self._child("sift", str(last))) as written:
+            async for first, end in written:
+                segment = Segment(first, end)
+                await self._remove(segment, await asyncio.to_thread(_slots, store, segment))
+                _log.info("expunged mail has left the database", first=first, last=end)
+        await self._do(partial(store.put_meta, SIFTED, last))
 
     def _due(self) -> list[Segment]:
         """What the log says may be archived and no file holds yet."""

@@ -6,7 +6,8 @@ need not agree on it. A file counts when it was read again from the disk and its
 segment before ends to where the log's own archival says (`eventlog.custody`).
 
 `python -m eventlog.archive_files write DATA CELL FIRST-LAST ...` prints a line for each: first, last, and the newest
-redaction that the entries show. `... erase DATA FROM TO` carries out the redactions behind FROM up to TO.
+redaction that the entries show. `... erase DATA FROM TO` carries out the redactions behind FROM up to TO; `... sift
+DATA LAST` takes along, up to LAST, the bodies that no table names any more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from eventlog.store import (
     GENESIS,
     LOG_HEAD,
     POSITION,
+    SLICES,
     TABLES,
     Snapshot,
     Store,
@@ -42,6 +45,7 @@ from eventlog.store import (
 
 REDACTED = b"redacted"  # of META: the newest redaction that was folded
 MOST_SEGMENTS = 256  # that one archival names
+SIFT_BYTES = 1024 * 1024  # of bodies, for which a file is written anew
 FRAME_BYTES = 256 * 1024  # what is unpacked to read one position
 SLICE_ROWS = 50_000  # of a table, in one short read
 _DIGESTS = re.compile(rb"\xc4\x20(?=(.{32}))", re.DOTALL)  # MessagePack: 32 bytes follow
@@ -92,6 +96,49 @@ def damaged(store: Store, progress: Progress) -> Iterator[ArchiveError]:
         progress(segment.last, segments[-1].last)
 
 
+def sift(store: Store, last: int) -> Iterator[Segment]:
+    """Writes files anew that can take along bodies which no table names any more, where that is worth it; gives them.
+
+    A file keeps what it holds: a body may have come to life again, and be nowhere else.
+    """
+    with store.env.begin() as txn:
+        segments = [one for one in store.archive.segments(txn, store.db) if one.last <= last]
+    segments = [one for one in segments if _in_database(store, one) >= SIFT_BYTES]
+    gone = _not_live(store, 1, last) if segments else set()
+    for segment in segments:
+        path = store.archive.path(segment)
+        try:
+            held = {(record.position, ordinal) for record in _segment(path) for ordinal, _ in record.bodies}
+            if _size_of(store, segment, gone, held) >= SIFT_BYTES:
+                with SegmentWriter(path, read_header(path), frame_bytes=FRAME_BYTES) as writer:
+                    for record in records_of(store, segment.first, segment.last):
+                        writer.add(_without_live(record, gone, held))
+                check(store, path, segment)
+                yield segment
+        except (SegmentError, OSError) as error:
+            raise ArchiveError(path, segment, f"can not be written anew ({error})") from None
+
+
+def _in_database(store: Store, segment: Segment) -> int:
+    """How many bytes of bodies that its positions brought are in the database."""
+    with store.env.begin(buffers=True) as txn, txn.cursor(db=store.db[SLICES]) as cursor:
+        end, size_bytes = POSITION.pack(segment.last + 1), 0
+        for key, value in cursor if cursor.set_range(POSITION.pack(segment.first)) else ():
+            if bytes(key) >= end:
+                break
+            size_bytes += len(value)
+    return size_bytes
+
+
+def _size_of(store: Store, segment: Segment, gone: set[bytes], held: set[tuple[int, int]]) -> int:
+    """How many bytes of bodies a file would take along."""
+    size_bytes = 0
+    for record in records_of(store, segment.first, segment.last):
+        kept = _without_live(record, gone, held).bodies
+        size_bytes += sum(len(data) for ordinal, data in kept if (record.position, ordinal) not in held)
+    return size_bytes
+
+
 def check(store: Store, path: Path, segment: Segment) -> SegmentHeader:
     """Reads a file to its end and compares it with the chain in the database. Raises SegmentError."""
     header = verify_segment(path).header
@@ -105,11 +152,15 @@ def check(store: Store, path: Path, segment: Segment) -> SegmentHeader:
     return header
 
 
-def _without_live(record: SegmentRecord, gone: set[bytes]) -> SegmentRecord:
+def _without_live(
+    record: SegmentRecord, gone: set[bytes], held: AbstractSet[tuple[int, int]] = frozenset()
+) -> SegmentRecord:
+    """The record with the bodies that are gone, or that its file holds already."""
     if not record.bodies:
         return record
     named = _unpackb(record.value[LOG_HEAD.size :], use_list=False)[3]
-    return record._replace(bodies=tuple(one for one in record.bodies if named[one[0]][1] in gone))
+    bodies = [one for one in record.bodies if named[one[0]][1] in gone or (record.position, one[0]) in held]
+    return record._replace(bodies=tuple(bodies))
 
 
 def _not_live(store: Store, first: int, last: int) -> set[bytes]:
@@ -193,6 +244,9 @@ if __name__ == "__main__":
             due = [Segment(*map(int, one.split("-"))) for one in rest[1:]]
             for done, shows in write(opened, rest[0], due):
                 print(done.first, done.last, shows, flush=True)
+        elif task == "sift":
+            for done in sift(opened, int(rest[0])):
+                print(done.first, done.last, flush=True)
         else:
             for done in erase(opened, int(rest[0]), int(rest[1])):
                 print(done.first, done.last, flush=True)

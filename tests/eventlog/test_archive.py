@@ -156,6 +156,25 @@ def test_a_body_that_a_table_names_stays_in_the_database(tmp_path: Path, run: Ru
     run(scenario())
 
 
+def test_what_no_table_names_any_more_leaves_the_database_with_the_next_archival(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with single(tmp_path, evolve=evolve) as log:
+            body = os.urandom(2_000_000)
+            digest = ledger.body(body).digest
+            shown = await log.propose(ledger.record(ledger.event((digest, 1)), bodies=(ledger.body(body),)), [body])
+            await archive(log, (1, shown.position))
+            assert in_database(log, SLICES, shown.position) == 1
+            blank = ledger.event((shown.position,), type_="RowsBlanked")  # the row names it no more
+            done = await log.propose(ledger.record(blank))
+            await archive(log, (shown.position + 1, done.position))
+            await until(lambda: in_database(log, SLICES, shown.position) == 0, "the body leaves")
+            with log.snapshot() as snapshot:
+                assert snapshot.body(ledger.TENANT, digest) == body
+            await check(log)
+
+    run(scenario())
+
+
 def test_every_node_archives_by_itself_and_one_that_was_away_does_it_when_it_comes_back(
     tmp_path: Path, run: Run
 ) -> None:
