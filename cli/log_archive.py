@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +15,14 @@ from cli.options import cluster_option, data_folder, json_option, node_option, o
 from cli.output import CommandError, counted, print_json, print_table, say, size_text
 
 if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
     from cli.client import AdminClient
 
 PLAN_TIMEOUT_S = 600.0  # the sizes of all that is archived are read
 COMPACT_TIMEOUT_S = 24 * 3600.0
 POLL_S = 0.3
+WHOLE_BYTES = 2**62  # of a segment that is not to be cut
 
 
 @click.group(cls=Group)
@@ -240,7 +243,10 @@ def _verified(cluster_dir: Path, name: str) -> dict[str, Any]:
 
 
 def _repair(client: AdminClient, name: str, first: int, last: int) -> str | None:
-    """The node that a good segment came from; None where none has one."""
+    """The node that a good segment came from; None where none has one.
+
+    It is made of what that node has, not its file as it is: which bodies stay in the database differs between nodes.
+    """
     import tempfile
 
     for source in client.node_names:
@@ -248,7 +254,8 @@ def _repair(client: AdminClient, name: str, first: int, last: int) -> str | None
             continue
         with tempfile.TemporaryFile() as file:
             try:
-                _download(client, source, first, last, file)
+                path = f"/v1/log/segment?first={first}&last={last}&most_bytes={WHOLE_BYTES}"
+                _download(client.open(path, source), source, file)
                 file.seek(0)
                 client.upload(f"/v1/log/archive/{first}-{last}", name, file)
             except CommandError as error:
@@ -258,15 +265,14 @@ def _repair(client: AdminClient, name: str, first: int, last: int) -> str | None
     return None
 
 
-def _download(client: AdminClient, node: str, first: int, last: int, file: Any) -> None:
+def _download(response: HTTPResponse, node: str, file: IO[bytes]) -> None:
     import http.client
     import shutil
 
-    response = client.open(f"/v1/log/archive/{first}-{last}", node, "GET")
     try:
         shutil.copyfileobj(response, file)
     except (OSError, http.client.HTTPException) as error:
-        raise CommandError(f"{node}: the segment of {first} to {last} was cut off ({error})") from None
+        raise CommandError(f"{node}: the segment was cut off ({error})", "the command again") from None
 
 
 def _copy(client: AdminClient, into: Path) -> None:
@@ -286,6 +292,7 @@ def _copy(client: AdminClient, into: Path) -> None:
             pass
         partial = target.with_name(target.name + PARTIAL)
         with partial.open("wb") as file:
-            _download(client, name, one["first"], one["last"], file)
+            path = f"/v1/log/archive/{one['first']}-{one['last']}"
+            _download(client.open(path, name, "GET"), name, file)
         verify_segment(partial)
         partial.replace(target)

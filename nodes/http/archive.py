@@ -95,7 +95,10 @@ async def send(request: web.Request) -> web.StreamResponse:
 
 @ROUTES.put(SEGMENT)
 async def install(request: web.Request) -> web.Response:
-    """The segment of another node, for one that is missing or damaged here, if it is what the chain says."""
+    """A segment that another node made (/v1/log/segment), for one that is missing or damaged here.
+
+    Refused if it is not what the chain says.
+    """
     segment, log = _segment(request), services(request).log
     partial = log.store.archive.path(segment).with_suffix(f".sent-{os.urandom(4).hex()}{PARTIAL}")
     log.store.archive.folder.mkdir(mode=0o700, exist_ok=True)
