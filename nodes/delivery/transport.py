@@ -77,7 +77,7 @@ class Progress:
         rest = self._of_rest()
         self.settle(((address, rest) for address, _ in self.left), self.host, "", relayed=False)
         outcomes = tuple(self.outcomes[address] for address, _ in self.attempt.recipients)
-        return AttemptResult(outcomes, max(throttle_ms(one.code, one.text) for one in outcomes))
+        return AttemptResult(outcomes, max((throttle_ms(one.code, one.text) for one in outcomes), default=0))
 
     def _of_rest(self) -> Answer:
         """Permanent only if no host gave any hope."""

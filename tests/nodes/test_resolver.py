@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pytest
+import uvloop
 
 from nodes.config import DnsSection
 from nodes.resolver import FAILURE_S, MxHost, NoAnswer, NoSuchDomain, NullMx, Resolver, ResolverFailed, Tlsa
@@ -50,7 +51,7 @@ def asked(server: DnsServer, question: Callable[[Resolver], Awaitable[T]], **con
     async def scenario() -> T:
         return await question(Resolver(section))
 
-    return asyncio.run(scenario())
+    return uvloop.run(scenario())
 
 
 def test_mx_hosts_come_best_first_and_in_lower_case() -> None:

@@ -1,10 +1,11 @@
-"""A transport of its own for a test, and messages to send with it."""
+"""A transport of its own for a test, on the loop that nodes use, and messages to send with it."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
+
+import uvloop
 
 from actors.mail_options import MailOptions, RecipientOptions
 from nodes.config import NodeConfig
@@ -58,7 +59,7 @@ def on_loop(scenario: Callable[[MailTransport], Coroutine[Any, Any, T]], setting
             await transport.stop()
             resolver.close()
 
-    return asyncio.run(run())
+    return uvloop.run(run())
 
 
 def sent(one: Attempt, settings: NodeConfig, **parts: Any) -> AttemptResult:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import uvloop
 
 from nodes.delivery.attempt import RecipientOutcome
 from nodes.delivery.transport import MailTransport
@@ -146,4 +147,21 @@ def against(serve: Any, line: bytes, times: int) -> RecipientOutcome:
         server.close()
         return outcome
 
-    return asyncio.run(scenario())
+    return uvloop.run(scenario())
+
+
+def test_a_server_that_wants_the_message_though_it_took_no_recipient_gets_an_empty_end() -> None:
+    ends: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 peer.test\r\n")
+        for answer in (b"250-peer.test\r\n250 PIPELINING\r\n", b"250 Ok\r\n", b"550 5.1.1 No\r\n", b"354 Go\r\n"):
+            await reader.readline()
+            writer.write(answer)
+        ends.append(await reader.readline())
+        writer.write(b"554 5.5.1 No valid recipients\r\n")
+        await reader.read()
+        writer.close()
+
+    outcome = against(serve, b"x\r\n", times=1)
+    assert (outcome.status, outcome.enhanced, ends) == ("failed", "5.1.1", [b".\r\n"])

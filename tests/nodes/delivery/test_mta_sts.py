@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from nodes.config import DnsSection
 from nodes.delivery.mta_sts import PolicyError, StsPolicies, StsPolicy, parse_policy, parse_record
@@ -99,7 +100,7 @@ def at(folder: Path, scenario: Callable[[Site], Coroutine[Any, Any, None]]) -> N
     with HttpsPeer({PATH: TEXT}, context) as site, DnsServer("mta-sts.example.test. A 127.0.0.1") as dns:
         place = Site(folder, site, dns)
         place.announce("1")
-        asyncio.run(scenario(place))
+        uvloop.run(scenario(place))
 
 
 async def found(policies: StsPolicies) -> StsPolicy | None:

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from nodes.config import ListenSection
 from nodes.delivery.transport import MailTransport
 from nodes.metrics import Metrics
 from tests.nodes.delivery.outbound import DATA, attempt, config, on_loop, only, sent
@@ -92,6 +93,17 @@ def test_a_domain_that_can_not_be_sent_to_fails_at_once(zone: str, status: str, 
         outcome = only(sent(attempt(), settings))
     assert (outcome.status, outcome.code, outcome.enhanced) == (status, code, enhanced)
     assert peer.sessions == 0
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:{port}", "0.0.0.0:{port}", "[::]:{port}"])
+def test_an_address_that_we_listen_on_is_ourselves_whatever_its_name(listen: str) -> None:
+    with DnsServer(ZONE) as dns, SmtpPeer() as peer:
+        settings = config(dns.address, port=peer.port)
+        ours = settings.model_copy(update={"listen": ListenSection(smtp=listen.format(port=peer.port))})
+        outcome = only(sent(attempt(), ours))
+        assert (outcome.status, outcome.enhanced, peer.sessions) == ("failed", "5.4.6", 0)
+        elsewhere = settings.model_copy(update={"listen": ListenSection(smtp=listen.format(port=peer.port - 1))})
+        assert only(sent(attempt(), elsewhere)).status == "delivered"
 
 
 def test_a_better_host_than_ourselves_is_used_and_ourselves_never() -> None:
