@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
@@ -12,6 +16,7 @@ from nodes.config import NodeConfig
 from nodes.delivery.attempt import Attempt, AttemptResult, RecipientOutcome
 from nodes.delivery.transport import MailTransport
 from nodes.resolver import Resolver
+from tests.peers import certificates
 
 DATA = b"From: a@sender.test\r\nSubject: hello\r\n\r\n.dot\r\nbody\r\n"
 T = TypeVar("T")
@@ -35,6 +40,16 @@ def attempt(
     return Attempt(b"i" * 16, domain, sender, pairs, len(data), read, options, **more)
 
 
+@functools.cache
+def _few_authorities() -> Path:
+    """In place of the system's, whose reading takes longer than a test."""
+    folder = tempfile.TemporaryDirectory(prefix="mailraft-trust-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / "ca.pem"
+    path.write_bytes(certificates.authority().pem)
+    return path
+
+
 def config(nameserver: str, *, dns: dict[str, Any] | None = None, **delivery: Any) -> NodeConfig:
     return NodeConfig.model_validate(
         {
@@ -42,7 +57,7 @@ def config(nameserver: str, *, dns: dict[str, Any] | None = None, **delivery: An
             "raft": {"listen": "127.0.0.1:0", "peers": {"n1": "127.0.0.1:1"}},
             "tls": {"ca": "ca.pem", "certificate": "node.pem", "key": "node.key"},
             "dns": {"nameservers": [nameserver], "timeout_s": 1.0, **(dns or {})},
-            "delivery": {"connect_timeout_s": 5.0, **delivery},
+            "delivery": {"connect_timeout_s": 5.0, "trust": _few_authorities(), **delivery},
         }
     )
 
