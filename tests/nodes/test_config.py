@@ -186,12 +186,13 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_files_that_are_named_must_be_there(tmp_path: Path) -> None:
-    config = load(tmp_path)
+    config = load(tmp_path, SOUND + '[delivery]\ntrust = "roots.pem"\n')
     with pytest.raises(ConfigError) as caught:
         config_sources.check_files(config)
     said = str(caught.value)
     assert f'tls.ca = "{tmp_path}/ca.pem": can not be read: No such file or directory' in said
     assert f'secrets.cluster_key_file = "{tmp_path}/cluster.key": can not be read' in said
+    assert f'delivery.trust = "{tmp_path}/roots.pem": can not be read' in said
 
 
 def test_a_key_in_the_place_of_its_file_is_not_shown(tmp_path: Path) -> None:
@@ -225,3 +226,27 @@ def test_the_file_is_found_by_flag_then_environment_then_folder(
     assert config_sources.discover(None, {}) == Path("mailraft.toml")
     assert config_sources.discover(None, {"MAILRAFT_CONFIG": "/a"}) == Path("/a")
     assert config_sources.discover(Path("/b"), {"MAILRAFT_CONFIG": "/a"}) == Path("/b")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("sources", "default=192.0.2.1/"),
+        ("sources", "default=not-an-address"),
+        ("sources", "192.0.2.1"),
+        ("own_addresses", "mx.example.test"),
+        ("port", "0"),
+        ("families", "ipv5"),
+    ],
+)
+def test_a_way_out_that_can_not_be_is_refused_by_name(tmp_path: Path, key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"delivery.{key}"):
+        load(tmp_path, SOUND, None, f"delivery.{key}={value}")
+
+
+def test_pools_of_addresses_can_be_given_as_text(tmp_path: Path) -> None:
+    given = "delivery.sources=default=192.0.2.1 2001:db8::1/six.example.test,bulk=192.0.2.2"
+    assert load(tmp_path, SOUND, None, given).delivery.sources == {
+        "default": ("192.0.2.1", "2001:db8::1/six.example.test"),
+        "bulk": ("192.0.2.2",),
+    }
