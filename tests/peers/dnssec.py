@@ -70,6 +70,14 @@ class SignedZone:
         self.address = f"127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _start(self) -> None:
         self._folder.mkdir()
         self._sign()
         for name, text in (("named.conf", NAMED), ("unbound.conf", UNBOUND)):
@@ -80,7 +88,6 @@ class SignedZone:
         _wait(self._authority, secure=False)
         self._run("unbound", "-d", "-c", str(self._folder / "unbound.conf"))
         _wait(self._port, secure=True)
-        return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
