@@ -116,6 +116,7 @@ class Fold:
         self._streams: list[bytes] = []
         self._chain_rows: list[tuple[bytes, bytes]] = []
         with self._store.env.begin() as txn:
+            self._newest_id = _last_key(txn, self._store.db[IDS])  # no key on disk is above it
             self.applied, self.at_ms, self.chain = read_fold_head(txn, self._store.db[META])
             self.level = self._level_now = levels.in_force(TableView(txn, self._store.db[TABLES], levels.LEVEL))
 
@@ -143,15 +144,14 @@ class Fold:
         """Writes everything folded since the last flush into the tick's transaction."""
         if not self._chain_rows:
             return
-        txn, db = self._store.txn, self._store.db
+        store = self._store
         self._overlay.flush()
-        for key, value in self._chain_rows:
-            txn.put(key, value, db=db[CHAIN], append=True)
-        for key in sorted(self._streams):
-            txn.put(key, b"", db=db[STREAMS])
-        for key in sorted(self._ids):
-            txn.put(key, self._ids[key], db=db[IDS])
-        txn.put(b"folded", _packb((self.applied, self.at_ms, self.chain)), db=db[META])
+        store.put_many(CHAIN, self._chain_rows, append=True)
+        store.put_many(STREAMS, [(key, b"") for key in sorted(self._streams)])
+        store.put_many(IDS, sorted(self._ids.items()))
+        store.put_meta(b"folded", (self.applied, self.at_ms, self.chain))
+        if self._ids:
+            self._newest_id = max(self._newest_id, max(self._ids))
         self._chain_rows.clear()
         self._streams.clear()
         self._ids.clear()
@@ -194,13 +194,17 @@ class Fold:
         if outcome is Outcome.COMMITTED:
             self._overlay.commit_record()
             self.level = self._level_now
-            self._bodies.add_composites(index, record)
+            if record.bodies:
+                self._bodies.add_composites(index, record)
             for key in self._dropped:
                 self._bodies.drop_body(key)
             for redaction in self._redactions:
                 self._bodies.redact(index, redaction)
-            place = POSITION.pack(index)
-            self._streams.extend({event.stream + place for event in record.events})
+            place, events = POSITION.pack(index), record.events
+            if len(events) == 1:
+                self._streams.append(events[0].stream + place)
+            else:
+                self._streams.extend({event.stream + place for event in events})
         else:
             facts, results = [], []
             self._overlay.drop_record()
@@ -222,7 +226,9 @@ class Fold:
     def is_known(self, record: Record) -> bool:
         """Whether a record under this id was folded and has not expired since."""
         key = POSITION.pack(record.expires_ms) + record.id
-        return key in self._ids or self._store.txn.get(key, db=self._store.db[IDS]) is not None
+        if key in self._ids:
+            return True
+        return key <= self._newest_id and self._store.txn.get(key, db=self._store.db[IDS]) is not None
 
     def _count(self, event: Event, position: int) -> None:
         """The version of a stream is the number of its events."""
@@ -334,3 +340,8 @@ class Fold:
             expired = list(takewhile(lambda key: key < end, cursor.iternext(keys=True, values=False)))
         for key in expired:
             self._store.txn.delete(key, db=self._store.db[IDS])
+
+
+def _last_key(txn: Any, table: Any) -> bytes:
+    with txn.cursor(db=table) as cursor:
+        return bytes(cursor.key()) if cursor.last() else b""

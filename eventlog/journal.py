@@ -5,7 +5,7 @@ are read lazily; the newest are kept in memory up to a byte limit, because they 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgpack
@@ -39,7 +39,9 @@ class Command:
         self.at_ms = at_ms
         self.data = data
         self.bodies = bodies
-        self.size_bytes = len(data) + sum([len(body) for body in bodies if body is not None])
+        self.size_bytes = len(data)
+        if bodies:
+            self.size_bytes += sum([len(body) for body in bodies if body is not None])
         self._parsed: tuple[Record, bytes] | None = None
 
     def parsed(self) -> tuple[Record, bytes]:
@@ -56,16 +58,18 @@ class Command:
         """It has been folded: the bytes are what followers are sent, the rest would only be kept."""
         self._parsed = None
 
-    def new_bodies(self) -> Iterator[tuple[int, Body, bytes | None]]:
+    def new_bodies(self) -> Sequence[tuple[int, Body, bytes | None]]:
         """Ordinal, body and bytes of each body that the record names; nothing for a record that can not be read."""
         if self.kind not in RECORD_KINDS:
-            return
+            return ()
         try:
             bodies = self.parsed()[0].bodies
         except RecordError:
-            return
-        for ordinal, body in enumerate(bodies):
-            yield ordinal, body, self.bodies[ordinal] if ordinal < len(self.bodies) else None
+            return ()
+        if not bodies:
+            return ()
+        given = len(self.bodies)
+        return [(n, body, self.bodies[n] if n < given else None) for n, body in enumerate(bodies)]
 
 
 Entry = tuple[Command, int, int]  # command, index, term: pysyncobj's own order
@@ -101,20 +105,20 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         if isinstance(command, bytes):  # pysyncobj's own no-op
             command = Command(command[0], self.last_at_ms or self.now_ms, b"")
         assert idx == self.last_index + 1, f"gap in the log: {idx} after {self.last_index}"
-        txn, db = self._store.txn, self._store.db
-        if command.kind == KIND_CONFIG:
+        kind, at_ms = command.kind, command.at_ms
+        if kind == KIND_CONFIG:
             self._add_config(idx, members.members_in(command.data))
-        head = LOG_HEAD.pack(term, command.kind, command.at_ms)
-        txn.put(POSITION.pack(idx), head + command.data, db=db[LOG], append=True)
+        self._store.put_later(LOG, POSITION.pack(idx), LOG_HEAD.pack(term, kind, at_ms) + command.data)
         for ordinal, body, data in command.new_bodies():
             self._add_body(idx, ordinal, body, data)
-        if command.kind == KIND_QUARANTINE:
+        if kind == KIND_QUARANTINE:
             self._add_quarantine(idx, command)
-        self.last_index, self.last_term, self.last_at_ms = idx, term, command.at_ms
+        self.last_index, self.last_term, self.last_at_ms = idx, term, at_ms
         self._remember((command, idx, term))
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Removes entries from a list index on (index 1 of the log is list index 0)."""
+        self._store.settle()
         first = entryFrom + 1
         for index in range(self.last_index, first - 1, -1):
             command = self._read(index)[0]
@@ -275,6 +279,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         """Removes a body's bytes and row, whoever introduced it. The key is tenant (or upload) and digest."""
         row = self._store.txn.pop(key, db=self._store.db[BODIES])
         if row is not None:
+            self._store.settle()
             position, ordinal, _, _ = msgpack.unpackb(row)
             self._store.txn.delete(BODY_SLOT.pack(position, ordinal), db=self._store.db[SLICES])
 
@@ -314,9 +319,8 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         if data is None or body.chunks:
             return
         row = _packb((index, ordinal, body.size, ()))
-        txn, db = self._store.txn, self._store.db
-        if txn.put(body.tenant + body.digest, row, db=db[BODIES], overwrite=False):
-            txn.put(BODY_SLOT.pack(index, ordinal), data, db=db[SLICES])
+        if self._store.txn.put(body.tenant + body.digest, row, db=self._store.db[BODIES], overwrite=False):
+            self._store.put_later(SLICES, BODY_SLOT.pack(index, ordinal), data)
 
     def _remove_body(self, index: int, body: Body) -> None:
         row = self._store.txn.get(body.tenant + body.digest, db=self._store.db[BODIES])
@@ -337,6 +341,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def _value(self, index: int) -> bytes | None:
         if self._store.dirty:
+            self._store.settle()
             return read_value(self._store.txn, self._store.db, self._store.archive, index)
         with self._store.env.begin() as txn:
             return read_value(txn, self._store.db, self._store.archive, index)
@@ -344,13 +349,16 @@ class LmdbJournal(Journal):  # type: ignore[misc]
     def _body_bytes(self, index: int, ordinal: int, body: Body) -> bytes | None:
         """The bytes that this entry introduced; None for one that came earlier or was dropped since."""
         if self._store.dirty:
+            self._store.settle()
             return read_slot(self._store.txn, self._store.db, self._store.archive, index, ordinal)
         with self._store.env.begin() as txn:
             return read_slot(txn, self._store.db, self._store.archive, index, ordinal)
 
     def _remember(self, entry: Entry) -> None:
-        self._cache[entry[1]] = entry
-        self._oldest = min(self._oldest, entry[1])
+        index = entry[1]
+        self._cache[index] = entry
+        if index < self._oldest:
+            self._oldest = index
         self._cache_bytes += entry[0].size_bytes
         while self._cache_bytes > CACHE_BYTES:
             self._forget(self._oldest)

@@ -69,12 +69,12 @@ class Overlay:
 
     def flush(self) -> None:
         """Writes the tick's rows into the tick's transaction."""
-        txn, table = self._store.txn, self._store.db[TABLES]
-        for key, row in sorted(self._tick.items(), key=_by_key):
-            if row is None:
+        written = sorted([(key, pack_row(*row)) for key, row in self._tick.items() if row is not None])
+        self._store.put_many(TABLES, written)
+        if len(written) < len(self._tick):
+            txn, table = self._store.txn, self._store.db[TABLES]
+            for key in sorted([key for key, row in self._tick.items() if row is None]):
                 txn.delete(key, db=table)
-            else:
-                txn.put(key, pack_row(*row), db=table)
         self.forget()
 
     def forget(self) -> None:
@@ -119,10 +119,6 @@ class OverlayView:
 
     def delete(self, key: bytes) -> None:
         self._put(self.stream + key, None)
-
-
-def _by_key(item: tuple[bytes, Row]) -> bytes:
-    return item[0]
 
 
 def _scan(txn: Transaction, table: Any, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Row]]:

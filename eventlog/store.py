@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
@@ -54,8 +54,11 @@ __all__ = [
     "read_value", "sync_folder", "unpack_row",
 ]  # fmt: skip
 
+Row = tuple[bytes, bytes]  # key and value
+
 FORMAT_VERSION = 1
 READ_MAP_BYTES = MAP_ROOM_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
+APPENDED = (LOG, SLICES)  # what `put_later` takes
 
 _unpackb = msgpack.unpackb
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -81,6 +84,8 @@ class Store:
         self._durable = durable
         self._readonly = readonly
         self._txn: Transaction | None = None
+        self._later: dict[bytes, list[Row]] = {name: [] for name in APPENDED}
+        self._waits = False  # whether anything is in there
         self.changed: set[Place] | None = None  # rows written since somebody wanted to know; None: nobody does
         self.readers: WeakSet[Snapshot] = WeakSet()  # open in this process
         self._open()
@@ -140,12 +145,40 @@ class Store:
                 self._txn = cast("Transaction", _Watched(self._txn, self.db, self.changed))
         return self._txn
 
+    def put_later(self, name: bytes, key: bytes, value: bytes) -> None:
+        """Puts a row together with its like, at the latest when the tick commits: one call for many is cheaper.
+
+        For the tables of APPENDED; who reads these through `txn` calls `settle` first.
+        """
+        self._later[name].append((key, value))
+        self._waits = True
+
+    def put_many(self, name: bytes, rows: Sequence[Row], *, append: bool = False) -> None:
+        """Puts rows, in this order. With `append` each key must be beyond all that the table has."""
+        if not rows:
+            return
+        txn, table = self.txn, self.db[name]
+        if self.changed is not None:
+            self.changed.update((name, key) for key, _ in rows)
+        with txn.cursor(db=table) as cursor:
+            _, added = cursor.putmulti(rows, append=append)
+        assert added == len(rows) or not append, f"{name!r} is not in order"
+
+    def settle(self) -> None:
+        """Puts what waits."""
+        if self._waits:
+            self._waits = False
+            for name, rows in self._later.items():
+                self.put_many(name, rows, append=name == LOG)
+                rows.clear()
+
     @property
     def dirty(self) -> bool:
-        return self._txn is not None
+        return self._txn is not None or self._waits
 
     def commit(self) -> None:
         """Makes the tick durable: returns after the fsync. On failure the whole tick is undone and the error raised."""
+        self.settle()
         txn, self._txn = self._txn, None
         if txn is not None:
             try:
@@ -156,6 +189,8 @@ class Store:
                 raise
 
     def abort(self) -> None:
+        self._later = {name: [] for name in APPENDED}
+        self._waits = False
         txn, self._txn = self._txn, None
         if txn is not None:
             txn.abort()

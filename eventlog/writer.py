@@ -121,8 +121,9 @@ class Writer(threading.Thread):
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         super().__init__(name=f"consensus-{name}", daemon=True)
-        self._begun = threading.Semaphore(0)
-        self._computed = threading.Semaphore(0)
+        self._begun, self._computed = threading.Lock(), threading.Lock()  # each free while its turn is due
+        self._begun.acquire()
+        self._computed.acquire()
         self._items: list[Item] = []
         self._store = store
         self._reserve_bytes = reserve_bytes
@@ -172,6 +173,11 @@ class Writer(threading.Thread):
             self._on_fatal(error)
         finally:
             self._store.abort()
+            self._hand_back()
+
+    def _hand_back(self) -> None:
+        """The event loop may go on."""
+        if self._computed.locked():
             self._computed.release()
 
     # -- a tick -------------------------------------------------------------------------------------------------
@@ -192,14 +198,14 @@ class Writer(threading.Thread):
         try:
             self._compute(self._call_first(items), now, now_ms)
             self._send_early()
-            self._computed.release()
+            self._hand_back()
             handed_back = True
             self._writable = self._writable or self._store.dirty
             self._store.commit()
         except lmdb.Error as error:
             self._undo(error, now)
         if not handed_back:
-            self._computed.release()
+            self._hand_back()
         self._publish()
 
     def _send_early(self) -> None:
@@ -235,6 +241,7 @@ class Writer(threading.Thread):
             self._fold_committed()
         self._raft.send_appends()
         self._fold.flush()
+        self._store.settle()
 
     def _take(self, item: Item, now: float, now_ms: int) -> None:
         match item[0]:
