@@ -126,18 +126,20 @@ class Fold:
         Raises UnknownEvent, with nothing changed, for what a later program wrote.
         """
         command, index, term = entry
+        kind, at_ms = command.kind, command.at_ms
         parts: list[bytes] = []
-        if command.kind not in RECORD_KINDS:
-            folded = Folded(Stamp(index, command.at_ms, term, b"", _NOBODY, ""), None, Outcome.NOTHING)
+        if kind not in RECORD_KINDS:
+            folded = Folded(Stamp(index, at_ms, term, b"", _NOBODY, ""), None, Outcome.NOTHING)
         else:
             folded, parts = self._apply_record(entry)
         command.forget_parsed()
-        before_ms = self.at_ms
-        self.chain = chain_hash(self.chain, index, term, command.kind, command.at_ms, folded.outcome, parts)
-        self._chain_rows.append((POSITION.pack(index), self.chain + OUTCOME_BYTES[folded.outcome]))
-        self.applied, self.at_ms = index, command.at_ms
-        if before_ms // PURGE_EVERY_MS != self.at_ms // PURGE_EVERY_MS:
-            self._purge_ids(self.at_ms)
+        outcome = folded.outcome
+        self.chain = chain_hash(self.chain, index, term, kind, at_ms, outcome, parts)
+        self._chain_rows.append((POSITION.pack(index), self.chain + OUTCOME_BYTES[outcome]))
+        before_ms, self.at_ms = self.at_ms, at_ms
+        self.applied = index
+        if before_ms // PURGE_EVERY_MS != at_ms // PURGE_EVERY_MS:
+            self._purge_ids(at_ms)
         return folded
 
     def flush(self) -> None:
@@ -165,19 +167,18 @@ class Fold:
         except RecordError:
             stamp = Stamp(index, command.at_ms, term, b"", _NOBODY, "")
             return Folded(stamp, None, Outcome.BAD_RECORD), [raw_leaf(command.data)]
-        stamp = Stamp(index, command.at_ms, term, record.id, record.by, record.cause)
-        if command.kind == KIND_CONFIG:
+        kind, at_ms, events, bodies = command.kind, command.at_ms, record.events, record.bodies
+        stamp = Stamp(index, at_ms, term, record.id, record.by, record.cause)
+        if kind == KIND_CONFIG:
             return self._apply_configuration(record, stamp), leaves(record, header)
-        outcome = self._admit(record, command.at_ms)
+        outcome = self._admit(record, at_ms)
         if outcome is Outcome.COMMITTED and self._bodies.is_quarantined(index):
             outcome = Outcome.QUARANTINED
-        self._dropped.clear()
-        self._redactions.clear()
         facts: list[Any] = []
         results: list[Any] = []
         if outcome is Outcome.COMMITTED:
             try:
-                self._take_effect(command.kind, record, stamp, facts, results)
+                self._take_effect(kind, record, stamp, facts, results)
             except _Refused as refused:
                 outcome = refused.outcome
             except lmdb.Error:
@@ -194,13 +195,11 @@ class Fold:
         if outcome is Outcome.COMMITTED:
             self._overlay.commit_record()
             self.level = self._level_now
-            if record.bodies:
+            if bodies:
                 self._bodies.add_composites(index, record)
-            for key in self._dropped:
-                self._bodies.drop_body(key)
-            for redaction in self._redactions:
-                self._bodies.redact(index, redaction)
-            place, events = POSITION.pack(index), record.events
+            if self._dropped or self._redactions:
+                self._take_away(index)
+            place = POSITION.pack(index)
             if len(events) == 1:
                 self._streams.append(events[0].stream + place)
             else:
@@ -212,6 +211,12 @@ class Fold:
         if outcome not in (Outcome.EXPIRED, Outcome.DUPLICATE):
             self._remember(record, index, outcome)
         return Folded(stamp, record, outcome, tuple(facts), tuple(results)), leaves(record, header)
+
+    def _take_away(self, index: int) -> None:
+        for key in self._dropped:
+            self._bodies.drop_body(key)
+        for redaction in self._redactions:
+            self._bodies.redact(index, redaction)
 
     def _apply_configuration(self, record: Record, stamp: Stamp) -> Folded:
         """It was in force when it was appended, so neither its expiry nor a guard is asked: it is written down."""
@@ -251,22 +256,25 @@ class Fold:
 
     def _take_effect(self, kind: int, record: Record, stamp: Stamp, facts: list[Any], results: list[Any]) -> None:
         position, overlay = stamp.position, self._overlay
+        self._dropped.clear()
+        self._redactions.clear()
         for event in record.events:
-            head = overlay.get(event.stream)
-            overlay.put(event.stream, (position, 1 if head is None else head[1] + 1))
-            if event.type == uploads.CHUNKS_COLLECTED:
+            _, stream, type_, _, _, _ = event
+            head = overlay.get(stream)
+            overlay.put(stream, (position, 1 if head is None else head[1] + 1))
+            if type_ == uploads.CHUNKS_COLLECTED:
                 self._collect(event, position)
                 fact = result = None
-            elif event.type == levels.FEATURE_LEVEL_RAISED:
+            elif type_ == levels.FEATURE_LEVEL_RAISED:
                 fact, result = levels.evolve(OverlayView(overlay, levels.LEVEL, position), event), None
                 self._level_now = fact
             else:
-                if event.stream == custody.CUSTODY:
+                if stream == custody.CUSTODY:
                     self._take_custody(kind, record, event, stamp)
-                if event.type == uploads.CHUNK_STORED:
+                if type_ == uploads.CHUNK_STORED:
                     for body in record.bodies:
                         uploads.stored(self._uploads(position), body, stamp.at_ms)
-                fact, result = self._evolve(OverlayView(overlay, event.stream, position), event, stamp)
+                fact, result = self._evolve(OverlayView(overlay, stream, position), event, stamp)
             facts.append(fact)
             results.append(result)
         for body in record.bodies:

@@ -31,29 +31,43 @@ def frame_parts(message: dict[str, Any]) -> tuple[bytes, bytes]:
 
 
 class FrameReader:
-    """Takes bytes as they come and gives whole messages. Raises FrameError; the connection must then be closed."""
+    """Takes bytes as they come and gives whole messages. Raises FrameError; the connection must then be closed.
+
+    Room for a frame is made once, when its length is known: one that grew with each piece would be copied many times.
+    """
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._buffer = bytearray()
         self._max = max_frame_bytes
+        self._head = b""  # of the length, while not all of it is there
+        self._frame: memoryview | None = None
+        self._filled = 0
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        self._buffer += data
-        start = 0
-        try:
-            while len(self._buffer) - start >= LENGTH_BYTES:
-                length = int.from_bytes(self._buffer[start : start + LENGTH_BYTES], "big")
-                if length > self._max:
-                    raise FrameError(f"a frame of {length} bytes is over the limit of {self._max}")
-                end = start + LENGTH_BYTES + length
-                if len(self._buffer) < end:
-                    break
-                with memoryview(self._buffer) as view, view[start + LENGTH_BYTES : end] as payload:
-                    message = _decode(payload)
-                start = end
-                yield message
-        finally:
-            del self._buffer[:start]
+        at = 0
+        while at < len(data):
+            if self._frame is None:
+                at += self._begin(data[at : at + LENGTH_BYTES - len(self._head)])
+                if self._frame is None:
+                    return
+            at += self._fill(self._frame, data, at)
+            if self._filled == len(self._frame):
+                frame, self._frame = self._frame, None
+                yield _decode(frame)
+
+    def _begin(self, piece: bytes) -> int:
+        self._head += piece
+        if len(self._head) == LENGTH_BYTES:
+            length, self._head = int.from_bytes(self._head, "big"), b""
+            if length > self._max:
+                raise FrameError(f"a frame of {length} bytes is over the limit of {self._max}")
+            self._frame, self._filled = memoryview(bytearray(length)), 0
+        return len(piece)
+
+    def _fill(self, frame: memoryview, data: bytes, at: int) -> int:
+        size = min(len(frame) - self._filled, len(data) - at)
+        frame[self._filled : self._filled + size] = memoryview(data)[at : at + size]
+        self._filled += size
+        return size
 
 
 def _decode(payload: memoryview) -> dict[str, Any]:

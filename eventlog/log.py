@@ -236,6 +236,13 @@ class EventLog:
 
         Raises Rejected when it certainly did not and will not take effect, OutcomeUnknown otherwise.
         """
+        return await self.submit(record, bodies, timeout_s)
+
+    def submit(self, record: Record, bodies: Sequence[bytes] = (), timeout_s: float = 8.0) -> asyncio.Future[Committed]:
+        """The same for a server that keeps no task for each request: the future ends as `propose` does.
+
+        What is refused before it is sent anywhere is raised at once.
+        """
         try:
             check(record)
             _check_bodies(record, bodies)
@@ -248,7 +255,7 @@ class EventLog:
             raise Rejected("stopping")
         if not self._state.writable:
             raise Rejected("disk_full", "this node can not write, so it would never see the outcome")
-        return await self._proposals.propose(encoded, bodies, timeout_s)
+        return self._proposals.submit(encoded, bodies, timeout_s)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -471,15 +478,18 @@ class EventLog:
     def _tell_subscribers(self, folded: list[Folded]) -> None:
         everything: list[Applied] = []
         by_stream: dict[bytes, list[Applied]] = {}
+        subscribers = self._subscribers
+        to_all = None in subscribers
         for stamp, record, _, facts, results in folded:
-            for event, fact, result in zip(record.events if record else (), facts, results, strict=True):
-                applied = Applied(stamp, event, fact, result)
-                everything.append(applied)
-                if event.stream in self._subscribers:
-                    by_stream.setdefault(event.stream, []).append(applied)
+            for at, event in enumerate(record.events if record else ()):
+                if to_all or event.stream in subscribers:
+                    applied = Applied(stamp, event, facts[at], results[at])
+                    everything.append(applied)
+                    if event.stream in subscribers:
+                        by_stream.setdefault(event.stream, []).append(applied)
         for stream, items in by_stream.items():
             self._tell(stream, items)
-        if everything:
+        if to_all and everything:
             self._tell(None, everything)
 
     def _tell(self, stream: bytes | None, items: list[Applied]) -> None:

@@ -88,6 +88,12 @@ class Proposals:
 
         A caller that is cancelled learns nothing; the proposal goes on.
         """
+        return await self.submit(encoded, bodies, timeout_s, kind)
+
+    def submit(
+        self, encoded: Encoded, bodies: Sequence[bytes], timeout_s: float, kind: int = KIND_RECORD
+    ) -> asyncio.Future[Committed]:
+        """The same with its outcome in a future."""
         caller: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         id_ = encoded.record.id
         pending = self.wanted.get(id_)
@@ -96,7 +102,7 @@ class Proposals:
             self.wanted[id_] = pending
             self._send(pending)
         pending.callers.append(caller)
-        return await caller
+        return caller
 
     def _end(self, pending: _Pending, outcome: Committed | Rejected | OutcomeUnknown) -> None:
         del self.wanted[pending.id]

@@ -146,9 +146,11 @@ class Raft(Membership):
         beat = round_begun or self._now >= self._heartbeat_due
         if beat:
             self._heartbeat_due = self._now + self._timing.heartbeat_s
+        self._forget_messages()
         for node in self._peers:
             if node in self._SyncObj__connectedNodes:
                 self._send_to(node, beat)
+        self._forget_messages()
         self._finish_reads()
 
     def take_outbox(self) -> list[tuple[str, Message]]:

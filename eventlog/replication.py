@@ -41,12 +41,12 @@ class Replication(Elections):
         if progress.probing:
             if not progress.waiting or beat:
                 progress.waiting = sent = True
-                self._send_entries(node, log.entries(self._SyncObj__raftNextIndex[node], MAX_MESSAGE_BYTES))
+                self._send_entries(node, self._entries_from(self._SyncObj__raftNextIndex[node]))
         else:
             while self._SyncObj__raftNextIndex[node] <= log.last_index:
                 if progress.in_flight_bytes >= MAX_IN_FLIGHT_BYTES:
                     break
-                entries = log.entries(self._SyncObj__raftNextIndex[node], MAX_MESSAGE_BYTES)
+                entries = self._entries_from(self._SyncObj__raftNextIndex[node])
                 if not entries:
                     break  # archived, and the archive is damaged
                 self._send_entries(node, entries)
@@ -66,9 +66,10 @@ class Replication(Elections):
         previous = self._SyncObj__raftNextIndex[node] - 1
         progress = self._progress[node]
         progress.commit_sent = self.commit_index
-        self._outbox.send(
-            node,
-            {
+        place = previous, len(entries)
+        message = self._appends.get(place)
+        if message is None:
+            message = self._appends[place] = {
                 "type": "append_entries",
                 "term": self.term,
                 "prevLogIdx": previous,
@@ -76,8 +77,20 @@ class Replication(Elections):
                 "entries": [(term, c.kind, c.at_ms, c.data, c.bodies) for c, _, term in entries],
                 "commit_index": self.commit_index,
                 "round": self._round,
-            },
-        )
+            }
+        self._outbox.send(node, message)
+
+    def _entries_from(self, first: int) -> list[Entry]:
+        """What goes into one message. Peers that are equally far are sent the same one."""
+        entries = self._read.get(first)
+        if entries is None:
+            entries = self._read[first] = self._journal.entries(first, MAX_MESSAGE_BYTES)
+        return entries
+
+    def _forget_messages(self) -> None:
+        """They hold for one turn of sending: the log and the commit index stand still in it."""
+        self._read: dict[int, list[Entry]] = {}
+        self._appends: dict[tuple[int, int], Message] = {}
 
     def _on_next_node_idx(self, node: Node, message: Message) -> None:
         if message["term"] > self.term:

@@ -21,7 +21,7 @@ from actors.registry import fold_event
 from actors.runtime import Runtime
 from cli.bench import load
 from eventlog.errors import LogError
-from eventlog.log import EventLog
+from eventlog.log import Committed, EventLog
 from eventlog.record import Event, Stamp
 from eventlog.views import View
 from nodes import logs
@@ -61,32 +61,41 @@ class Putting(asyncio.Protocol):
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._received = bytearray()
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._rest = b""  # of a put that has not come whole
+        self._answers = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        received = self._received
-        received += data
+        received = self._rest + data
         at = 0
-        while len(received) >= at + 4 and len(received) >= (
-            end := at + 4 + int.from_bytes(received[at : at + 4], "big")
-        ):
-            task = asyncio.ensure_future(self._put(bytes(received[at + 4 : end])))
-            self._waiting.add(task)
-            task.add_done_callback(self._waiting.discard)
+        while len(received) >= at + 4:
+            end = at + 4 + int.from_bytes(received[at : at + 4], "big")
+            if len(received) < end:
+                break
+            self._put(received[at + 4 : end])
             at = end
-        del received[:at]
+        self._rest = received[at:]
 
-    async def _put(self, value: bytes) -> None:
+    def _put(self, value: bytes) -> None:
         try:
-            await self._log.propose(load.put_record(value))
+            self._log.submit(load.put_record(value)).add_done_callback(self._done)
         except LogError:
-            self._transport.write(b"\1")
-        else:
-            self._transport.write(b"\0")
+            self._answer(1)
+
+    def _done(self, outcome: asyncio.Future[Committed]) -> None:
+        self._answer(0 if outcome.exception() is None else 1)
+
+    def _answer(self, answer: int) -> None:
+        """Answers of one turn of the loop leave together."""
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._answers.append(answer)
+
+    def _flush(self) -> None:
+        answers, self._answers = self._answers, bytearray()
+        self._transport.write(answers)
 
 
 class Member:
