@@ -171,7 +171,8 @@ class Fold:
         stamp = Stamp(index, at_ms, term, record.id, record.by, record.cause)
         if kind == KIND_CONFIG:
             return self._apply_configuration(record, stamp), leaves(record, header)
-        outcome = self._admit(record, at_ms)
+        id_key = _id_key(record)
+        outcome = self._admit(record, at_ms, id_key)
         if outcome is Outcome.COMMITTED and self._bodies.is_quarantined(index):
             outcome = Outcome.QUARANTINED
         facts: list[Any] = []
@@ -209,7 +210,7 @@ class Fold:
             self._overlay.drop_record()
             self._level_now = self.level
         if outcome not in (Outcome.EXPIRED, Outcome.DUPLICATE):
-            self._remember(record, index, outcome)
+            self._ids[id_key] = POSITION.pack(index) + OUTCOME_BYTES[outcome]
         return Folded(stamp, record, outcome, tuple(facts), tuple(results)), leaves(record, header)
 
     def _take_away(self, index: int) -> None:
@@ -225,12 +226,14 @@ class Fold:
         fact = members.evolve(view, record.events[0], stamp.position, stamp.at_ms)
         self._overlay.commit_record()
         self._streams.append(members.MEMBERS + POSITION.pack(stamp.position))
-        self._remember(record, stamp.position, Outcome.COMMITTED)
+        self._ids[_id_key(record)] = POSITION.pack(stamp.position) + OUTCOME_BYTES[Outcome.COMMITTED]
         return Folded(stamp, record, Outcome.COMMITTED, (fact,), (None,))
 
     def is_known(self, record: Record) -> bool:
         """Whether a record under this id was folded and has not expired since."""
-        key = POSITION.pack(record.expires_ms) + record.id
+        return self._knows(_id_key(record))
+
+    def _knows(self, key: bytes) -> bool:
         if key in self._ids:
             return True
         return key <= self._newest_id and self._store.txn.get(key, db=self._store.db[IDS]) is not None
@@ -240,10 +243,10 @@ class Fold:
         head = self._overlay.get(event.stream)
         self._overlay.put(event.stream, (position, 1 if head is None else head[1] + 1))
 
-    def _admit(self, record: Record, at_ms: int) -> Outcome:
+    def _admit(self, record: Record, at_ms: int, id_key: bytes) -> Outcome:
         if at_ms > record.expires_ms:
             return Outcome.EXPIRED
-        if self.is_known(record):
+        if self._knows(id_key):
             return Outcome.DUPLICATE
         for stream, row_key, version in record.guards:
             row = self._overlay.get(stream + row_key)
@@ -328,13 +331,9 @@ class Fold:
     def _uploads(self, position: int) -> OverlayView:
         return OverlayView(self._overlay, uploads.UPLOADS, position)
 
-    def _remember(self, record: Record, index: int, outcome: Outcome) -> None:
-        """Keeps the id until it expires: a second attempt under it must not take effect."""
-        self._ids[POSITION.pack(record.expires_ms) + record.id] = POSITION.pack(index) + OUTCOME_BYTES[outcome]
-
     def first_outcome(self, record: Record) -> tuple[Outcome, int]:
         """What became of the first attempt under a duplicate's id, and its position."""
-        key = POSITION.pack(record.expires_ms) + record.id
+        key = _id_key(record)
         value = self._ids.get(key) or self._store.txn.get(key, db=self._store.db[IDS])
         assert value is not None, "a duplicate is known by its id"
         return Outcome(value[8]), int(POSITION.unpack_from(value)[0])
@@ -348,6 +347,11 @@ class Fold:
             expired = list(takewhile(lambda key: key < end, cursor.iternext(keys=True, values=False)))
         for key in expired:
             self._store.txn.delete(key, db=self._store.db[IDS])
+
+
+def _id_key(record: Record) -> bytes:
+    """Where an id is kept until it expires: a second attempt under it must not take effect."""
+    return POSITION.pack(record.expires_ms) + record.id
 
 
 def _last_key(txn: Any, table: Any) -> bytes:

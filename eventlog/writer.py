@@ -366,13 +366,14 @@ class Writer(threading.Thread):
         if not self._behind():
             return
         deadline = time.monotonic() + FOLD_BUDGET_S
-        for index in range(self._fold.applied + 1, self._raft.commit_index + 1):
-            if self._journal.quarantine_of(index) is not None and not self._journal.is_quarantined(index):
+        journal, fold = self._journal, self._fold
+        for index in range(fold.applied + 1, self._raft.commit_index + 1):
+            if journal.quarantine_of(index) is not None and not journal.is_quarantined(index):
                 self._stalled = f"record {index}: its quarantine is not committed yet"
                 self._awaiting_quarantine = True
                 return
             try:
-                self._note(self._fold.apply(self._journal.entry(index)))
+                self._note(fold.apply(journal.entry(index)))
             except FoldStalled as error:
                 self._stalled = str(error)
                 _log.error("the fold is stalled", position=index, error=str(error), exc_info=True)
@@ -392,17 +393,16 @@ class Writer(threading.Thread):
 
     def _note(self, folded: Folded) -> None:
         """Keeps what callers of this node wait for, and what took effect: the loop knows who subscribed to what."""
-        record = folded.record
+        stamp, record, outcome, _, results = folded
         if record is None:
             return
-        stamp = folded.stamp
+        if outcome is Outcome.COMMITTED:
+            self._folded.append(folded)
         if record.id in self._wanted:
-            outcome, position = folded.outcome, stamp.position
+            position = stamp.position
             if outcome is Outcome.DUPLICATE:
                 outcome, position = self._fold.first_outcome(record)
-            self._answers.append(Answer(record.id, outcome, position, stamp.at_ms, folded.results))
-        if folded.outcome is Outcome.COMMITTED:
-            self._folded.append(folded)
+            self._answers.append(Answer(record.id, outcome, position, stamp.at_ms, results))
 
     def _leads(self) -> bool:
         return self._raft.is_leader and not self._stalled
