@@ -342,7 +342,7 @@ class Runtime:
     ) -> Record:
         now_ms = self._now_ms()
         # log time may be ahead of this clock, and it is log time that expiry is measured in
-        expires_ms = max(now_ms, self._log.status().at_ms) + EXPIRES_MS
+        expires_ms = max(now_ms, self._log.at_ms) + EXPIRES_MS
         return Record(new_id(now_ms), expires_ms, context.by, context.cause, guards, events, bodies)
 
     # -- bodies ----------------------------------------------------------------------------------------------------

@@ -319,6 +319,11 @@ class EventLog:
         )  # fmt: skip
 
     @property
+    def at_ms(self) -> int:
+        """The log's time at what is folded here, in milliseconds."""
+        return self._state.at_ms
+
+    @property
     def feature_level(self) -> int:
         """The feature level in force, as folded here: which event types may be written."""
         return self._state.level
