@@ -164,6 +164,22 @@ def test_a_duplicate_in_the_same_tick_is_found_too(node: Node) -> None:
     assert node.fold.first_outcome(made) == (Outcome.COMMITTED, 1)
 
 
+def test_a_duplicate_is_found_among_ids_that_expire_before_and_after_it(node: Node) -> None:
+    early, late = record(expires_ms=START_MS + 1000), record(expires_ms=START_MS + 9000)
+    between, never_seen = record(expires_ms=START_MS + 5000), record(expires_ms=START_MS + 5001)
+    for made in (between, late, early):
+        assert node.take(made).outcome is Outcome.COMMITTED
+    assert node.take(between).outcome is Outcome.DUPLICATE
+    assert node.take(never_seen).outcome is Outcome.COMMITTED
+
+
+def test_a_fold_that_begins_anew_knows_the_ids_on_disk(node: Node) -> None:
+    made = record()
+    node.take(made)
+    node.fold.reload()
+    assert node.take(made).outcome is Outcome.DUPLICATE
+
+
 def test_a_retry_of_a_refused_record_stays_refused(node: Node) -> None:
     made = record(guards=(Guard(ledger.STREAM, b"n", 5),))
     assert node.take(made).outcome is Outcome.GUARD

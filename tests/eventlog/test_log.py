@@ -57,6 +57,19 @@ def test_a_proposal_is_answered_with_its_position_and_what_evolve_gave(tmp_path:
     run(scenario())
 
 
+def test_what_is_submitted_ends_in_a_future_and_what_is_malformed_is_refused_at_once(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with single(tmp_path) as log:
+            outcomes = [log.submit(ledger.record(ledger.event(name))) for name in "abc"]
+            with pytest.raises(Rejected, match="bad_record"):
+                log.submit(ledger.record(id_=b"short"))
+            first, *_, last = [await outcome for outcome in outcomes]
+            assert last.position == first.position + 2
+            assert noted(log) == ["a", "b", "c"]
+
+    run(scenario())
+
+
 def test_a_caller_sees_what_it_wrote_as_soon_as_it_is_answered(tmp_path: Path, run: Run) -> None:
     async def scenario() -> None:
         async with single(tmp_path) as log:

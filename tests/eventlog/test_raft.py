@@ -133,6 +133,16 @@ def test_under_steady_load_every_entry_goes_to_each_follower_once(three: Cell) -
     assert len({tuple(log) for log in three.logs()}) == 1
 
 
+def test_peers_that_are_equally_far_are_sent_one_and_the_same_message(three: Cell) -> None:
+    three.elect("n1")
+    three.heartbeat()
+    three.propose("n1")
+    three.tick("n1")
+    (to_n2,), (to_n3,) = appends(three, "n2"), appends(three, "n3")
+    assert entries(to_n2) == 1
+    assert to_n2.message is to_n3.message  # so that the transport packs it once
+
+
 # -- 2: a follower truncates only at a conflict -----------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import lmdb
 import pytest
 
 from eventlog.errors import DamagedDatabase
-from eventlog.store import GENESIS, TABLES, Store, pack_row, unpack_row
+from eventlog.store import GENESIS, LOG, POSITION, TABLES, Store, pack_row, unpack_row
 from tests.eventlog.conftest import MAP_BYTES
 
 
@@ -37,6 +37,41 @@ def test_an_aborted_tick_leaves_nothing(store: Store) -> None:
     store.commit()
     assert rows(store, TABLES) == []
     assert store.get_meta(b"term", "default") == "default"
+
+
+def test_rows_that_wait_are_part_of_the_tick(store: Store) -> None:
+    store.put_later(LOG, POSITION.pack(1), b"one")
+    store.put_later(LOG, POSITION.pack(2), b"two")
+    assert store.dirty
+    assert rows(store, LOG) == []
+    store.commit()
+    assert rows(store, LOG) == [(POSITION.pack(1), b"one"), (POSITION.pack(2), b"two")]
+
+
+def test_rows_that_wait_go_with_a_tick_that_is_aborted(store: Store) -> None:
+    store.put_later(LOG, POSITION.pack(1), b"one")
+    store.abort()
+    assert not store.dirty
+    store.commit()
+    assert rows(store, LOG) == []
+
+
+def test_rows_that_wait_can_be_read_in_the_tick_once_they_are_settled(store: Store) -> None:
+    store.put_later(LOG, POSITION.pack(1), b"one")
+    store.settle()
+    assert store.txn.get(POSITION.pack(1), db=store.db[LOG]) == b"one"
+
+
+def test_many_rows_at_once_are_told_to_who_watches_changes(store: Store) -> None:
+    store.changed = set()
+    store.put_many(TABLES, [(b"a", b"1"), (b"b", b"2")])
+    assert store.changed == {(TABLES, b"a"), (TABLES, b"b")}
+
+
+def test_rows_to_append_that_are_not_beyond_the_last_are_a_mistake_of_the_caller(store: Store) -> None:
+    store.put_many(LOG, [(POSITION.pack(5), b"five")], append=True)
+    with pytest.raises(AssertionError, match="not in order"):
+        store.put_many(LOG, [(POSITION.pack(4), b"four")], append=True)
 
 
 def test_a_tick_too_large_for_the_disk_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
