@@ -23,7 +23,7 @@ KIND_RECORD = 0  # pysyncobj's _COMMAND_TYPE.REGULAR
 KIND_NOOP = 1  # its NO_OP
 KIND_CONFIG = 2  # its MEMBERSHIP: a record with the members of the cell, in force from here on
 RECORD_KINDS = frozenset((KIND_RECORD, KIND_CONFIG, KIND_QUARANTINE))  # what carries a record and is folded
-CACHE_BYTES = 64 * 1024 * 1024
+CACHE_BYTES = 16 * 1024 * 1024  # as much as may be on its way to a peer; more would be cold when it comes round
 
 _log = structlog.get_logger("mailraft.journal")
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
