@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from actors.queue import Day, Throttle, days, queue_stream, throttle
 from nodes.config_queue import QueueSection
 from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
@@ -48,6 +49,14 @@ class SendingCell(Cell):
         with smtplib.SMTP("127.0.0.1", self.port("submission")) as client:
             client.login(ALICE, "secret of alice")
             client.sendmail(ALICE, list(recipients), MESSAGE, options, rcpt)
+
+    def days(self, domain: str) -> list[Day]:
+        with self.log.snapshot() as snapshot:
+            return days(snapshot.view(queue_stream(domain)))
+
+    def throttle(self, domain: str) -> Throttle | None:
+        with self.log.snapshot() as snapshot:
+            return throttle(snapshot.view(queue_stream(domain)))
 
     def waiting(self) -> list[Any]:
         return [item for items in self.queued().values() for item in items]

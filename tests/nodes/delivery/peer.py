@@ -111,4 +111,6 @@ class PeerTransport:
 def _outcome(address: str, code: int, text: str) -> RecipientOutcome:
     first = text.split(" ")[0]
     enhanced = first if first.count(".") == 2 else ""
-    return RecipientOutcome(address, _STATUS[code // 100], code, enhanced, f"{code} {text}", "peer.test", "")
+    status = _STATUS[code // 100]
+    relayed = status == "delivered"  # the peer does not offer DSN
+    return RecipientOutcome(address, status, code, enhanced, f"{code} {text}", "peer.test", "", relayed)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import email
 import email.policy
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from actors.directory import tenant_with
+from nodes.delivery.generated import submit
 from tests.nodes.delivery.cell import ALICE, BOB, MESSAGE, SendingCell, wait_until
 
 
@@ -44,3 +47,83 @@ def test_a_recipient_who_is_refused_comes_back_as_a_report_in_the_senders_mailbo
     assert original.get_content()["Message-ID"] == "<m1@example.test>"
     assert [mail.recipients for mail in cell.peer.received] == [("eve@far.test",)]
     assert not cell.waiting()
+
+
+def report_parts(data: bytes) -> tuple[str, dict[str, str]]:
+    """The text for people, and the fields of the first recipient."""
+    report = email.message_from_bytes(data, policy=email.policy.default)
+    text, status, _ = report.iter_parts()
+    fields = list(status.iter_parts())[1]
+    return text.get_content(), {name: str(value) for name, value in fields.items()}
+
+
+def test_a_lost_final_reply_is_tried_again_and_counted_as_a_possible_duplicate(cell: SendingCell) -> None:
+    cell.peer.data_reply = ""
+    cell.submit(BOB)
+    wait_until(lambda: [item.duplicates for item in cell.waiting() if item.duplicates])
+    cell.peer.data_reply = "250 2.0.0 taken"
+    wait_until(lambda: cell.peer.received)
+    wait_until(lambda: not cell.waiting())
+    (day,) = cell.days("far.test")
+    assert day.unknown >= 1
+    assert day.delivered == 1
+
+
+def test_what_can_not_be_delivered_in_its_time_comes_back_after_a_warning(tmp_path: Path) -> None:
+    with SendingCell(tmp_path, lifetime_s=3, warn_after_s=1) as cell:
+        cell.peer.reply = lambda address: "450 4.2.1 mailbox busy"
+        cell.submit(BOB)
+        wait_until(lambda: len(cell.inbox(ALICE)) == 2)
+        assert not cell.waiting()
+        (warning, late), (failure, given_up) = (report_parts(data) for _, data in cell.inbox(ALICE))
+    assert "could not be delivered" in warning
+    assert (late["Action"], late["Status"]) == ("delayed", "4.2.1")
+    assert "Will-Retry-Until" in late
+    assert "mailbox busy" in failure
+    assert (given_up["Action"], given_up["Status"]) == ("failed", "5.4.7")
+
+
+def test_what_nobody_sent_is_never_answered_and_the_postmaster_keeps_it(cell: SendingCell) -> None:
+    cell.peer.reply = lambda address: "550 5.1.1 no such user"
+    data = b"Subject: a bounce\r\n\r\n"
+    with cell.log.snapshot() as snapshot:
+        tenant = tenant_with(snapshot, "example.test")
+    assert tenant is not None
+    cell.call(submit(cell.services, "", ["stranger@far.test"], data, tenant, "a test"))
+    wait_until(lambda: cell.inbox("postmaster@example.test"))
+    ((message, report),) = cell.inbox("postmaster@example.test")
+    assert message.trace.startswith(b"Return-Path: <>\r\n")
+    assert report_parts(report)[1]["Final-Recipient"] == "rfc822; stranger@far.test"
+    assert not cell.waiting()
+    assert cell.peer.received == []
+
+
+def test_who_asked_to_be_told_of_nothing_is_told_of_nothing(cell: SendingCell) -> None:
+    cell.peer.reply = lambda address: "550 5.1.1 no such user"
+    cell.submit(BOB, rcpt=("NOTIFY=NEVER",))
+    wait_until(lambda: cell.transport.attempts and not cell.waiting())
+    assert cell.inbox(ALICE) == []
+    assert cell.inbox("postmaster@example.test") == []
+
+
+def test_success_is_told_where_it_was_asked_for_with_what_the_sender_said_of_it(cell: SendingCell) -> None:
+    cell.submit(BOB, options=("RET=HDRS", "ENVID=QQ314159"), rcpt=("NOTIFY=SUCCESS", "ORCPT=rfc822;Bob@Far.test"))
+    wait_until(lambda: cell.inbox(ALICE))
+    ((_, data),) = cell.inbox(ALICE)
+    _, fields = report_parts(data)
+    assert (fields["Action"], fields["Original-Recipient"]) == ("relayed", "rfc822; Bob@Far.test")
+    assert b"Original-Envelope-Id: QQ314159" in data
+    assert b"Hello" not in data
+
+
+def test_a_peer_that_has_enough_is_left_alone_and_the_rest_waits_untried(cell: SendingCell) -> None:
+    cell.peer.reply = lambda address: "421 4.7.0 too many from you"
+    cell.submit(BOB)
+    wait_until(lambda: cell.throttle("far.test"))
+    tried = len(cell.transport.attempts)
+    cell.submit("eve@far.test")
+    throttle = cell.throttle("far.test")
+    assert throttle is not None
+    assert throttle.reason == "421 4.7.0 from peer.test"
+    assert sorted(item.attempts for item in cell.waiting()) == [0, 1]
+    assert len(cell.transport.attempts) == tried
