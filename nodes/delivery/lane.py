@@ -37,6 +37,7 @@ class Lane:
         self.claimed: deque[Item] = deque()  # ours, not yet tried
         self.sending = 0
         self.claiming = False
+        self.open_since_ms = 0  # what was due before could not be sent by anybody: it is due since then
         self.throttled_until_ms = 0
         self.throttle_level = 0
         self.suspended = False
@@ -137,6 +138,7 @@ class Lane:
     def throttled(self, until_ms: int, level: int) -> None:
         """The domain is left alone until then, and tried with one message at first."""
         self.throttled_until_ms, self.throttle_level = until_ms, level
+        self.open_since_ms = until_ms
         self.limit = 1 if until_ms else self._full
 
     def succeeded(self) -> None:

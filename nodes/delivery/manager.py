@@ -14,19 +14,14 @@ import itertools
 import math
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors import queue
-from actors.errors import CommandRefused
-from actors.kind import Command
 from actors.queue import (
     EVERY_QUEUE,
     AttemptRecorded,
     AttemptsRecorded,
-    ClaimItems,
     ClaimReleased,
     ClaimsReleased,
     ClaimsRenewed,
@@ -40,21 +35,19 @@ from actors.queue import (
     MailQueued,
     QueueResumed,
     QueueSuspended,
-    ReleaseClaims,
-    RenewClaims,
     ThrottleDomain,
     queue_stream,
 )
-from eventlog.errors import OutcomeUnknown, Rejected
-from nodes.delivery.attempt import Attempt, AttemptResult, Read, RecipientOutcome, Transport
-from nodes.delivery.generated import context
+from nodes.delivery.attempt import Transport
+from nodes.delivery.claims import Claims, items_of
 from nodes.delivery.lane import Lane
 from nodes.delivery.outcomes import Finished, Outcomes
 from nodes.delivery.plan import Plan, Policy, plan, throttle_span_ms
+from nodes.delivery.sending import send
+from nodes.delivery.sharing import Sharing
 
 if TYPE_CHECKING:
     from eventlog.log import Applied
-    from eventlog.views import View
     from nodes.services import Services
 
 CLAIM_AT_ONCE = 200
@@ -62,7 +55,6 @@ MOST_HELD = 1000  # items claimed here and not recorded
 CLOCK_MARGIN_MS = 5_000  # how far clocks of a cell may be apart
 AFTER_FAULT_MS = 2_000
 MOST_WAIT_S = 5.0
-SLICE_BYTES = 64 * 1024
 
 _CHANGES = (MailQueued, AttemptsRecorded, AttemptRecorded, ItemsRescheduled, ItemsRerouted, ClaimsReleased,
             ClaimReleased, ItemRemoved)  # fmt: skip
@@ -98,8 +90,6 @@ class Manager:
         self._name = services.config.node.name
         self._concurrency = config.concurrency
         self._domain_concurrency = config.domain_concurrency
-        self._lease_ms = int(config.lease_s * 1000)
-        self._takeover_ms = int(config.takeover_s * 1000)
         self._policy = Policy(
             int(config.retry_first_s * 1000), int(config.retry_max_s * 1000), int(config.warn_after_s * 1000)
         )
@@ -107,9 +97,11 @@ class Manager:
         self._agenda: list[tuple[float, int, Lane]] = []
         self._watches: list[_Watch] = []
         self._numbers = itertools.count()
-        self._held: dict[bytes, tuple[Lane, int]] = {}  # claimed here and not recorded, with the end of the lease
-        self._silent: set[str] = set()  # nodes that let items lie
-        self._starved: deque[Lane] = deque()  # have something to do, but this node has enough under way
+        self._claims = Claims(services, int(config.lease_s * 1000), now_ms)
+        self._sharing = Sharing(
+            self._name, lambda: [one.name for one in services.log.members()], int(config.takeover_s * 1000)
+        )
+        self._starved: dict[Lane, None] = {}  # have something to do, but this node has enough under way
         self._all_suspended = False
         self._sending = 0
         self._stopping = False
@@ -131,9 +123,11 @@ class Manager:
         for at, domain in enumerate(domains):
             if at % 100 == 99:
                 await asyncio.sleep(0)
-            self._touch(self._open(domain, queue_stream(domain)), 0)
+            lane = self._open(domain, queue_stream(domain))
+            lane.open_since_ms = self._now_ms()
+            self._touch(lane, 0)
         self._outcomes.start()
-        self._loops = [asyncio.create_task(self._run()), asyncio.create_task(self._keep_renewing())]
+        self._loops = [asyncio.create_task(self._run()), asyncio.create_task(self._claims.keep_renewing())]
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Begins no attempt more; those under way may end within the grace. What was not tried is given back."""
@@ -142,7 +136,7 @@ class Manager:
             self._unsubscribe()
         if self._loops:
             self._loops[0].cancel()
-        untried = [(lane, one.id) for lane in self._lanes.values() for one in lane.claimed]
+        untried = [(lane.stream, one.id) for lane in self._lanes.values() for one in lane.claimed]
         for lane in self._lanes.values():
             lane.claimed.clear()
         if self._attempts:
@@ -150,17 +144,7 @@ class Manager:
         for task in (*self._attempts, *self._tasks, *self._loops):
             task.cancel()
         await self._outcomes.stop(grace_s)
-        await self._give_back(untried)
-
-    async def _give_back(self, untried: list[tuple[Lane, bytes]]) -> None:
-        by_stream: dict[bytes, list[bytes]] = {}
-        for lane, item_id in untried:
-            by_stream.setdefault(lane.stream, []).append(item_id)
-        steps: list[tuple[bytes, Command]] = [
-            (stream, ReleaseClaims(tuple(ids), self._name)) for stream, ids in by_stream.items()
-        ]
-        if steps:
-            await self._transact(steps)
+        await self._claims.give_back(untried)
 
     # -- what the log says -------------------------------------------------------------------------------------------
 
@@ -179,7 +163,7 @@ class Manager:
 
     def _changed(self, stream: bytes, fact: Any, changes: list[tuple[bytes, int | None, int]]) -> None:
         if isinstance(fact, AttemptsRecorded):
-            self._silent.discard(fact.node)
+            self._sharing.is_heard(fact.node)
         lane = self._lane(stream, fact.domain if isinstance(fact, MailQueued) else None)
         if lane is None:
             return
@@ -188,13 +172,13 @@ class Manager:
             if at_ms is None:
                 lane.forget(item_id)
             else:
-                lane.note(item_id, at_ms + self._patience_ms(item_id), priority, now_ms)
+                lane.note(item_id, self._patiently(lane, item_id, at_ms), priority, now_ms)
         self._touch(lane, lane.next_ms())
 
     def _others_claim(self, stream: bytes, fact: ItemsClaimed | ClaimsRenewed) -> None:
         if fact.node == self._name:
             return
-        self._silent.discard(fact.node)
+        self._sharing.is_heard(fact.node)
         at_ms = fact.until_ms + CLOCK_MARGIN_MS
         heapq.heappush(self._watches, _Watch(at_ms, next(self._numbers), stream, fact.node, fact.item_ids))
 
@@ -202,6 +186,7 @@ class Manager:
         if stream == EVERY_QUEUE and not isinstance(fact, DomainThrottled):
             self._all_suspended = isinstance(fact, QueueSuspended)
             for every in self._lanes.values():
+                every.open_since_ms = self._now_ms()
                 self._touch(every, 0)
             return
         lane = self._lane(stream, None)
@@ -212,6 +197,7 @@ class Manager:
                 lane.throttled(until_ms, level)
             case QueueSuspended() | QueueResumed():
                 lane.suspended = isinstance(fact, QueueSuspended)
+                lane.open_since_ms = self._now_ms()
         self._touch(lane, 0)
 
     def _lane(self, stream: bytes, domain: str | None) -> Lane | None:
@@ -232,16 +218,6 @@ class Manager:
         if throttle is not None:
             lane.throttled(throttle.until_ms, throttle.level)
         return lane
-
-    def _patience_ms(self, item_id: bytes) -> int:
-        """How long this node leaves a due item to those that come before it."""
-        return len(self._before(item_id)) * self._takeover_ms
-
-    def _before(self, item_id: bytes) -> list[str]:
-        """The members that are to send it rather than this node, but for those that let items lie of late."""
-        mine = _weight(self._name, item_id)
-        others = [one.name for one in self._services.log.members() if one.name != self._name]
-        return [name for name in others if name not in self._silent and _weight(name, item_id) > mine]
 
     # -- turns -------------------------------------------------------------------------------------------------------
 
@@ -300,8 +276,8 @@ class Manager:
             self._touch(lane, lane.next_ms())
             if lane.idle and self._lanes.get(lane.stream) is lane:
                 del self._lanes[lane.stream]
-        elif len(self._held) >= MOST_HELD:
-            self._starved.append(lane)
+        elif len(self._claims) >= MOST_HELD:
+            self._starved[lane] = None
         elif not lane.claiming and len(lane.claimed) <= lane.limit:
             lane.claiming = True
             self._spawn(self._claim(lane), self._tasks)
@@ -309,20 +285,24 @@ class Manager:
     def _read_slice(self, lane: Lane, now_ms: int) -> None:
         with self._services.log.snapshot() as snapshot:
             rows = queue.items_after(snapshot.view(lane.stream), lane.scan_from)
-            lane.read(self._dues(rows), now_ms)
+            lane.read(self._dues(lane, rows), now_ms)
 
-    def _dues(self, items: Iterator[Item]) -> Iterator[tuple[bytes, int | None, int]]:
+    def _dues(self, lane: Lane, items: Iterator[Item]) -> Iterator[tuple[bytes, int | None, int]]:
         for one in items:
-            yield one.id, self._due_ms(one), one.options.priority
+            yield one.id, self._due_ms(lane, one), one.options.priority
 
-    def _due_ms(self, one: Item) -> int | None:
+    def _due_ms(self, lane: Lane, one: Item) -> int | None:
         """When this node may try it; None: not for now, or it is under way here."""
         at_ms = one.next_ms
-        if at_ms is None or one.held or one.id in self._held or self._services.runtime.homes.of(one.tenant):
+        if at_ms is None or one.held or one.id in self._claims or self._services.runtime.homes.of(one.tenant):
             return None
         if one.claim is not None and one.claim.node != self._name:
             return max(at_ms, one.claim.until_ms + CLOCK_MARGIN_MS)
-        return at_ms + self._patience_ms(one.id)
+        return self._patiently(lane, one.id, at_ms)
+
+    def _patiently(self, lane: Lane, item_id: bytes, at_ms: int) -> int:
+        """When this node may try what is due then, others going first."""
+        return max(at_ms, lane.open_since_ms) + self._sharing.patience_ms(item_id)
 
     def _look_at_watches(self) -> None:
         """Leases of others that have run out: what is still there is due, and the holder counts as silent."""
@@ -334,11 +314,11 @@ class Manager:
                 continue
             with self._services.log.snapshot() as snapshot:
                 view = snapshot.view(watch.stream)
-                found = _items(view, watch.item_ids)
+                found = items_of(view, watch.item_ids)
             for one in found:
-                due_ms = self._due_ms(one)
+                due_ms = self._due_ms(lane, one)
                 if one.claim is not None and one.claim.node == watch.node and one.claim.until_ms < now_ms:
-                    self._silent.add(watch.node)
+                    self._sharing.is_silent(watch.node)
                 if due_ms is not None:
                     lane.note(one.id, due_ms, one.options.priority, now_ms)
             self._touch(lane, lane.next_ms())
@@ -350,14 +330,13 @@ class Manager:
         most = 1 if lane.throttle_level else CLAIM_AT_ONCE
         wanted = self._claimable(lane, lane.take(now_ms, most), now_ms)
         try:
-            claimed = await self._propose_claims(lane, wanted, now_ms) if wanted else []
+            claimed = await self._claims.propose(lane.stream, wanted) if wanted else []
         finally:
             lane.claiming = False
             self._touch(lane, 0)
         before = {one.id: one.duplicates for one in wanted}
         for one in claimed:
-            self._held[one.id] = (lane, now_ms + self._lease_ms)
-            self._silent.update(self._before(one.id))
+            self._sharing.is_silent(*self._sharing.before(one.id))
             self._services.metrics.taken_over_total.inc(one.duplicates > before[one.id])
             lane.claimed.append(one)
         left = {one.id for one in wanted} - {one.id for one in claimed}
@@ -370,8 +349,8 @@ class Manager:
         claimable: list[Item] = []
         with self._services.log.snapshot() as snapshot:
             view = snapshot.view(lane.stream)
-            for one in _items(view, item_ids):
-                due_ms = self._due_ms(one)
+            for one in items_of(view, item_ids):
+                due_ms = self._due_ms(lane, one)
                 if due_ms is None:
                     continue
                 if due_ms <= now_ms:
@@ -380,55 +359,13 @@ class Manager:
                     lane.note(one.id, due_ms, one.options.priority, now_ms)
         return claimable
 
-    async def _propose_claims(self, lane: Lane, wanted: list[Item], now_ms: int) -> list[Item]:
-        """The items that are ours now, read again: only their holder changes them from here on."""
-        by_tenant: dict[bytes, list[bytes]] = {}
-        for one in wanted:
-            by_tenant.setdefault(one.tenant, []).append(one.id)
-        until_ms = now_ms + self._lease_ms
-        steps: list[tuple[bytes, Command]] = [
-            (lane.stream, ClaimItems(tuple(ids), self._name, until_ms, now_ms)) for ids in by_tenant.values()
-        ]
-        facts = await self._transact(steps)
-        with self._services.log.snapshot() as snapshot:
-            view = snapshot.view(lane.stream)
-            ids = [item_id for fact in facts if isinstance(fact, ItemsClaimed) for item_id in fact.item_ids]
-            found = _items(view, ids)
-        return [one for one in found if one.claim is not None and one.claim.node == self._name]
-
-    async def _transact(self, steps: list[tuple[bytes, Command]]) -> tuple[Any, ...]:
-        """The facts; none where the log did not take them, which is looked into again later."""
-        try:
-            done = await self._services.runtime.transact(steps, context(self._services, bytes(16), "queue"))
-        except (CommandRefused, Rejected, OutcomeUnknown) as error:
-            self._services.logger.debug("claims were not taken", error=repr(error))
-            return ()
-        return done.facts
-
-    async def _keep_renewing(self) -> None:
-        """Long before a lease ends, it is prolonged: a message of many megabytes to a slow peer takes its time."""
-        while True:
-            await asyncio.sleep(self._lease_ms / 4000)
-            now_ms = self._now_ms()
-            ending: dict[bytes, list[bytes]] = {}
-            for item_id, (lane, until_ms) in self._held.items():
-                if until_ms - now_ms < self._lease_ms * 2 // 3:
-                    ending.setdefault(lane.stream, []).append(item_id)
-            steps: list[tuple[bytes, Command]] = [
-                (stream, RenewClaims(tuple(ids), self._name, now_ms + self._lease_ms)) for stream, ids in ending.items()
-            ]
-            for fact in await self._transact(steps) if steps else ():
-                for item_id in fact.item_ids:
-                    if item_id in self._held:
-                        self._held[item_id] = (self._held[item_id][0], fact.until_ms)
-
     # -- attempts ----------------------------------------------------------------------------------------------------
 
     def _begin_attempts(self, lane: Lane) -> None:
         wanted = min(len(lane.claimed), lane.limit - lane.sending)
         possible = min(wanted, self._concurrency - self._sending)
         if possible < wanted and not lane.sending:
-            self._starved.append(lane)
+            self._starved[lane] = None
         for _ in range(possible):
             lane.sending += 1
             self._sending += 1
@@ -452,66 +389,31 @@ class Manager:
 
     def _feed_one(self) -> None:
         if self._starved:
-            self._touch(self._starved.popleft(), 0)
+            lane = next(iter(self._starved))
+            del self._starved[lane]
+            self._touch(lane, 0)
 
     def _drop_claims(self, lane: Lane) -> None:
         """What is not to be tried now goes back, so that it can be seen, and taken by whoever may."""
-        untried = [(lane, one.id) for one in lane.claimed]
+        untried = [(lane.stream, one.id) for one in lane.claimed]
         now_ms = self._now_ms()
         for one in lane.claimed:
-            self._held.pop(one.id, None)
+            self._claims.forget(one.id)
             lane.note(one.id, now_ms + AFTER_FAULT_MS, one.options.priority, now_ms)
         lane.claimed.clear()
-        self._spawn(self._give_back(untried), self._tasks)
+        self._spawn(self._claims.give_back(untried), self._tasks)
 
     async def _try(self, lane: Lane, item: Item) -> None:
         now_ms = self._now_ms()
-        if self._held.get(item.id, (lane, 0))[1] < now_ms + self._lease_ms // 4:
-            self._held.pop(item.id, None)  # another may have it by now
+        if not self._claims.is_safe(item.id):
+            self._claims.forget(item.id)  # another may have it by now
             lane.note(item.id, now_ms + CLOCK_MARGIN_MS, item.options.priority, now_ms)
             return
-        attempt = self._attempt(lane.domain, item, now_ms)
-        try:
-            result = await self._send(item, attempt)
-        except Exception as error:
-            self._services.logger.exception("the transport failed", item=item.id.hex(), error=repr(error))
-            result = _alike(attempt, "deferred", "4.3.0", "a fault of this system")
+        result = await send(self._services, self._transport, lane.domain, item, now_ms)
         planned = plan(item, result, self._policy, self._now_ms(), self._jitter())
         if any(one.status == "delivered" for one in planned.outcome.results):
             lane.succeeded()
         self._outcomes.put(Finished(lane, item, planned, self._throttle(lane, planned)))
-
-    async def _send(self, item: Item, attempt: Attempt) -> AttemptResult:
-        with self._services.log.snapshot() as snapshot:
-            if not snapshot.has_body(item.tenant, item.digest):
-                return _alike(attempt, "failed", "5.6.0", "its content was erased")
-        return await self._transport.send(attempt)
-
-    def _attempt(self, domain: str, item: Item, now_ms: int) -> Attempt:
-        waiting = [one for one in item.recipients if one.state == "waiting"]
-        due = [one for one in waiting if one.next_ms <= now_ms] or waiting
-        return Attempt(
-            item.id,
-            domain,
-            item.sender,
-            tuple((one.address, one.options) for one in due),
-            item.size,
-            self._reader(item),
-            item.options,
-            item.tenant,
-            item.route,
-        )
-
-    def _reader(self, item: Item) -> Read:
-        async def read() -> Any:
-            if item.trace:
-                yield item.trace
-            with self._services.log.snapshot() as snapshot:
-                body = snapshot.body(item.tenant, item.digest) or b""
-            for start in range(0, len(body), SLICE_BYTES):
-                yield body[start : start + SLICE_BYTES]
-
-        return read
 
     def _throttle(self, lane: Lane, planned: Plan) -> ThrottleDomain | None:
         """When a peer wants the domain left alone, or none could be reached: longer each time in a row."""
@@ -527,7 +429,7 @@ class Manager:
         return ThrottleDomain(until_ms, planned.throttle_reason or "no server of the domain could be reached", level)
 
     def _recorded(self, finished: Finished) -> None:
-        self._held.pop(finished.item.id, None)
+        self._claims.forget(finished.item.id)
         self._services.metrics.attempted([one.status for one in finished.plan.outcome.results])
         self._touch(finished.lane, 0)
         self._feed_one()
@@ -536,18 +438,3 @@ class Manager:
         task = asyncio.ensure_future(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-
-
-def _items(view: View, item_ids: Iterable[bytes]) -> list[Item]:
-    found = (queue.item(view, item_id) for item_id in item_ids)
-    return [one for one in found if one is not None]
-
-
-def _weight(name: str, item_id: bytes) -> bytes:
-    return blake2b(item_id, digest_size=8, key=name.encode()).digest()
-
-
-def _alike(attempt: Attempt, status: Any, enhanced: str, text: str) -> AttemptResult:
-    return AttemptResult(
-        tuple(RecipientOutcome(address, status, 0, enhanced, text, "", "") for address, _ in attempt.recipients)
-    )

@@ -1,0 +1,61 @@
+"""One attempt at one item: what the transport is given, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from actors.queue import Item
+from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, Read, RecipientOutcome, Transport
+
+if TYPE_CHECKING:
+    from nodes.services import Services
+
+SLICE_BYTES = 64 * 1024
+
+
+async def send(services: Services, transport: Transport, domain: str, item: Item, now_ms: int) -> AttemptResult:
+    """Tries the item's recipients that are due. Never raises for what happens on the way."""
+    attempt = _attempt(services, domain, item, now_ms)
+    with services.log.snapshot() as snapshot:
+        if not snapshot.has_body(item.tenant, item.digest):
+            return _alike(attempt, "failed", "5.6.0", "its content was erased")
+    try:
+        return await transport.send(attempt)
+    except Exception as error:
+        services.logger.exception("the transport failed", item=item.id.hex(), error=repr(error))
+        return _alike(attempt, "deferred", "4.3.0", "a fault of this system")
+
+
+def _attempt(services: Services, domain: str, item: Item, now_ms: int) -> Attempt:
+    waiting = [one for one in item.recipients if one.state == "waiting"]
+    due = [one for one in waiting if one.next_ms <= now_ms] or waiting
+    return Attempt(
+        item.id,
+        domain,
+        item.sender,
+        tuple((one.address, one.options) for one in due),
+        item.size,
+        _reader(services, item),
+        item.options,
+        item.tenant,
+        item.route,
+    )
+
+
+def _reader(services: Services, item: Item) -> Read:
+    async def read() -> AsyncIterator[bytes]:
+        if item.trace:
+            yield item.trace
+        with services.log.snapshot() as snapshot:
+            body = snapshot.body(item.tenant, item.digest) or b""
+        for start in range(0, len(body), SLICE_BYTES):
+            yield body[start : start + SLICE_BYTES]
+
+    return read
+
+
+def _alike(attempt: Attempt, status: OutcomeStatus, enhanced: str, text: str) -> AttemptResult:
+    return AttemptResult(
+        tuple(RecipientOutcome(address, status, 0, enhanced, text, "", "") for address, _ in attempt.recipients)
+    )
