@@ -140,6 +140,8 @@ class Lane:
         self.throttled_until_ms, self.throttle_level = until_ms, level
         self.open_since_ms = until_ms
         self.limit = 1 if until_ms else self._full
+        if not until_ms:
+            self.rescan()  # what was to wait for the end of the throttle is due
 
     def succeeded(self) -> None:
         """A message was taken: one more at a time from now on."""
