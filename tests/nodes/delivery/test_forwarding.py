@@ -6,8 +6,16 @@ import email
 import smtplib
 from collections.abc import Iterator
 
+import dkim
 import pytest
 
+from actors.directory import resolve
+from eventlog.record import digest_of
+from nodes.dkim_admin import DkimAdmin
+from nodes.dkim_keys import record_name, record_value
+from nodes.smtp.checks import Incoming
+from nodes.smtp.forwarding import forwarded
+from nodes.smtp.session import Envelope
 from tests.nodes.delivery.cell import ALICE, SendingCell, wait_until
 from tests.nodes.smtp.cell import ADMIN
 
@@ -74,3 +82,24 @@ def test_mail_that_comes_round_again_is_refused(cell: SendingCell) -> None:
         send(cell, STRANGER, "team@example.test", b"Delivered-To: Team@example.test\r\n" + MAIL)
     assert refused.value.smtp_code == 554
     assert not cell.waiting()
+
+
+def test_mail_that_was_judged_is_sealed_by_the_domain_that_forwards_it(cell: SendingCell) -> None:
+    """A message as the checks leave it: dkimpy, which knows nothing of ours, verifies the chain."""
+    cell.call(DkimAdmin(cell.services).generate("example.test", ADMIN, active=True))
+    known = {
+        record_name("example.test", key.selector).encode(): record_value(key.algorithm, key.public).encode()
+        for key in DkimAdmin(cell.services).keys("example.test")
+    }
+    results = b"Authentication-Results: mx.example.test; spf=pass smtp.mailfrom=elsewhere.test\r\n"
+    incoming = Incoming(MAIL, [results, b"Received: from x\r\n"], b"m" * 16, 1_790_000_000.0)
+    incoming.verdicts["arc"] = {"result": "none", "sealers": []}
+    envelope = Envelope()
+    with cell.log.snapshot() as snapshot:
+        targets = resolve(snapshot, "team@example.test") or []
+    envelope.mail_from, envelope.accepted = STRANGER, [("team@example.test", targets)]
+    (item,) = cell.call(forwarded(cell.services, envelope, incoming, digest_of(MAIL)))
+    assert item.trace.startswith(b"ARC-Seal: i=1; cv=none;")
+    assert b"spf=pass smtp.mailfrom=elsewhere.test" in item.trace.partition(b"Delivered-To:")[0]
+    chain, _, reason = dkim.arc_verify(item.trace + MAIL, dnsfunc=lambda name, timeout=5: known[name])
+    assert (chain, reason) == (b"pass", "success")
