@@ -73,15 +73,16 @@ def smtp(
 @click.option("--idle", type=click.IntRange(1), default=10_000, show_default=True, help="Connections that say nothing.")
 @click.option("--busy", type=click.IntRange(0), default=200, show_default=True, help="Connections that send mail.")
 @click.option("--messages", type=click.IntRange(1), default=4000, show_default=True, help="Messages of the busy ones.")
+@click.option("--tls", is_flag=True, help="The idle ones are submitters over TLS.")
 @json_option
-def connections(idle: int, busy: int, messages: int, as_json: bool) -> None:
+def connections(idle: int, busy: int, messages: int, tls: bool, as_json: bool) -> None:
     """What SMTP connections cost one node in memory, idle and busy ones together."""
     from chaos.cluster import ClusterError
     from cli.bench.connections import bench_connections
     from cli.bench.smtp_rates import BenchError
 
     try:
-        rows = bench_connections(idle, busy, messages)
+        rows = bench_connections(idle, busy, messages, tls)
     except (BenchError, ClusterError, OSError) as error:
         raise CommandError(f"the benchmark could not be finished: {error}") from error
     _show("connections", rows, as_json)

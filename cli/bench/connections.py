@@ -7,10 +7,11 @@ busy ones at work. At the end every idle connection must still answer.
 import resource
 import shutil
 import socket
+import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -27,19 +28,30 @@ ANSWER_TIMEOUT_S = 30.0
 KIB = 1024
 
 
-def bench_connections(idle: int, busy: int, messages: int) -> list[Row]:
-    """Rows in KiB for each connection, and the rate of the busy ones. Raises BenchError, ClusterError, OSError."""
+def bench_connections(idle: int, busy: int, messages: int, tls: bool) -> list[Row]:
+    """Rows in KiB for each connection, and the rate of the busy ones. Raises BenchError, ClusterError, OSError.
+
+    `tls`: the idle connections are submitters over TLS.
+    """
     _check_files(idle + busy)
     if busy and shutil.which("smtp-source") is None:
         raise BenchError("smtp-source not found: apt-get install postfix (it need not run)")
-    with _node(idle + busy) as (endpoint, pid), ExitStack() as opened:
+    with _node(idle + busy) as (endpoints, pid), ExitStack() as opened:
+        endpoint, context = endpoints["smtp"], _anyone() if tls else None
+        idle_endpoint = endpoints["submissions" if tls else "smtp"]
         rate([endpoint], WARM_UP)
         time.sleep(SETTLE_S)
         before = _resident_bytes(pid)
-        clients = [opened.enter_context(_greeted(endpoint)) for _ in range(idle)]
+        clients = [opened.enter_context(_greeted(idle_endpoint, context)) for _ in range(idle)]
         time.sleep(SETTLE_S)
         with_idle = _resident_bytes(pid)
-        rows = [_row("Memory of an idle SMTP connection", (with_idle - before) / idle, f"{idle} of them, after EHLO")]
+        rows = [
+            _row(
+                "Memory of an idle SMTP connection",
+                (with_idle - before) / idle,
+                f"{idle} of them{' over TLS' * tls}, after EHLO",
+            )
+        ]
         if busy:
             with _peak(pid) as peak:
                 busy_rate = rate([endpoint], Load(messages, busy))
@@ -67,8 +79,8 @@ def _check_files(connections: int) -> None:
 
 
 @contextmanager
-def _node(connections: int) -> Iterator[tuple[str, int]]:
-    """The SMTP endpoint and the process id of a fresh node that lets in so many from one address."""
+def _node(connections: int) -> Iterator[tuple[Mapping[str, str], int]]:
+    """The endpoints and the process id of a fresh node that lets in so many from one address."""
     folder = Path(tempfile.mkdtemp(prefix="mailraft-bench."))
     limits = {
         "MAILRAFT_LIMITS_CONNECTIONS": str(connections + FILES_BESIDE),
@@ -79,16 +91,25 @@ def _node(connections: int) -> Iterator[tuple[str, int]]:
         with Cluster(folder, 1, environment=limits) as cluster:
             cluster.add_accounts("bench", (ACCOUNT,))
             node = cluster.status().nodes[0]
-            yield node.endpoints["smtp"], node.pid
+            yield node.endpoints, node.pid
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _anyone() -> ssl.SSLContext:
+    """The node is ours and on this machine: its certificate need not be checked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 @contextmanager
-def _greeted(endpoint: str) -> Iterator[socket.socket]:
+def _greeted(endpoint: str, context: ssl.SSLContext | None) -> Iterator[socket.socket]:
     """A connection that has said EHLO and then says nothing."""
     host, _, port = endpoint.rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), ANSWER_TIMEOUT_S) as client:
+    with socket.create_connection((host.strip("[]"), int(port)), ANSWER_TIMEOUT_S) as plain:
+        client = plain if context is None else context.wrap_socket(plain)
         _expect(client, b"220 ")
         client.sendall(b"EHLO idle.test\r\n")
         _expect(client, b"250 ")
