@@ -49,7 +49,7 @@ class SmtpSection(Section):
     received_lines: Count = Field(
         default=100, description="Received lines from which on a message is called a loop (RFC 5321 6.3: at least 100)."
     )
-    transactions: Count = Field(default=1000, description="Messages in one session (RFC 9422 MAILMAX).")
+    transactions: Count = Field(default=10_000, description="Messages in one session (RFC 9422 MAILMAX).")
     idle_commands: Count = Field(
         default=1000, description="Commands in a row that bring no mail, after which a session is closed."
     )

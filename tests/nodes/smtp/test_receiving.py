@@ -28,7 +28,7 @@ def test_ehlo_lists_exactly_what_is_supported(talk: Talk) -> None:
         "CHUNKING",
         "BINARYMIME",
         "DSN",
-        "LIMITS RCPTMAX=100 MAILMAX=1000",
+        "LIMITS RCPTMAX=100 MAILMAX=10000",
         "DELIVERBY",
         "STARTTLS",
         "HELP",
