@@ -156,7 +156,7 @@ class Asker:
             before = await imap.command(f"UID FETCH {held.uid} (UID)")
             answer = await imap.command(f"UID STORE {held.uid} {_SIGNS[mode]}FLAGS ({' '.join(flags)})")
             told = [found.flags for found in answer.fetched() if found.uid == held.uid and found.flags is not None]
-            if not before.fetched() or not told or not _shows(told[-1], mode, flags):
+            if not _has(before, held.uid) or not told or not _shows(told[-1], mode, flags):
                 return answer, {}
             return answer, {"flags": list(told[-1])}
 
@@ -187,12 +187,12 @@ class Asker:
             nonlocal missing
             await self._select(imap, held.folder)
             before = await imap.command(f"UID FETCH {held.uid} (UID FLAGS)")
-            missing = before.status == "OK" and not before.fetched()
+            missing = not _has(before, held.uid)
             answer = await imap.command(f"UID EXPUNGE {held.uid}")
             if answer.status != "OK" or missing:
                 return answer, {}
             after = await imap.command(f"UID FETCH {held.uid} (UID)")
-            gone = after.status == "OK" and all(found.uid != held.uid for found in after.fetched())
+            gone = after.status == "OK" and not _has(after, held.uid)
             return answer, {"gone": True} if gone else {}
 
         self.book.forget(held)
@@ -256,6 +256,11 @@ class Asker:
         except TimeoutError:
             outcome, reply = Outcome.UNKNOWN, f"no answer within {ANSWER_TIMEOUT_S:.0f} s"
         return self.history.end(started, outcome, reply, **result).acknowledged
+
+
+def _has(answer: Answer, uid: int) -> bool:
+    """Whether it shows the message; what is told of others unasked, as their flags change, says nothing of it."""
+    return any(found.uid == uid for found in answer.fetched())
 
 
 def _numbers(words: list[str] | None, count: int) -> list[int]:
