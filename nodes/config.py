@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from nodes.config_delivery import DeliverySection
 from nodes.config_heads import HeadsSection
 from nodes.config_oauth import OAuthSection
+from nodes.config_policy import PolicySection
 from nodes.config_queue import QueueSection
 from nodes.config_smtp import SmtpSection
 from nodes.config_values import KIB as KIB
@@ -267,6 +268,7 @@ class NodeConfig(Section):
     delivery: DeliverySection = DeliverySection.model_construct()
     queue: QueueSection = QueueSection.model_construct()
     verdicts: VerdictsSection = VerdictsSection.model_construct()
+    policy: PolicySection = PolicySection.model_construct()
     smtp: SmtpSection = SmtpSection.model_construct()
     heads: HeadsSection = HeadsSection.model_construct()
 

@@ -59,6 +59,18 @@ class Metrics:
             ["dmarc"],
             registry=registry,
         )
+        self.policy_refused_total = Counter(
+            "mailraft_policy_refused_total",
+            "Commands that policy refused, by what refused them (blocklist).",
+            ["reason"],
+            registry=registry,
+        )
+        self.dns_list_answers_total = Counter(
+            "mailraft_dns_list_answers_total",
+            "Answers about clients by the DNS lists of the configuration (listed, not listed, failed).",
+            ["list", "answer"],
+            registry=registry,
+        )
         self.propose_seconds = Histogram(
             "mailraft_propose_seconds",
             "Time from a command to its outcome, in seconds.",
@@ -159,6 +171,14 @@ class Metrics:
     def judged(self, dmarc: str) -> None:
         """DMARC says "pass", "fail", "none" or "temperror" of a message; "error": it could not be judged."""
         self.judged_total.labels(dmarc).inc()
+
+    def policy_refused(self, reason: str) -> None:
+        """A client was refused before it could send its message."""
+        self.policy_refused_total.labels(reason).inc()
+
+    def dns_list_answered(self, name: str, answer: str) -> None:
+        """A DNS list named a client ("listed"), did not ("not listed"), or did not say ("failed")."""
+        self.dns_list_answers_total.labels(name, answer).inc()
 
     def proposed(self, outcome: str, seconds: float) -> None:
         """A write took `seconds` to be "committed", "rejected" or "unknown"."""

@@ -48,6 +48,7 @@ from nodes.http import admin, public
 from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
+from nodes.policy import dnsbl
 from nodes.process import LOCK_NAME, give_memory_back, raise_file_limit, tune_memory
 from nodes.reports.arrival import ReportArrival
 from nodes.reports.collector import Collector
@@ -273,6 +274,7 @@ class Node:
             tokens=Tokens(config.oauth, self._logger) if config.oauth.issuer else None,
             reports=reports,
             checks=(
+                *dnsbl.checks(config.policy, resolver, self.state.metrics),
                 *verdict_check.checks(config, log, resolver, self.state.metrics, reports),
                 ReportArrival(config, log, runtime, self._logger),
                 SignSubmissions(signing),

@@ -1,0 +1,66 @@
+"""The [policy] section: what this node asks about other servers before it takes mail from them.
+
+It concerns clients of the `smtp` listener that have not logged in and are on other machines.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from nodes.config_smtp import Networks
+from nodes.config_values import Section, parse_list
+
+_LIST = re.compile(r"(?=.{1,200}(?:=|$))([a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})+)(?:=([1-9]\d{0,2}))?")
+
+
+def split_list(value: str) -> tuple[str, int]:
+    """A DNS list and its weight, `name` or `name=weight`; raises ValueError that says what is wrong."""
+    match = _LIST.fullmatch(value.lower().removesuffix("."))
+    if match is None:
+        raise ValueError("must be a domain, or a domain and its weight from 1 to 999, as in bl.example.net=2")
+    return match[1], int(match[2] or 1)
+
+
+def _check_list(value: str) -> str:
+    split_list(value)
+    return value
+
+
+def _parse(value: object) -> object:
+    return [part for part in parse_list(value) if part]
+
+
+DnsLists = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_list)], ...], BeforeValidator(_parse), Field(max_length=20)
+]
+
+
+class PolicySection(Section):
+    """Whom the `smtp` listener takes mail from. Clients on this machine, and those that have logged in, are exempt."""
+
+    exempt: Networks = Field(default=(), description="Networks whose clients are exempt from all of this, too.")
+    blocklists: DnsLists = Field(
+        default=(),
+        description="DNS lists (RFC 5782) of clients whose mail is refused with 550, each a domain with its weight if "
+        "that is not 1: zen.example.net, bl.example.org=2. Mail to postmaster is taken all the same.",
+    )
+    block_weight: int = Field(
+        default=1,
+        ge=1,
+        le=10_000,
+        description="A client is refused when the lists that name it weigh so much together.",
+    )
+    allowlists: DnsLists = Field(
+        default=(),
+        description="DNS lists of clients that no blocklist and no greylisting concerns. A last octet of 0 (dnswl.org: "
+        "no trust) or 255 (refused to tell) in their answer says nothing.",
+    )
+    lists_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=60,
+        description="How long DNS lists are waited for; a client counts as not listed where none has answered.",
+    )
