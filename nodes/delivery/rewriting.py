@@ -43,8 +43,8 @@ class Srs:
             body = rest.partition("=")[2]
         else:
             body = f"{self._stamp(self._day)}={host}={local}"
-            return f"SRS0={self._hash(body)}={body}@{domain}"
-        return f"SRS1={self._hash(body)}={body}@{domain}"
+            return f"SRS0={self._hash('SRS0', body)}={body}@{domain}"
+        return f"SRS1={self._hash('SRS1', body)}={body}@{domain}"
 
     def reverse(self, local: str) -> str | None:
         """Where mail for this local part of ours goes back to; None if we did not make it, or too long ago."""
@@ -52,7 +52,7 @@ class Srs:
         if scheme[:4] not in ("SRS0", "SRS1") or scheme[4:] not in _SEPARATORS:
             return None
         hash_, _, body = rest.partition("=")
-        if not hmac.compare_digest(hash_.lower().encode(), self._hash(body).encode()):
+        if not hmac.compare_digest(hash_.lower().encode(), self._hash(scheme[:4], body).encode()):
             return None
         if scheme[:4] == "SRS1":
             host, _, theirs = body.partition("=")
@@ -61,8 +61,9 @@ class Srs:
         host, equals, user = address.partition("=")
         return f"{user}@{host}" if equals and user and self._is_fresh(stamp) else None
 
-    def _hash(self, body: str) -> str:
-        digest = hmac.digest(self._key, body.lower().encode(), hashlib.sha256)
+    def _hash(self, scheme: str, body: str) -> str:
+        """Of one scheme only: what stands in SRS1 is as its sender wrote it, and must be no SRS0 of ours."""
+        digest = hmac.digest(self._key, f"{scheme}={body}".lower().encode(), hashlib.sha256)
         return base64.b32encode(digest).decode().lower()[:HASH_CHARACTERS]
 
     def _stamp(self, day: int) -> str:

@@ -71,3 +71,10 @@ def test_what_we_did_not_make_leads_nowhere(local: str) -> None:
 def test_a_key_of_another_cell_makes_nothing_that_is_believed_here(user: str) -> None:
     local = Srs(OTHER_KEY, DAY).forward(f"{user}@home.test", "ours.test").rpartition("@")[0]
     assert SRS.reverse(local) is None
+
+
+def test_nobody_can_have_an_address_of_ours_made_that_leads_where_they_say() -> None:
+    stamp = SRS.forward("alice@home.test", "ours.test").split("=")[2]
+    made = SRS.forward(f"SRS1=x={stamp}=victim.test=user@attacker.test", "ours.test").rpartition("@")[0]
+    assert made.startswith("SRS1=")
+    assert SRS.reverse("SRS0" + made[4:]) is None
