@@ -35,7 +35,7 @@ class ChunkedMessage:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self._parts: list[bytes] = []
+        self._data = bytearray()  # no list: chunks of few octets would take many times their size
         self._left_bytes = 0  # of the present chunk
         self.chunk_bytes = 0
         self.size_bytes = 0
@@ -59,7 +59,7 @@ class ChunkedMessage:
     def refuse(self, reply: bytes) -> None:
         """Keeps nothing of this message; the present chunk is answered with `reply`."""
         self.refusal = reply
-        self._parts.clear()
+        self._data = bytearray()
 
     def feed(self, data: bytes) -> bytes | None:
         """Takes what is of the chunk; returns what comes behind it, or None: more is needed."""
@@ -67,9 +67,9 @@ class ChunkedMessage:
         self._left_bytes -= len(part)
         if self.refusal is None and part:
             self.size_bytes += len(part)
-            self._parts.append(part)
+            self._data += part
         return None if self._left_bytes else data[len(part) :]
 
     def data(self) -> bytes:
         """The message, after its last chunk."""
-        return b"".join(self._parts)
+        return bytes(self._data)

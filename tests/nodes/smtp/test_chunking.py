@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
 
+from nodes.smtp.chunks import Chunk, ChunkedMessage
 from tests.nodes.smtp.cell import Cell
 from tests.nodes.smtp.dialogue import Dialogue
 
@@ -157,3 +159,18 @@ def test_what_chunks_hold_is_counted_and_let_go(cell: Cell, talk: Talk) -> None:
     chunk(client, b"x" * 50_000)
     client.close()
     cell.until(lambda: listener.held_bytes == 0)
+
+
+def test_chunks_of_few_octets_take_no_more_memory_than_the_message() -> None:
+    message = ChunkedMessage(1 << 20)
+    tracemalloc.start()
+    try:
+        for _ in range(100_000):
+            message.begin(Chunk(2, False))
+            message.feed(b"ab")
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert message.held_bytes == 200_000
+    assert held < 2 * message.held_bytes
+    assert message.data() == b"ab" * 100_000
