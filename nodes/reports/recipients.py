@@ -16,6 +16,7 @@ from nodes.verdicts.organisation import organisational_domain
 MOST_RECIPIENTS = 5  # of one report
 
 _URI = re.compile(r"mailto:([^?!]{3,320})(?:\?[^!]*)?(?:!(\d{1,9})([kmgt]?))?", re.IGNORECASE)
+_LOCAL = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*")  # RFC 5321 4.1.2, Dot-string
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _TLSRPT = re.compile(rb"v=TLSRPTv1\s*;", re.IGNORECASE)
 
@@ -33,7 +34,9 @@ def parse(uris: Iterable[str]) -> list[Recipient]:
         try:
             if match is not None:
                 most = int(match[2]) * _UNITS[match[3].lower()] if match[2] else None
-                found.append(Recipient(normalise_address(unquote(match[1])), most))
+                address = normalise_address(unquote(match[1]))
+                if _LOCAL.fullmatch(address.rpartition("@")[0]):  # nobody needs quotes here, and To has to hold it
+                    found.append(Recipient(address, most))
         except InvalidName:
             continue
     return list(dict.fromkeys(found))[:MOST_RECIPIENTS]

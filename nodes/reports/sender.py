@@ -66,9 +66,17 @@ class Sender:
                 sender = settings(view)
                 due = [one for one in collected(view) if one.subject.day <= last_day]
             for one in due if sender.sender else ():
-                outcome = await self._send_one(one, sender, now_ms // DAY_MS - one.subject.day > MOST_DAYS)
+                outcome = await self._try_one(one, sender, now_ms // DAY_MS - one.subject.day > MOST_DAYS)
                 outcomes[outcome] = outcomes.get(outcome, 0) + 1
         return outcomes
+
+    async def _try_one(self, one: Collected, sender: Settings, is_late: bool) -> str:
+        """Whatever a stranger's domain makes us stumble over keeps no other domain's report back."""
+        try:
+            return await self._send_one(one, sender, is_late)
+        except Exception:
+            self._services.logger.exception("a report can not be made", domain=one.subject.domain)
+        return await self._finish(one, "a fault of this system", (), None) if is_late else "failed"
 
     async def _send_one(self, one: Collected, sender: Settings, is_late: bool) -> str:
         find = recipients.for_dmarc if one.subject.kind == "dmarc" else recipients.for_tls

@@ -11,9 +11,9 @@ import pytest
 
 from actors.directory import account_of
 from actors.mailbox import folder_by_name, messages
-from actors.reports import REPORTS, CountResults, SetReporting, collected, received, sent
+from actors.reports import REPORTS, Collected, CountResults, SetReporting, collected, received, sent
 from nodes.delivery.tls_results import TlsResult
-from nodes.reports import recipients
+from nodes.reports import outgoing, recipients
 from nodes.reports.arrival import ReportArrival
 from nodes.reports.incoming import understand
 from nodes.reports.recipients import Recipient
@@ -33,6 +33,9 @@ sender.test._report._dmarc.example.test. TXT "v=DMARC1"
 quiet.test. TXT "v=spf1 -all"
 _dmarc.quiet.test. TXT "v=DMARC1; p=none"
 _smtp._tls.peer.test. TXT "v=TLSRPTv1; rua=https://peer.test/tls,mailto:tls@peer.test"
+odd.test. TXT "v=spf1 -all"
+_smtp._tls.odd.test. TXT "v=TLSRPTv1; rua=mailto:..:@odd.test"
+_smtp._tls.alpha.test. TXT "v=TLSRPTv1; rua=mailto:tls@alpha.test"
 silent.test. TXT "v=spf1 -all"
 _dmarc.silent.test. TXT "v=DMARC1; p=none; rua=mailto:a@silent.test"
 """
@@ -158,6 +161,26 @@ def test_a_report_that_nobody_wants_ends_and_one_that_the_dns_is_silent_about_wa
     assert send_reports(cell) == {"waits for the DNS": 1}
     (waiting,) = of(cell, collected)
     assert waiting.subject.domain == "peer.test"
+
+
+def test_a_domain_that_wants_its_report_at_what_is_no_address_keeps_no_other_s_back(cell: Cell) -> None:
+    for domain in ("odd.test", "peer.test"):
+        cell.loop.call_soon_threadsafe(cell.reports.record_tls_result, _agreed_on(domain))
+    assert send_reports(cell) == {"nobody wants it": 1, "sent": 1}
+
+
+def test_a_report_that_can_not_be_made_keeps_no_other_back(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = outgoing.make
+
+    def fragile(found: Collected, *rest: Any) -> outgoing.Report:
+        if found.subject.domain == "alpha.test":
+            raise IndexError("list index out of range")
+        return make(found, *rest)
+
+    monkeypatch.setattr(outgoing, "make", fragile)
+    for domain in ("alpha.test", "peer.test"):
+        cell.loop.call_soon_threadsafe(cell.reports.record_tls_result, _agreed_on(domain))
+    assert send_reports(cell) == {"failed": 1, "sent": 1}
 
 
 def test_after_days_of_silence_a_report_ends(cell: Cell, names: DnsServer) -> None:
