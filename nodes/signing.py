@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nodes.smtp.session import Envelope, Session
 
 HEADERS_BYTES = 1024 * 1024  # a longer header is not looked through for From
+MOST_FROM_BYTES = 16 * 1024  # a longer one is not parsed: it would keep the event loop
 
 _log = structlog.get_logger("mailraft.signing")
 
@@ -107,10 +108,10 @@ class SignSubmissions(Check):
 
 
 def author_domain(data: bytes) -> str | None:
-    """The domain of the one author in From, normalised; None if there is none, or more than one domain."""
+    """The domain of the one author in From, normalised; None if there is none, more than one, or too long a field."""
     end = header.header_end(data, 0, min(len(data), HEADERS_BYTES))
     values = [header.value_of(data, field) for field in header.fields(data, 0, end) if field.name.lower() == b"from"]
-    if len(values) != 1:
+    if len(values) != 1 or len(values[0]) > MOST_FROM_BYTES:
         return None
     hosts = {one.host.lower() for one in addresses(values[0]) if one.host}
     if len(hosts) != 1:

@@ -9,7 +9,7 @@ from actors.names import normalise_domain
 from nodes.mime.addresses import addresses
 from nodes.verdicts.signed import Message
 
-MOST_FROM_BYTES = 64 * 1024
+MOST_FROM_BYTES = 16 * 1024  # a longer one is not read to its end, where the author that is shown may stand
 MOST_DOMAINS = 5
 
 
@@ -31,5 +31,5 @@ def authors(message: Message) -> Authors:
                     domains[normalise_domain(address.host.decode("utf-8", "replace"))] = None
                 except InvalidName:
                     continue
-    ambiguous = len(found) > 1 or len(domains) > MOST_DOMAINS
+    ambiguous = len(found) > 1 or any(len(one.value) > MOST_FROM_BYTES for one in found) or len(domains) > MOST_DOMAINS
     return Authors(tuple(domains)[:MOST_DOMAINS], ambiguous)

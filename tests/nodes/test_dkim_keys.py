@@ -9,7 +9,7 @@ import pytest
 
 from actors.dkim import Algorithm, Key
 from nodes.dkim_keys import free_selector, make, record_name, record_value, shows, tags, zone_line
-from nodes.signing import author_domain
+from nodes.signing import MOST_FROM_BYTES, author_domain
 from tests.acceptance.site import need
 
 MESSAGE = b"From: Alice <alice@example.test>\r\nSubject: Hello\r\n\r\nBody\r\n"
@@ -88,3 +88,7 @@ def test_selectors_tell_the_day_and_are_free() -> None:
 )
 def test_the_author_is_who_from_says(head: bytes, domain: str | None) -> None:
     assert author_domain(head + b"\r\nbody\r\n") == domain
+
+
+def test_a_from_that_takes_long_to_parse_is_not_signed() -> None:
+    assert author_domain(b"From: a@example.test" + b"," * MOST_FROM_BYTES + b"\r\n\r\n") is None

@@ -9,6 +9,7 @@ import pytest
 from actors.verdicts import VerdictPolicy
 from nodes.verdicts import arc, dmarc
 from nodes.verdicts.arc import SealingKey
+from nodes.verdicts.authors import MOST_FROM_BYTES, Authors
 from nodes.verdicts.dmarc import Policy
 from nodes.verdicts.judge import Arrival, Judgement, Limits, judge
 from nodes.verdicts.organisation import is_aligned, organisational_domain
@@ -203,3 +204,8 @@ def test_dns_that_is_too_slow_gives_temporary_errors() -> None:
     found = asyncio.run(judge(slow, arrival, DEFAULT, Limits(8, 0.1), 0))
     assert (found.spf.result, [one.result for one in found.signatures]) == ("temperror", ["temperror"])
     assert told(found) == ("temperror", "none")
+
+
+def test_an_author_behind_more_than_is_read_of_from_is_ambiguous() -> None:
+    padded = b"From: (" + b"x" * MOST_FROM_BYTES + b") <x@elsewhere.test>\r\n\r\nHello\r\n"
+    assert judged(asking("p=reject"), padded).authors == Authors((), True)
