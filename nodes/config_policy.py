@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from nodes.config_smtp import Networks
-from nodes.config_values import Section, parse_list
+from nodes.config_values import Count, Patience, Seconds, Section, parse_list
 
 _LIST = re.compile(r"(?=.{1,200}(?:=|$))([a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})+)(?:=([1-9]\d{0,2}))?")
 
@@ -36,6 +36,9 @@ def _parse(value: object) -> object:
 DnsLists = Annotated[
     tuple[Annotated[str, AfterValidator(_check_list)], ...], BeforeValidator(_parse), Field(max_length=20)
 ]
+
+
+KeepS = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 
 
 class PolicySection(Section):
@@ -63,4 +66,25 @@ class PolicySection(Section):
         gt=0,
         le=60,
         description="How long DNS lists are waited for; a client counts as not listed where none has answered.",
+    )
+    greylisting: bool = Field(
+        default=False,
+        description="Whether a server that is not known is put off with 451 when it comes first (RFC 6647).",
+    )
+    greylist_delay_s: Seconds = Field(default=300.0, description="How soon it is taken when it comes again.")
+    greylist_wait_s: Patience = Field(
+        default=2 * 86400.0, description="How long it is waited for after that; then it begins anew."
+    )
+    greylist_keep_s: KeepS = Field(
+        default=36 * 86400.0, description="How long a server that came again is known after it came last."
+    )
+    greylist_known_after: Count = Field(
+        default=5,
+        description="Mail that a network (/24 of IPv4, /64 of IPv6) came again with, to be put off no more.",
+    )
+    greylist_entries: int = Field(
+        default=100_000,
+        ge=100,
+        le=10_000_000,
+        description="Entries in each of the three tables of greylisting, of some 250 bytes; the oldest are dropped.",
     )

@@ -61,7 +61,7 @@ class Metrics:
         )
         self.policy_refused_total = Counter(
             "mailraft_policy_refused_total",
-            "Commands that policy refused, by what refused them (blocklist).",
+            "Commands that policy refused, by what refused them (blocklist, greylist).",
             ["reason"],
             registry=registry,
         )

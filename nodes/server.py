@@ -48,7 +48,7 @@ from nodes.http import admin, public
 from nodes.http import listener as http_listener
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
-from nodes.policy import dnsbl
+from nodes.policy import Policy
 from nodes.process import LOCK_NAME, give_memory_back, raise_file_limit, tune_memory
 from nodes.reports.arrival import ReportArrival
 from nodes.reports.collector import Collector
@@ -253,6 +253,8 @@ class Node:
         signing = Signing(log, directory)
         reports = Collector(log, runtime, self._logger, config.node.name)
         stack.push_async_callback(reports.stop)
+        policy = Policy(config, log.telling, resolver, self.state.metrics)
+        stack.push_async_callback(policy.stop)
         services = Services(
             config=config,
             log=log,
@@ -274,7 +276,7 @@ class Node:
             tokens=Tokens(config.oauth, self._logger) if config.oauth.issuer else None,
             reports=reports,
             checks=(
-                *dnsbl.checks(config.policy, resolver, self.state.metrics),
+                *policy.checks,
                 *verdict_check.checks(config, log, resolver, self.state.metrics, reports),
                 ReportArrival(config, log, runtime, self._logger),
                 SignSubmissions(signing),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from nodes.config_policy import PolicySection, split_list
 from nodes.policy.dnsbl import checks, reversed_name
+from tests.nodes.policy.elsewhere import TRUSTING, answer_to, client_at
 from tests.nodes.smtp.cell import Cell
 from tests.nodes.smtp.dialogue import Dialogue
 from tests.peers.dns_server import DnsServer, Fault
@@ -57,7 +58,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory, names: DnsServer) -> Iterat
     with Cell(
         tmp_path_factory.mktemp("listed"),
         checks=lambda cell: checks(cell.config.policy, cell.resolver, cell.metrics),
-        sections={"policy": POLICY, "smtp": {"xclient_from": ["127.0.0.1"]}},
+        sections={"policy": POLICY, "smtp": TRUSTING},
         dns={"nameservers": [names.address], "timeout_s": 5.0},
     ) as started:
         yield started
@@ -68,13 +69,8 @@ def session(listed: Cell) -> Iterator[Session]:
     opened: list[Dialogue] = []
 
     def connect(address: str) -> Dialogue:
-        client = Dialogue(listed.port("smtp"))
+        client = client_at(listed.port("smtp"), address)
         opened.append(client)
-        client.read()
-        if address:
-            client.ask("EHLO proxy.test")
-            assert client.ask(f"XCLIENT ADDR={address}").startswith("220 ")
-        client.ask("EHLO client.test")
         return client
 
     yield connect
@@ -135,16 +131,10 @@ def test_a_silent_list_costs_no_more_than_its_time(tmp_path_factory: pytest.Temp
         with Cell(
             tmp_path_factory.mktemp("silent"),
             checks=lambda cell: checks(cell.config.policy, cell.resolver, cell.metrics),
-            sections={"policy": policy, "smtp": {"xclient_from": ["127.0.0.1"]}},
+            sections={"policy": policy, "smtp": TRUSTING},
             dns={"nameservers": [names.address], "timeout_s": 60.0},
         ) as cell:
-            client = Dialogue(cell.port("smtp"))
-            client.read()
-            client.ask("EHLO proxy.test")
-            client.ask("XCLIENT ADDR=192.0.2.2")
-            client.ask("EHLO client.test")
-            assert "listed by bl.test" in client.begin("alice@example.test")[0]
-            client.close()
+            assert "listed by bl.test" in answer_to(cell.port("smtp"), "192.0.2.2", "alice@example.test")
 
 
 def test_lists_are_asked_once_for_a_session_and_kept_for_the_next(names: DnsServer, session: Session) -> None:
