@@ -1,7 +1,4 @@
-"""The [policy] section: what this node asks about other servers before it takes mail from them.
-
-It concerns clients of the `smtp` listener that have not logged in and are on other machines.
-"""
+"""The [policy] section: what this node asks about clients before it takes mail from them, and how much it takes."""
 
 from __future__ import annotations
 
@@ -38,13 +35,15 @@ DnsLists = Annotated[
 ]
 
 
+PerHour = Annotated[int, Field(ge=0, le=1_000_000_000)]
 KeepS = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 
 
 class PolicySection(Section):
-    """Whom the `smtp` listener takes mail from. Clients on this machine, and those that have logged in, are exempt."""
+    """Whom the `smtp` listener takes mail from, and how much anybody may send. Clients on this machine, and those that
+    have logged in, are exempt from all but the rates of accounts and tenants."""
 
-    exempt: Networks = Field(default=(), description="Networks whose clients are exempt from all of this, too.")
+    exempt: Networks = Field(default=(), description="Networks whose clients are exempt, too.")
     blocklists: DnsLists = Field(
         default=(),
         description="DNS lists (RFC 5782) of clients whose mail is refused with 550, each a domain with its weight if "
@@ -87,4 +86,23 @@ class PolicySection(Section):
         ge=100,
         le=10_000_000,
         description="Entries in each of the three tables of greylisting, of some 250 bytes; the oldest are dropped.",
+    )
+    client_connections_per_hour: PerHour = Field(
+        default=0,
+        description="Connections of one client (an IPv4 address, an IPv6 /64), then 421. As with all rates here: at "
+        "all nodes together; so many at once, then as many as an hour brings; 0 for no limit.",
+    )
+    client_messages_per_hour: PerHour = Field(default=0, description="Messages of one client, then 451.")
+    client_recipients_per_hour: PerHour = Field(default=0, description="Recipients named by one client, then 451.")
+    account_messages_per_hour: PerHour = Field(
+        default=0, description="Messages that one account submits, from wherever, then 451."
+    )
+    account_recipients_per_hour: PerHour = Field(
+        default=0, description="Recipients to whom one account submits mail, then 451."
+    )
+    tenant_messages_per_hour: PerHour = Field(
+        default=0, description="Messages that all accounts of one tenant submit, then 451."
+    )
+    tenant_recipients_per_hour: PerHour = Field(
+        default=0, description="Recipients to whom all accounts of one tenant submit mail, then 451."
     )

@@ -61,7 +61,8 @@ class Metrics:
         )
         self.policy_refused_total = Counter(
             "mailraft_policy_refused_total",
-            "Commands that policy refused, by what refused them (blocklist, greylist).",
+            "Connections, recipients and messages that policy refused, by what refused them (blocklist, greylist, "
+            "client rate, account rate, tenant rate).",
             ["reason"],
             registry=registry,
         )

@@ -1,10 +1,10 @@
-"""Whom a node takes mail from, decided before the message comes: DNS lists, greylisting. See docs/ADR/0022."""
+"""Whom a node takes mail from, decided before the message comes: rates, DNS lists, greylisting. See docs/ADR/0022."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.policy import dnsbl
+from nodes.policy import dnsbl, rates
 from nodes.policy.greylisting import Greylisting
 from nodes.policy.sharing import Sharing
 
@@ -22,8 +22,9 @@ class Policy:
 
     def __init__(self, config: NodeConfig, telling: Telling, resolver: Resolver, metrics: Metrics) -> None:
         lists = dnsbl.checks(config.policy, resolver, metrics)
-        found: list[Check] = [*lists]
-        shared: dict[str, Shared] = {}
+        limits = rates.checks(config.policy, metrics)
+        found: list[Check] = [*limits, *lists]
+        shared: dict[str, Shared] = {topic: one for limit in limits for topic, one in limit.shared.items()}
         if config.policy.greylisting:
             greylisting = Greylisting(config.policy, metrics, lists[0] if lists else None)
             found.append(greylisting)

@@ -5,31 +5,23 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from actors.runtime import Context
-from chaos.cluster import free_base_port
-from cli import layout
-from eventlog.record import By
-from nodes import config_sources
 from nodes.config_policy import PolicySection
 from nodes.metrics import Metrics
 from nodes.policy import dnsbl
 from nodes.policy.greylisting import Greylisting, network_name
-from nodes.server import Node
 from nodes.smtp.checks import Check
-from nodes.state import NodeState
 from tests.nodes.policy.elsewhere import TRUSTING, answer_to, client_at
+from tests.nodes.policy.trio import trio, until
 from tests.nodes.smtp.cell import Cell
 from tests.peers.dns_server import DnsServer
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
-ADMIN = Context(By("admin", b"", "test"), "test")
 ALICE, BOB = "alice@example.test", "bob@example.test"
 SENDER = "sender@remote.test"
 
@@ -152,50 +144,17 @@ def test_networks_are_those_that_one_sender_has() -> None:
     assert network_name(ipaddress.ip_address("2001:db8:1:2:3::4")) == "2001:db8:1:2::/64"
 
 
-def greylisting_of(state: NodeState) -> Greylisting:
-    assert state.services is not None
-    (found,) = (one for one in state.services.checks if isinstance(one, Greylisting))
-    return found
-
-
 def test_the_other_nodes_know_what_a_lost_node_has_seen_and_tell_it_when_it_is_back(run: Run, tmp_path: Path) -> None:
-    cluster = layout.create(tmp_path / "cell", 3, free_base_port(3))
-    overrides = ("policy.greylisting=true", "policy.greylist_delay_s=0.01", "smtp.xclient_from=127.0.0.1")
-    configs = [config_sources.load(node.config, {}, overrides) for node in cluster.nodes]
-    ports = [int(node.addresses["smtp"].rpartition(":")[2]) for node in cluster.nodes]
-
-    async def until(holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
-            while not holds():
-                await asyncio.sleep(0.05)
-
-    async def answer(node: int) -> str:
-        return await asyncio.to_thread(answer_to, ports[node], "192.0.2.1", ALICE)
-
     async def live() -> None:
-        async with AsyncExitStack() as stack:
-            first = await stack.enter_async_context(lost := AsyncExitStack())
-            states = [await first.enter_async_context(Node(configs[0]).running())]
-            states += [await stack.enter_async_context(Node(config).running()) for config in configs[1:]]
-            await until(lambda: not any(state.unready() for state in states))
-            services = states[0].services
-            assert services is not None
-            await services.directory.add_tenant("example", ["example.test"], ADMIN)
-            await services.directory.add_account(ALICE, "secret of alice", None, ADMIN)
-            position = await services.log.barrier(10)
-            for state in states[1:]:
-                assert state.services is not None
-                await state.services.log.applied(position)
-            assert (await answer(0)).startswith("451 4.7.1")
-            await until(lambda: len(greylisting_of(states[1]).waiting) == len(greylisting_of(states[2]).waiting) == 1)
-            await lost.aclose()
-            await until(lambda: not states[1].unready())
+        async with trio(tmp_path / "cell", "policy.greylisting=true", "policy.greylist_delay_s=0.01") as nodes:
+            assert (await nodes.answer(0, "192.0.2.1")).startswith("451 4.7.1")
+            await until(lambda: all(len(nodes.check(one, Greylisting).waiting) == 1 for one in (1, 2)))
+            await nodes.lose(0)
             await asyncio.sleep(0.02)  # the delay, at least
-            assert (await answer(1)).startswith("250")
-            back = await stack.enter_async_context(Node(configs[0]).running())
-            await until(lambda: not back.unready())
-            await until(lambda: len(greylisting_of(back).known) == 1)
-            assert (await answer(0)).startswith("250")
+            assert (await nodes.answer(1, "192.0.2.1")).startswith("250")
+            await nodes.come_back(0)
+            await until(lambda: len(nodes.check(0, Greylisting).known) == 1)
+            assert (await nodes.answer(0, "192.0.2.1")).startswith("250")
 
     with structlog.testing.capture_logs():
         run(live())
