@@ -409,11 +409,27 @@ class Manager:
             self._claims.forget(item.id)  # another may have it by now
             lane.note(item.id, now_ms + CLOCK_MARGIN_MS, item.options.priority, now_ms)
             return
-        result = await send(self._services, self._transport, lane.domain, item, now_ms)
+        now = self._as_it_is(lane, item, now_ms)
+        if now is None:
+            return
+        item, result = now, await send(self._services, self._transport, lane.domain, now, now_ms)
         planned = plan(item, result, self._policy, self._now_ms(), self._jitter())
         if any(one.status == "delivered" for one in planned.outcome.results):
             lane.succeeded()
         self._outcomes.put(Finished(lane, item, planned, self._throttle(lane, planned)))
+
+    def _as_it_is(self, lane: Lane, item: Item, now_ms: int) -> Item | None:
+        """What an administrator may have made of a claimed item while it waited here; None: it is not to be sent."""
+        with self._services.log.snapshot() as snapshot:
+            found = queue.item(snapshot.view(lane.stream), item.id)
+        if found is not None and not found.held and found.claim is not None and found.claim.node == self._name:
+            return found
+        self._claims.forget(item.id)
+        if found is not None and found.held:
+            self._spawn(self._claims.give_back([(lane.stream, item.id)]), self._tasks)
+        elif found is not None:
+            lane.note(item.id, now_ms + CLOCK_MARGIN_MS, item.options.priority, now_ms)
+        return None
 
     def _throttle(self, lane: Lane, planned: Plan) -> ThrottleDomain | None:
         """When a peer wants the domain left alone, or none could be reached: longer each time in a row."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import email
 import email.policy
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from actors.directory import tenant_with
+from actors.queue import EVERY_QUEUE, HoldItems, RemoveItem, RerouteItems, ResumeQueue, SuspendQueue, queue_stream
+from nodes.delivery.attempt import Attempt, AttemptResult
 from nodes.delivery.generated import submit
 from tests.nodes.delivery.cell import ALICE, BOB, MESSAGE, SendingCell, wait_until
+from tests.nodes.smtp.cell import ADMIN
 
 
 @pytest.fixture
@@ -127,3 +132,32 @@ def test_a_peer_that_has_enough_is_left_alone_and_the_rest_waits_untried(cell: S
     assert throttle.reason == "421 4.7.0 from peer.test"
     assert sorted(item.attempts for item in cell.waiting()) == [0, 1]
     assert len(cell.transport.attempts) == tried
+
+
+def test_what_is_held_removed_or_rerouted_while_it_waits_its_turn_is_not_sent_as_it_was(tmp_path: Path) -> None:
+    with SendingCell(tmp_path, domain_concurrency=1) as cell:
+        turn, send = threading.Event(), cell.transport.send
+
+        async def in_turn(attempt: Attempt) -> AttemptResult:
+            result = await send(attempt)
+            await asyncio.to_thread(turn.wait, 20)
+            return result
+
+        cell.transport.send = in_turn  # type: ignore[method-assign]
+        cell.call(cell.runtime.ask(EVERY_QUEUE, SuspendQueue(""), ADMIN))  # so that all are claimed at once
+        for name in ("first", "held", "removed", "rerouted"):
+            cell.submit(f"{name}@far.test")
+        cell.call(cell.runtime.ask(EVERY_QUEUE, ResumeQueue(), ADMIN))
+        wait_until(lambda: cell.peer.received)
+        wait_until(lambda: all(one.claim is not None for one in cell.waiting()))
+        ids = {one.recipients[0].address.partition("@")[0]: one.id for one in cell.waiting()}
+        for command in (
+            HoldItems((ids["held"],)),
+            RemoveItem(ids["removed"], force=True),
+            RerouteItems((ids["rerouted"],), "relay.test:26", 0),
+        ):
+            cell.call(cell.runtime.ask(queue_stream("far.test"), command, ADMIN))
+        turn.set()
+        wait_until(lambda: [one.id for one in cell.waiting() if one.claim is None] == [ids["held"]])
+        assert [mail.recipients[0] for mail in cell.peer.received] == ["first@far.test", "rerouted@far.test"]
+        assert cell.transport.attempts[-1].route == "relay.test:26"
