@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 500
 MOST_NOTICES = 20  # in one record
-MOST_NOTICE_BYTES = 1024 * 1024
+OF_THE_BATCH = ("too_large", "bad_record")  # a smaller one may be taken
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 
@@ -48,6 +48,7 @@ class Outcomes:
         self._services = services
         self._recorded = recorded
         self._waiting: list[Finished] = []
+        self._later = 0  # how many have been put off
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -67,7 +68,7 @@ class Outcomes:
             self._task.cancel()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + self._later
 
     def put(self, finished: Finished) -> None:
         self._waiting.append(finished)
@@ -81,7 +82,8 @@ class Outcomes:
             while self._waiting:
                 batch, self._waiting = self._batch()
                 await self._record(batch)
-            self._idle.set()
+            if not self._later:
+                self._idle.set()
 
     def _batch(self) -> tuple[list[Finished], list[Finished]]:
         notices = 0
@@ -92,29 +94,49 @@ class Outcomes:
         return self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
 
     async def _record(self, batch: list[Finished]) -> None:
-        """Never gives up: an outcome that is not in the log would be an item sent twice."""
+        """Never gives up: an outcome that is not in the log would be an item sent twice.
+
+        One that can not be recorded for a reason of its own keeps no other waiting.
+        """
         pause_s = FIRST_PAUSE_S
         while True:
             try:
                 await self._propose(batch)
             except CommandRefused as refusal:
                 if len(batch) > 1:
-                    for one in batch:
-                        await self._record([one])
-                    return
+                    return await self._one_by_one(batch)
                 if isinstance(refusal, NoSuchItem | NotAllowed | IsReplica):
                     break  # another holds it by now, or it was taken out
                 self._services.logger.warning("an outcome is refused", reason=str(refusal))
+                return self._try_later(batch)
             except (Rejected, OutcomeUnknown) as error:
+                if isinstance(error, Rejected) and error.reason in OF_THE_BATCH and len(batch) > 1:
+                    return await self._one_by_one(batch)
                 self._services.logger.warning("outcomes are not recorded yet", count=len(batch), error=str(error))
             except Exception as error:
+                if len(batch) > 1:
+                    return await self._one_by_one(batch)
                 self._services.logger.exception("outcomes can not be recorded", error=repr(error))
+                return self._try_later(batch)
             else:
                 break
             await asyncio.sleep(random.uniform(0.5, 1.0) * pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         for one in batch:
             self._recorded(one)
+
+    async def _one_by_one(self, batch: list[Finished]) -> None:
+        for one in batch:
+            await self._record([one])
+
+    def _try_later(self, batch: list[Finished]) -> None:
+        self._later += len(batch)
+        asyncio.get_running_loop().call_later(LONGEST_PAUSE_S, self._again, batch)
+
+    def _again(self, batch: list[Finished]) -> None:
+        self._later -= len(batch)
+        for one in batch:
+            self.put(one)
 
     async def _propose(self, batch: list[Finished]) -> None:
         steps, bodies = self._steps(batch)

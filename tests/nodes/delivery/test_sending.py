@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from actors.directory import tenant_with
-from actors.queue import EVERY_QUEUE, HoldItems, RemoveItem, RerouteItems, ResumeQueue, SuspendQueue, queue_stream
+from actors.queue import EVERY_QUEUE, HoldItems, Item, RemoveItem, RerouteItems, ResumeQueue, SuspendQueue, queue_stream
+from nodes.delivery import outcomes
 from nodes.delivery.attempt import Attempt, AttemptResult
-from nodes.delivery.generated import submit
+from nodes.delivery.generated import Prepared, submit
+from nodes.delivery.plan import Notice
+from nodes.services import Services
 from tests.nodes.delivery.cell import ALICE, BOB, MESSAGE, SendingCell, wait_until
 from tests.nodes.smtp.cell import ADMIN
 
@@ -161,3 +164,20 @@ def test_what_is_held_removed_or_rerouted_while_it_waits_its_turn_is_not_sent_as
         wait_until(lambda: [one.id for one in cell.waiting() if one.claim is None] == [ids["held"]])
         assert [mail.recipients[0] for mail in cell.peer.received] == ["first@far.test", "rerouted@far.test"]
         assert cell.transport.attempts[-1].route == "relay.test:26"
+
+
+def test_an_outcome_that_can_not_be_recorded_keeps_no_other_waiting(
+    cell: SendingCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fragile(services: Services, item: Item, notice: Notice) -> Prepared:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(outcomes, "prepare_notice", fragile)
+    cell.peer.reply = lambda address: "550 5.1.1 no such user" if address == BOB else "250 ok"
+    cell.submit(BOB)
+    wait_until(lambda: cell.transport.attempts)
+    cell.submit("eve@far.test")
+    wait_until(lambda: [one.recipients[0].address for one in cell.waiting()] == [BOB])
+    monkeypatch.undo()
+    wait_until(lambda: cell.inbox(ALICE) and not cell.waiting())
+    assert len(cell.transport.attempts) == 2
