@@ -8,13 +8,14 @@ What can not be fetched leaves what is known in force. A failure is not repeated
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import socket
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -32,6 +33,8 @@ REFRESH_S = 86_400.0  # a policy in use is fetched again daily, so that it does 
 RETRY_S = 300.0
 POLICIES = 10_000
 MX_PATTERNS = 100
+MX_CHARACTERS = 255
+KEPT_CHARACTERS = 4096  # of a policy's lines, which are for reports: thousands of policies are in memory
 
 Mode = Literal["enforce", "testing", "none"]
 
@@ -75,14 +78,20 @@ def parse_policy(text: str, policy_id: str, now_s: float) -> StsPolicy:
     pairs = [(key.strip(), value.strip()) for key, colon, value in (line.partition(":") for line in lines) if colon]
     first = dict(reversed(pairs))  # of a key that stands there twice the first counts
     mode, age = first.get("mode", ""), first.get("max_age", "")
-    mx = tuple(value.lower().rstrip(".") for key, value in pairs if key == "mx")[:MX_PATTERNS]
+    named = (value.lower().rstrip(".") for key, value in pairs if key == "mx")
+    mx = tuple(one for one in named if len(one) <= MX_CHARACTERS)[:MX_PATTERNS]
     if first.get("version") != "STSv1":
         raise PolicyError("sts-policy-invalid", "the policy is not of version STSv1")
     if mode not in ("enforce", "testing", "none") or not age.isascii() or not age.isdigit() or len(age) > 10:
         raise PolicyError("sts-policy-invalid", "the policy has no mode or no max_age")
     if not mx and mode != "none":
         raise PolicyError("sts-policy-invalid", "the policy names no host")
-    return StsPolicy(policy_id, mode, mx, min(int(age), MAX_AGE_S), now_s, lines)  # type: ignore[arg-type]
+    return StsPolicy(policy_id, mode, mx, min(int(age), MAX_AGE_S), now_s, _kept(lines))  # type: ignore[arg-type]
+
+
+def _kept(lines: Iterable[str]) -> tuple[str, ...]:
+    sizes = itertools.accumulate(map(len, lines := tuple(lines)))
+    return tuple(line for line, size in zip(lines, sizes, strict=True) if size <= KEPT_CHARACTERS)
 
 
 class StsPolicies:
@@ -151,7 +160,8 @@ class StsPolicies:
         if len(self._known) > POLICIES:
             self._known.popitem(last=False)
         if self._file is not None:
-            await asyncio.to_thread(write_atomically, self._file, _dump(self._known))
+            known = self._known.copy()
+            await asyncio.to_thread(lambda file: write_atomically(file, _dump(known)), self._file)
 
     async def _body(self, host: str) -> str:
         """RFC 8461 3.3: no redirects, a certificate for the policy host. Raises PolicyError."""

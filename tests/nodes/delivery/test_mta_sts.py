@@ -50,6 +50,14 @@ def test_a_policy_is_read_with_unknown_keys_and_any_line_ends() -> None:
     assert (policy.mode, policy.mx, policy.max_age_s) == ("testing", ("a.example.test", "*.b.test"), 31_557_600)
 
 
+def test_little_is_kept_of_a_policy_that_is_padded() -> None:
+    padding = "".join(f"note{number}: {'x' * 1000}\n" for number in range(60))
+    policy = parse_policy(TEXT + f"mx: {'x' * 1000}.test\n" + padding, "1", 0.0)
+    assert policy.mx == ("mx.example.test",)
+    assert policy.lines[:4] == tuple(TEXT.splitlines())
+    assert sum(map(len, policy.lines)) <= 4096
+
+
 @pytest.mark.parametrize(
     "text",
     [
