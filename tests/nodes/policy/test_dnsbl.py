@@ -159,6 +159,16 @@ def test_who_has_logged_in_is_not_looked_up(listed: Cell, names: DnsServer) -> N
     client.close()
 
 
+def test_the_mail_server_in_front_of_an_lmtp_listener_has_asked_itself(listed: Cell) -> None:
+    client = Dialogue(listed.port("lmtp"))
+    client.read()
+    client.ask("LHLO proxy.test")
+    assert client.ask("XCLIENT ADDR=192.0.2.2").startswith("220 ")
+    client.ask("LHLO client.test")
+    assert client.begin("alice@example.test")[0].startswith("250")
+    client.close()
+
+
 def test_without_lists_there_is_no_check(listed: Cell) -> None:
     assert checks(PolicySection(), listed.resolver, listed.metrics) == ()
 
