@@ -167,8 +167,12 @@ def _status(result: Result) -> str:
 
 
 def _throttle(result: AttemptResult) -> tuple[int, str]:
-    """RFC 5321 3.8: 421 is about the service, not the mail; 450 and 451 with 4.7.x are about who we are."""
+    """RFC 5321 3.8: 421 is about the service, not the mail; 450 and 451 with 4.7.x are about who we are.
+
+    But 4.7.1 is about this message (RFC 3463 3.8), as greylisting says it: mail of others need not wait for its turn.
+    """
     for one in result.outcomes:
-        if one.code == 421 or (one.code in (450, 451) and one.enhanced.startswith("4.7.")):
+        of_us = one.code in (450, 451) and one.enhanced.startswith("4.7.") and one.enhanced != "4.7.1"
+        if one.code == 421 or of_us:
             return max(result.throttle_ms, 1), f"{one.code} {one.enhanced}".strip() + f" from {one.host or 'the peer'}"
     return result.throttle_ms, "the peer asked for it" if result.throttle_ms else ""

@@ -120,8 +120,8 @@ def test_a_time_to_deliver_by_is_kept(mode: str, expected: tuple[str, str]) -> N
 
 @pytest.mark.parametrize(
     ("code", "enhanced", "throttled"),
-    [(421, "", True), (421, "4.3.2", True), (450, "4.7.1", True), (451, "4.7.500", True),
-     (450, "4.2.1", False), (451, "", False), (550, "5.7.1", False)],
+    [(421, "", True), (421, "4.3.2", True), (450, "4.7.0", True), (451, "4.7.500", True),
+     (450, "4.7.1", False), (451, "4.7.1", False), (450, "4.2.1", False), (451, "", False), (550, "5.7.1", False)],
 )  # fmt: skip
 def test_a_peer_that_has_enough_of_us_is_left_alone(code: int, enhanced: str, throttled: bool) -> None:
     status: OutcomeStatus = "failed" if code >= 500 else "deferred"

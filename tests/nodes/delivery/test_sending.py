@@ -181,3 +181,11 @@ def test_an_outcome_that_can_not_be_recorded_keeps_no_other_waiting(
     monkeypatch.undo()
     wait_until(lambda: cell.inbox(ALICE) and not cell.waiting())
     assert len(cell.transport.attempts) == 2
+
+
+def test_greylisting_of_one_recipient_does_not_keep_the_mail_of_others(cell: SendingCell) -> None:
+    cell.peer.reply = lambda address: "451 4.7.1 Greylisted, wait 300 seconds" if address == BOB else "250 ok"
+    cell.submit(BOB)
+    wait_until(lambda: any(one.attempts for one in cell.waiting()))
+    cell.submit("eve@far.test")
+    wait_until(lambda: [mail.recipients for mail in cell.peer.received] == [("eve@far.test",)])
