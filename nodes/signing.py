@@ -24,6 +24,7 @@ from nodes.mime import header
 from nodes.mime.addresses import addresses
 from nodes.smtp.checks import Check, Incoming
 from nodes.verdicts.arc import SealingKey
+from nodes.verdicts.signed import canonical_body
 
 if TYPE_CHECKING:
     from actors.directory import Directory
@@ -123,7 +124,13 @@ def author_domain(data: bytes) -> str | None:
 
 
 def _signatures(signers: list[Signer], data: bytes) -> list[bytes]:
-    """One line for each key; the RSA one first, which everybody reads."""
+    """One line for each key; the RSA one first, which everybody reads.
+
+    dkimpy is given the body in its canonical form, which stays what it is: its own way there takes quadratic time on a
+    run of blanks, and no other thread has its turn meanwhile.
+    """
+    end = header.header_end(data, 0, len(data))
+    data = data[:end] + b"".join(canonical_body(data, end, "relaxed"))
     lines = []
     for one in sorted(signers, key=lambda signer: signer.algorithm, reverse=True):
         try:

@@ -87,12 +87,12 @@ def _hash_body(data: bytes, start: int, canonical: Canonical, length: int | None
         hasher.update(piece[:left])
         size += len(piece)
 
-    for piece in _canonical_body(data, start, canonical):
+    for piece in canonical_body(data, start, canonical):
         take(piece)
     return hasher.digest() + size.to_bytes(8, "big")
 
 
-def _canonical_body(data: bytes, start: int, canonical: Canonical) -> Iterator[bytes]:
+def canonical_body(data: bytes, start: int, canonical: Canonical) -> Iterator[bytes]:
     """RFC 6376 3.4.3, 3.4.4. Empty lines wait until something comes after them."""
     waiting = 0
     is_empty = True

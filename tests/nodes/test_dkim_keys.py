@@ -1,15 +1,19 @@
 """Key pairs as DNS records, against dkimpy, which looks the record up and checks the signature."""
 
+import base64
 import datetime
 import subprocess
 from pathlib import Path
 
 import dkim
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from actors.dkim import Algorithm, Key
 from nodes.dkim_keys import free_selector, make, record_name, record_value, shows, tags, zone_line
-from nodes.signing import MOST_FROM_BYTES, author_domain
+from nodes.signing import MOST_FROM_BYTES, Signer, _signatures, author_domain
+from nodes.verdicts.signed import Message, tags_of
 from tests.acceptance.site import need
 
 MESSAGE = b"From: Alice <alice@example.test>\r\nSubject: Hello\r\n\r\nBody\r\n"
@@ -92,3 +96,17 @@ def test_the_author_is_who_from_says(head: bytes, domain: str | None) -> None:
 
 def test_a_from_that_takes_long_to_parse_is_not_signed() -> None:
     assert author_domain(b"From: a@example.test" + b"," * MOST_FROM_BYTES + b"\r\n\r\n") is None
+
+
+BODIES = [b"", b"\r\n\r\n", b"x", b"a  b\t \r\n\r\n c \r\n\r\n", b"a \nb\t\n\n", b" " * 300_000 + b"x\r\n"]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_the_signed_body_is_the_one_that_was_sent(body: bytes) -> None:
+    key = rsa.generate_private_key(65537, 1024)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    data = b"From: a@example.test\r\nSubject: x\r\n\r\n" + body
+    (line,) = _signatures([Signer("example.test", "s", "rsa-sha256", private)], data)
+    lines = body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")  # dkimpy takes a bare LF for a line's end
+    digest, _ = Message(b"\r\n" + lines).body_hash("relaxed")
+    assert tags_of(line.partition(b":")[2])[b"bh"] == base64.b64encode(digest)
