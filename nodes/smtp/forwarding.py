@@ -30,11 +30,15 @@ if TYPE_CHECKING:
     from nodes.smtp.session import Envelope
 
 HEADER_BYTES = 1024 * 1024
+DELIVERED_TO = "INBOX"  # the folder of mail that nothing was said against
 _RESULTS = b"Authentication-Results:"
 
 
 async def forwarded(services: Services, envelope: Envelope, incoming: Incoming, digest: bytes) -> list[Enqueue]:
-    """An item for each alias and domain outside that it leads to. Raises Refused for mail that comes round again."""
+    """An item for each alias and domain outside that it leads to.
+
+    Raises Refused for mail that comes round again, and for what is not to gain by coming from us.
+    """
     groups: dict[tuple[str, bytes, str], list[str]] = {}
     for recipient, targets in envelope.accepted:
         for target in targets:
@@ -43,11 +47,27 @@ async def forwarded(services: Services, envelope: Envelope, incoming: Incoming, 
                 groups.setdefault((recipient, target.tenant, domain), []).append(target.address)
     if not groups:
         return []
+    check_author(services, incoming)
     check_loop(incoming.data, [recipient for recipient, _, _ in groups])
     return [
         await _item(services, envelope, incoming, digest, recipient, tenant, domain, addresses)
         for (recipient, tenant, domain), addresses in groups.items()
     ]
+
+
+def check_author(services: Services, incoming: Incoming) -> None:
+    """Raises Refused for what would gain by coming from us: quarantined mail, and forgeries of our own domains.
+
+    The next server would find our address, and so SPF of our domain, behind an author that DMARC has just refuted.
+    """
+    if incoming.folder != DELIVERED_TO:
+        raise Refused(replies.NOT_FORWARDED)
+    dmarc = incoming.verdicts.get("dmarc")
+    if dmarc is None or dmarc["result"] != "fail" or dmarc["sealer"]:
+        return
+    with services.log.snapshot() as snapshot:
+        if is_local_domain(snapshot, dmarc["domain"]):
+            raise Refused(replies.NOT_FORWARDED)
 
 
 def check_loop(data: bytes, recipients: Iterable[str]) -> None:

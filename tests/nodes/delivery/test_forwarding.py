@@ -14,7 +14,8 @@ from eventlog.record import digest_of
 from nodes.dkim_admin import DkimAdmin
 from nodes.dkim_keys import record_name, record_value
 from nodes.smtp.checks import Incoming
-from nodes.smtp.forwarding import forwarded
+from nodes.smtp.forwarding import check_author, forwarded
+from nodes.smtp.replies import Refused
 from nodes.smtp.session import Envelope
 from tests.nodes.delivery.cell import ALICE, SendingCell, wait_until
 from tests.nodes.smtp.cell import ADMIN
@@ -103,3 +104,29 @@ def test_mail_that_was_judged_is_sealed_by_the_domain_that_forwards_it(cell: Sen
     assert b"spf=pass smtp.mailfrom=elsewhere.test" in item.trace.partition(b"Delivered-To:")[0]
     chain, _, reason = dkim.arc_verify(item.trace + MAIL, dnsfunc=lambda name, timeout=5: known[name])
     assert (chain, reason) == (b"pass", "success")
+
+
+@pytest.mark.parametrize(
+    ("folder", "verdict", "forwards"),
+    [
+        ("INBOX", None, True),
+        ("INBOX", {"result": "pass", "domain": "example.test", "sealer": ""}, True),
+        ("INBOX", {"result": "fail", "domain": "elsewhere.test", "sealer": ""}, True),
+        ("INBOX", {"result": "fail", "domain": "example.test", "sealer": "lists.test"}, True),
+        ("INBOX", {"result": "fail", "domain": "example.test", "sealer": ""}, False),
+        ("Junk", {"result": "fail", "domain": "elsewhere.test", "sealer": ""}, False),
+    ],
+    ids=["not judged", "proved", "another's", "vouched for", "a forgery of ours", "quarantined"],
+)
+def test_what_dmarc_refutes_does_not_become_ours_by_forwarding(
+    cell: SendingCell, folder: str, verdict: dict[str, str] | None, forwards: bool
+) -> None:
+    incoming = Incoming(MAIL, [], bytes(16), 0.0)
+    incoming.folder = folder
+    if verdict is not None:
+        incoming.verdicts["dmarc"] = verdict
+    if forwards:
+        check_author(cell.services, incoming)
+    else:
+        with pytest.raises(Refused, match=r"5\.7\.1"):
+            check_author(cell.services, incoming)
