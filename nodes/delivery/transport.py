@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from actors.mail_options import RecipientOptions
 from nodes.config import NodeConfig
 from nodes.delivery import destinations
@@ -40,6 +42,9 @@ STS_FILE = "mta-sts.json"
 TOO_MANY = (452, "4.5.3")
 
 Recipient = tuple[str, RecipientOptions]
+
+
+_log = structlog.get_logger("mailraft.delivery")
 
 
 @dataclass
@@ -136,6 +141,9 @@ class MailTransport:
             progress.failures = [Answer(error.status, error.code, error.enhanced, str(error))]
         except TimeoutError:
             progress.failures = [Answer("deferred", 0, "4.4.7", "the attempt took too long")]
+        except Exception as error:  # a fault of ours: what a transaction before it brought is not to be lost
+            _log.exception("an attempt broke off", domain=attempt.domain)
+            progress.failures = [Answer("deferred", 0, "4.3.0", f"a fault of this server: {type(error).__name__}")]
         if self._metrics is not None:
             self._metrics.delivery_seconds.observe(time.perf_counter() - started_s)
         return progress.result()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -266,3 +268,21 @@ def test_what_a_server_wants_of_us_reaches_the_queue_and_what_was_done_the_metri
     text = metrics.exposition().decode()
     assert 'mailraft_delivery_sessions_total{tls="clear"} 2.0' in text
     assert "mailraft_delivery_seconds_count 2.0" in text
+
+
+def test_a_fault_of_ours_in_one_transaction_keeps_what_the_one_before_it_brought() -> None:
+    whole, times = attempt("one@example.test", "two@example.test"), 0
+
+    async def read_once() -> AsyncIterator[bytes]:
+        nonlocal times
+        times += 1
+        if times > 1:
+            raise ValueError("a fault that nobody thought of")
+        async for part in whole.read():
+            yield part
+
+    with DnsServer(ZONE) as dns, SmtpPeer() as peer:
+        result = sent(replace(whole, read=read_once), config(dns.address, port=peer.port, recipients=1))
+    assert [one.status for one in result.outcomes] == ["delivered", "deferred"]
+    assert "ValueError" in result.outcomes[1].text
+    assert len(peer.taken) == 1
