@@ -42,7 +42,7 @@ class RecipientOutcome(NamedTuple):
 
     `text` is the reply or the reason, for people; `host` the peer as in a DSN's Remote-MTA, "" where none was reached;
     `tls` the protocol that was spoken, "" in clear. `relayed`: the peer that took it does not do DSN (RFC 3461 5.2.2).
-    `final`: it is in its mailbox here.
+    `final`: it is in its mailbox here. `reached`: a server spoke of the message, though perhaps not to its end.
     """
 
     address: str
@@ -54,6 +54,7 @@ class RecipientOutcome(NamedTuple):
     tls: str
     relayed: bool = False
     final: bool = False
+    reached: bool = False
 
 
 class AttemptResult(NamedTuple):

@@ -78,7 +78,7 @@ def plan(item: Item, result: AttemptResult, policy: Policy, now_ms: int, jitter:
     notices = tuple(Notice(kind, tuple(those), ends_ms) for kind, those in told.items())
     warned = late and any(one.status in ("deferred", "unknown") for one in results)
     throttle_ms, reason = _throttle(result)
-    reached = any(outcome.code for outcome in result.outcomes)
+    reached = any(outcome.code or outcome.reached for outcome in result.outcomes)
     return Plan(ItemOutcome(item.id, tuple(results), warned), tuple(texts), notices, throttle_ms, reason, reached)
 
 

@@ -62,11 +62,14 @@ class Progress:
         """Recipients of whom nothing is known."""
         return [one for one in self.attempt.recipients if one[0] not in self.outcomes]
 
-    def settle(self, answers: Iterable[tuple[str, Answer]], host: str, tls: str, *, relayed: bool) -> None:
+    def settle(
+        self, answers: Iterable[tuple[str, Answer]], host: str, tls: str, *, relayed: bool, reached: bool
+    ) -> None:
         """What a host said of recipients."""
         for address, answer in answers:
             if address not in self.outcomes:
-                self.outcomes[address] = RecipientOutcome(address, *answer, host, tls, relayed)
+                outcome = RecipientOutcome(address, *answer, host, tls, relayed, reached=reached)
+                self.outcomes[address] = outcome
 
     def take(self, sent: Sent, session: Session) -> None:
         """What became of a transaction. Recipients that were too many for it have another."""
@@ -75,12 +78,13 @@ class Progress:
             answers = {address: one for address, one in answers.items() if (one.code, one.enhanced) != TOO_MANY}
         if sent.failure is not None and not sent.reached:
             answers = {address: one for address, one in answers.items() if one.status == "failed"}
-        self.settle(answers.items(), session.host, session.tls, relayed="DSN" not in session.offered)
+        relayed = "DSN" not in session.offered
+        self.settle(answers.items(), session.host, session.tls, relayed=relayed, reached=sent.reached)
 
     def result(self) -> AttemptResult:
         """Everything; those of whom nothing is known fare as the hosts that were tried."""
         rest = self._of_rest()
-        self.settle(((address, rest) for address, _ in self.left), self.host, "", relayed=False)
+        self.settle(((address, rest) for address, _ in self.left), self.host, "", relayed=False, reached=False)
         outcomes = tuple(self.outcomes[address] for address, _ in self.attempt.recipients)
         return AttemptResult(outcomes, max((throttle_ms(one.code, one.text) for one in outcomes), default=0))
 

@@ -172,3 +172,10 @@ def test_each_recipient_is_delivered_or_has_failed_with_a_report_or_waits(
     assert waiting | delivered | failed == {BOB, EVE}
     assert reported == {one for one in failed if wants_report[one]}
     assert stage.refolded_rows() == stage.rows()
+
+
+def test_a_server_that_spoke_of_the_message_was_reached_though_it_hung_up() -> None:
+    silent, other = outcome(BOB, "deferred"), outcome(EVE, "deferred")
+    assert not planned(an_item(), silent, other).reached
+    assert planned(an_item(), outcome(BOB, "deferred", reached=True), other).reached
+    assert planned(an_item(), outcome(BOB, "deferred", 451, "4.3.0"), other).reached

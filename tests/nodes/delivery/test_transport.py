@@ -286,3 +286,11 @@ def test_a_fault_of_ours_in_one_transaction_keeps_what_the_one_before_it_brought
     assert [one.status for one in result.outcomes] == ["delivered", "deferred"]
     assert "ValueError" in result.outcomes[1].text
     assert len(peer.taken) == 1
+
+
+def test_a_host_that_hangs_up_in_the_middle_of_a_message_was_reached() -> None:
+    with DnsServer(ZONE) as dns, SmtpPeer({"MAIL": "250 Ok", "RCPT": CLOSE}) as peer:
+        outcome = only(sent(attempt(), config(dns.address, port=peer.port)))
+    assert (outcome.status, outcome.code, outcome.reached) == ("deferred", 0, True)
+    with DnsServer(ZONE) as dns, SmtpPeer({"connect": CLOSE}) as peer:
+        assert not only(sent(attempt(), config(dns.address, port=peer.port))).reached
