@@ -119,15 +119,15 @@ def test_mail_is_held_released_rerouted_and_sent(run: Run, tmp_path: Path) -> No
 def test_what_a_peer_puts_off_waits_with_its_reason_and_goes_when_it_is_tried_again(run: Run, tmp_path: Path) -> None:
     def story(site: Site) -> None:
         site.submit("bob@far.test")
-        with SmtpPeer({"RCPT": "451 4.7.1 Not yet"}) as peer:
+        with SmtpPeer({"RCPT": "451 4.7.0 Not yet"}) as peer:
             site.act("reroute", filter={}, route=f"127.0.0.1:{peer.port}")
             site.resume("*")
             wait_until(lambda: [one["state"] for one in site.items()] == ["throttled"])
             (item,) = site.items()
-            assert (item["attempts"], item["recipients"][0]["enhanced"]) == (1, "4.7.1")
+            assert (item["attempts"], item["recipients"][0]["enhanced"]) == (1, "4.7.0")
             assert "Not yet" in item["recipients"][0]["reason"]
             (stats,) = site.client.get("/v1/queue/stats")["domains"]
-            assert stats["throttle_reason"].startswith("451 4.7.1 from ")
+            assert stats["throttle_reason"].startswith("451 4.7.0 from ")
             peer.replies["RCPT"] = "250 2.1.5 Ok"
             site.act("retry", ids=[item["id"]])
             wait_until(lambda: not site.items())
