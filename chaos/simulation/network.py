@@ -43,6 +43,7 @@ class Transport:
         self.loop = loop
         self.wanted = frozenset(peers) - {name}
         self.connected: set[str] = set()
+        self._lost_already: set[str] = set()
         self._network = network
         self._callbacks = callbacks
 
@@ -72,12 +73,17 @@ class Transport:
             self._callbacks["on_message"](peer, message)
 
     def connection_made(self, peer: str) -> None:
-        if peer not in self.connected:
-            self.connected.add(peer)
-            self._callbacks["on_connected"](peer)
+        """After the loss of the one before it, also where a clock that went back has turned the two round."""
+        if peer in self.connected:
+            self.connection_lost(peer)
+            self._lost_already.add(peer)
+        self.connected.add(peer)
+        self._callbacks["on_connected"](peer)
 
     def connection_lost(self, peer: str) -> None:
-        if peer in self.connected:
+        if peer in self._lost_already:
+            self._lost_already.discard(peer)
+        elif peer in self.connected:
             self.connected.discard(peer)
             self._callbacks["on_disconnected"](peer)
 

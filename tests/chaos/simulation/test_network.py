@@ -1,7 +1,7 @@
 """The fake network: a stream keeps its order and says nothing twice; else messages are dropped, doubled, overtaken."""
 
 import random
-from typing import Any
+from typing import Any, cast
 
 from chaos.simulation.clock import Clock, NodeLoop
 from chaos.simulation.faults import NO_FAULTS, Faults
@@ -82,3 +82,20 @@ def test_a_connection_that_broke_is_made_again() -> None:
     pair.wait(1.0)
     assert pair.heard == [0]
     assert pair.events.count("n1 has n2") == 2
+
+
+def test_a_connection_that_is_made_again_before_its_loss_is_told_stands() -> None:
+    told: list[str] = []
+    callbacks: dict[str, Any] = {
+        "on_connected": lambda peer: told.append(f"{peer} connected"),
+        "on_disconnected": lambda peer: told.append(f"{peer} lost"),
+    }
+    transport = Transport(cast(Any, None), cast(Any, None), "n1", {"n2": ""}, callbacks)
+    transport.connection_made("n2")
+    transport.connection_made("n2")  # its clock was set back meanwhile: the loss is told after it
+    transport.connection_lost("n2")
+    assert told == ["n2 connected", "n2 lost", "n2 connected"]
+    assert transport.is_connected("n2")
+    transport.connection_lost("n2")
+    assert told[-1] == "n2 lost"
+    assert not transport.is_connected("n2")
