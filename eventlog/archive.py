@@ -26,6 +26,7 @@ import structlog
 
 from eventlog.archive_files import REDACTED, check, redactions
 from eventlog.archived import ARCHIVED, ArchiveError, Segment
+from eventlog.custodian import Custodian
 from eventlog.custody import CUSTODY, ArchivedSegment, archival_in
 from eventlog.errors import LogError
 from eventlog.record import decode_events
@@ -62,27 +63,12 @@ class ArchiveStatus(NamedTuple):
     error: str | None
 
 
-class Archivist:
+class Archivist(Custodian):
     """Of one node. Event loop only, but for what runs between two ticks."""
 
     def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self._wanted = asyncio.Event()
+        super().__init__(log)
         self._busy = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
-        self._error: str | None = None
-
-    def start(self) -> None:
-        self._forget = self._log.subscribe(CUSTODY, lambda _: self._wanted.set())
-        self._wanted.set()
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        """Ends what is under way; it is taken up at the next start."""
-        if self._task is not None:
-            self._forget()
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     def status(self) -> ArchiveStatus:
         store, error = self._log.store, self._error

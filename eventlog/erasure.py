@@ -20,7 +20,7 @@ import lmdb
 import structlog
 
 from eventlog.archive_files import REDACTED
-from eventlog.custody import CUSTODY
+from eventlog.custodian import Custodian
 from eventlog.errors import LogError
 from eventlog.rewrite import MAP_SIZE_BYTES, copy_places
 from eventlog.store import Place, Store, in_use
@@ -52,30 +52,18 @@ class ErasureStatus(NamedTuple):
     error: str | None  # why the last attempt failed; it is made again
 
 
-class Eraser:
+class Eraser(Custodian):
     """Erases, on one node, whatever is redacted. Event loop only, but for what runs between two ticks."""
 
     def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self._wanted = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        super().__init__(log)
         self._progress = 0.0
-        self._error: str | None = None
         self._rewrites = 0  # how often the file was written anew by this process
         self._asked = False
 
     def start(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # of an attempt that a crash ended
-        self._forget = self._log.subscribe(CUSTODY, lambda _: self._wanted.set())
-        self._wanted.set()
-        self._task = asyncio.get_running_loop().create_task(self._run())
-
-    async def stop(self) -> None:
-        """Ends what is under way; it is taken up at the next start."""
-        if self._task is not None:
-            self._forget()
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        super().start()
 
     def status(self) -> ErasureStatus:
         store = self._log.store
