@@ -6,6 +6,7 @@ change goes through the log like anything else, with that name in its record.
 
 from __future__ import annotations
 
+import importlib
 import json
 import ssl
 from collections.abc import Awaitable, Callable
@@ -28,59 +29,40 @@ CATCH_UP_S = 3.0
 STALE_HEADER = "Mailraft-Stale"
 FOR_NODES = ("/v1/checkpoint",)  # what a node of the cell may ask for, besides administrators
 
+# modules of nodes.http with ROUTES; each stands on this one, so that they are imported late
+PARTS = (
+    "accounts",
+    "archive",
+    "backup",
+    "checkpoint",
+    "credentials",
+    "dkim",
+    "doctor",
+    "log",
+    "mail",
+    "mailboxes",
+    "members",
+    "queue",
+    "redaction",
+    "regions",
+    "reports",
+    "restore",
+    "routes",
+    "upgrade",
+    "verdicts",
+)
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def application(state: NodeState, logger: Logger) -> web.Application:
     """The application for listen.admin. A node that starts, or is quarantined, answers only its status."""
-    from nodes.http import (
-        accounts,
-        archive,
-        backup,
-        checkpoint,
-        credentials,
-        dkim,
-        doctor,
-        log,
-        mail,
-        mailboxes,
-        members,
-        queue,
-        redaction,
-        regions,
-        reports,
-        restore,
-        routes,
-        upgrade,
-        verdicts,
-    )
-
     app = web.Application(middlewares=[answer_errors, _authorise], client_max_size=_BODY_BYTES)
     app[STATE] = state
     app[LOGGER] = logger
     app.router.add_get("/v1/status", _status)
-    for part in (
-        accounts,
-        archive,
-        backup,
-        checkpoint,
-        credentials,
-        dkim,
-        doctor,
-        log,
-        mail,
-        mailboxes,
-        members,
-        queue,
-        redaction,
-        regions,
-        reports,
-        restore,
-        routes,
-        upgrade,
-        verdicts,
-    ):
-        app.router.add_routes(part.ROUTES)
+    for part in PARTS:
+        app.router.add_routes(importlib.import_module(f"nodes.http.{part}").ROUTES)
     return app
 
 
