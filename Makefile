@@ -1,9 +1,9 @@
 # Each target does its own set-up: a virtual environment in .venv, made again when pyproject.toml or the lock changes.
 #   make run     three nodes on loopback with an account to try; Ctrl-C stops them
 #                [RUN_DIR=run] where they are kept, [BASE_PORT=20000] their first port when they are made
-#   make test    every test (installs the mail clients that the tests use, through apt-get, where they are missing)
+#   make test    every test (installs the mail programs and name servers that the tests use, through apt-get, where missing)
 #   make check   ruff, mypy --strict, import direction
-#   make bench   the log and SMTP benchmarks; results/*.json
+#   make bench   the log, SMTP and connections; results/*.json
 #   make simulate  cells in simulated time under faults: [SEEDS=1..5000] one cell a seed, [JOBS=] processes at a time
 #   make chaos   every scenario on real processes: [SEEDS="1 2 3"], [DURATION=] seconds of faults each; results/chaos
 #   make soak    half an hour of mail under one fault after another: nothing lost, memory flat; results/soak

@@ -1,4 +1,4 @@
-"""What a node does by itself when the log's custody says so: redactions and archivals, carried out in the background."""
+"""What a node does by itself when the log's custody says so: redactions and archivals, in the background."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+CAN_NOT_BE_LOADED = 127  # what the dynamic loader ends a program with
 UNPACKED = Path("/usr/local/lib/mailraft-tests/exim4")
 START_TIMEOUT_S = 10.0
 CONFIG = """
@@ -67,8 +68,11 @@ def program() -> str | None:
 
 def missing() -> str:
     """Why it can not run here, "" if it can."""
-    if program() is None:
+    found = program()
+    if found is None:
         return "exim4 is not installed"
+    if subprocess.run([found, "-bV"], capture_output=True).returncode == CAN_NOT_BE_LOADED:
+        return "exim4 lacks its libraries: remove it, then scripts/debian-packages"
     try:
         pwd.getpwnam("Debian-exim")
     except KeyError:
