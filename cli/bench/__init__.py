@@ -53,17 +53,26 @@ def log(records: int, history: int, peer: str | None, as_json: bool) -> None:
 @click.option("--bytes", "size_bytes", type=click.IntRange(1), default=4096, show_default=True, help="Bytes a message.")
 @click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True)
 @click.option("--peer", type=click.Choice(["postfix"]), help="Measure this server too, by turns (needs root).")
+@click.option("--checks", is_flag=True, help="Judge SPF, DKIM, ARC and DMARC of each message, asking a local resolver.")
 @json_option
 def smtp(
-    rounds: int, messages: int, sessions: int, size_bytes: int, nodes: str, peer: str | None, as_json: bool
+    rounds: int,
+    messages: int,
+    sessions: int,
+    size_bytes: int,
+    nodes: str,
+    peer: str | None,
+    checks: bool,
+    as_json: bool,
 ) -> None:
     """SMTP into all nodes of a fresh cluster, loaded by Postfix's smtp-source."""
     from chaos.cluster import ClusterError
     from cli.bench.postfix_peer import PeerError
     from cli.bench.smtp_rates import BenchError, Load, bench_smtp
 
+    load = Load(messages, sessions, size_bytes)
     try:
-        rows = bench_smtp(Load(messages, sessions, size_bytes), rounds, int(nodes), peer == "postfix")
+        rows = bench_smtp(load, rounds, int(nodes), peer == "postfix", checks)
     except (BenchError, PeerError, ClusterError, OSError) as error:
         raise CommandError(f"the benchmark could not be finished: {error}") from error
     _show("smtp", rows, as_json)

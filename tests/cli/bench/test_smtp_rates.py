@@ -1,0 +1,49 @@
+"""`bench smtp --checks`: what is sent passes all that it is judged by, and nodes that judge are what is measured."""
+
+import asyncio
+import shutil
+from email import message_from_bytes, policy
+
+import pytest
+
+from actors.verdicts import VerdictPolicy
+from cli.bench.signed_mail import DOMAIN, HOST, signed_mail
+from cli.bench.smtp_rates import Load, bench_smtp
+from nodes.config import DnsSection
+from nodes.resolver import Resolver
+from nodes.verdicts.judge import Arrival, Judgement, Limits, judge
+
+needs_unbound = pytest.mark.skipif(shutil.which("unbound") is None, reason="needs unbound")
+
+
+async def judged(data: bytes, nameserver: str) -> Judgement:
+    resolver = Resolver(DnsSection(nameservers=(nameserver,)))
+    arrival = Arrival("127.0.0.1", HOST, f"bench@{DOMAIN}", data)
+    try:
+        return await judge(resolver, arrival, VerdictPolicy(), Limits(8, 10.0), 0)
+    finally:
+        resolver.close()
+
+
+@needs_unbound
+def test_the_message_has_its_size_and_passes_every_judge_and_a_changed_one_does_not() -> None:
+    with signed_mail(4096) as mail:
+        data = mail.message.read_bytes().replace(b"\n", b"\r\n")
+        nameserver = mail.environment["MAILRAFT_DNS_NAMESERVERS"]
+        found = asyncio.run(judged(data, nameserver))
+        changed = asyncio.run(judged(data.replace(b"Subject: A", b"Subject: B"), nameserver))
+    assert abs(len(data) - 4096) < 300
+    assert message_from_bytes(data, policy=policy.default)["From"] == f"Bench <bench@{DOMAIN}>"
+    assert (found.spf.result, found.helo.result if found.helo else "") == ("pass", "pass")
+    assert [one.result for one in found.signatures] == ["pass"]
+    assert found.dmarc is not None
+    assert (found.dmarc.result, found.dmarc.spf_aligned, found.dmarc.dkim_aligned) == ("pass", True, True)
+    assert [one.result for one in changed.signatures] == ["fail"]
+
+
+@needs_unbound
+@pytest.mark.skipif(shutil.which("smtp-source") is None, reason="needs smtp-source (Debian: postfix)")
+def test_a_rate_is_told_of_nodes_that_judge_each_message() -> None:
+    (row,) = bench_smtp(Load(messages=20, sessions=2), rounds=1, nodes=1, with_postfix=False, with_checks=True)
+    assert row.name == "SMTP with DKIM and SPF accepted"
+    assert row.value > 0
