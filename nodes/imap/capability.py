@@ -2,7 +2,14 @@
 
 from collections.abc import Sequence
 
-_ALWAYS = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "IDLE", "NAMESPACE")
+_ALWAYS = (
+    "IMAP4rev1",
+    "LITERAL+",
+    "SASL-IR",
+    "ID",
+    "IDLE",
+    "NAMESPACE",
+)
 _AUTHENTICATED = (
     "UNSELECT",
     "UIDPLUS",

@@ -208,8 +208,29 @@ class Copy:
     by_uid: bool
 
 
+# One line a family, so that each grows by itself.
 AnyState = Capability | Noop | Logout | Id
 NotAuthenticated = StartTls | Authenticate | Login
-Authenticated = Select | Create | Delete | Rename | Subscribe | List | Status | Append | Idle | Namespace
-Selected = Check | Close | Unselect | Expunge | Search | Fetch | Store | Copy
+Authenticated = (
+    Select
+    | Create
+    | Delete
+    | Rename
+    | Subscribe
+    | List
+    | Status
+    | Append
+    | Idle
+    | Namespace
+)  # fmt: skip
+Selected = (
+    Check
+    | Close
+    | Unselect
+    | Expunge
+    | Search
+    | Fetch
+    | Store
+    | Copy
+)  # fmt: skip
 Command = AnyState | NotAuthenticated | Authenticated | Selected

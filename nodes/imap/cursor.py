@@ -6,9 +6,11 @@ one token, so a command costs time in proportion to its length.
 
 import re
 import unicodedata
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 
 from nodes.imap import utf7
+from nodes.imap.commands import Command
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.framing import Frame
 from nodes.imap.sequence import NUMBER_LIMIT, STAR, SequenceSet
@@ -29,6 +31,7 @@ _DATE_TIME = re.compile(r"([ \d]\d)-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) (
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 NAME_LIMIT_BYTES = 1000
+ITEMS_LIMIT = 200  # of one FETCH, LIST or STATUS
 
 _SYSTEM_FLAGS = {name.lower(): name for name in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft")}
 
@@ -189,6 +192,9 @@ class Cursor:
             return max(0, round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000))
         except (ValueError, OverflowError):
             raise BadCommand("no such date and time") from None
+
+
+Readers = dict[str, Callable[[Cursor], Command]]  # how the commands of a family are read, by name
 
 
 def mailbox_name(raw: bytes) -> str:

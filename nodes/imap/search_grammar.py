@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Literal
 
-from nodes.imap.cursor import Cursor
+from nodes.imap import commands
+from nodes.imap.commands import Command
+from nodes.imap.cursor import Cursor, Readers
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.search import (
     All,
@@ -142,3 +144,15 @@ _KEYS: dict[str, Callable[[_Reader, int], Key]] = {
     "NOT": lambda reader, depth: reader.negated(depth),
     "OR": lambda reader, depth: reader.either(depth),
 }
+
+
+def _search(by_uid: bool) -> Callable[[Cursor], Command]:
+    def read(cursor: Cursor) -> Command:
+        cursor.space()
+        return commands.Search(search_program(cursor), by_uid)
+
+    return read
+
+
+COMMANDS: Readers = {"SEARCH": _search(False)}
+UID_COMMANDS: Readers = {"SEARCH": _search(True)}

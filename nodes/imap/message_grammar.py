@@ -1,0 +1,193 @@
+"""Reading the commands on messages (RFC 3501 6.4, RFC 4315, RFC 6851), but for SEARCH."""
+
+import re
+from collections.abc import Callable
+from typing import cast
+
+from nodes.imap import commands
+from nodes.imap.commands import Attribute, Command, Section, SectionKind
+from nodes.imap.cursor import ITEMS_LIMIT, Cursor, Readers
+from nodes.imap.errors import BadCommand, Refusal
+
+PART_DEPTH_LIMIT = 50
+
+
+def _expunge(cursor: Cursor) -> Command:
+    return commands.Expunge(None)
+
+
+def _uid_expunge(cursor: Cursor) -> Command:
+    cursor.space()
+    return commands.Expunge(cursor.sequence_set())
+
+
+def _store(by_uid: bool) -> Callable[[Cursor], Command]:
+    def read(cursor: Cursor) -> Command:
+        cursor.space()
+        messages = cursor.sequence_set()
+        cursor.space()
+        mode: commands.Mode = "add" if cursor.accept(b"+") else "remove" if cursor.accept(b"-") else "replace"
+        cursor.expect(b"FLAGS")
+        silent = cursor.accept(b".SILENT")
+        cursor.space()
+        if cursor.peek() == b"(":
+            return commands.Store(messages, mode, cursor.flag_list(), silent, by_uid)
+        flags = [cursor.flag()]
+        while cursor.accept(b" "):
+            flags.append(cursor.flag())
+        return commands.Store(messages, mode, tuple(f for f in flags if f != "\\Recent"), silent, by_uid)
+
+    return read
+
+
+def _copy(move: bool, by_uid: bool) -> Callable[[Cursor], Command]:
+    def read(cursor: Cursor) -> Command:
+        cursor.space()
+        messages = cursor.sequence_set()
+        cursor.space()
+        return commands.Copy(messages, cursor.mailbox(), move, by_uid)
+
+    return read
+
+
+def _fetch(by_uid: bool) -> Callable[[Cursor], Command]:
+    def read(cursor: Cursor) -> Command:
+        cursor.space()
+        messages = cursor.sequence_set()
+        cursor.space()
+        items = _fetch_items(cursor)
+        if by_uid and "UID" not in items:  # RFC 3501 6.4.8
+            items = ("UID", *items)
+        return commands.Fetch(messages, items, by_uid)
+
+    return read
+
+
+_MACROS: dict[str, tuple[Attribute, ...]] = {
+    "ALL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"),
+    "FAST": ("FLAGS", "INTERNALDATE", "RFC822.SIZE"),
+    "FULL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY"),
+}
+_ATTRIBUTES = frozenset({"UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY"})
+_OLD_SECTIONS: dict[str, Section] = {
+    "RFC822": Section(b"RFC822", (), "", frozenset(), None, peek=False),
+    "RFC822.HEADER": Section(b"RFC822.HEADER", (), "HEADER", frozenset(), None, peek=True),
+    "RFC822.TEXT": Section(b"RFC822.TEXT", (), "TEXT", frozenset(), None, peek=False),
+}
+
+
+def _fetch_items(cursor: Cursor) -> tuple[Attribute | Section, ...]:
+    if not cursor.accept(b"("):
+        macro = next((name for name in _MACROS if cursor.accept(name.encode())), None)
+        return _MACROS[macro] if macro else (_fetch_item(cursor),)
+    items = [_fetch_item(cursor)]
+    while not cursor.accept(b")"):
+        cursor.space()
+        items.append(_fetch_item(cursor))
+        if len(items) > ITEMS_LIMIT:
+            raise Refusal("too many items", "LIMIT")
+    return tuple(dict.fromkeys(items))
+
+
+def _fetch_item(cursor: Cursor) -> Attribute | Section:
+    if cursor.accept(b"BODY.PEEK["):
+        return _section(cursor, peek=True)
+    if cursor.accept(b"BODY["):
+        return _section(cursor, peek=False)
+    name = cursor.keyword()
+    if name in _OLD_SECTIONS:
+        return _OLD_SECTIONS[name]
+    if name not in _ATTRIBUTES:
+        raise BadCommand(f"unknown item {name[:40]}")
+    return cast(Attribute, name)
+
+
+def _section(cursor: Cursor, peek: bool) -> Section:
+    """What follows BODY[ (section-spec), the partial too."""
+    start = cursor.at
+    numbers = _part_numbers(cursor)
+    kind: SectionKind = ""
+    fields: list[bytes] = []
+    if cursor.peek() != b"]":
+        kind = _section_kind(cursor.keyword(), numbers)
+    if kind.startswith("HEADER.FIELDS"):
+        fields = _field_names(cursor)
+    cursor.expect(b"]")
+    label = b"BODY[" + _label(kind, numbers, fields, cursor.text_since(start)) + b"]"
+    partial = _partial(cursor)
+    return Section(label, numbers, kind, frozenset(f.lower() for f in fields), partial, peek)
+
+
+def _section_kind(name: str, numbers: tuple[int, ...]) -> SectionKind:
+    match name:
+        case "HEADER" | "HEADER.FIELDS" | "HEADER.FIELDS.NOT" | "TEXT":
+            return name
+        case "MIME" if numbers:
+            return "MIME"
+        case _:
+            raise BadCommand(f"unknown section {name[:40]}")
+
+
+def _part_numbers(cursor: Cursor) -> tuple[int, ...]:
+    numbers: list[int] = []
+    while cursor.peek().isdigit():
+        numbers.append(cursor.number())
+        if numbers[-1] == 0 or len(numbers) > PART_DEPTH_LIMIT:
+            raise BadCommand("malformed part number")
+        if not cursor.accept(b"."):
+            break
+    return tuple(numbers)
+
+
+def _field_names(cursor: Cursor) -> list[bytes]:
+    cursor.expect(b" (")
+    names = [cursor.astring()]
+    while not cursor.accept(b")"):
+        cursor.space()
+        names.append(cursor.astring())
+    return names
+
+
+def _label(kind: str, numbers: tuple[int, ...], fields: list[bytes], written: bytes) -> bytes:
+    """The section as the response repeats it; a field name that was a literal comes back quoted."""
+    if not fields:
+        return written[:-1].upper()
+    spec = ".".join([*map(str, numbers), kind]).encode("ascii")
+    return spec + b" (" + b" ".join(_field_label(name) for name in fields) + b")"
+
+
+def _field_label(name: bytes) -> bytes:
+    if re.fullmatch(rb"[!#$&'+,\-./0-9;<=>?@A-Z^_`a-z|}~]+", name):
+        return name
+    return b'"' + re.sub(rb'([\\"])', rb"\\\1", re.sub(rb"[^\x20-\x7e]", b"?", name)) + b'"'
+
+
+def _partial(cursor: Cursor) -> tuple[int, int] | None:
+    if not cursor.accept(b"<"):
+        return None
+    origin = cursor.number()
+    cursor.expect(b".")
+    count = cursor.number()
+    cursor.expect(b">")
+    if count == 0:
+        raise BadCommand("a partial fetch of nothing")
+    return origin, count
+
+
+COMMANDS: Readers = {
+    "CHECK": lambda _: commands.Check(),
+    "CLOSE": lambda _: commands.Close(),
+    "UNSELECT": lambda _: commands.Unselect(),
+    "EXPUNGE": _expunge,
+    "FETCH": _fetch(False),
+    "STORE": _store(False),
+    "COPY": _copy(False, False),
+    "MOVE": _copy(True, False),
+}
+UID_COMMANDS: Readers = {
+    "EXPUNGE": _uid_expunge,
+    "FETCH": _fetch(True),
+    "STORE": _store(True),
+    "COPY": _copy(False, True),
+    "MOVE": _copy(True, True),
+}

@@ -1,0 +1,58 @@
+"""docs/rfc.md can not drift: each capability that a client is told of has its line, each test in it exists."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from nodes.imap import capability
+from nodes.pop3 import session as pop3
+
+TOP = Path(__file__).resolve().parents[2]
+ROWS = [line for line in (TOP / "docs/rfc.md").read_text().splitlines() if re.match(r"\| \d", line)]
+_TEST = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
+
+
+def _titles() -> set[str]:
+    return {name for row in ROWS for name in re.findall(r"`([^`]+)`", row.split("|")[2])}
+
+
+def _imap_capabilities() -> set[str]:
+    lines = (
+        capability.before_login(start_tls=True, mechanisms=["PLAIN"]),
+        capability.before_login(start_tls=False, mechanisms=[]),
+        capability.after_login(append_limit_bytes=1),
+    )
+    names = {name for line in lines for name in line.decode("ascii").split()}
+    return {re.sub(r"^(AUTH|APPENDLIMIT)=.*", r"\1", name) for name in names}
+
+
+@cache
+def _tests_of(path: str) -> frozenset[str]:
+    tree = ast.parse((TOP / "tests/nodes" / path).read_text())
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def test_each_imap_capability_has_a_line() -> None:
+    assert _imap_capabilities() - _titles() == set()
+
+
+def test_each_pop3_capability_has_a_line() -> None:
+    session = pop3.Session(pop3.Limits(200, 5), secure=False, offers_tls=True, mechanisms=("PLAIN",))
+    session.feed(b"CAPA\r\n")
+    told = session.next_event()
+    assert isinstance(told, pop3.Say)
+    names = {line.split()[0].decode("ascii") for line in told.data.split(b"\r\n")[1:-2]}
+    assert "UIDL" in names
+    assert names - _titles() == set()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())
+def test_each_line_names_tests_that_exist_and_code_that_is_there(row: str) -> None:
+    where, tests = row.split("|")[4:6]
+    named = _TEST.findall(tests)
+    assert named, "no test"
+    assert [f"{path}::{name}" for path, name in named if name not in _tests_of(path)] == []
+    assert [path for path in re.findall(r"`([^`]+)`", where) if not (TOP / path).exists()] == []
