@@ -45,6 +45,7 @@ from actors.mailbox_rows import (
     is_inferior,
     is_open,
     message,
+    message_key,
     messages,
     name_key,
     normalise_flags,
@@ -96,6 +97,7 @@ from actors.mailbox_terms import (
     RedactFolderNames,
     RedactMessages,
     RenameFolder,
+    ReplaceMessage,
     SetQuota,
     Subscribe,
     Unsubscribe,
@@ -115,6 +117,8 @@ def decide(view: View, command: MailboxCommand) -> Facts:
             return _deliver(view, command)
         case Append():
             return _append(view, command)
+        case ReplaceMessage():
+            return _replace(view, command)
         case ChangeFlags():
             return _change_flags(view, command)
         case Expunge():
@@ -182,21 +186,37 @@ def _deliver(view: View, command: Deliver) -> Facts:
 def _append(view: View, command: Append) -> Facts:
     _identity(view)
     _existing(view, command.folder_id)
-    message_in = command.message
-    require_room(view, message_in.size)
+    require_room(view, command.message.size)
+    return (_appended(command.folder_id, command.message, command.flags),)
+
+
+def _replace(view: View, command: ReplaceMessage) -> Facts:
+    """Stands on the row of the old message: of two who replace one draft at once, one is told that it has gone."""
+    _identity(view)
+    _existing(view, command.folder_id)
+    _existing(view, command.target_id)
+    if view.get(message_key(command.folder_id, command.uid)) is None:
+        raise NoSuchMessage("the message that is to be replaced is no longer there")
+    old = message(view, command.folder_id, command.uid)
+    require_room(view, max(0, command.message.size - (old.size if old else 0)))
     return (
-        MessageAppended(
-            command.folder_id,
-            message_in.id,
-            message_in.digest,
-            message_in.size,
-            message_in.internaldate_ms,
-            normalise_flags(command.flags),
-            message_in.trace,
-            message_in.message_id,
-            message_in.references,
-            message_in.sent_ms,
-        ),
+        _appended(command.target_id, command.message, command.flags),
+        MessagesExpunged(command.folder_id, (command.uid,), True),
+    )
+
+
+def _appended(folder_id: bytes, message_in: NewMessage, flags: tuple[str, ...]) -> MessageAppended:
+    return MessageAppended(
+        folder_id,
+        message_in.id,
+        message_in.digest,
+        message_in.size,
+        message_in.internaldate_ms,
+        normalise_flags(flags),
+        message_in.trace,
+        message_in.message_id,
+        message_in.references,
+        message_in.sent_ms,
     )
 
 
@@ -408,6 +428,7 @@ __all__ = [
     "RedactFolderNames",
     "RedactMessages",
     "RenameFolder",
+    "ReplaceMessage",
     "SetQuota",
     "Subscribe",
     "Unsubscribe",

@@ -95,6 +95,17 @@ class Append(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceMessage(Command):
+    """IMAP REPLACE (RFC 8508): `message` comes to `target_id` and the old one goes, or neither."""
+
+    folder_id: bytes
+    uid: int
+    target_id: bytes
+    message: NewMessage
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeFlags(Command):
     """IMAP STORE; with `unchanged_since`, messages changed after that MODSEQ are left alone (RFC 7162 3.1.3)."""
 
@@ -199,6 +210,7 @@ MailboxCommand = (
     | CloseMailbox
     | Deliver
     | Append
+    | ReplaceMessage
     | ChangeFlags
     | CopyMessages
     | MoveMessages

@@ -50,6 +50,7 @@ EXPIRES_MS = 60_000
 MAX_ATTEMPTS = 12
 MAX_JITTER_S = 0.002  # times the attempt
 UPLOADS_IN_FLIGHT = 4
+MAX_INLINE_BYTES = 4 * 1024 * 1024  # of all bodies of a record; half of what a record may have
 IDLE_S = 60.0
 PASSIVATE_AT_MOST = 256  # before the loop has a pause
 PAUSE_S = 0.01
@@ -348,10 +349,17 @@ class Runtime:
     # -- bodies ----------------------------------------------------------------------------------------------------
 
     async def _store_bodies(self, bodies: Sequence[NewBody], context: Context) -> tuple[Body, ...]:
-        """The bodies as a record names them, those over CHUNK_BYTES after their chunks were stored."""
+        """The bodies as a record names them, those over CHUNK_BYTES after their chunks were stored.
+
+        So are those of any size that would make one record of many bodies too large.
+        """
         stored = []
+        inline_bytes = 0
         for body in bodies:
-            chunks = await self._upload(body, context) if len(body.data) > CHUNK_BYTES else ()
+            inline_bytes += len(body.data)
+            upload = len(body.data) > CHUNK_BYTES or inline_bytes > MAX_INLINE_BYTES
+            chunks = await self._upload(body, context) if upload else ()
+            inline_bytes -= len(body.data) if upload else 0
             digest = body.digest or digest_of(body.data)
             stored.append(Body(body.tenant, digest, new_salt(), len(body.data), chunks))
         return tuple(stored)

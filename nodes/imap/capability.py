@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 _ALWAYS = (
     "IMAP4rev1",
-    "LITERAL+",
     "SASL-IR",
     "ID",
     "IDLE",
     "NAMESPACE",
 )
+# RFC 7888 5: never both at a time. A stranger may send little that nobody asked for.
+_STRANGER = ("LITERAL-",)
 _AUTHENTICATED = (
+    "LITERAL+",
     "UNSELECT",
     "UIDPLUS",
     "MOVE",
@@ -20,12 +22,17 @@ _AUTHENTICATED = (
     "LIST-EXTENDED",
     "LIST-STATUS",
     "STATUS=SIZE",
+    "BINARY",
+    "MULTIAPPEND",
+    "CATENATE",
+    "REPLACE",
+    "PREVIEW",
 )
 
 
 def before_login(*, start_tls: bool, mechanisms: Sequence[str]) -> bytes:
     """`start_tls`: STARTTLS is possible; `mechanisms`: how one may log in over this connection as it is."""
-    names = [*_ALWAYS]
+    names = [*_ALWAYS, *_STRANGER]
     if start_tls:
         names.append("STARTTLS")
     names += [f"AUTH={name}" for name in mechanisms] or ["LOGINDISABLED"]

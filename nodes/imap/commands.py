@@ -7,6 +7,8 @@ FETCH whose spelling the response repeats.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from nodes.imap.append_commands import Append, Replace
+from nodes.imap.content_commands import Binary, Preview
 from nodes.imap.search import Key
 from nodes.imap.sequence import SequenceSet
 
@@ -133,16 +135,6 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Append:
-    """APPEND (6.3.11); `internaldate_ms` None means now."""
-
-    name: str
-    flags: tuple[str, ...]
-    internaldate_ms: int | None
-    message: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Expunge:
     """EXPUNGE (6.4.3), or UID EXPUNGE (RFC 4315 2.1) where a set is given."""
 
@@ -173,6 +165,7 @@ class Section:
 
 
 Attribute = Literal["UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY"]
+FetchItem = Attribute | Section | Binary | Preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +173,7 @@ class Fetch:
     """FETCH and UID FETCH (6.4.5)"""
 
     messages: SequenceSet
-    items: tuple[Attribute | Section, ...]
+    items: tuple[FetchItem, ...]
     by_uid: bool
 
 
@@ -232,5 +225,6 @@ Selected = (
     | Fetch
     | Store
     | Copy
+    | Replace
 )  # fmt: skip
 Command = AnyState | NotAuthenticated | Authenticated | Selected

@@ -10,14 +10,17 @@ from typing import Final, assert_never
 
 from actors.mailbox import Message
 from nodes.imap import render, structure_text
-from nodes.imap.commands import Attribute, Section
+from nodes.imap.binary import render_binary
+from nodes.imap.commands import Attribute, FetchItem, Section
+from nodes.imap.content_commands import Binary, Preview
 from nodes.mime import header, structure
+from nodes.mime.preview import preview
 from nodes.mime.structure import Part
 
 STRUCTURE_CACHE_BYTES = 16 * 1024 * 1024
 STRUCTURE_CACHE_ENTRY_BYTES = 64 * 1024
 
-_STRUCTURES: Final = ("ENVELOPE", "BODYSTRUCTURE", "BODY")
+_STRUCTURES: Final[tuple[str, ...]] = ("ENVELOPE", "BODYSTRUCTURE", "BODY")
 
 
 class StructureCache:
@@ -106,32 +109,39 @@ Piece = Callable[[Message, MessageText | None, bool], bytes]
 class Plan:
     """What one FETCH asks for, ready to be applied to message after message."""
 
-    def __init__(self, items: tuple[Attribute | Section, ...], tenant: bytes, cache: StructureCache) -> None:
+    def __init__(self, items: tuple[FetchItem, ...], tenant: bytes, cache: StructureCache) -> None:
         self._tenant = tenant
         self._cache = cache
-        self._structures = [item for item in _STRUCTURES if item in items]
-        self._sections = [item for item in items if isinstance(item, Section)]
+        # What the cache may spare us the message for.
+        self._kept: list[str] = [item for item in _STRUCTURES if item in items]
+        if Preview(lazy=False) in items:
+            self._kept.append("PREVIEW")
+        self._sections = [item for item in items if isinstance(item, Section | Binary)]
         self._pieces = [self._piece(item) for item in items]
         self.sets_seen = any(not section.peek for section in self._sections)
         self.is_partial = any(section.partial is not None for section in self._sections)
 
     @property
     def may_need_body(self) -> bool:
-        return bool(self._sections or self._structures)
+        return bool(self._sections or self._kept)
 
     def needs_body(self, row: Message) -> bool:
         """Whether the message's bytes must be read, rather than only its row and what is cached."""
         if self._sections:
             return True
-        return any(self._cache.get(item, self._tenant, row.digest) is None for item in self._structures)
+        return any(self._cache.get(item, self._tenant, row.digest) is None for item in self._kept)
 
     def render(self, number: int, row: Message, text: MessageText | None, recent: bool) -> bytes:
         """One `* n FETCH (...)` line. `text` is given where needs_body said so."""
         return b"* %d FETCH (%b)\r\n" % (number, b" ".join([piece(row, text, recent) for piece in self._pieces]))
 
-    def _piece(self, item: Attribute | Section) -> Piece:
+    def _piece(self, item: FetchItem) -> Piece:
         if isinstance(item, Section):
             return _section_piece(item)
+        if isinstance(item, Binary):
+            return _binary_piece(item)
+        if isinstance(item, Preview):
+            return self._preview
         match item:
             case "UID":
                 return lambda row, _text, _recent: b"UID %d" % row.uid
@@ -153,6 +163,24 @@ class Plan:
             rendered = text.structure(attribute)
             self._cache.put(attribute, self._tenant, row.digest, rendered)
         return attribute.encode("ascii") + b" " + rendered
+
+    def _preview(self, row: Message, text: MessageText | None, _recent: bool) -> bytes:
+        """RFC 8970 3.1: NIL where it is not at hand and was not worth reading the message for."""
+        rendered = self._cache.get("PREVIEW", self._tenant, row.digest)
+        if rendered is None:
+            if text is None:
+                return b"PREVIEW NIL"
+            rendered = render.string(preview(text.data, text.root).encode("utf-8", "replace"))
+            self._cache.put("PREVIEW", self._tenant, row.digest, rendered)
+        return b"PREVIEW " + rendered
+
+
+def _binary_piece(item: Binary) -> Piece:
+    def piece(_row: Message, text: MessageText | None, _recent: bool) -> bytes:
+        assert text is not None
+        return render_binary(item, text.data, text.root)
+
+    return piece
 
 
 def _section_piece(section: Section) -> Piece:

@@ -1,4 +1,4 @@
-"""Commands on mailboxes: SELECT, EXAMINE, CREATE, DELETE, RENAME, SUBSCRIBE, APPEND, IDLE, NAMESPACE.
+"""Commands on mailboxes: SELECT, EXAMINE, CREATE, DELETE, RENAME, SUBSCRIBE, IDLE, NAMESPACE.
 
 Names are resolved on a snapshot and changes asked for by folder id, so a mailbox that is renamed meanwhile is still
 the one that was meant.
@@ -7,16 +7,11 @@ the one that was meant.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 
 from actors import mailbox as actor
-from actors.facts import message_facts
-from actors.mailbox import Change, Folder, counters, folder, folder_by_name, messages, superior_names
-from actors.runtime import NewBody
-from eventlog.record import digest_of, new_id
+from actors.mailbox import Folder, counters, folder, folder_by_name, messages, superior_names
+from eventlog.record import new_id
 from nodes.imap import commands, render
 from nodes.imap.errors import BadCommand, Refusal, refusal_of
 from nodes.imap.selected import PERMANENT_FLAGS, Selected
@@ -24,7 +19,6 @@ from nodes.imap.session import Handler, Session
 from nodes.imap.states import State
 
 SCAN_MESSAGES = 5000  # rows read in one snapshot when a mailbox is selected
-THREAD_BYTES = 1024 * 1024  # a message this large is hashed in a thread
 
 
 def find(session: Session, name: str) -> Folder:
@@ -133,39 +127,6 @@ async def subscribe(session: Session, command: commands.Subscribe) -> str:
     return "UNSUBSCRIBE completed"
 
 
-# -- APPEND
-
-
-async def append(session: Session, command: commands.Append) -> str:
-    try:
-        target = find(session, command.name)
-    except Refusal:
-        raise Refusal("no such mailbox", "TRYCREATE") from None  # RFC 3501 6.3.11
-    data = command.message
-    if not data:
-        raise Refusal("an empty message is none", "CANNOT")
-    digest = await asyncio.to_thread(digest_of, data) if len(data) > THREAD_BYTES else digest_of(data)
-    internaldate_ms = time.time_ns() // 1_000_000 if command.internaldate_ms is None else command.internaldate_ms
-    facts = message_facts(data)
-    message = actor.NewMessage(
-        new_id(), digest, len(data), internaldate_ms, b"", facts.message_id, facts.references, facts.sent_ms
-    )
-    body = NewBody(session.target.tenant, data)
-    done = await session.ask(actor.Append(target.id, message, command.flags), (body,))
-    return _append_uid(session, done.results) + "APPEND completed"
-
-
-def _append_uid(session: Session, results: Sequence[Any]) -> str:
-    """APPENDUID (RFC 4315 3) with a blank behind it, of the mailbox that the message went to."""
-    for result in results:
-        for change in result:
-            if isinstance(change, Change) and change.kind == "added":
-                with session.reading() as reading:
-                    where = folder(reading.view, change.folder)
-                return f"[APPENDUID {where.uidvalidity} {change.uid}] " if where else ""
-    return ""
-
-
 # -- IDLE, NAMESPACE
 
 
@@ -187,7 +148,6 @@ HANDLERS: dict[type, Handler] = {
     commands.Delete: delete,
     commands.Rename: rename,
     commands.Subscribe: subscribe,
-    commands.Append: append,
     commands.Idle: idle,
     commands.Namespace: namespace,
 }

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-_LITERAL = re.compile(rb"\{(\d{1,20})(\+?)\}\r?\n\Z")
+_LITERAL = re.compile(rb"\{(\d{1,20})(\+?)\}\r?\n\Z")  # after a ~ it is a literal8 (RFC 3516 7), framed alike
 _TAG = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,64}(?= )")
-_APPEND = re.compile(rb"[^ ]+ APPEND ", re.IGNORECASE)
+_APPEND = re.compile(rb"[^ ]+ (?:APPEND|(?:UID )?REPLACE) ", re.IGNORECASE)
 
 
 class Frame(NamedTuple):
@@ -28,12 +28,16 @@ class Continuation(NamedTuple):
 
 
 class Oversize(NamedTuple):
-    """The command is too large and was not taken. `fatal`: what follows can not be skipped, close the connection."""
+    """The command is too large and was not taken. `fatal`: what follows can not be skipped, close the connection.
+
+    `status` is NO where it is merely more than we take, BAD where the client was told that it must not send it.
+    """
 
     tag: bytes
     text: str
     code: str
     fatal: bool
+    status: bytes = b"NO"
 
 
 class NeedMore(Enum):
@@ -52,6 +56,7 @@ class Limits:
     line: int = 65536
     literal: int = 65536
     append: int = 50 * 1024 * 1024
+    unasked: int = 4096  # of a literal without synchronisation, before log-in: LITERAL- (RFC 7888 5)
 
     @property
     def skipped(self) -> int:
@@ -64,7 +69,7 @@ class Framer:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.appends = False  # whether APPEND's larger limit holds: only after log-in
+        self.appends = False  # whether what holds after log-in does: APPEND's larger limit, LITERAL+ for LITERAL-
         self._buffer = bytearray()
         self._searched = 0  # no line end before this offset
         self._text = bytearray()
@@ -135,7 +140,7 @@ class Framer:
         if announced is None:
             return self._finish()
         size, synchronising = int(announced[1]), not announced[2]
-        refused = self._refused or self._check(size)
+        refused = self._refused or self._check(size, synchronising)
         if refused is not None:
             self._refused = refused
             if synchronising:
@@ -149,14 +154,18 @@ class Framer:
         self._literals_bytes += size
         return Continuation(size) if synchronising else None
 
-    def _check(self, size: int) -> Oversize | None:
+    def _check(self, size: int, synchronising: bool) -> Oversize | None:
+        tag = _tag(bytes(self._text[:128]))
+        if not self.appends and not synchronising and size > self.limits.unasked:
+            text = f"a literal over {self.limits.unasked} bytes waits for leave before log-in"
+            return Oversize(tag, text, "TOOBIG", False, b"BAD")
         is_append = self.appends and _APPEND.match(self._text) is not None
         limit = self.limits.append if is_append else self.limits.literal
-        # Beside its message, APPEND may have a mailbox name as a literal.
+        # Beside its messages, or the pieces of one, APPEND may have a mailbox name as a literal.
         total = limit + self.limits.literal if is_append else limit
         if size <= limit and self._literals_bytes + size <= total:
             return None
-        return Oversize(_tag(bytes(self._text[:128])), f"literal too large: at most {limit} bytes", "TOOBIG", False)
+        return Oversize(tag, f"literal too large: at most {limit} bytes", "TOOBIG", False)
 
     def _take_literal(self, size: int) -> bool:
         if len(self._buffer) < size:

@@ -22,6 +22,7 @@ _COMMANDS: Readers = {
     **search_grammar.COMMANDS,
 }
 _UID_COMMANDS: Readers = {
+    **append_grammar.UID_COMMANDS,
     **message_grammar.UID_COMMANDS,
     **search_grammar.UID_COMMANDS,
 }

@@ -1,15 +1,14 @@
 """Reading the commands on messages (RFC 3501 6.4, RFC 4315, RFC 6851), but for SEARCH."""
 
-import re
 from collections.abc import Callable
 from typing import cast
 
 from nodes.imap import commands
-from nodes.imap.commands import Attribute, Command, Section, SectionKind
+from nodes.imap.commands import Attribute, Command, FetchItem, Section
+from nodes.imap.content_grammar import content_item
 from nodes.imap.cursor import ITEMS_LIMIT, Cursor, Readers
 from nodes.imap.errors import BadCommand, Refusal
-
-PART_DEPTH_LIMIT = 50
+from nodes.imap.section_grammar import read_section
 
 
 def _expunge(cursor: Cursor) -> Command:
@@ -76,7 +75,7 @@ _OLD_SECTIONS: dict[str, Section] = {
 }
 
 
-def _fetch_items(cursor: Cursor) -> tuple[Attribute | Section, ...]:
+def _fetch_items(cursor: Cursor) -> tuple[FetchItem, ...]:
     if not cursor.accept(b"("):
         macro = next((name for name in _MACROS if cursor.accept(name.encode())), None)
         return _MACROS[macro] if macro else (_fetch_item(cursor),)
@@ -89,89 +88,19 @@ def _fetch_items(cursor: Cursor) -> tuple[Attribute | Section, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def _fetch_item(cursor: Cursor) -> Attribute | Section:
+def _fetch_item(cursor: Cursor) -> FetchItem:
     if cursor.accept(b"BODY.PEEK["):
-        return _section(cursor, peek=True)
+        return read_section(cursor, peek=True)
     if cursor.accept(b"BODY["):
-        return _section(cursor, peek=False)
+        return read_section(cursor, peek=False)
+    if (content := content_item(cursor)) is not None:
+        return content
     name = cursor.keyword()
     if name in _OLD_SECTIONS:
         return _OLD_SECTIONS[name]
     if name not in _ATTRIBUTES:
         raise BadCommand(f"unknown item {name[:40]}")
     return cast(Attribute, name)
-
-
-def _section(cursor: Cursor, peek: bool) -> Section:
-    """What follows BODY[ (section-spec), the partial too."""
-    start = cursor.at
-    numbers = _part_numbers(cursor)
-    kind: SectionKind = ""
-    fields: list[bytes] = []
-    if cursor.peek() != b"]":
-        kind = _section_kind(cursor.keyword(), numbers)
-    if kind.startswith("HEADER.FIELDS"):
-        fields = _field_names(cursor)
-    cursor.expect(b"]")
-    label = b"BODY[" + _label(kind, numbers, fields, cursor.text_since(start)) + b"]"
-    partial = _partial(cursor)
-    return Section(label, numbers, kind, frozenset(f.lower() for f in fields), partial, peek)
-
-
-def _section_kind(name: str, numbers: tuple[int, ...]) -> SectionKind:
-    match name:
-        case "HEADER" | "HEADER.FIELDS" | "HEADER.FIELDS.NOT" | "TEXT":
-            return name
-        case "MIME" if numbers:
-            return "MIME"
-        case _:
-            raise BadCommand(f"unknown section {name[:40]}")
-
-
-def _part_numbers(cursor: Cursor) -> tuple[int, ...]:
-    numbers: list[int] = []
-    while cursor.peek().isdigit():
-        numbers.append(cursor.number())
-        if numbers[-1] == 0 or len(numbers) > PART_DEPTH_LIMIT:
-            raise BadCommand("malformed part number")
-        if not cursor.accept(b"."):
-            break
-    return tuple(numbers)
-
-
-def _field_names(cursor: Cursor) -> list[bytes]:
-    cursor.expect(b" (")
-    names = [cursor.astring()]
-    while not cursor.accept(b")"):
-        cursor.space()
-        names.append(cursor.astring())
-    return names
-
-
-def _label(kind: str, numbers: tuple[int, ...], fields: list[bytes], written: bytes) -> bytes:
-    """The section as the response repeats it; a field name that was a literal comes back quoted."""
-    if not fields:
-        return written[:-1].upper()
-    spec = ".".join([*map(str, numbers), kind]).encode("ascii")
-    return spec + b" (" + b" ".join(_field_label(name) for name in fields) + b")"
-
-
-def _field_label(name: bytes) -> bytes:
-    if re.fullmatch(rb"[!#$&'+,\-./0-9;<=>?@A-Z^_`a-z|}~]+", name):
-        return name
-    return b'"' + re.sub(rb'([\\"])', rb"\\\1", re.sub(rb"[^\x20-\x7e]", b"?", name)) + b'"'
-
-
-def _partial(cursor: Cursor) -> tuple[int, int] | None:
-    if not cursor.accept(b"<"):
-        return None
-    origin = cursor.number()
-    cursor.expect(b".")
-    count = cursor.number()
-    cursor.expect(b">")
-    if count == 0:
-        raise BadCommand("a partial fetch of nothing")
-    return origin, count
 
 
 COMMANDS: Readers = {

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from eventlog.log import EventLog
 from eventlog.record import new_id
 from nodes.config import ListenerKind, split_address
-from nodes.imap import folders, listing, login, messages
+from nodes.imap import append, folders, listing, login, messages
 from nodes.imap.connection import Connection
 from nodes.imap.errors import Farewell
 from nodes.imap.fetch import StructureCache
@@ -28,7 +28,13 @@ _FAREWELL_S = 0.2
 # What the `imap` and the `imaps` listener of one node have in common.
 _NODE_WIDE: WeakKeyDictionary[EventLog, tuple[RecentMarks, StructureCache]] = WeakKeyDictionary()
 
-HANDLERS = {**login.HANDLERS, **folders.HANDLERS, **listing.HANDLERS, **messages.HANDLERS}
+HANDLERS = {
+    **login.HANDLERS,
+    **folders.HANDLERS,
+    **append.HANDLERS,
+    **listing.HANDLERS,
+    **messages.HANDLERS,
+}
 
 
 class ImapListener:

@@ -230,7 +230,7 @@ class Session:
             await after()
 
     def _answer_oversize(self, oversize: Oversize) -> None:
-        refusal = Refusal(oversize.text, oversize.code)
+        refusal = (BadCommand if oversize.status == b"BAD" else Refusal)(oversize.text, oversize.code)
         self.write(oversize.tag + b" " + refusal.reply() + b"\r\n")
         self._count_bad()
         if oversize.fatal:
@@ -296,15 +296,27 @@ class Session:
 
     async def ask(self, command: ActorCommand, bodies: Sequence[NewBody] = (), timeout_s: float | None = None) -> Done:
         """Has a change made; answered once it is folded here. Raises Refusal."""
-        if (reason := self.read_only) is not None:
-            raise Refusal(reason, "NOPERM")
-        by = By("account", self.target.account, self.origin)
-        wait_s = timeout_s or self.services.config.raft.propose_timeout_s
-        context = Context(by, self.cause, self.target.tenant, wait_s)
+        context = self._context(timeout_s)
         try:
             return await self.services.runtime.ask(self.target.account, command, context, bodies)
         except (CommandRefused, LogError) as error:
             raise refusal_of(error) from error
+
+    async def ask_all(self, commands: Sequence[ActorCommand], bodies: Sequence[NewBody] = ()) -> Done:
+        """Has changes made in one record, all or none. Raises Refusal."""
+        context = self._context(None)
+        try:
+            steps = [(self.target.account, command) for command in commands]
+            return await self.services.runtime.transact(steps, context, bodies)
+        except (CommandRefused, LogError) as error:
+            raise refusal_of(error) from error
+
+    def _context(self, timeout_s: float | None) -> Context:
+        """For a change by this session. Raises Refusal where it can make none."""
+        if (reason := self.read_only) is not None:
+            raise Refusal(reason, "NOPERM")
+        by = By("account", self.target.account, self.origin)
+        return Context(by, self.cause, self.target.tenant, timeout_s or self.services.config.raft.propose_timeout_s)
 
     def select(self, selected: Selected) -> None:
         """Begins to watch; the caller then scans, settles and answers."""

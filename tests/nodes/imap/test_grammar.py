@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.imap import commands, utf7
+from nodes.imap.append_commands import Append, AppendMessage, Replace, Url
 from nodes.imap.commands import Command, Section
+from nodes.imap.content_commands import Binary, Preview
 from nodes.imap.cursor import Cursor
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.framing import NEED_MORE, Continuation, Frame, Framer, Limits
@@ -85,9 +87,42 @@ def section(
         (b"A042 STATUS blurdybloop (UIDNEXT MESSAGES)", commands.Status("blurdybloop", ("UIDNEXT", "MESSAGES"))),
         (
             b'A003 APPEND saved-messages (\\Seen) "17-Jul-1996 02:44:25 -0700" {3}\r\nabc',
-            commands.Append("saved-messages", ("\\Seen",), 837596665000, b"abc"),
+            Append("saved-messages", (AppendMessage(("\\Seen",), 837596665000, (b"abc",)),)),
         ),
-        (b"A APPEND x {2+}\r\n\r\n", commands.Append("x", (), None, b"\r\n")),
+        (b"A APPEND x {2+}\r\n\r\n", Append("x", (AppendMessage((), None, (b"\r\n",)),))),
+        (
+            b"A APPEND x ~{3+}\r\na\x00b (Foo) {1+}\r\nc UTF8 (~{1+}\r\nd)",
+            Append(
+                "x",
+                (
+                    AppendMessage((), None, (b"a\x00b",)),
+                    AppendMessage(("Foo",), None, (b"c",)),
+                    AppendMessage((), None, (b"d",)),
+                ),
+            ),
+        ),
+        (
+            b'A APPEND x CATENATE (URL "/y/;UID=1" TEXT {1+}\r\na)',
+            Append("x", (AppendMessage((), None, (Url("/y/;UID=1"), b"a")),)),
+        ),
+        (
+            b"A UID REPLACE 7 x {1+}\r\na",
+            Replace(numbers((7, 7)), "x", AppendMessage((), None, (b"a",)), True),
+        ),
+        (
+            b"A FETCH 1 (BINARY[1.2]<0.9> BINARY.PEEK[] BINARY.SIZE[1] PREVIEW (LAZY) PREVIEW)",
+            commands.Fetch(
+                numbers((1, 1)),
+                (
+                    Binary((1, 2), (0, 9), False, False),
+                    Binary((), None, True, False),
+                    Binary((1,), None, True, True),
+                    Preview(True),
+                    Preview(False),
+                ),
+                False,
+            ),
+        ),
         (b"A CLOSE", commands.Close()),
         (b"A202 EXPUNGE", commands.Expunge(None)),
         (b"A003 UID EXPUNGE 3000:3002", commands.Expunge(numbers((3000, 3002)))),

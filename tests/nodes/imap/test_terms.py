@@ -158,7 +158,7 @@ def test_expunges_are_told_except_where_numbers_are_in_play() -> None:
 def test_capabilities_depend_on_the_state() -> None:
     assert capability.before_login(start_tls=True, mechanisms=()).endswith(b" STARTTLS LOGINDISABLED")
     offered = capability.before_login(start_tls=False, mechanisms=("SCRAM-SHA-256", "PLAIN"))
-    assert offered.endswith(b" ID IDLE NAMESPACE AUTH=SCRAM-SHA-256 AUTH=PLAIN")
+    assert offered.endswith(b" ID IDLE NAMESPACE LITERAL- AUTH=SCRAM-SHA-256 AUTH=PLAIN")
     assert b"APPENDLIMIT=99" in capability.after_login(append_limit_bytes=99)
 
 

@@ -1,0 +1,54 @@
+"""A message's parts behind their Content-Transfer-Encoding (RFC 3516): exact, or refused. Pure.
+
+What SEARCH reads is decoded leniently in nodes/mime/text.py; what a client takes for the sender's bytes must be them.
+"""
+
+import binascii
+import quopri
+import re
+
+from nodes.imap.content_commands import Binary
+from nodes.imap.errors import Refusal
+from nodes.imap.render import literal
+from nodes.mime import header, structure
+from nodes.mime.structure import Part
+
+_IDENTITY = (b"", b"7bit", b"8bit", b"binary")
+_BLANKS = re.compile(rb"[\r\n\t ]+")
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+
+
+def render_binary(item: Binary, data: bytes, root: Part) -> bytes:
+    """The item as FETCH answers it. Raises Refusal with UNKNOWN-CTE (RFC 3516 4.3)."""
+    label = b"[" + b".".join(b"%d" % number for number in item.numbers) + b"]"
+    found = decoded(data, root, item.numbers)
+    if item.size_only:
+        return b"BINARY.SIZE%b %d" % (label, 0 if found is None else len(found))
+    if item.partial is not None:
+        label += b"<%d>" % item.partial[0]
+        found = found and found[item.partial[0] :][: item.partial[1]]
+    if found is None:
+        return b"BINARY%b NIL" % label
+    return b"BINARY%b %b" % (label, b"~" + literal(found) if b"\x00" in found else literal(found))
+
+
+def decoded(data: bytes, root: Part, numbers: tuple[int, ...]) -> bytes | None:
+    """The part's bytes; of no number the whole message, as it is; None where there is no such part."""
+    if not numbers:
+        return data
+    part = structure.descend(root, numbers)
+    return None if part is None else _decoded(data, part)
+
+
+def _decoded(data: bytes, part: Part) -> bytes:
+    raw = data[part.body : part.end]
+    encoding = (header.first(data, part.fields, b"content-transfer-encoding") or b"").strip().lower()
+    if encoding in _IDENTITY or part.is_multipart or part.message is not None:
+        return raw
+    if encoding == b"quoted-printable":
+        return quopri.decodestring(raw)
+    if encoding == b"base64":
+        digits = _BLANKS.sub(b"", raw)
+        if _BASE64.fullmatch(digits):
+            return binascii.a2b_base64(digits)
+    raise Refusal("a part has a transfer encoding that can not be undone", "UNKNOWN-CTE")
