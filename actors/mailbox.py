@@ -19,7 +19,8 @@ from actors.errors import (
     NotAllowed,
     TooLarge,
 )
-from actors.mailbox_fold import Change, apply_flags, evolve
+from actors.mailbox_expunged import expunged_since
+from actors.mailbox_fold import Change, evolve
 from actors.mailbox_rows import (
     DELETED,
     DELIMITER,
@@ -37,6 +38,7 @@ from actors.mailbox_rows import (
     Message,
     Usage,
     address_of,
+    apply_flags,
     counters,
     folder,
     folder_by_name,
@@ -438,6 +440,7 @@ __all__ = [
     "counters",
     "decide",
     "evolve",
+    "expunged_since",
     "folder",
     "folder_by_name",
     "folders",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, assert_never
 
+from actors import mailbox_expunged
 from actors.mailbox_rows import (
     DELETED,
     EMPTY_USAGE,
@@ -22,12 +23,14 @@ from actors.mailbox_rows import (
     FolderRow,
     MessageRow,
     UsageRow,
+    apply_flags,
     counters_key,
     folder_key,
     message_key,
     name_hash,
     name_key,
     redacted_name,
+    saved_after_s,
     subscription_key,
 )
 from actors.mailbox_terms import (
@@ -47,7 +50,6 @@ from actors.mailbox_terms import (
     MessagesExpunged,
     MessagesMoved,
     MessagesRedacted,
-    Mode,
     PastViewed,
     QuotaSet,
 )
@@ -71,15 +73,15 @@ def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
     """Fold one event into the account's tables and say which messages and folders changed, in order."""
     match fact:
         case MessageDelivered() | MessageAppended():
-            return _arrived(view, fact)
+            return _arrived(view, fact, stamp)
         case FlagsChanged():
             return _flags_changed(view, fact)
         case MessagesExpunged():
             return _expunged(view, fact.folder_id, fact.uids, fact.force)
         case MessagesCopied():
-            return _copied(view, fact)
+            return _copied(view, fact, stamp)
         case MessagesMoved():
-            return _moved(view, fact)
+            return _moved(view, fact, stamp)
         case MailboxOpened():
             return _opened(view, fact, stamp)
         case MailboxClosed():
@@ -110,7 +112,7 @@ def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
 # Messages
 
 
-def _arrived(view: View, fact: MessageDelivered | MessageAppended) -> list[Change]:
+def _arrived(view: View, fact: MessageDelivered | MessageAppended, stamp: Stamp) -> list[Change]:
     folder_id = fact.folder_id
     if view.peek(folder_key(folder_id)) is None:
         folder_id = view.peek(name_key(INBOX))
@@ -120,7 +122,8 @@ def _arrived(view: View, fact: MessageDelivered | MessageAppended) -> list[Chang
     used_bytes, used_messages, modseq, uidvalidity = view.get(USAGE_KEY) or EMPTY_USAGE
     uid, _, count, unseen, size_bytes = view.get(counters_key(folder_id))
     modseq += 1
-    row = (fact.message_id, fact.digest, size, fact.internaldate_ms, flags, modseq, fact.trace)
+    saved_s = saved_after_s(stamp.at_ms, fact.internaldate_ms)
+    row = (fact.message_id, fact.digest, size, fact.internaldate_ms, flags, modseq, fact.trace, saved_s)
     view.put(message_key(folder_id, uid), row)
     view.put(counters_key(folder_id), (uid + 1, modseq, count + 1, unseen + (SEEN not in flags), size_bytes + size))
     view.put(USAGE_KEY, (used_bytes + size, used_messages + 1, modseq, uidvalidity))
@@ -145,7 +148,7 @@ def _flags_changed(view: View, fact: FlagsChanged) -> list[Change]:
         if after == before:
             changes.append(Change(folder_id, uid, "flags", before, row[5]))
             continue
-        view.put(message_key(folder_id, uid), (*row[:4], after, modseq, row[6]))
+        view.put(message_key(folder_id, uid), (*row[:4], after, modseq, *row[6:]))
         unseen_delta += (SEEN in before) - (SEEN in after)
         changes.append(Change(folder_id, uid, "flags", after, modseq))
     if any(change.modseq == modseq for change in changes):
@@ -153,17 +156,6 @@ def _flags_changed(view: View, fact: FlagsChanged) -> list[Change]:
         view.put(counters_key(folder_id), (uidnext, modseq, count, unseen + unseen_delta, size_bytes))
         view.put(USAGE_KEY, (usage[0], usage[1], modseq, usage[3]))
     return changes
-
-
-def apply_flags(before: tuple[str, ...], mode: Mode, flags: tuple[str, ...]) -> tuple[str, ...]:
-    """The flags after STORE; keywords match whatever their case, and the first spelling of one stays."""
-    named = {flag.lower() for flag in flags}
-    kept = {flag.lower() for flag in before}
-    if mode == "remove":
-        return tuple(flag for flag in before if flag.lower() not in named)
-    if mode == "add":
-        return (*before, *(flag for flag in flags if flag.lower() not in kept))
-    return before if named == kept else flags
 
 
 def _expunged(view: View, folder_id: bytes, uids: Iterable[int], force: bool) -> list[Change]:
@@ -180,20 +172,20 @@ def _expunged(view: View, folder_id: bytes, uids: Iterable[int], force: bool) ->
     return [Change(folder_id, uid, "expunged", row[4], modseq) for uid, row in gone]
 
 
-def _copied(view: View, fact: MessagesCopied) -> list[Change]:
+def _copied(view: View, fact: MessagesCopied, stamp: Stamp) -> list[Change]:
     target: CountersRow | None = view.get(counters_key(fact.target_id))
     found = list(_present(view, fact.folder_id, fact.uids))
     if target is None or not found:
         return []
     used_bytes, used_messages, modseq, uidvalidity = _usage(view)
     modseq += 1
-    changes = _add(view, fact.target_id, target, found, modseq)
+    changes = _add(view, fact.target_id, target, _saved(found, stamp), modseq)
     added = sum(row[2] for _, row in found)
     view.put(USAGE_KEY, (used_bytes + added, used_messages + len(found), modseq, uidvalidity))
     return changes
 
 
-def _moved(view: View, fact: MessagesMoved) -> list[Change]:
+def _moved(view: View, fact: MessagesMoved, stamp: Stamp) -> list[Change]:
     """Each message leaves with an expunge and arrives with a new UID (RFC 6851 3.3); usage stays as it is."""
     source: CountersRow | None = view.get(counters_key(fact.folder_id))
     found = list(_present(view, fact.folder_id, fact.uids))
@@ -203,7 +195,7 @@ def _moved(view: View, fact: MessagesMoved) -> list[Change]:
     modseq += 1
     _remove(view, fact.folder_id, source, found, modseq)
     # Read after the removal: source and target may be the same folder.
-    added = _add(view, fact.target_id, view.get(counters_key(fact.target_id)), found, modseq)
+    added = _add(view, fact.target_id, view.get(counters_key(fact.target_id)), _saved(found, stamp), modseq)
     view.put(USAGE_KEY, (used_bytes, used_messages, modseq, uidvalidity))
     return [*added, *(Change(fact.folder_id, uid, "expunged", row[4], modseq) for uid, row in found)]
 
@@ -257,10 +249,16 @@ def _remove(
         view.delete(message_key(folder_id, uid))
         freed += row[2]
         seen += SEEN in row[4]
+    mailbox_expunged.note(view, folder_id, modseq, [uid for uid, _ in rows])
     uidnext, _, count, unseen, size_bytes = counters
     after = (uidnext, modseq, count - len(rows), unseen - (len(rows) - seen), size_bytes - freed)
     view.put(counters_key(folder_id), after)
     return freed
+
+
+def _saved(rows: list[tuple[int, MessageRow]], stamp: Stamp) -> list[tuple[int, MessageRow]]:
+    """The rows as they come into a folder now."""
+    return [(uid, (*row[:7], saved_after_s(stamp.at_ms, row[3]))) for uid, row in rows]
 
 
 def _add(
@@ -269,7 +267,7 @@ def _add(
     uid, _, count, unseen, size_bytes = counters
     changes = []
     for source_uid, row in rows:
-        view.put(message_key(folder_id, uid), (*row[:5], modseq, row[6]))
+        view.put(message_key(folder_id, uid), (*row[:5], modseq, *row[6:]))
         unseen += SEEN not in row[4]
         size_bytes += row[2]
         changes.append(Change(folder_id, uid, "added", row[4], modseq, source_uid))
@@ -291,6 +289,7 @@ def _opened(view: View, fact: MailboxOpened, stamp: Stamp) -> list[Change]:
         return []
     view.put(IDENTITY_KEY, (fact.tenant, fact.address, stamp.at_ms))
     view.put(LIMITS_KEY, (fact.limit_bytes,))
+    mailbox_expunged.begin(view)
     changes = []
     for folder_id, name, special_use in fact.folders:
         changes += _folder_created(view, folder_id, name, special_use, stamp)
@@ -303,6 +302,7 @@ def _closed(view: View) -> list[Change]:
     changes = [change for key, _ in list(view.range(b"f")) for change in _folder_deleted(view, key[1:])]
     for key, _ in list(view.range(b"b")):
         view.delete(key)
+    mailbox_expunged.forget_all(view)
     view.delete(LIMITS_KEY)
     view.delete(IDENTITY_KEY)
     return changes

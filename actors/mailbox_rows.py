@@ -6,7 +6,10 @@ Rows of one account's stream, by first byte of the key:
   f + folder id: identity [name, uidvalidity, special_use, created_ms]
   n + hash of name: folder id                       b + hash of name: a subscribed name
   s + folder id: counters [uidnext, highestmodseq, messages, unseen, size_bytes]    (peek, never a guard)
-  m + folder id + UID: message [id, digest, size, internaldate_ms, flags, modseq, trace]
+  m + folder id + UID: message [id, digest, size, internaldate_ms, flags, modseq, trace, saved_s]
+    (saved_s: seconds from the internal date to when it came into the folder: few bytes for what was delivered;
+    not there in rows of a program before)
+  x, X: expunged messages (mailbox_expunged.py)
 Readers take any view and never write. A closed mailbox has no A row and no folders.
 """
 
@@ -20,6 +23,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from actors.errors import InvalidName, OverQuota, TooLarge
+from actors.mailbox_terms import Mode
 from eventlog.views import View
 
 DELIMITER = "/"
@@ -43,7 +47,7 @@ IdentityRow = tuple[bytes, str, int]
 FolderRow = tuple[str, int, str | None, int]
 CountersRow = tuple[int, int, int, int, int]
 UsageRow = tuple[int, int, int, int]
-MessageRow = tuple[bytes, bytes, int, int, tuple[str, ...], int, bytes]
+MessageRow = tuple[bytes, bytes, int, int, tuple[str, ...], int, bytes, *tuple[int, ...]]
 
 _FLAG = re.compile(r"\\?[!#$&'+-\[^-z|}~]+")  # RFC 3501 9: flag, atom
 
@@ -79,6 +83,12 @@ class Message(NamedTuple):
     flags: tuple[str, ...]
     modseq: int
     trace: bytes
+    saved_s: int | None = None  # after the internal date
+
+    @property
+    def saved_ms(self) -> int | None:
+        """When it came into its folder (RFC 8514), to the second; None where that was not noted."""
+        return None if self.saved_s is None else (self.internaldate_ms // 1000 + self.saved_s) * 1000
 
 
 class Usage(NamedTuple):
@@ -121,6 +131,11 @@ def counters_key(folder_id: bytes) -> bytes:
 
 def message_key(folder_id: bytes, uid: int) -> bytes:
     return b"m" + folder_id + uid.to_bytes(4, "big")
+
+
+def saved_after_s(at_ms: int, internaldate_ms: int) -> int:
+    """How a row keeps when a message came into its folder."""
+    return at_ms // 1000 - internaldate_ms // 1000
 
 
 # Names and flags
@@ -168,6 +183,17 @@ def normalise_flags(flags: Iterable[str]) -> tuple[str, ...]:
     if not all(map(_FLAG.fullmatch, unique.values())):
         raise InvalidName("a flag is an atom")
     return tuple(unique.values())
+
+
+def apply_flags(before: tuple[str, ...], mode: Mode, flags: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags after STORE; keywords match whatever their case, and the first spelling of one stays."""
+    named = {flag.lower() for flag in flags}
+    kept = {flag.lower() for flag in before}
+    if mode == "remove":
+        return tuple(flag for flag in before if flag.lower() not in named)
+    if mode == "add":
+        return (*before, *(flag for flag in flags if flag.lower() not in kept))
+    return before if named == kept else flags
 
 
 def _is_forbidden(character: str) -> bool:

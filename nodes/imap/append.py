@@ -21,7 +21,8 @@ from nodes.imap.append_commands import Append, AppendMessage, Replace, Url
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.fetch import MessageText
 from nodes.imap.sequence import compact, uids_of_sequence_numbers, uids_of_uids
-from nodes.imap.session import Handler, Session
+from nodes.imap.session import Session
+from nodes.imap.shared import Handler
 
 THREAD_BYTES = 1024 * 1024  # a message this large is hashed in a thread
 

@@ -13,6 +13,7 @@ _ALWAYS = (
 _STRANGER = ("LITERAL-",)
 _AUTHENTICATED = (
     "LITERAL+",
+    "ENABLE",
     "UNSELECT",
     "UIDPLUS",
     "MOVE",
@@ -27,6 +28,8 @@ _AUTHENTICATED = (
     "CATENATE",
     "REPLACE",
     "PREVIEW",
+    "CONDSTORE",
+    "QRESYNC",
 )
 
 

@@ -11,6 +11,7 @@ from nodes.imap.append_commands import Append, Replace
 from nodes.imap.content_commands import Binary, Preview
 from nodes.imap.search import Key
 from nodes.imap.sequence import SequenceSet
+from nodes.imap.sync_commands import Enable, Resync
 
 
 class Capability(NamedTuple):
@@ -77,10 +78,12 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """SELECT and EXAMINE (6.3.1, 6.3.2)"""
+    """SELECT and EXAMINE (6.3.1, 6.3.2), with the parameters of RFC 7162."""
 
     name: str
     read_only: bool
+    condstore: bool = False
+    resync: Resync | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +167,19 @@ class Section:
     peek: bool
 
 
-Attribute = Literal["UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY"]
+Attribute = Literal["UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY", "MODSEQ"]
 FetchItem = Attribute | Section | Binary | Preview
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """FETCH and UID FETCH (6.4.5)"""
+    """FETCH and UID FETCH (6.4.5), with the modifiers of RFC 7162."""
 
     messages: SequenceSet
     items: tuple[FetchItem, ...]
     by_uid: bool
+    changed_since: int | None = None
+    vanished: bool = False
 
 
 Mode = Literal["add", "remove", "replace"]
@@ -182,13 +187,14 @@ Mode = Literal["add", "remove", "replace"]
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """STORE and UID STORE (6.4.6)"""
+    """STORE and UID STORE (6.4.6), with the modifier of RFC 7162."""
 
     messages: SequenceSet
     mode: Mode
     flags: tuple[str, ...]
     silent: bool
     by_uid: bool
+    unchanged_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +220,7 @@ Authenticated = (
     | Status
     | Append
     | Idle
+    | Enable
     | Namespace
 )  # fmt: skip
 Selected = (

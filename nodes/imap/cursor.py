@@ -31,6 +31,7 @@ _DATE_TIME = re.compile(r"([ \d]\d)-([A-Za-z]{3})-(\d{4}) (\d\d):(\d\d):(\d\d) (
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 NAME_LIMIT_BYTES = 1000
+MODSEQ_END = 1 << 63
 ITEMS_LIMIT = 200  # of one FETCH, LIST or STATUS
 
 _SYSTEM_FLAGS = {name.lower(): name for name in ("\\Seen", "\\Answered", "\\Flagged", "\\Deleted", "\\Draft")}
@@ -96,6 +97,13 @@ class Cursor:
         value = int(self._take(_NUMBER, "a number"))
         if value > NUMBER_LIMIT:
             raise BadCommand("number too large")
+        return value
+
+    def modseq(self) -> int:
+        """A MODSEQ, 63 bits (RFC 7162 7); 0 where the command takes it."""
+        value = int(self._take(_NUMBER, "a MODSEQ"))
+        if value >= MODSEQ_END:
+            raise BadCommand("MODSEQ too large")
         return value
 
     def string(self) -> bytes:

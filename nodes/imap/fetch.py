@@ -149,6 +149,8 @@ class Plan:
                 return lambda row, _text, recent: b"FLAGS " + render.flags(row.flags, recent)
             case "INTERNALDATE":
                 return lambda row, _text, _recent: b"INTERNALDATE " + render.date_time(row.internaldate_ms)
+            case "MODSEQ":
+                return lambda row, _text, _recent: b"MODSEQ (%d)" % row.modseq
             case "RFC822.SIZE":
                 return lambda row, _text, _recent: b"RFC822.SIZE %d" % row.size
             case "ENVELOPE" | "BODYSTRUCTURE" | "BODY":

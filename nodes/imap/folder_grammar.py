@@ -6,8 +6,9 @@ from nodes.imap import commands
 from nodes.imap.commands import Command
 from nodes.imap.cursor import ITEMS_LIMIT, Cursor, Readers
 from nodes.imap.errors import BadCommand, Refusal
+from nodes.imap.sync_grammar import select_parameters
 
-STATUS_ITEMS = ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "APPENDLIMIT")
+STATUS_ITEMS = ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "APPENDLIMIT", "HIGHESTMODSEQ")
 SPECIAL_USES = ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")
 
 
@@ -17,7 +18,7 @@ def _mailbox(cursor: Cursor) -> str:
 
 
 def _select(read_only: bool) -> Callable[[Cursor], Command]:
-    return lambda cursor: commands.Select(_mailbox(cursor), read_only)
+    return lambda cursor: commands.Select(_mailbox(cursor), read_only, *select_parameters(cursor))
 
 
 def _create(cursor: Cursor) -> Command:

@@ -1,4 +1,4 @@
-"""Commands on mailboxes: SELECT, EXAMINE, CREATE, DELETE, RENAME, SUBSCRIBE, IDLE, NAMESPACE.
+"""Commands on mailboxes: SELECT, EXAMINE, CREATE, DELETE, RENAME, SUBSCRIBE, NAMESPACE.
 
 Names are resolved on a snapshot and changes asked for by folder id, so a mailbox that is renamed meanwhile is still
 the one that was meant.
@@ -12,11 +12,15 @@ from itertools import islice
 from actors import mailbox as actor
 from actors.mailbox import Folder, counters, folder, folder_by_name, messages, superior_names
 from eventlog.record import new_id
-from nodes.imap import commands, render
+from nodes.imap import commands, render, sync
 from nodes.imap.errors import BadCommand, Refusal, refusal_of
+from nodes.imap.messages import send
 from nodes.imap.selected import PERMANENT_FLAGS, Selected
-from nodes.imap.session import Handler, Session
+from nodes.imap.sequence import STAR, SequenceSet
+from nodes.imap.session import Session
+from nodes.imap.shared import Handler
 from nodes.imap.states import State
+from nodes.imap.sync_commands import Resync
 
 SCAN_MESSAGES = 5000  # rows read in one snapshot when a mailbox is selected
 
@@ -35,10 +39,18 @@ def find(session: Session, name: str) -> Folder:
 
 async def select(session: Session, command: commands.Select) -> str:
     """RFC 3501 6.3.1: whatever was selected before is not any more, even if this fails."""
+    if command.resync is not None and not session.features.qresync:
+        raise BadCommand("ENABLE QRESYNC comes first")  # RFC 7162 3.2.5
+    if session.selected is not None and session.features.qresync:
+        session.write(b"* OK [CLOSED] the mailbox before is closed\r\n")  # RFC 7162 3.2.11
     session.deselect()
+    if command.condstore:
+        session.enable("CONDSTORE")
     read_only = command.read_only or session.read_only is not None
-    selected = Selected(find(session, command.name), read_only, session.cause, session.shared.marks)
+    selected = Selected(find(session, command.name), read_only, session.cause, session.shared.marks, session.features)
     session.select(selected)
+    with session.reading() as reading:  # before the first slice: what changes behind it has a higher MODSEQ
+        selected.told_modseq = counters(reading.view, selected.folder.id).highestmodseq
     await _scan(session, selected)
     with session.reading() as reading:
         view = reading.view
@@ -49,8 +61,20 @@ async def select(session: Session, command: commands.Select) -> str:
         raise Refusal("the mailbox was deleted just now", "NONEXISTENT")
     session.state = State.SELECTED
     _describe(session, selected, uidnext)
+    if command.resync is not None:
+        await _resynchronise(session, selected, command.resync)
     name = "EXAMINE" if command.read_only else "SELECT"
     return f"[READ-ONLY] {name} completed" if read_only else f"[READ-WRITE] {name} completed"
+
+
+async def _resynchronise(session: Session, selected: Selected, resync: Resync) -> None:
+    """RFC 7162 3.2.5: what went, then what came or has other flags, since the client was here."""
+    if resync.uidvalidity != selected.folder.uidvalidity:
+        return  # its copy is of another mailbox
+    sync.write_vanished(session, sync.vanished_for(session, selected, resync))
+    wanted = SequenceSet(((1, STAR),)) if resync.known is None else resync.known
+    changed = commands.Fetch(wanted, ("UID", "FLAGS", "MODSEQ"), True, resync.modseq)
+    await send(session, selected, changed)
 
 
 async def _scan(session: Session, selected: Selected) -> None:
@@ -78,6 +102,7 @@ def _describe(session: Session, selected: Selected, uidnext: int) -> None:
         b"* %d RECENT\r\n" % selected.recent_count,
         b"* OK [UIDVALIDITY %d] UIDs valid\r\n" % selected.folder.uidvalidity,
         b"* OK [UIDNEXT %d] predicted next UID\r\n" % max(uidnext, highest + 1),
+        b"* OK [HIGHESTMODSEQ %d] of all that is here\r\n" % selected.told_modseq,
     ]
     if selected.first_unseen:
         lines.insert(4, b"* OK [UNSEEN %d] first unseen message\r\n" % selected.first_unseen)
@@ -127,14 +152,7 @@ async def subscribe(session: Session, command: commands.Subscribe) -> str:
     return "UNSUBSCRIBE completed"
 
 
-# -- IDLE, NAMESPACE
-
-
-async def idle(session: Session, _: commands.Idle) -> str:
-    session.write(b"+ idling\r\n")
-    if (await session.idle()).strip().upper() != b"DONE":
-        raise BadCommand("expected DONE")
-    return "IDLE completed"
+# -- NAMESPACE
 
 
 async def namespace(session: Session, _: commands.Namespace) -> str:
@@ -148,6 +166,5 @@ HANDLERS: dict[type, Handler] = {
     commands.Delete: delete,
     commands.Rename: rename,
     commands.Subscribe: subscribe,
-    commands.Idle: idle,
     commands.Namespace: namespace,
 }

@@ -7,7 +7,7 @@ tables are put together here.
 
 import re
 
-from nodes.imap import append_grammar, folder_grammar, login_grammar, message_grammar, search_grammar
+from nodes.imap import append_grammar, folder_grammar, login_grammar, message_grammar, search_grammar, sync_grammar
 from nodes.imap.commands import Command
 from nodes.imap.cursor import Cursor, Readers
 from nodes.imap.errors import BadCommand
@@ -18,6 +18,7 @@ _COMMANDS: Readers = {
     **login_grammar.COMMANDS,
     **folder_grammar.COMMANDS,
     **append_grammar.COMMANDS,
+    **sync_grammar.COMMANDS,
     **message_grammar.COMMANDS,
     **search_grammar.COMMANDS,
 }

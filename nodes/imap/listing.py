@@ -26,7 +26,8 @@ from actors.mailbox import (
 from eventlog.views import View
 from nodes.imap import commands, render
 from nodes.imap.errors import Refusal
-from nodes.imap.session import Handler, Session
+from nodes.imap.session import Session
+from nodes.imap.shared import Handler
 
 NAMES_AT_ONCE = 64
 
@@ -155,6 +156,7 @@ def render_status(view: View, found: Folder, items: Iterable[str], recent_mark: 
         "UIDVALIDITY": found.uidvalidity,
         "UNSEEN": counted.unseen,
         "SIZE": counted.size_bytes,
+        "HIGHESTMODSEQ": counted.highestmodseq,
         "APPENDLIMIT": append_limit_bytes,
     }
     if "RECENT" in items:
@@ -174,6 +176,8 @@ async def list_mailboxes(session: Session, command: commands.List) -> str:
         # RFC 3501 6.3.8: asks for the delimiter and the root of the reference.
         session.write(b'* %b (\\Noselect) "/" ""\r\n' % response)
         return f"{response.decode('ascii')} completed"
+    if "HIGHESTMODSEQ" in command.status:
+        session.enable("CONDSTORE")
     with session.reading() as reading:
         view = reading.view
         tree = Tree(folders(view), subscriptions(view))
@@ -188,6 +192,8 @@ async def list_mailboxes(session: Session, command: commands.List) -> str:
 
 
 async def status(session: Session, command: commands.Status) -> str:
+    if "HIGHESTMODSEQ" in command.items:
+        session.enable("CONDSTORE")  # RFC 7162 3.1.7
     with session.reading() as reading:
         view = reading.view
         found = folder_by_name(view, command.name)

@@ -14,7 +14,8 @@ from nodes import logins, sasl
 from nodes.imap import commands
 from nodes.imap.errors import BadCommand, Farewell, Refusal
 from nodes.imap.render import string
-from nodes.imap.session import TLS_HANDSHAKE_S, Handler, Session
+from nodes.imap.session import TLS_HANDSHAKE_S, Session
+from nodes.imap.shared import Handler
 from nodes.imap.states import State
 from nodes.logins import Door, LoggedIn, LoginRefused
 from nodes.moments import parse_moment

@@ -9,6 +9,7 @@ from nodes.imap.content_grammar import content_item
 from nodes.imap.cursor import ITEMS_LIMIT, Cursor, Readers
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.section_grammar import read_section
+from nodes.imap.sync_grammar import fetch_modifiers, store_modifiers
 
 
 def _expunge(cursor: Cursor) -> Command:
@@ -25,16 +26,17 @@ def _store(by_uid: bool) -> Callable[[Cursor], Command]:
         cursor.space()
         messages = cursor.sequence_set()
         cursor.space()
+        since = store_modifiers(cursor)
         mode: commands.Mode = "add" if cursor.accept(b"+") else "remove" if cursor.accept(b"-") else "replace"
         cursor.expect(b"FLAGS")
         silent = cursor.accept(b".SILENT")
         cursor.space()
         if cursor.peek() == b"(":
-            return commands.Store(messages, mode, cursor.flag_list(), silent, by_uid)
+            return commands.Store(messages, mode, cursor.flag_list(), silent, by_uid, since)
         flags = [cursor.flag()]
         while cursor.accept(b" "):
             flags.append(cursor.flag())
-        return commands.Store(messages, mode, tuple(f for f in flags if f != "\\Recent"), silent, by_uid)
+        return commands.Store(messages, mode, tuple(f for f in flags if f != "\\Recent"), silent, by_uid, since)
 
     return read
 
@@ -57,7 +59,10 @@ def _fetch(by_uid: bool) -> Callable[[Cursor], Command]:
         items = _fetch_items(cursor)
         if by_uid and "UID" not in items:  # RFC 3501 6.4.8
             items = ("UID", *items)
-        return commands.Fetch(messages, items, by_uid)
+        since = fetch_modifiers(cursor, by_uid)
+        if since.modseq is not None and "MODSEQ" not in items:  # RFC 7162 3.1.4.1
+            items = (*items, "MODSEQ")
+        return commands.Fetch(messages, items, by_uid, since.modseq, since.vanished)
 
     return read
 
@@ -67,7 +72,7 @@ _MACROS: dict[str, tuple[Attribute, ...]] = {
     "FAST": ("FLAGS", "INTERNALDATE", "RFC822.SIZE"),
     "FULL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY"),
 }
-_ATTRIBUTES = frozenset({"UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY"})
+_ATTRIBUTES = frozenset({"UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY", "MODSEQ"})
 _OLD_SECTIONS: dict[str, Section] = {
     "RFC822": Section(b"RFC822", (), "", frozenset(), None, peek=False),
     "RFC822.HEADER": Section(b"RFC822.HEADER", (), "HEADER", frozenset(), None, peek=True),

@@ -12,13 +12,14 @@ from typing import Any
 
 from actors import mailbox as actor
 from actors.mailbox import Change, Folder, Message, Mode, folder_by_name
-from nodes.imap import commands
+from nodes.imap import commands, sync
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.fetch import MessageText, Plan
 from nodes.imap.search_match import Candidate, Predicate, compile_key
 from nodes.imap.selected import Selected, rows_of
 from nodes.imap.sequence import SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids
-from nodes.imap.session import Handler, Session
+from nodes.imap.session import Session
+from nodes.imap.shared import Handler
 from nodes.reading import Reading
 
 BATCH_MESSAGES = 1000  # rows read in one snapshot
@@ -48,16 +49,38 @@ def _body(reading: Reading, row: Message) -> bytes | None:
 
 async def fetch(session: Session, command: commands.Fetch) -> str:
     selected = session.mailbox
+    if "MODSEQ" in command.items:
+        session.enable("CONDSTORE")  # RFC 7162 3.1
+    if command.vanished:
+        _write_vanished(session, selected, command)
+    await send(session, selected, command)
+    return "FETCH completed"
+
+
+def _write_vanished(session: Session, selected: Selected, command: commands.Fetch) -> None:
+    """RFC 7162 3.2.6: in front of all FETCH responses."""
+    if not session.features.qresync:
+        raise BadCommand("ENABLE QRESYNC comes first")
+    asked = command.messages.spans(selected.uids[-1] if selected.uids else 0)
+    sync.write_vanished(session, sync.vanished(session, selected, command.changed_since or 0, asked))
+
+
+async def send(session: Session, selected: Selected, command: commands.Fetch) -> None:
+    """The FETCH responses that a command asks for, and \\Seen where it sets that. Raises Refusal."""
     uids = _chosen(selected, command.messages, command.by_uid)
-    plan = Plan(command.items, session.target.tenant, session.shared.structures)
+    items = command.items if not session.features.qresync or "UID" in command.items else ("UID", *command.items)
+    plan = Plan(items, session.target.tenant, session.shared.structures)
+    since = command.changed_since or 0
     unseen: list[int] = []
     missing: list[int] = []
     found = at = 0
+    if since and sync.is_unchanged(session, selected, since):
+        return
     while at < len(uids):
-        rows, at = _fetch_batch(session, selected, plan, uids, at, missing)
+        rows, at = _fetch_batch(session, selected, plan, uids, at, missing, since)
         found += len(rows)
         if plan.sets_seen:
-            unseen += [row.uid for row in rows if actor.SEEN not in row.flags]
+            unseen += [row.uid for row in rows if actor.SEEN not in row.flags and row.modseq > since]
         await session.drain()
         await asyncio.sleep(0)
     if unseen and not selected.read_only:
@@ -67,13 +90,12 @@ async def fetch(session: Session, command: commands.Fetch) -> str:
         raise Refusal("the text of some of the messages is missing on this server", "SERVERBUG")
     if found < len(uids) and not command.by_uid:
         raise Refusal("some of the messages were expunged", "EXPUNGEISSUED")  # RFC 2180 4.1.2
-    return "FETCH completed"
 
 
 def _fetch_batch(
-    session: Session, selected: Selected, plan: Plan, uids: Sequence[int], at: int, missing: list[int]
+    session: Session, selected: Selected, plan: Plan, uids: Sequence[int], at: int, missing: list[int], since: int
 ) -> tuple[list[Message], int]:
-    """Writes the responses for some messages from `at` on; gives their rows and where to go on.
+    """Writes the responses for some messages from `at` on, if changed since; gives all rows and where to go on.
 
     A message whose bytes are not here goes to `missing`: a client must not keep it as an empty one.
     """
@@ -83,6 +105,8 @@ def _fetch_batch(
     with session.reading() as reading:
         for row in rows_of(reading.view, selected.folder.id, batch):
             rows.append(row)
+            if row.modseq <= since:
+                continue
             text = None
             if plan.may_need_body and plan.needs_body(row):
                 text = _text(session, reading, plan, row)
@@ -126,12 +150,32 @@ async def store(session: Session, command: commands.Store) -> str:
     if not uids:
         return "STORE completed"
     mode: Mode = command.mode
+    since = command.unchanged_since
+    if since is not None:
+        session.enable("CONDSTORE")  # RFC 7162 3.1
     selected.silence_own_flags(command.silent)
     try:
-        await session.ask(actor.ChangeFlags(selected.folder.id, tuple(uids), mode, command.flags))
+        done = await session.ask(actor.ChangeFlags(selected.folder.id, tuple(uids), mode, command.flags, since))
     finally:
         selected.silence_own_flags(False)
-    return "STORE completed"
+    if since is None:
+        return "STORE completed"
+    return _modified(session, selected, uids, done.results, command.by_uid) + "STORE completed"
+
+
+def _modified(session: Session, selected: Selected, uids: Sequence[int], results: Sequence[Any], by_uid: bool) -> str:
+    """MODIFIED (RFC 7162 3.1.3) with a blank behind it: those that somebody else had changed; empty where none was.
+
+    What has gone is not among them: the client will be told that it has.
+    """
+    stored = {change.uid for result in results for change in result if isinstance(change, Change)}
+    left = [uid for uid in uids if uid not in stored]
+    with session.reading() as reading:
+        left = [row.uid for row in rows_of(reading.view, selected.folder.id, left)]
+    if not left:
+        return ""
+    numbers = compact(uid if by_uid else selected.number(uid) for uid in left)
+    return f"[MODIFIED {numbers.decode('ascii')}] "
 
 
 # -- SEARCH
@@ -193,7 +237,7 @@ async def copy(session: Session, command: commands.Copy) -> str:
     # RFC 6851 4.3: COPYUID stands in front of the EXPUNGE responses, which MOVE may have even by number.
     if code:
         session.write(b"* OK " + code.encode("ascii") + b"moved\r\n")
-    return "MOVE completed"
+    return _told(session, command) + "MOVE completed"
 
 
 def _target(session: Session, name: str) -> Folder:
@@ -224,17 +268,28 @@ def _copy_uid(target: Folder, results: Sequence[Any]) -> str:
 async def expunge(session: Session, command: commands.Expunge) -> str:
     """EXPUNGE, and UID EXPUNGE (RFC 4315 2.1), which leaves other \\Deleted messages alone."""
     selected = session.writable_mailbox
-    await _expunge(session, selected, command.uids)
+    if await _expunge(session, selected, command.uids):
+        return _told(session, command) + "EXPUNGE completed"
     return "EXPUNGE completed"
 
 
-async def _expunge(session: Session, selected: Selected, only: SequenceSet | None) -> None:
+def _told(session: Session, command: commands.Command) -> str:
+    """HIGHESTMODSEQ (RFC 7162 3.2.7) with a blank behind it, once all that happened has been told; empty without it."""
+    if not session.features.qresync:
+        return ""
+    session.announce(command)
+    return f"[HIGHESTMODSEQ {session.mailbox.told_modseq}] "
+
+
+async def _expunge(session: Session, selected: Selected, only: SequenceSet | None) -> list[int]:
+    """Gives the UIDs that were to go."""
     deleted = await _deleted(session, selected)
     if only is not None:
         named = set(uids_of_uids(only, selected.uids))
         deleted = [uid for uid in deleted if uid in named]
     if deleted:
         await session.ask(actor.Expunge(selected.folder.id, tuple(deleted)))
+    return deleted
 
 
 async def _deleted(session: Session, selected: Selected) -> list[int]:
@@ -249,11 +304,13 @@ async def _deleted(session: Session, selected: Selected) -> list[int]:
 
 
 async def close(session: Session, _: commands.Close) -> str:
-    """RFC 3501 6.4.2: expunges without a word, not after EXAMINE."""
-    if not session.mailbox.read_only:
-        await _expunge(session, session.mailbox, None)
+    """RFC 3501 6.4.2: expunges without a word, not after EXAMINE; with the MODSEQ of that (RFC 7162 3.2.8)."""
+    selected = session.mailbox
+    code = ""
+    if not selected.read_only and (gone := await _expunge(session, selected, None)) and session.features.qresync:
+        code = f"[HIGHESTMODSEQ {selected.modseq_with(gone)}] "
     session.deselect()
-    return "CLOSE completed"
+    return f"{code}CLOSE completed"
 
 
 async def unselect(session: Session, _: commands.Unselect) -> str:

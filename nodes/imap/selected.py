@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from actors.mailbox import Change, Folder, Message, message, messages
 from nodes.imap import render
+from nodes.imap.features import Features
+from nodes.imap.sequence import compact
 
 if TYPE_CHECKING:
     from eventlog.log import Applied, EventLog
@@ -83,20 +85,23 @@ class RecentMarks:
 class Selected:
     """One selected mailbox of one session. `cause` tells the session's own changes from others'."""
 
-    def __init__(self, folder: Folder, read_only: bool, cause: str, marks: RecentMarks) -> None:
+    def __init__(self, folder: Folder, read_only: bool, cause: str, marks: RecentMarks, features: Features) -> None:
         self.folder = folder
         self.read_only = read_only
         self.uids: array[int] = array("I")
         self.first_unseen = 0  # sequence number, 0 for none
         self.keywords: set[str] = set()
         self.folder_changed = False  # the folder came under another name, or went: look before the next answer
+        self.told_modseq = 0  # all up to this one has been told, or was there when the mailbox was selected
+        self._features = features
         self._cause = cause
         self._marks = marks
         self._recent: list[tuple[int, int]] = []  # UIDs above the first and up to the second, ascending
         self._added: set[int] = set()
         self._expunged: set[int] = set()
-        self._flags: dict[int, tuple[str, ...]] = {}
+        self._flags: dict[int, tuple[tuple[str, ...] | None, int]] = {}  # and MODSEQ; None: the client knows them
         self._own_silent = False
+        self._noted_modseq = 0
 
     # -- first scan
 
@@ -149,6 +154,8 @@ class Selected:
         return told
 
     def _note(self, change: Change, own: bool) -> None:
+        if change.kind != "folder":
+            self._noted_modseq = max(self._noted_modseq, change.modseq)
         match change.kind:
             case "added":
                 self._added.add(change.uid)
@@ -156,8 +163,10 @@ class Selected:
                 self._expunged.add(change.uid)
             case "flags":
                 # A silent STORE is silent about what it did itself, not about what others did before it.
-                if not (own and self._own_silent and change.uid not in self._flags):
-                    self._flags[change.uid] = change.flags
+                if not (own and self._own_silent) or self._flags.get(change.uid, _UNKNOWN)[0] is not None:
+                    self._flags[change.uid] = (change.flags, change.modseq)
+                elif self._features.condstore:  # nor about its MODSEQ (RFC 7162 3.1.3)
+                    self._flags[change.uid] = (None, change.modseq)
             case "folder":
                 self.folder_changed = True
 
@@ -168,31 +177,49 @@ class Selected:
     # -- what the client is told
 
     @property
+    def has_expunges(self) -> bool:
+        """Whether messages went that the client has not been told of."""
+        return bool(self._expunged)
+
+    def modseq_with(self, expunged: Iterable[int]) -> int:
+        """Up to where the client knows all, if it knows that these messages went; for when it is told no more."""
+        if self._flags or self._added or not self._expunged.issubset(expunged):
+            return self.told_modseq
+        return max(self.told_modseq, self._noted_modseq)
+
+    @property
     def has_news(self) -> bool:
         return bool(self._expunged or self._added or self._flags or self.folder_changed)
 
     def announce(self, expunges: bool, with_uid: bool) -> list[bytes]:
         """Untagged responses for what is waiting, EXPUNGE only where `expunges` allows it. Numbers move here."""
+        if self.has_expunges and not expunges:
+            told_modseq = self.told_modseq
+        else:
+            told_modseq = max(self.told_modseq, self._noted_modseq)
         lines: list[bytes] = []
         if expunges and self._expunged:
             lines += self._announce_expunged()
         if self._added:
             lines += self._announce_added()
         if self._flags:
-            lines += self._announce_flags(with_uid)
+            lines += self._announce_flags(with_uid or self._features.qresync)
+        self.told_modseq = told_modseq
         return lines
 
     def _announce_expunged(self) -> list[bytes]:
-        """From the highest number down, so that no number moves before it was told."""
+        """From the highest number down, so that no number moves before it was told; by UID under QRESYNC."""
         gone = self._expunged
         self._added -= gone
-        numbers = [at + 1 for uid in gone if (at := self._index(uid)) is not None]
+        numbers = {uid: at + 1 for uid in gone if (at := self._index(uid)) is not None}
         if numbers:
             self.uids = array("I", (uid for uid in self.uids if uid not in gone))
         for uid in gone:
             self._flags.pop(uid, None)
         self._expunged = set()
-        return [b"* %d EXPUNGE\r\n" % number for number in sorted(numbers, reverse=True)]
+        if self._features.qresync:
+            return [b"* VANISHED %b\r\n" % compact(sorted(numbers))] if numbers else []
+        return [b"* %d EXPUNGE\r\n" % number for number in sorted(numbers.values(), reverse=True)]
 
     def _announce_added(self) -> list[bytes]:
         """A message that came and went before it was told of is never told of."""
@@ -213,14 +240,15 @@ class Selected:
             at = self._index(uid)
             if at is None or uid in self._expunged:
                 continue
-            flags = waiting[uid]
-            if self._learn(flags):
-                lines.append(self.flags_line())
-            shown = render.flags(flags, self.is_recent(uid))
-            if with_uid:
-                lines.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (at + 1, uid, shown))
-            else:
-                lines.append(b"* %d FETCH (FLAGS %b)\r\n" % (at + 1, shown))
+            flags, modseq = waiting[uid]
+            items = [b"UID %d" % uid] if with_uid else []
+            if flags is not None:
+                if self._learn(flags):
+                    lines.append(self.flags_line())
+                items.append(b"FLAGS " + render.flags(flags, self.is_recent(uid)))
+            if self._features.condstore:
+                items.append(b"MODSEQ (%d)" % modseq)
+            lines.append(b"* %d FETCH (%b)\r\n" % (at + 1, b" ".join(items)))
         return lines
 
     def flags_line(self) -> bytes:
@@ -258,6 +286,7 @@ def _above(span: tuple[int, int]) -> int:
     return span[0]
 
 
+_UNKNOWN: tuple[tuple[str, ...] | None, int] = (None, 0)
 _SYSTEM_FLAGS = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
 PERMANENT_FLAGS = (*_SYSTEM_FLAGS, "\\*")
 

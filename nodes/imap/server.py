@@ -12,12 +12,13 @@ from weakref import WeakKeyDictionary
 from eventlog.log import EventLog
 from eventlog.record import new_id
 from nodes.config import ListenerKind, split_address
-from nodes.imap import append, folders, listing, login, messages
+from nodes.imap import append, folders, idle, listing, login, messages, sync
 from nodes.imap.connection import Connection
 from nodes.imap.errors import Farewell
 from nodes.imap.fetch import StructureCache
 from nodes.imap.selected import RecentMarks, Watchers
-from nodes.imap.session import TLS_HANDSHAKE_S, Held, Session, Shared
+from nodes.imap.session import TLS_HANDSHAKE_S, Session
+from nodes.imap.shared import Held, Shared
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -33,7 +34,9 @@ HANDLERS = {
     **folders.HANDLERS,
     **append.HANDLERS,
     **listing.HANDLERS,
+    **idle.HANDLERS,
     **messages.HANDLERS,
+    **sync.HANDLERS,
 }
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors.errors import CommandRefused, replica_text
@@ -22,10 +21,12 @@ from nodes.imap import capability, commands
 from nodes.imap.connection import Connection, ConnectionLost
 from nodes.imap.cursor import Cursor
 from nodes.imap.errors import BadCommand, Farewell, Refusal, refusal_of
-from nodes.imap.fetch import MessageText, StructureCache
-from nodes.imap.framing import NEED_MORE, Continuation, Frame, Framer, Limits, Oversize
+from nodes.imap.features import Features
+from nodes.imap.fetch import MessageText
+from nodes.imap.framing import Continuation, Frame, Framer, Limits, Oversize
 from nodes.imap.grammar import read_command, read_tag
-from nodes.imap.selected import RecentMarks, Selected, Watchers
+from nodes.imap.selected import Selected
+from nodes.imap.shared import Shared
 from nodes.imap.states import State, is_legal, may_announce_expunges
 from nodes.logins import Door
 from nodes.reading import Present
@@ -35,39 +36,14 @@ if TYPE_CHECKING:
 
     from actors.directory import Target
     from actors.kind import Command as ActorCommand
-    from nodes.config import ListenerKind
     from nodes.past import PastMailbox
     from nodes.reading import Reading
-    from nodes.services import Services
 
 STALLED_COMMAND_S = 300.0  # a client that stops in the middle of a command
 UNREAD_S = 120.0  # a client that does not read what it asked for
 TLS_HANDSHAKE_S = 30.0
 HELD_BYTES = 512 * 1024 * 1024
-STILL_HERE_S = 120.0  # how often an idling client is told something, for the sake of what stands in between
 KEPT_TEXT_S = 10.0  # how long a large message is kept for the client's next piece of it
-
-Handler = Callable[["Session", Any], Awaitable[str]]
-
-
-@dataclass
-class Held:
-    """Bytes of commands that are still arriving, all sessions of a listener together."""
-
-    bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What the sessions of one listener have in common."""
-
-    services: Services
-    kind: ListenerKind
-    watchers: Watchers
-    marks: RecentMarks
-    structures: StructureCache
-    handlers: dict[type, Handler]
-    held: Held
 
 
 class Session:
@@ -86,15 +62,16 @@ class Session:
         self.account: Target | None = None
         self.past: PastMailbox | None = None  # what is shown where the log-in named a moment
         self.selected: Selected | None = None
+        self.features = Features()
         self.failed_logins = 0
         self.last_text: tuple[bytes, MessageText] | None = None  # of a large message that is fetched in pieces
         self.after_reply: Callable[[], Awaitable[None]] | None = None  # what a handler has done behind its reply
         self._unwatch: Callable[[], None] | None = None
         self._held_bytes = 0
         self._bad_commands = 0
-        self._idling = False
+        self.idling = False
         self._busy = False
-        self._stopping = False
+        self.stopping = False
         self._login_by_s = asyncio.get_running_loop().time() + limits.login_s
 
     # -- its life
@@ -138,13 +115,13 @@ class Session:
 
     def stop(self) -> None:
         """The server stops: say BYE now, or as soon as the present command is done."""
-        self._stopping = True
+        self.stopping = True
         self.connection.wake()
 
     @property
     def busy(self) -> bool:
         """Whether a command is being carried out."""
-        return self._busy and not self._idling
+        return self._busy and not self.idling
 
     # -- input and output
 
@@ -157,18 +134,18 @@ class Session:
     async def receive(self, partial: bool = False) -> None:
         """Waits for bytes and gives them to the framer. Raises Farewell, ConnectionLost."""
         await self.drain()
-        if self._stopping:
+        if self.stopping:
             raise Farewell("the server is stopping")
         patience_s = self._patience_s(partial)
         if self.last_text is not None and not await self.connection.wait(min(KEPT_TEXT_S, patience_s)):
             self.last_text = None
         if not await self.connection.wait(patience_s):
             raise Farewell("you were silent for too long")
-        if self._stopping:
+        if self.stopping:
             raise Farewell("the server is stopping")
-        self._feed()
+        self.take_input()
 
-    def _feed(self) -> None:
+    def take_input(self) -> None:
         data = self.connection.take()
         if not data and self.connection.ended:
             raise ConnectionLost("the client has gone")
@@ -221,6 +198,7 @@ class Session:
             refused, reply = refusal, refusal.reply()
         if command is not None:
             self.announce(command)
+            reply = self._with_modseq(reply)
         self.services.metrics.command(self.shared.kind, type(command).__name__.lower() if command else "other")
         self.write(tag + b" " + reply + b"\r\n")
         if isinstance(refused, BadCommand):
@@ -326,7 +304,7 @@ class Session:
             return  # the past is quiet
 
         def applied(items: list[Any]) -> None:
-            if selected.applied(items) and self._idling:
+            if selected.applied(items) and self.idling:
                 self.connection.wake()
 
         self._unwatch = self.shared.watchers.watch(self.target.account, applied)
@@ -346,9 +324,24 @@ class Session:
         """Tells what changed, as far as this command allows it. Raises Farewell when the mailbox has gone."""
         if self.state is State.SELECTED and self.selected is not None:
             by_uid = getattr(command, "by_uid", False)
-            self._tell(self.selected, may_announce_expunges(command), with_uid=by_uid)
+            self.tell(self.selected, may_announce_expunges(command), with_uid=by_uid)
 
-    def _tell(self, selected: Selected, expunges: bool, with_uid: bool) -> None:
+    def enable(self, name: str) -> bool:
+        """Switches something on for the rest of the session; False where there is no such thing."""
+        had_condstore = self.features.condstore
+        known = self.features.enable(name)
+        if self.features.condstore and not had_condstore and self.state is State.SELECTED:
+            self.write(b"* OK [HIGHESTMODSEQ %d] from here on\r\n" % self.mailbox.told_modseq)  # RFC 7162 3.1.2
+        return known
+
+    def _with_modseq(self, reply: bytes) -> bytes:
+        """Where an expunge waits, what else was told has a higher MODSEQ: the client is kept from skipping over it."""
+        selected = self.selected
+        if not self.features.qresync or selected is None or not selected.has_expunges or not reply.startswith(b"OK "):
+            return reply
+        return reply if reply.startswith(b"OK [") else b"OK [HIGHESTMODSEQ %d] " % selected.told_modseq + reply[3:]
+
+    def tell(self, selected: Selected, expunges: bool, with_uid: bool) -> None:
         if selected.folder_changed:
             with self.reading() as reading:
                 found = folder(reading.view, selected.folder.id)
@@ -357,32 +350,3 @@ class Session:
             selected.folder_changed = False
         for line in selected.announce(expunges, with_uid):
             self.write(line)
-
-    async def idle(self) -> bytes:
-        """IDLE (RFC 2177): tells of changes as they happen, until the client's next line, which it gives."""
-        self._idling = True
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + self.limits.imap_idle_s
-        try:
-            while True:
-                if self.selected is not None:
-                    self._tell(self.selected, expunges=True, with_uid=False)
-                found = self.framer.next_line()
-                if isinstance(found, bytes):
-                    return found
-                if found is not NEED_MORE:
-                    raise Farewell("line too long", "TOOBIG")
-                await self.drain()
-                if self._stopping:
-                    raise Farewell("the server is stopping")
-                if self.selected is not None and self.selected.has_news:
-                    continue  # it came while the client was taking what came before
-                left_s = until_s - loop.time()
-                if not await self.connection.wait(max(0.0, min(left_s, STILL_HERE_S))):
-                    if left_s <= STILL_HERE_S:
-                        raise Farewell("you were silent for too long")
-                    self.write(b"* OK still here\r\n")
-                if self.connection.has_input or self.connection.ended:
-                    self._feed()
-        finally:
-            self._idling = False

@@ -1,0 +1,37 @@
+"""What the sessions of one listener have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nodes.imap.fetch import StructureCache
+from nodes.imap.selected import RecentMarks, Watchers
+
+if TYPE_CHECKING:
+    from nodes.config import ListenerKind
+    from nodes.imap.session import Session
+    from nodes.services import Services
+
+Handler = Callable[["Session", Any], Awaitable[str]]
+
+
+@dataclass
+class Held:
+    """Bytes of commands that are still arriving, all sessions of a listener together."""
+
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the sessions of one listener have in common."""
+
+    services: Services
+    kind: ListenerKind
+    watchers: Watchers
+    marks: RecentMarks
+    structures: StructureCache
+    handlers: dict[type, Handler]
+    held: Held
