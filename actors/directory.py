@@ -271,12 +271,14 @@ class Directory:
         command = tenants_kind.SetPassword(target.account, sealed)
         await self.runtime.ask(target.tenant, command, context._replace(tenant=target.tenant))
 
-    async def set_quota(self, address: str, quota_bytes: int | None, context: Context) -> None:
-        """None: no limit. Raises NoSuchAccount."""
+    async def set_quota(
+        self, address: str, quota_bytes: int | None, context: Context, quota_messages: int | None = None
+    ) -> None:
+        """How much a mailbox may hold; None: no limit. Raises NoSuchAccount."""
         target = self.account(address)
         steps: list[tuple[bytes, Command]] = [
             (target.tenant, tenants_kind.SetQuota(target.account, quota_bytes)),
-            (target.account, SetQuota(quota_bytes)),
+            (target.account, SetQuota(quota_bytes, quota_messages)),
         ]
         await self.runtime.transact(steps, context._replace(tenant=target.tenant))
 

@@ -71,6 +71,10 @@ class TooLarge(CommandRefused):
     """The request is beyond a fixed limit: too many flags, recipients, folders."""
 
 
+class TooManyAnnotations(TooLarge):
+    """The account has as many annotations as it may (IMAP: `[METADATA TOOMANY]`)."""
+
+
 class NoSuchKey(CommandRefused):
     """The domain has no key of that selector."""
 

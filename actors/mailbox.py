@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
+from actors import mailbox_annotations
 from actors.errors import (
     FolderExists,
     NoSuchAccount,
@@ -19,6 +20,7 @@ from actors.errors import (
     NotAllowed,
     TooLarge,
 )
+from actors.mailbox_annotations import SERVER, Annotation, AnnotationsSet, SetAnnotations, annotations_of
 from actors.mailbox_expunged import expunged_since
 from actors.mailbox_fold import Change, evolve
 from actors.mailbox_rows import (
@@ -147,7 +149,9 @@ def decide(view: View, command: MailboxCommand) -> Facts:
             return (FolderNamesRedacted(command.keys),)
         case SetQuota():
             _identity(view)
-            return (QuotaSet(command.limit_bytes),)
+            return (QuotaSet(command.limit_bytes, command.limit_messages),)
+        case SetAnnotations():
+            return _annotate(view, command)
         case NotePastViewed():
             _identity(view)
             return (PastViewed(command.position),)
@@ -200,7 +204,7 @@ def _replace(view: View, command: ReplaceMessage) -> Facts:
     if view.get(message_key(command.folder_id, command.uid)) is None:
         raise NoSuchMessage("the message that is to be replaced is no longer there")
     old = message(view, command.folder_id, command.uid)
-    require_room(view, max(0, command.message.size - (old.size if old else 0)))
+    require_room(view, max(0, command.message.size - (old.size if old else 0)), 0)
     return (
         _appended(command.target_id, command.message, command.flags),
         MessagesExpunged(command.folder_id, (command.uid,), True),
@@ -242,7 +246,7 @@ def _expunge(view: View, command: Expunge) -> Facts:
 
 def _copy(view: View, command: CopyMessages) -> Facts:
     found = _for_transfer(view, command)
-    require_room(view, sum(one.size for one in found))
+    require_room(view, sum(one.size for one in found), len(found))
     return (MessagesCopied(command.folder_id, tuple(one.uid for one in found), command.target_id),)
 
 
@@ -357,6 +361,13 @@ def _subscription(view: View, command: Subscribe | Unsubscribe) -> Facts:
     return (FolderUnsubscribed(name),) if subscribed else ()
 
 
+def _annotate(view: View, command: SetAnnotations) -> Facts:
+    _identity(view)
+    if command.folder_id != SERVER:
+        _existing(view, command.folder_id)
+    return mailbox_annotations.decide(view, command)
+
+
 def _identity(view: View) -> IdentityRow:
     row: IdentityRow | None = view.get(IDENTITY_KEY)
     if row is None:
@@ -390,7 +401,10 @@ __all__ = [
     "MAX_MESSAGES_PER_RECORD",
     "MAX_UID",
     "SEEN",
+    "SERVER",
     "SYSTEM_FLAGS",
+    "Annotation",
+    "AnnotationsSet",
     "Append",
     "Change",
     "ChangeFlags",
@@ -431,11 +445,13 @@ __all__ = [
     "RedactMessages",
     "RenameFolder",
     "ReplaceMessage",
+    "SetAnnotations",
     "SetQuota",
     "Subscribe",
     "Unsubscribe",
     "Usage",
     "address_of",
+    "annotations_of",
     "apply_flags",
     "counters",
     "decide",

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, assert_never
 
-from actors import mailbox_expunged
+from actors import mailbox_annotations, mailbox_expunged
+from actors.mailbox_annotations import SERVER, AnnotationsSet
 from actors.mailbox_rows import (
     DELETED,
     EMPTY_USAGE,
@@ -101,7 +102,11 @@ def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
         case FolderUnsubscribed():
             view.delete(subscription_key(fact.name))
         case QuotaSet():
-            _put_if_open(view, LIMITS_KEY, (fact.limit_bytes,))
+            many = () if fact.limit_messages is None else (fact.limit_messages,)
+            _put_if_open(view, LIMITS_KEY, (fact.limit_bytes, *many))
+        case AnnotationsSet():
+            if view.get(IDENTITY_KEY if fact.folder_id == SERVER else folder_key(fact.folder_id)) is not None:
+                mailbox_annotations.evolve(view, fact)
         case PastViewed():
             pass
         case _:
@@ -303,6 +308,7 @@ def _closed(view: View) -> list[Change]:
     for key, _ in list(view.range(b"b")):
         view.delete(key)
     mailbox_expunged.forget_all(view)
+    mailbox_annotations.forget_all(view)
     view.delete(LIMITS_KEY)
     view.delete(IDENTITY_KEY)
     return changes
@@ -343,6 +349,7 @@ def _folder_deleted(view: View, folder_id: bytes) -> list[Change]:
     _, _, count, _, size_bytes = view.get(counters_key(folder_id))
     for key, _ in list(view.range(b"m" + folder_id)):
         view.delete(key)
+    mailbox_annotations.forget(view, folder_id)
     for key in (folder_key(folder_id), name_key(row[0]), counters_key(folder_id)):
         view.delete(key)
     used_bytes, used_messages, modseq, uidvalidity = _usage(view)

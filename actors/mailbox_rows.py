@@ -1,7 +1,7 @@
 """The mailbox's tables: row keys, typed readers, and the rules for folder names and flags.
 
 Rows of one account's stream, by first byte of the key:
-  A identity [tenant, address, opened_ms]           L limits [limit_bytes]
+  A identity [tenant, address, opened_ms]           L limits [limit_bytes, limit_messages]
   Q usage [bytes, messages, modseq, uidvalidity]    (changes with each message: peek, never a guard)
   f + folder id: identity [name, uidvalidity, special_use, created_ms]
   n + hash of name: folder id                       b + hash of name: a subscribed name
@@ -95,6 +95,17 @@ class Usage(NamedTuple):
     bytes: int
     messages: int
     limit_bytes: int | None
+    limit_messages: int | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        return self.limit_bytes is not None or self.limit_messages is not None
+
+    def has_room(self, size: int, count: int, share: float = 1.0) -> bool:
+        """Whether so many octets more, in so many messages more, are within `share` of the quota."""
+        return (self.limit_bytes is None or self.bytes + size <= self.limit_bytes * share) and (
+            self.limit_messages is None or self.messages + count <= self.limit_messages * share
+        )
 
 
 # Keys
@@ -265,24 +276,21 @@ def message(view: View, folder_id: bytes, uid: int) -> Message | None:
 
 def usage(view: View) -> Usage:
     size_bytes, count, _, _ = view.peek(USAGE_KEY) or EMPTY_USAGE
-    return Usage(size_bytes, count, limit_bytes(view))
+    return Usage(size_bytes, count, *_limits(view))
 
 
-def limit_bytes(view: View) -> int | None:
-    """The mailbox's quota in octets; None: no limit."""
-    row: tuple[int | None] | None = view.peek(LIMITS_KEY)
-    return row[0] if row else None
+def _limits(view: View) -> tuple[int | None, int | None]:
+    """The mailbox's quota in octets and in messages; None: no limit."""
+    row: tuple[int | None, ...] = view.peek(LIMITS_KEY) or (None,)
+    return row[0], row[1] if len(row) > 1 else None
 
 
-def require_room(view: View, size: int) -> None:
-    """Raises OverQuota when so many octets more would not fit."""
-    limit = limit_bytes(view)
-    if limit is None:
-        return
-    used = usage(view).bytes
-    if used + size > limit * NEARLY_FULL:
+def require_room(view: View, size: int, count: int = 1) -> None:
+    """Raises OverQuota when so many messages more, of so many octets, would not fit."""
+    used = usage(view)
+    if not used.has_room(size, count, NEARLY_FULL):
         view.get(USAGE_KEY)  # near the limit a decision stands on the usage that it saw, so that none runs over it
-    if used + size > limit:
+    if not used.has_room(size, count):
         raise OverQuota("the mailbox is full")
 
 

@@ -39,7 +39,8 @@ def slices(view: View, command: Command) -> tuple[Command, ...]:
             return tuple(ChangeFlags(folder_id, part, mode, flags, since) for part in _parts(uids)) or (command,)
         case CopyMessages(folder_id, uids, target_id):
             # A COPY is whole or not at all (RFC 3501 6.4.7): its room is looked for before the first slice.
-            require_room(view, sum(one.size for uid in set(uids) if (one := message(view, folder_id, uid))))
+            sizes = [one.size for uid in set(uids) if (one := message(view, folder_id, uid))]
+            require_room(view, sum(sizes), len(sizes))
             return tuple(CopyMessages(folder_id, part, target_id) for part in _parts(uids)) or (command,)
         case MoveMessages(folder_id, uids, target_id):
             return tuple(MoveMessages(folder_id, part, target_id) for part in _parts(uids)) or (command,)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from actors.kind import Command, Fact
+from actors.mailbox_annotations import AnnotationsSet, SetAnnotations
 
 Mode = Literal["add", "remove", "replace"]
 Parents = tuple[tuple[bytes, str], ...]
@@ -185,6 +186,7 @@ class Unsubscribe(Command):
 @dataclass(frozen=True, slots=True)
 class SetQuota(Command):
     limit_bytes: int | None
+    limit_messages: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ MailboxCommand = (
     | Subscribe
     | Unsubscribe
     | SetQuota
+    | SetAnnotations
     | RedactMessages
     | RedactFolderNames
     | NotePastViewed
@@ -375,6 +378,8 @@ class FolderUnsubscribed(Fact):
 @dataclass(frozen=True, slots=True)
 class QuotaSet(Fact):
     limit_bytes: int | None
+    limit_messages: int | None = None
+    GREW: ClassVar[tuple[tuple[int, str], ...]] = ((3, "limit_messages"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,6 +405,7 @@ MailboxFact = (
     | FolderSubscribed
     | FolderUnsubscribed
     | QuotaSet
+    | AnnotationsSet
     | MessagesRedacted
     | FolderNamesRedacted
     | PastViewed

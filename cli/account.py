@@ -74,16 +74,18 @@ def passwd(address: str, password_stdin: bool, cluster_dir: Path) -> None:
 @account.command()
 @click.argument("address")
 @click.argument("size", metavar="SIZE|none")
+@click.option("--messages", type=click.IntRange(min=1), help="Most messages, too; no limit without it.")
 @cluster_option
-def quota(address: str, size: str, cluster_dir: Path) -> None:
+def quota(address: str, size: str, messages: int | None, cluster_dir: Path) -> None:
     """Limit what the mailbox of ADDRESS may hold to SIZE, as in "2 GiB"; none: no limit.
 
     What is in a mailbox stays when it is above the new limit; mail for it is refused until there is room.
     """
     limit = None if size.lower() == "none" else size_bytes(size)
     path = f"/v1/accounts/{quote(address, safe='')}/quota"
-    answer = open_client(cluster_dir).change("PUT", path, {"quota_bytes": limit})
-    say(f"{answer['address']} may hold " + ("as much as there is room for" if limit is None else f"{limit} bytes"))
+    answer = open_client(cluster_dir).change("PUT", path, {"quota_bytes": limit, "quota_messages": messages})
+    room = "as much as there is room for" if limit is None else f"{limit} bytes"
+    say(f"{answer['address']} may hold {room}" + ("" if messages is None else f" in at most {messages} messages"))
 
 
 @account.command()

@@ -115,10 +115,11 @@ async def set_quota(request: web.Request) -> web.Response:
     body = await json_body(request)
     if "quota_bytes" not in body:  # null means: no limit
         raise bad_request("quota_bytes: is missing: a whole number above 0, or null")
-    quota = count_field(body, "quota_bytes")
+    quota, messages = count_field(body, "quota_bytes"), count_field(body, "quota_messages")
     directory = await directory_for_change(request)
-    await directory.set_quota(request.match_info["address"], quota, context(request))
-    return web.json_response({"address": normalise_address(request.match_info["address"]), "quota_bytes": quota})
+    await directory.set_quota(request.match_info["address"], quota, context(request), messages)
+    address = normalise_address(request.match_info["address"])
+    return web.json_response({"address": address, "quota_bytes": quota, "quota_messages": messages})
 
 
 @ROUTES.delete("/v1/accounts/{address}")
@@ -211,6 +212,7 @@ def _account_json(snapshot: Snapshot, entry: tenant.TenantEntry, account: tenant
         "messages": usage.messages,
         "bytes": usage.bytes,
         "quota_bytes": account.quota_bytes,
+        "quota_messages": usage.limit_messages,
         "has_password": tenant.credentials(snapshot.view(entry.id), account.id) is not None,
         "created_ms": account.created_ms,
     }

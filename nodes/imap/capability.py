@@ -30,6 +30,11 @@ _AUTHENTICATED = (
     "PREVIEW",
     "CONDSTORE",
     "QRESYNC",
+    "METADATA",
+    "LIST-METADATA",
+    "QUOTA",
+    "QUOTA=RES-STORAGE",
+    "QUOTA=RES-MESSAGE",
 )
 
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from nodes.imap.append_commands import Append, Replace
 from nodes.imap.content_commands import Binary, Preview
+from nodes.imap.metadata_commands import GetMetadata, GetQuota, GetQuotaRoot, SetMetadata, SetQuota
 from nodes.imap.search import Key
 from nodes.imap.sequence import SequenceSet
 from nodes.imap.sync_commands import Enable, Resync
@@ -119,7 +120,7 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class List:
-    """LIST (6.3.8) with the options of RFC 5258, RFC 6154 and RFC 5819, and LSUB (6.3.9)."""
+    """LIST (6.3.8) with the options of RFC 5258, RFC 6154, RFC 5819 and RFC 9590, and LSUB (6.3.9)."""
 
     reference: str
     patterns: tuple[str, ...]
@@ -127,6 +128,7 @@ class List:
     selection: frozenset[str] = frozenset()
     returned: frozenset[str] = frozenset()
     status: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +221,11 @@ Authenticated = (
     | List
     | Status
     | Append
+    | GetMetadata
+    | SetMetadata
+    | GetQuota
+    | GetQuotaRoot
+    | SetQuota
     | Idle
     | Enable
     | Namespace

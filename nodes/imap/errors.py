@@ -56,6 +56,7 @@ _CODES: tuple[tuple[type[actor_errors.CommandRefused], str], ...] = (
     (actor_errors.NoSuchMessage, "EXPUNGEISSUED"),
     (actor_errors.NoSuchAccount, "UNAVAILABLE"),
     (actor_errors.IsReplica, "NOPERM"),
+    (actor_errors.TooManyAnnotations, "METADATA TOOMANY"),
     (actor_errors.TooLarge, "LIMIT"),
     (actor_errors.NotAllowed, "CANNOT"),
 )

@@ -6,9 +6,21 @@ from nodes.imap import commands
 from nodes.imap.commands import Command
 from nodes.imap.cursor import ITEMS_LIMIT, Cursor, Readers
 from nodes.imap.errors import BadCommand, Refusal
+from nodes.imap.metadata_grammar import entries
 from nodes.imap.sync_grammar import select_parameters
 
-STATUS_ITEMS = ("MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "APPENDLIMIT", "HIGHESTMODSEQ")
+STATUS_ITEMS = (
+    "MESSAGES",
+    "RECENT",
+    "UIDNEXT",
+    "UIDVALIDITY",
+    "UNSEEN",
+    "SIZE",
+    "APPENDLIMIT",
+    "DELETED",
+    "DELETED-STORAGE",
+    "HIGHESTMODSEQ",
+)
 SPECIAL_USES = ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")
 
 
@@ -66,6 +78,7 @@ def _list(cursor: Cursor) -> Command:
     patterns = _patterns(cursor)
     returned: set[str] = set()
     status: tuple[str, ...] = ()
+    metadata: tuple[str, ...] = ()
     if cursor.accept(b" RETURN ("):
         while not cursor.accept(b")"):
             if returned:
@@ -74,10 +87,13 @@ def _list(cursor: Cursor) -> Command:
             if option == "STATUS":  # RFC 5819
                 cursor.space()
                 status = _words(cursor, frozenset(STATUS_ITEMS))
+            elif option == "METADATA":  # RFC 9590
+                cursor.space()
+                metadata = entries(cursor)
             elif option not in _RETURN:
                 raise BadCommand(f"unknown return option {option[:40]}")
             returned.add(option)
-    return commands.List(reference, patterns, False, selection, frozenset(returned), status)
+    return commands.List(reference, patterns, False, selection, frozenset(returned), status, metadata)
 
 
 def _patterns(cursor: Cursor) -> tuple[str, ...]:

@@ -7,7 +7,15 @@ tables are put together here.
 
 import re
 
-from nodes.imap import append_grammar, folder_grammar, login_grammar, message_grammar, search_grammar, sync_grammar
+from nodes.imap import (
+    append_grammar,
+    folder_grammar,
+    login_grammar,
+    message_grammar,
+    metadata_grammar,
+    search_grammar,
+    sync_grammar,
+)
 from nodes.imap.commands import Command
 from nodes.imap.cursor import Cursor, Readers
 from nodes.imap.errors import BadCommand
@@ -19,6 +27,7 @@ _COMMANDS: Readers = {
     **folder_grammar.COMMANDS,
     **append_grammar.COMMANDS,
     **sync_grammar.COMMANDS,
+    **metadata_grammar.COMMANDS,
     **message_grammar.COMMANDS,
     **search_grammar.COMMANDS,
 }

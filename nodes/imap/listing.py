@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from actors.mailbox import (
+    DELETED,
     DELIMITER,
     INBOX,
     Folder,
@@ -24,7 +25,7 @@ from actors.mailbox import (
     superior_names,
 )
 from eventlog.views import View
-from nodes.imap import commands, render
+from nodes.imap import commands, metadata, render
 from nodes.imap.errors import Refusal
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
@@ -159,6 +160,9 @@ def render_status(view: View, found: Folder, items: Iterable[str], recent_mark: 
         "HIGHESTMODSEQ": counted.highestmodseq,
         "APPENDLIMIT": append_limit_bytes,
     }
+    if "DELETED" in items or "DELETED-STORAGE" in items:  # RFC 9208 4.1.4
+        sizes = [row.size for row in messages(view, found.id) if DELETED in row.flags]
+        values |= {"DELETED": len(sizes), "DELETED-STORAGE": sum(sizes)}
     if "RECENT" in items:
         # Nothing was shown to anybody here yet: all are recent, without looking at each.
         recent = counted.messages if recent_mark == 0 else sum(1 for _ in messages(view, found.id, recent_mark + 1))
@@ -186,6 +190,9 @@ async def list_mailboxes(session: Session, command: commands.List) -> str:
             session.write(render_entry(entry, response))
             if command.status and entry.folder is not None:
                 _write_status(session, entry.folder, command.status)
+            if command.metadata and entry.folder is not None:
+                with session.reading() as reading:
+                    session.write(metadata.listed(reading.view, entry.folder.id, command.metadata, entry.name))
         if looked_at % NAMES_AT_ONCE == 0:
             await asyncio.sleep(0)  # others take their turn
     return f"{response.decode('ascii')} completed"

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from eventlog.log import EventLog
 from eventlog.record import new_id
 from nodes.config import ListenerKind, split_address
-from nodes.imap import append, folders, idle, listing, login, messages, sync
+from nodes.imap import append, folders, idle, listing, login, messages, metadata, quota, sync
 from nodes.imap.connection import Connection
 from nodes.imap.errors import Farewell
 from nodes.imap.fetch import StructureCache
@@ -33,6 +33,8 @@ HANDLERS = {
     **login.HANDLERS,
     **folders.HANDLERS,
     **append.HANDLERS,
+    **metadata.HANDLERS,
+    **quota.HANDLERS,
     **listing.HANDLERS,
     **idle.HANDLERS,
     **messages.HANDLERS,

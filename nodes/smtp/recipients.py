@@ -119,9 +119,9 @@ def _check_room(snapshot: Snapshot, targets: list[Target], size_bytes: int) -> b
         if target.is_outside:
             continue
         used = usage(snapshot.view(target.account))
-        if used.limit_bytes is None:
+        if not used.is_limited:
             continue
         limited = True
-        if used.bytes + max(size_bytes, 1) > used.limit_bytes:
+        if not used.has_room(max(size_bytes, 1), 1):
             raise Refused(replies.MAILBOX_FULL)
     return limited

@@ -161,7 +161,7 @@ def test_a_delivery_that_does_not_fit_is_refused(stage: Stage) -> None:
 def test_a_delivery_that_fills_the_mailbox_exactly_is_kept(stage: Stage) -> None:
     open_mailbox(stage, quota_bytes=1000)
     deliver(stage, 10, size=100)
-    assert usage(stage.view) == (1000, 10, 1000)
+    assert usage(stage.view) == (1000, 10, 1000, None)
 
 
 def test_an_append_and_a_copy_that_do_not_fit_are_refused(stage: Stage) -> None:
