@@ -225,7 +225,7 @@ class Archivist(Custodian):
         if segment not in store.archive.segments(store.txn, store.db):
             raise ArchivistError(f"{segment.file} is not listed: the database could not be written")
         for key in keys:
-            store.txn.delete(key, db=store.db[name])
+            store.delete(name, key)
         return True
 
     def _put_swept(self, segment: Segment) -> None:
@@ -264,7 +264,7 @@ class Archivist(Custodian):
         if segments and store.get_meta(REDACTED, 0) == last:  # else one of them may have been redacted once more
             for position in named:
                 if position <= segments[-1].last:
-                    store.txn.delete(POSITION.pack(position), db=store.db[LOG])
+                    store.delete(LOG, POSITION.pack(position))
         store.put_meta(CARRIED_OUT, last)
 
     async def _child(self, task: str, *arguments: str) -> AsyncGenerator[tuple[int, ...], None]:

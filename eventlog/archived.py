@@ -22,6 +22,7 @@ import zstandard
 from eventlog.errors import LogError
 from eventlog.segment_frames import FRAME, MAX_FRAME_BYTES, FrameReader, SegmentError
 from eventlog.tables import BODIES, BODY_SLOT, LOG, LOG_HEAD, META, POSITION, SLICES
+from eventlog.tails import whole
 
 if TYPE_CHECKING:
     import lmdb
@@ -121,13 +122,13 @@ class Archive:
                 for row in self._from(segment, max(first, segment.first), min(last, segment.last)):
                     key, value = POSITION.pack(row.position), row.value
                     if there and cursor.key() == key:
-                        value, there = cursor.value(), cursor.next()
+                        value, there = whole(txn, db, key, cursor.value()), cursor.next()
                     yield key, value, row
             end = POSITION.pack(last)
             for key, value in cursor if there else ():
                 if key > end:
                     return
-                yield key, value, None
+                yield key, whole(txn, db, key, value), None
 
     def _overlapping(self, txn: Transaction, db: Tables, first: int, last: int) -> tuple[Segment, ...]:
         found = self.segments(txn, db)
@@ -240,7 +241,7 @@ def bodies_at(txn: Transaction, db: Tables, key: bytes, slots: Any, row: Row | N
     """The bodies that the position of a key brought, wherever they are; `slots` is a cursor that stands there."""
     found = dict(kept_bodies(txn, db, row)) if row is not None else {}
     while slots.key()[: POSITION.size] == key:
-        found[BODY_SLOT.unpack(slots.key())[1]] = slots.value()
+        found[BODY_SLOT.unpack(slots.key())[1]] = whole(txn, db, slots.key(), slots.value())
         slots.next()
     return sorted(found.items())
 

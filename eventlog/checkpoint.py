@@ -34,6 +34,7 @@ from eventlog.checkpoint_frames import (
 from eventlog.errors import DamagedDatabase
 from eventlog.members import Members, unpack
 from eventlog.store import (
+    APPENDED,
     BODIES,
     BODY_SLOT,
     CHAIN,
@@ -44,9 +45,13 @@ from eventlog.store import (
     META,
     POSITION,
     SLICES,
+    TABLES,
     Store,
+    TableView,
     read_fold_head,
 )
+from eventlog.tables import TAILS
+from eventlog.tails import Row, parted
 
 __all__ = ["CheckpointError", "CheckpointHead", "Progress", "load_checkpoint", "write_checkpoint"]
 
@@ -209,9 +214,10 @@ class _Loader:
         if not 0 <= table < len(TABLES_SENT):
             raise CheckpointError(f"the checkpoint has a table {table}, which this version does not know")
         try:
-            pairs = list(zip(rows[::2], rows[1::2], strict=True))
+            pairs, tails = self._as_stored(TABLES_SENT[table], list(zip(rows[::2], rows[1::2], strict=True)))
             with self._store.txn.cursor(db=self._store.db[TABLES_SENT[table]]) as cursor:
                 _, added = cursor.putmulti(pairs, append=True)
+            self._store.put_many(TAILS, tails)
         except (TypeError, ValueError, lmdb.BadValsizeError) as error:
             raise CheckpointError(f"the checkpoint was altered on its way: {error}") from None
         if added != len(pairs):
@@ -220,6 +226,15 @@ class _Loader:
         if self._pending_bytes > COMMIT_BYTES:
             self._store.commit()
             self._pending_bytes = 0
+
+    def _as_stored(self, name: bytes, rows: list[Row]) -> tuple[list[Row], list[Row]]:
+        """Rows and their tails, if the cell is at the level for that: its tables came before."""
+        if name not in APPENDED:
+            return rows, []
+        if levels.in_force(TableView(self._store.txn, self._store.db[TABLES], levels.LEVEL)) < levels.TAILS_SINCE:
+            return rows, []
+        self._store.keep_tails()
+        return parted(rows)
 
     def finish(self, head: CheckpointHead) -> None:
         """The head of the fold, and what Raft may take from it: all of the log is committed.

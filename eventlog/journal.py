@@ -118,13 +118,12 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Removes entries from a list index on (index 1 of the log is list index 0)."""
-        self._store.settle()
         first = entryFrom + 1
         for index in range(self.last_index, first - 1, -1):
             command = self._read(index)[0]
             for _, body, _ in command.new_bodies():
                 self._remove_body(index, body)
-            self._store.txn.delete(POSITION.pack(index), db=self._store.db[LOG])
+            self._store.delete(LOG, POSITION.pack(index))
             if command.kind == KIND_CONFIG:
                 self._store.txn.delete(POSITION.pack(index), db=self._store.db[CONFIGS])
                 self.config = self._newest_config()
@@ -251,7 +250,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             value = self._value_to_redact(position) if position < index else None
             if value is not None:
                 data = custody.without(value[LOG_HEAD.size :], events[position], bodies[position])
-                self._store.txn.put(POSITION.pack(position), value[: LOG_HEAD.size] + data, db=self._store.db[LOG])
+                self._store.replace(LOG, POSITION.pack(position), value[: LOG_HEAD.size] + data)
                 self._forget(position)
         self._keep_what_came_since(index, {key for _, _, key in redaction.bodies})
         self._store.put_meta(b"redacted", index)
@@ -279,9 +278,8 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         """Removes a body's bytes and row, whoever introduced it. The key is tenant (or upload) and digest."""
         row = self._store.txn.pop(key, db=self._store.db[BODIES])
         if row is not None:
-            self._store.settle()
             position, ordinal, _, _ = msgpack.unpackb(row)
-            self._store.txn.delete(BODY_SLOT.pack(position, ordinal), db=self._store.db[SLICES])
+            self._store.delete(SLICES, BODY_SLOT.pack(position, ordinal))
 
     def add_composites(self, index: int, record: Record) -> None:
         """Says of what chunks a body is made, once its record took effect: a refused attempt leaves nothing."""

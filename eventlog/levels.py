@@ -14,6 +14,7 @@ from eventlog.views import View
 OLDEST = 1  # of a cell whose log says nothing of levels: the first release
 NEWEST = 3  # what this program knows
 MEMBERS_SINCE = 2  # the members of the cell stand in its log
+TAILS_SINCE = 3  # rows of a database may have tails (eventlog/tails.py); until then an earlier release may come back
 
 LEVEL = stream_id("log", "level")
 FEATURE_LEVEL_RAISED = "FeatureLevelRaised"

@@ -23,6 +23,7 @@ from eventlog.errors import DamagedDatabase
 from eventlog.levels import NEWEST
 from eventlog.record import Record, RecordError, decode
 from eventlog.tables import (
+    ADDED,
     BODIES,
     BODY_SLOT,
     CHAIN,
@@ -36,12 +37,13 @@ from eventlog.tables import (
     META,
     NAMES,
     POSITION,
-    SINCE_LEVEL_2,
     SLICES,
     STREAMS,
     TABLES,
+    TAILS,
     Place,
 )
+from eventlog.tails import parted, whole
 from eventlog.views import range_bounds
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ __all__ = [
 
 Row = tuple[bytes, bytes]  # key and value
 
-FORMAT_VERSION = 1
+FORMATS = (1, 2)  # 2: rows may have tails
 READ_MAP_BYTES = MAP_ROOM_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
 APPENDED = (LOG, SLICES)  # what `put_later` takes
 
@@ -120,7 +122,7 @@ class Store:
             self._open()
 
     def _has(self, name: bytes, readonly: bool) -> bool:
-        if not readonly or name not in SINCE_LEVEL_2:
+        if not readonly or name not in ADDED:
             return True
         with self.env.begin() as txn:
             return txn.get(name) is not None
@@ -129,10 +131,14 @@ class Store:
         with self.env.begin(write=not readonly) as txn:
             found = txn.get(b"format", db=self.db[META])
             if found is None and not readonly:
-                txn.put(b"format", _packb(FORMAT_VERSION), db=self.db[META])
+                self._format = FORMATS[0]  # until the cell may write what an earlier release can not read
+                txn.put(b"format", _packb(self._format), db=self.db[META])
                 txn.put(b"born", _packb(NEWEST), db=self.db[META])  # the feature level of the program that made it
-            elif found is None or _unpackb(found) != FORMAT_VERSION:
-                raise DamagedDatabase(f"{self.path}: not a database of format {FORMAT_VERSION}")
+            elif found is None or _unpackb(found) not in FORMATS:
+                raise DamagedDatabase(f"{self.path}: not a database of a format that this version knows, {FORMATS}")
+            else:
+                self._format = int(_unpackb(found))
+        self._keeps_tails = self._format > 1
 
     # -- the write transaction of a tick ------------------------------------------------------------------------
 
@@ -168,9 +174,33 @@ class Store:
         """Puts what waits."""
         if self._waits:
             self._waits = False
+            tails: list[Row] = []
             for name, rows in self._later.items():
-                self.put_many(name, rows, append=name == LOG)
+                heads, rest = parted(rows) if self._keeps_tails else (rows, [])
+                self.put_many(name, heads, append=name == LOG)
+                tails += rest
                 rows.clear()
+            self.put_many(TAILS, sorted(tails))
+
+    def keep_tails(self) -> None:
+        """From here on rows of APPENDED may have tails, which a release before format 2 can not read."""
+        if not self._keeps_tails:
+            self._keeps_tails = True
+            self.put_meta(b"format", FORMATS[-1])
+
+    def replace(self, name: bytes, key: bytes, value: bytes) -> None:
+        """Puts a row of APPENDED, whole, in place of one that is there."""
+        self.settle()
+        txn = self.txn
+        txn.put(key, value, db=self.db[name])
+        txn.delete(key, db=self.db[TAILS])
+
+    def delete(self, name: bytes, key: bytes) -> None:
+        """Removes a row of APPENDED, with its tail."""
+        self.settle()
+        txn = self.txn
+        txn.delete(key, db=self.db[name])
+        txn.delete(key, db=self.db[TAILS])
 
     @property
     def dirty(self) -> bool:
@@ -187,10 +217,12 @@ class Store:
                 with contextlib.suppress(lmdb.Error):
                     txn.abort()
                 raise
+            self._format = FORMATS[-1] if self._keeps_tails else self._format
 
     def abort(self) -> None:
         self._later = {name: [] for name in APPENDED}
         self._waits = False
+        self._keeps_tails = self._format > 1
         txn, self._txn = self._txn, None
         if txn is not None:
             txn.abort()
@@ -471,11 +503,13 @@ def read_body(txn: Transaction, db: dict[bytes, Any], archive: Archive, key: byt
 
 def read_value(txn: Transaction, db: dict[bytes, Any], archive: Archive, position: int) -> bytes | None:
     """The stored entry at a position, wherever it is."""
-    value = txn.get(POSITION.pack(position), db=db[LOG])
-    return value if value is not None else archive.value(txn, db, position)
+    key = POSITION.pack(position)
+    value = txn.get(key, db=db[LOG])
+    return whole(txn, db, key, value) if value is not None else archive.value(txn, db, position)
 
 
 def read_slot(txn: Transaction, db: dict[bytes, Any], archive: Archive, position: int, ordinal: int) -> bytes | None:
     """The bytes that a record brought as its body of that ordinal, wherever they are; None if they are not kept."""
-    data = txn.get(BODY_SLOT.pack(position, ordinal), db=db[SLICES])
-    return data if data is not None else archive.body(txn, db, position, ordinal)
+    key = BODY_SLOT.pack(position, ordinal)
+    data = txn.get(key, db=db[SLICES])
+    return whole(txn, db, key, data) if data is not None else archive.body(txn, db, position, ordinal)
