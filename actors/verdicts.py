@@ -6,7 +6,7 @@ One stream, found by name, written by administrators. Rows: c the cell's policy,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple, assert_never
 
@@ -140,8 +140,9 @@ def tenant_modes(view: View) -> dict[bytes, Mode]:
     return {key[1:]: mode for key, mode in view.range(b"t")}
 
 
-def mode_for(view: View, tenants: Iterable[bytes]) -> Mode:
-    """What holds for mail to these tenants: enforced if each of them enforces, as one reply is given to all."""
-    cell = policy(view).dmarc
-    modes = {view.peek(b"t" + tenant) or cell for tenant in tenants}
-    return "enforce" if modes <= {"enforce"} else "mark"
+def mode_for(cell: VerdictPolicy, own: Mapping[bytes, Mode], tenants: Iterable[bytes]) -> Mode:
+    """What holds for mail to these tenants: enforced if each of them enforces, as one reply is given to all.
+
+    own: the modes of tenants that have one.
+    """
+    return "enforce" if all(own.get(tenant, cell.dmarc) == "enforce" for tenant in tenants) else "mark"

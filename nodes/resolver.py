@@ -12,6 +12,7 @@ import copy
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import dns.asyncresolver
@@ -168,21 +169,35 @@ class Resolver:
 
     async def lookup(self, name: str, kind: str) -> Records[Any]:
         """dnspython's records of any type, as "A" or "CAA"."""
-        question = _text(_name(name)), kind
-        kept = self._kept.get(question)
-        if kept is not None and kept.until_s > self._clock():
-            self._kept.move_to_end(question)
-            outcome = kept.outcome
-        else:
+        question = _canonical(name), kind
+        outcome = self._kept_outcome(question)
+        if outcome is None:
             outcome = await asyncio.shield(self._task(question))
         if isinstance(outcome, ResolverError):
             raise copy.copy(outcome)  # a traceback of its own for each who asks
         return outcome
 
+    def known(self, name: str, kind: str) -> Records[Any] | ResolverError | None:
+        """What `lookup` would give or raise without asking anybody, the same object for as long as it is valid.
+
+        None where it would have to ask, or the name can be none.
+        """
+        try:
+            return self._kept_outcome((_canonical(name), kind))
+        except NoSuchDomain:
+            return None
+
     def close(self) -> None:
         """Nobody waits for an answer any more."""
         for task in self._asking.values():
             task.cancel()
+
+    def _kept_outcome(self, question: tuple[str, str]) -> Records[Any] | ResolverError | None:
+        kept = self._kept.get(question)
+        if kept is None or kept.until_s <= self._clock():
+            return None
+        self._kept.move_to_end(question)
+        return kept.outcome
 
     def _task(self, question: tuple[str, str]) -> asyncio.Task[Records[Any] | ResolverError]:
         task = self._asking.get(question)
@@ -263,6 +278,12 @@ def _name(text: str) -> dns.name.Name:
         return dns.name.from_text(text, idna_codec=dns.name.IDNA_2008_Practical)
     except (dns.exception.DNSException, UnicodeError):
         raise NoSuchDomain(f"{text[:80]!r} is no domain name") from None
+
+
+@lru_cache(4096)
+def _canonical(text: str) -> str:
+    """As a name stands in the cache; dnspython takes longer for it than a look into the cache. Raises NoSuchDomain."""
+    return _text(_name(text))
 
 
 def _text(name: dns.name.Name) -> str:

@@ -15,6 +15,7 @@ from actors.reports import REPORTS, TakeReport, settings
 from actors.runtime import Context
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import By, new_id
+from nodes.followed import Followed
 from nodes.reports.attachments import MOST_MESSAGE_BYTES, Unreadable
 from nodes.reports.incoming import Understood, understand
 from nodes.smtp import replies
@@ -35,7 +36,7 @@ class ReportArrival(Check):
     """Looks at messages for the addresses that `mailraft report set` has named."""
 
     def __init__(self, config: NodeConfig, log: EventLog, runtime: Runtime, logger: Logger) -> None:
-        self._log = log
+        self._settings = Followed(log, REPORTS, settings)
         self._runtime = runtime
         self._logger = logger
         self._timeout_s = config.raft.propose_timeout_s
@@ -57,8 +58,7 @@ class ReportArrival(Check):
 
     def _addressed(self, envelope: Envelope) -> tuple[str, bytes] | None:
         """The recipient that is for reports, with its tenant."""
-        with self._log.snapshot() as snapshot:
-            wanted = settings(snapshot.view(REPORTS)).addresses
+        wanted = self._settings.value.addresses
         if not wanted:
             return None
         for recipient, targets in envelope.accepted:

@@ -7,6 +7,7 @@ to have been judged by us. It takes linear time whatever comes.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from nodes.mime.header import fields, header_end
@@ -15,6 +16,7 @@ FIELD = b"authentication-results"
 MOST_VALUE = 256
 MOST_READ_BYTES = 16 * 1024
 
+_CLAIM = re.compile(rb"^authentication-results[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~@/-]+")
 _STEP = re.compile(rb'\\.|["()]', re.DOTALL)
 _BLANKS = re.compile(rb"\s+")
@@ -61,6 +63,7 @@ def _quoted(text: str) -> str:
     return '"' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+@lru_cache(4096)
 def _value(text: str) -> str:
     """RFC 8601 2.2: a token, a domain or an address stands bare; what is anything else is quoted."""
     text = _UNPRINTABLE.sub("?", text)[:MOST_VALUE]
@@ -107,6 +110,8 @@ def _plain(value: bytes) -> bytes:
 def without_claims(data: bytes, authserv_id: str) -> tuple[bytes, list[bytes]]:
     """The message without fields that claim to be ours (RFC 8601 5), and those fields. Mostly there are none."""
     end = header_end(data, 0, len(data))
+    if _CLAIM.search(data, 0, end) is None:  # at a third of the cost of taking all fields apart
+        return data, []
     found = [one for one in fields(data, 0, end) if one.name == FIELD]
     claims = [one for one in found if read(data[one.value : one.end])[0] == authserv_id.lower()]
     if not claims:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import ipaddress
 import random
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from actors import verdicts
 from actors.verdicts import VERDICTS, Mode, VerdictPolicy
+from nodes.followed import Followed
 from nodes.reports.results import dmarc_result
 from nodes.smtp.checks import Check, Incoming
 from nodes.smtp.replies import Refused, reply
 from nodes.verdicts import authentication_results
 from nodes.verdicts.judge import Arrival, Judgement, Limits, as_values, findings, judge
+from nodes.verdicts.spf import Remembered
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog
@@ -44,13 +47,14 @@ class VerdictCheck(Check):
     def __init__(
         self, config: NodeConfig, log: EventLog, resolver: Lookup, metrics: Metrics, reports: Collector
     ) -> None:
-        self._log = log
         self._resolver = resolver
         self._metrics = metrics
         self._reports = reports
         self._judge_all = config.verdicts.judge == "always"
         self._authserv_id = config.verdicts.authserv_id or config.node.hostname
         self._limits = Limits(config.verdicts.signatures, config.verdicts.timeout_s)
+        self._rules = Followed(log, VERDICTS, lambda view: (verdicts.policy(view), verdicts.tenant_modes(view)))
+        self._remembered = Remembered()
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""
@@ -59,7 +63,9 @@ class VerdictCheck(Check):
         arrival = Arrival(_address(session.client), session.host_name or "", envelope.mail_from or "", incoming.data)
         policy, mode = self._policy(envelope)
         try:
-            judgement = await judge(self._resolver, arrival, policy, self._limits, random.randrange(100))
+            judgement = await judge(
+                self._resolver, arrival, policy, self._limits, random.randrange(100), self._remembered
+            )
         except (
             Exception
         ):  # a fault of ours, or of a library's: the mail is neither lost, nor put off for ever, nor trusted
@@ -83,10 +89,9 @@ class VerdictCheck(Check):
         return self._judge_all or not _is_loopback(session.client)
 
     def _policy(self, envelope: Envelope) -> tuple[VerdictPolicy, Mode]:
+        policy, modes = self._rules.value
         tenants = {target.tenant for _, targets in envelope.accepted for target in targets}
-        with self._log.snapshot() as snapshot:
-            view = snapshot.view(VERDICTS)
-            return verdicts.policy(view), verdicts.mode_for(view, tenants)
+        return policy, verdicts.mode_for(policy, modes, tenants)
 
     def _tell(self, incoming: Incoming, judgement: Judgement, arrival: Arrival, values: dict[str, Any]) -> None:
         """Our field goes on top; those that claim to be ours go (RFC 8601 5), and stand in the event instead."""
@@ -114,6 +119,7 @@ def _address(client: str) -> str:
     return str(mapped) if mapped is not None else bare
 
 
+@lru_cache(4096)
 def _is_loopback(client: str) -> bool:
     try:
         return ipaddress.ip_address(_address(client)).is_loopback

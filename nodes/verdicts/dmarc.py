@@ -7,6 +7,7 @@ same record for every domain whose organisation publishes one, except where a re
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from nodes.resolver import NoAnswer, NoSuchDomain
@@ -53,9 +54,12 @@ class Dmarc(NamedTuple):
 def parse(domain: str, records: list[bytes]) -> Policy | None:
     """The policy among the TXT records of `_dmarc.domain`; None for none, or several (RFC 7489 6.6.3)."""
     found = [one for one in records if _VERSION.match(one)]
-    if len(found) != 1:
-        return None
-    tags = _tags(found[0])
+    return _policy(domain, found[0]) if len(found) == 1 else None
+
+
+@lru_cache(4096)
+def _policy(domain: str, record: bytes) -> Policy | None:
+    tags = _tags(record)
     rua = tuple(one.strip() for one in tags.get("rua", "").split(",") if one.strip())[:MOST_URIS]
     p = _disposition(tags.get("p"))
     if p is None and not rua:

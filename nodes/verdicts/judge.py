@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from actors.errors import InvalidName
@@ -15,8 +15,9 @@ from nodes.verdicts.authentication_results import Finding
 from nodes.verdicts.authors import Authors, authors
 from nodes.verdicts.dkim_signatures import Candidate, Signature
 from nodes.verdicts.dmarc import Disposition, Dmarc
-from nodes.verdicts.lookups import Lookup, txt_of_each
+from nodes.verdicts.lookups import Lookup, known_txt_of_each, txt_of_each
 from nodes.verdicts.signed import Message, key_name
+from nodes.waiting import within
 
 LARGE_BYTES = 256 * 1024  # hashing and canonical forms of more than this are not for the event loop
 T = TypeVar("T")
@@ -57,18 +58,22 @@ class Judgement(NamedTuple):
         return self.dmarc.disposition
 
 
-async def judge(dns: Lookup, arrival: Arrival, policy: VerdictPolicy, limits: Limits, sample: int) -> Judgement:
+async def judge(
+    dns: Lookup,
+    arrival: Arrival,
+    policy: VerdictPolicy,
+    limits: Limits,
+    sample: int,
+    remembered: spf.Remembered | None = None,
+) -> Judgement:
     """Never raises for anything that a sender, or the DNS, can do; what takes too long is a temperror."""
     until_s = asyncio.get_running_loop().time() + limits.timeout_s
     message = await _apart(arrival.data, Message, arrival.data)
     signed = dkim_signatures.candidates(message, limits.signatures)
     asked = [one.tags for one in signed if one.tags is not None]
     names = [*map(key_name, asked), *arc.key_names(message)]
-    by_sender, by_helo, keys = await asyncio.gather(
-        spf.judge(dns, arrival.client, _ascii(arrival.sender), arrival.helo, timeout_s=limits.timeout_s),
-        _judge_helo(dns, arrival, limits.timeout_s),
-        _keys(dns, names, limits.timeout_s),
-    )
+    found = remembered and _known(dns, arrival, names, remembered)
+    by_sender, by_helo, keys = found or await _asked(dns, arrival, names, limits.timeout_s, remembered)
     accept_length = policy.partial_signatures == "accept"
     signatures = await _apart(arrival.data, _signatures, message, signed, keys, accept_length)
     chain = await _apart(arrival.data, arc.judge, message, keys)
@@ -76,6 +81,30 @@ async def judge(dns: Lookup, arrival: Arrival, policy: VerdictPolicy, limits: Li
     result = await _dmarc(dns, who, by_sender, signatures, sample, until_s)
     sealer = _trusted_sealer(chain, result, policy.sealers)
     return Judgement(by_sender, by_helo, signatures, chain, who, result, sealer)
+
+
+_Told = tuple[spf.Spf, spf.Spf | None, dkim_signatures.Keys]
+
+
+def _known(dns: Lookup, arrival: Arrival, names: list[str], remembered: spf.Remembered) -> _Told | None:
+    """What the DNS has said before; None where anything must be asked."""
+    by_sender = remembered.find(dns, arrival.client, spf.domain_of(_ascii(arrival.sender), arrival.helo))
+    by_helo = remembered.find(dns, arrival.client, arrival.helo) if _is_helo_judged(arrival) else None
+    keys = known_txt_of_each(dns, names)
+    if by_sender is None or keys is None or (by_helo is None and _is_helo_judged(arrival)):
+        return None
+    return by_sender, by_helo, keys
+
+
+async def _asked(
+    dns: Lookup, arrival: Arrival, names: list[str], timeout_s: float, remembered: spf.Remembered | None
+) -> _Told:
+    sender = _ascii(arrival.sender)
+    return await asyncio.gather(
+        spf.judge(dns, arrival.client, sender, arrival.helo, timeout_s=timeout_s, remembered=remembered),
+        _judge_helo(dns, arrival, timeout_s, remembered),
+        _keys(dns, names, timeout_s),
+    )
 
 
 async def _apart(data: bytes, work: Callable[..., T], *arguments: Any) -> T:
@@ -97,11 +126,17 @@ def _ascii(sender: str) -> str:
         return sender
 
 
-async def _judge_helo(dns: Lookup, arrival: Arrival, timeout_s: float) -> spf.Spf | None:
+def _is_helo_judged(arrival: Arrival) -> bool:
     """RFC 7208 2.3: a HELO that is a domain name, beside the sender."""
-    if not arrival.sender or "." not in arrival.helo or arrival.helo.startswith("["):
+    return bool(arrival.sender) and "." in arrival.helo and not arrival.helo.startswith("[")
+
+
+async def _judge_helo(
+    dns: Lookup, arrival: Arrival, timeout_s: float, remembered: spf.Remembered | None
+) -> spf.Spf | None:
+    if not _is_helo_judged(arrival):
         return None
-    return await spf.judge(dns, arrival.client, "", arrival.helo, timeout_s=timeout_s)
+    return await spf.judge(dns, arrival.client, "", arrival.helo, timeout_s=timeout_s, remembered=remembered)
 
 
 async def _keys(dns: Lookup, names: list[str], timeout_s: float) -> dkim_signatures.Keys:
@@ -118,11 +153,17 @@ async def _dmarc(
     if not who.domains:
         return None
     try:
-        async with asyncio.timeout_at(until_s):
-            judged = [await _dmarc_of(dns, one, by_sender, signatures, sample) for one in who.domains]
+        left_s = until_s - asyncio.get_running_loop().time()
+        judged = await within(left_s, _dmarc_of_each(dns, who.domains, by_sender, signatures, sample))
     except (ResolverFailed, TimeoutError):
         return Dmarc("temperror", who.domains[0])
     return dmarc.strictest(judged)
+
+
+async def _dmarc_of_each(
+    dns: Lookup, domains: Sequence[str], by_sender: spf.Spf, signatures: list[Signature], sample: int
+) -> list[Dmarc]:
+    return [await _dmarc_of(dns, one, by_sender, signatures, sample) for one in domains]
 
 
 async def _dmarc_of(dns: Lookup, domain: str, by_sender: spf.Spf, signatures: list[Signature], sample: int) -> Dmarc:

@@ -136,7 +136,9 @@ def canonical_field(name: bytes, value: bytes, canonical: Canonical) -> bytes:
     if canonical == "simple":
         return name + b":" + value
     unfolded = value.replace(b"\r\n", b"").replace(b"\n", b"")
-    return name.strip().lower() + b":" + _BLANKS.sub(b" ", unfolded).strip(b" \t\r") + b"\r\n"
+    if b"  " in unfolded or b"\t" in unfolded:  # most fields have neither
+        unfolded = _BLANKS.sub(b" ", unfolded)
+    return name.strip().lower() + b":" + unfolded.strip(b" \t\r") + b"\r\n"
 
 
 def select(message: Message, names: Iterable[bytes]) -> list[Field]:

@@ -3,23 +3,31 @@
 pyspf asks the DNS in the middle of its work and would wait for it. Here it is given what is known, and where it asks
 for more it is stopped, the answer is fetched, and it begins again: no thread waits, and nothing is asked twice. What
 is asked at once (the hosts of an MX or PTR answer) keeps the number of beginnings near the number of mechanisms.
+
+An evaluation takes pyspf longer than all else that is judged of a message, and depends on nothing but the client, the
+domain, what the DNS says, and macros. So one without macros is remembered together with the answers that it rests on,
+and holds for as long as the resolver still has these very answers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import weakref
+from collections import OrderedDict
 from typing import Any, Literal, NamedTuple, cast
 
 import spf
 
 from nodes.resolver import ResolverError, ResolverFailed
-from nodes.verdicts.lookups import Lookup
+from nodes.verdicts.lookups import Lookup, answer
 
 Result = Literal["none", "neutral", "pass", "fail", "softfail", "temperror", "permerror"]  # RFC 7208 2.6
 MOST_BEGINNINGS = 60  # RFC 7208 4.6.4 lets a record cause fewer questions than that
 MOST_HOSTS = 10  # of one MX or PTR answer, RFC 7208 4.6.4
 MOST_EXPLANATION = 200
+MOST_REMEMBERED = 8192
+MACRO = b"%"  # RFC 7208 7: what a record with one says depends on more than client and domain
 
 _Question = tuple[str, str]
 _Answers = dict[_Question, "list[Any] | ResolverFailed"]
@@ -80,36 +88,94 @@ def _is_name(domain: str) -> bool:
     return all(0 < len(label) < 64 for label in domain.split("."))
 
 
+class Remembered:
+    """Evaluations by client and domain, each with the answers that it rests on, which it does not keep alive."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str], tuple[Spf, list[tuple[_Question, weakref.ref[Any]]]]] = OrderedDict()
+
+    def find(self, dns: Lookup, client: str, domain: str) -> Spf | None:
+        """What was found, if every answer still is what it was."""
+        kept = self._kept.get((client, domain))
+        if kept is None:
+            return None
+        found, answers = kept
+        for question, rested_on in answers:
+            now = dns.known(*question)
+            if now is None or now is not rested_on():
+                return None
+        return found
+
+    def keep(self, client: str, found: Spf, asked: dict[_Question, Any]) -> None:
+        """Remembers it, if nothing but client and domain decided it."""
+        if any(kind == "TXT" and _has_macro(answer) for (_, kind), answer in asked.items()):
+            return
+        try:
+            answers = [(question, weakref.ref(answer)) for question, answer in asked.items()]
+        except TypeError:  # answers that are of no resolver with a cache
+            return
+        self._kept[client, found.domain] = found, answers
+        self._kept.move_to_end((client, found.domain))
+        if len(self._kept) > MOST_REMEMBERED:
+            self._kept.popitem(last=False)
+
+
+def _has_macro(answer: Any) -> bool:
+    return not isinstance(answer, ResolverError) and any(MACRO in part for one in answer for part in one.strings)
+
+
 async def judge(
-    dns: Lookup, client: str, sender: str, helo: str, *, receiver: str = "unknown", timeout_s: float = 20.0
+    dns: Lookup,
+    client: str,
+    sender: str,
+    helo: str,
+    *,
+    receiver: str = "unknown",
+    timeout_s: float = 20.0,
+    remembered: Remembered | None = None,
 ) -> Spf:
     """Whether `client` (an IP address) may send as `sender` (RFC 7208 4); with sender "", as postmaster of `helo`.
 
     Raises nothing: DNS that fails or is too slow gives temperror, a record that can not be understood permerror.
     """
-    domain = sender.rpartition("@")[2] if "@" in sender else helo
+    domain = domain_of(sender, helo)
+    if remembered is not None:
+        known = remembered.find(dns, client, domain)
+        if known is not None:
+            return known
+    asked: dict[_Question, Any] = {}
     try:
         ipaddress.ip_address(client)
         async with asyncio.timeout(timeout_s):
-            result, explanation = await _evaluate(dns, client, sender, helo, receiver)
+            result, explanation = await _evaluate(dns, asked, client, sender, helo, receiver)
     except TimeoutError:
         return Spf("temperror", domain)
     except ValueError:
         return Spf("none", domain)
-    return Spf(result, domain, explanation[:MOST_EXPLANATION] if result == "fail" else "")
+    found = Spf(result, domain, explanation[:MOST_EXPLANATION] if result == "fail" else "")
+    if remembered is not None and sender.count("@") < 2:  # pyspf takes a quoted local part with one for a domain
+        remembered.keep(client, found, asked)
+    return found
 
 
-async def _evaluate(dns: Lookup, client: str, sender: str, helo: str, receiver: str) -> tuple[Result, str]:
+def domain_of(sender: str, helo: str) -> str:
+    """The domain that is judged (RFC 7208 2.4)."""
+    return sender.rpartition("@")[2] if "@" in sender else helo
+
+
+async def _evaluate(
+    dns: Lookup, asked: dict[_Question, Any], client: str, sender: str, helo: str, receiver: str
+) -> tuple[Result, str]:
     answers: _Answers = {}
-    domain = sender.rpartition("@")[2] if "@" in sender else helo
+    domain = domain_of(sender, helo)
     if _is_name(domain):
-        await _ask(dns, answers, (domain.lower(), "TXT"), "A")  # what it asks first in any case: one beginning less
+        await _ask(dns, asked, answers, (domain.lower(), "TXT"), "A")  # what it asks first anyway: one beginning less
     for _ in range(MOST_BEGINNINGS):
         query = _Query(answers, client, sender, helo, receiver)
         result, explanation = _run(query)
         if query.unanswered is None:
             return result, explanation
-        await _ask(dns, answers, query.unanswered, query.A)
+        await _ask(dns, asked, answers, query.unanswered, query.A)
     return "permerror", ""
 
 
@@ -124,10 +190,14 @@ def _run(query: _Query) -> tuple[Result, str]:
     return cast(Result, result), str(explanation)
 
 
-async def _ask(dns: Lookup, answers: _Answers, question: _Question, family: str) -> None:
-    answers[question] = found = await _answer(dns, question)
+async def _ask(dns: Lookup, asked: dict[_Question, Any], answers: _Answers, question: _Question, family: str) -> None:
+    """Puts the answer into both: as the resolver gives it, and as pyspf wants it."""
+    asked[question] = await answer(dns, *question)
+    answers[question] = found = _for_pyspf(question[1], asked[question])
     hosts = [(name, family) for name in _named(question[1], found) if (name, family) not in answers]
-    answers.update(zip(hosts, await asyncio.gather(*(_answer(dns, host) for host in hosts))))
+    if hosts:
+        asked.update(zip(hosts, await asyncio.gather(*(answer(dns, *host) for host in hosts))))
+        answers.update((host, _for_pyspf(family, asked[host])) for host in hosts)
 
 
 def _named(kind: str, found: list[Any] | ResolverFailed) -> list[str]:
@@ -139,14 +209,11 @@ def _named(kind: str, found: list[Any] | ResolverFailed) -> list[str]:
     return [host for _, host in found if host] if kind == "MX" and len(found) <= MOST_HOSTS else []
 
 
-async def _answer(dns: Lookup, question: _Question) -> list[Any] | ResolverFailed:
-    """In the form that pyspf wants; no such name and no such record are both no answer (RFC 7208 4.6.4)."""
-    name, kind = question
-    try:
-        records = await dns.lookup(name, kind)
-    except ResolverFailed as failure:
-        return failure
-    except ResolverError:
+def _for_pyspf(kind: str, records: Any) -> list[Any] | ResolverFailed:
+    """No such name and no such record are both no answer (RFC 7208 4.6.4)."""
+    if isinstance(records, ResolverFailed):
+        return records
+    if isinstance(records, ResolverError):
         return []
     match kind:
         case "TXT":

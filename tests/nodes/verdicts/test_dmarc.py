@@ -192,6 +192,9 @@ class Slow:
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
 
+    def known(self, name: str, kind: str) -> None:
+        """Nothing is kept."""
+
     async def lookup(self, name: str, kind: str) -> object:
         await asyncio.sleep(0.15)
         return await self._zone.lookup(name, kind)

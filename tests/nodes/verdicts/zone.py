@@ -23,6 +23,9 @@ class Zone:
         self._records = {name.lower().removesuffix("."): list(found) for name, found in records.items()}
         self.asked: list[tuple[str, str]] = []
 
+    def known(self, name: str, kind: str) -> None:
+        """Nothing is kept."""
+
     async def lookup(self, name: str, kind: str) -> list[Any]:
         self.asked.append((name, kind))
         at = name.lower().removesuffix(".")
