@@ -73,7 +73,7 @@ def test_a_closed_mailbox_shows_nothing(opened: Stage) -> None:
     opened.do(CloseMailbox())
     assert not is_open(opened.view)
     assert (folders(opened.view), subscriptions(opened.view)) == ([], [])
-    assert usage(opened.view) == (0, 0, None)
+    assert usage(opened.view) == (0, 0, None, None)
 
 
 def test_a_closed_mailbox_is_not_opened_again(opened: Stage) -> None:
@@ -285,7 +285,7 @@ def test_a_deleted_folder_is_gone_with_its_messages(opened: Stage) -> None:
     assert (change.kind, change.folder) == ("folder", lists.id)
     assert folder_by_name(opened.view, "Lists") is None
     assert list(messages(opened.view, lists.id)) == []
-    assert usage(opened.view) == (0, 0, None)
+    assert usage(opened.view) == (0, 0, None, None)
 
 
 def test_inferior_names_outlive_their_superior(opened: Stage) -> None:

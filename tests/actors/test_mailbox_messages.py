@@ -179,14 +179,14 @@ def test_a_full_mailbox_still_takes_moves_and_expunges(stage: Stage) -> None:
     deliver(stage, 1)
     stage.do(MoveMessages(folder_named(stage, "INBOX").id, (1,), folder_named(stage, "Trash").id))
     stage.do(Expunge(folder_named(stage, "Trash").id, (1,), force=True))
-    assert usage(stage.view) == (0, 0, 100)
+    assert usage(stage.view) == (0, 0, 100, None)
 
 
 def test_a_raised_quota_counts_at_once(stage: Stage) -> None:
     open_mailbox(stage, quota_bytes=50)
     stage.do(SetQuota(None))
     deliver(stage, 1)
-    assert usage(stage.view) == (100, 1, None)
+    assert usage(stage.view) == (100, 1, None, None)
 
 
 # Flags
@@ -269,7 +269,7 @@ def test_a_copy_counts_towards_usage(opened: Stage) -> None:
     deliver(opened, 2)
     opened.do(CopyMessages(inbox.id, (1, 2), inbox.id))
     assert uids(opened, "INBOX") == [1, 2, 3, 4]
-    assert usage(opened.view) == (400, 4, None)
+    assert usage(opened.view) == (400, 4, None, None)
 
 
 def test_a_move_leaves_nothing_behind(opened: Stage) -> None:
@@ -283,7 +283,7 @@ def test_a_move_leaves_nothing_behind(opened: Stage) -> None:
         (inbox.id, "expunged", 2, 0),
     ]
     assert (uids(opened, "INBOX"), uids(opened, "Trash")) == ([], [1, 2])
-    assert usage(opened.view) == (200, 2, None)
+    assert usage(opened.view) == (200, 2, None, None)
 
 
 def test_a_move_into_its_own_folder_gives_new_uids(opened: Stage) -> None:
@@ -358,7 +358,7 @@ def test_a_second_expunge_of_the_same_message_frees_nothing_twice(opened: Stage)
     decided = opened.decide(Expunge(inbox.id, (1,), force=True))
     opened.fold(*decided)
     assert opened.fold(*decided) == [[]]
-    assert usage(opened.view) == (100, 1, None)
+    assert usage(opened.view) == (100, 1, None, None)
 
 
 def test_nothing_to_expunge_is_no_event(opened: Stage) -> None:

@@ -313,7 +313,7 @@ def test_large_work_goes_in_several_records(tmp_path: Path, run: Run) -> None:
             )
             await cell.runtime.ask(account, DeleteFolder(cell.folder(account, "Trash").id), ADMIN)
             with cell.log.snapshot() as snapshot:
-                assert usage(snapshot.view(account)) == (0, 0, None)
+                assert usage(snapshot.view(account)) == (0, 0, None, None)
 
     run(scenario())
 
