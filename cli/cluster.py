@@ -111,6 +111,9 @@ def status(cluster_dir: Path, as_json: bool) -> None:
         click.echo(f"{one.node.name}  " + "  ".join(f"{use} {one.node.addresses[use]}" for use in SHOWN_ENDPOINTS))
         if not one.ready:
             click.echo(f"{one.node.name}  not ready: {one.why}")
+        for name, standing in (one.answer or {}).get("filters", {}).items():
+            if standing.startswith("down"):
+                click.echo(f"{one.node.name}  filter {name} is {standing}")
         if one.answer is not None and one.answer["role"] == "quarantined":
             click.echo(f"{one.node.name}  try: mailraft cluster replace-node {cluster_dir} {one.node.name}")
     if leader := leader_of(seen):

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from nodes.config_delivery import DeliverySection
+from nodes.config_filters import ClamavSection, FiltersSection, MilterSection, RspamdSection
 from nodes.config_heads import HeadsSection
 from nodes.config_oauth import OAuthSection
 from nodes.config_policy import PolicySection
@@ -270,6 +271,10 @@ class NodeConfig(Section):
     verdicts: VerdictsSection = VerdictsSection.model_construct()
     policy: PolicySection = PolicySection.model_construct()
     smtp: SmtpSection = SmtpSection.model_construct()
+    filters: FiltersSection = FiltersSection.model_construct()
+    rspamd: RspamdSection = RspamdSection.model_construct()
+    clamav: ClamavSection = ClamavSection.model_construct()
+    milter: MilterSection = MilterSection.model_construct()
     heads: HeadsSection = HeadsSection.model_construct()
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from nodes import config_values as values
 from nodes.config import NodeConfig, Section, TlsSection
+from nodes.config_filters import check_filter_socket
 from nodes.config_smtp import parse_listeners, parse_networks
 
 ENVIRONMENT_PREFIX = "MAILRAFT_"
@@ -202,6 +203,7 @@ def allowed(field: FieldInfo) -> str:
         values.check_range: "two numbers of milliseconds, the shorter first",
         values.check_address: "host:port",
         values.check_listen: 'host:port, or "" for off',
+        check_filter_socket: 'host:port, unix:/path, or "" for none',
         values.check_name: "a name of lower-case letters, digits and dashes",
     }
     for parser, words in special.items():

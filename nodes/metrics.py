@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ROLES = ("leader", "follower", "candidate", "learner", "quarantined")
 _PROPOSE_BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_FILTER_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _DELIVERY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
@@ -71,6 +72,23 @@ class Metrics:
             "Answers about clients by the DNS lists of the configuration (listed, not listed, failed).",
             ["list", "answer"],
             registry=registry,
+        )
+        self.filter_answers_total = Counter(
+            "mailraft_filter_answers_total",
+            "Messages and recipients that a filter was to be asked about, by what came of it (accept, junk, reject, "
+            "tempfail; down, busy: it could not be asked; large: the message is over its limit).",
+            ["filter", "outcome"],
+            registry=registry,
+        )
+        self.filter_seconds = Histogram(
+            "mailraft_filter_seconds",
+            "Time that asking a filter took, answered or not, in seconds.",
+            ["filter"],
+            buckets=_FILTER_BUCKETS_S,
+            registry=registry,
+        )
+        self.filter_up = Gauge(
+            "mailraft_filter_up", "1 while the filter answers, 0 while it does not.", ["filter"], registry=registry
         )
         self.propose_seconds = Histogram(
             "mailraft_propose_seconds",
@@ -180,6 +198,18 @@ class Metrics:
     def dns_list_answered(self, name: str, answer: str) -> None:
         """A DNS list named a client ("listed"), did not ("not listed"), or did not say ("failed")."""
         self.dns_list_answers_total.labels(name, answer).inc()
+
+    def filter_answered(self, name: str, outcome: str) -> None:
+        """What came of asking a filter, or of not being able to."""
+        self.filter_answers_total.labels(name, outcome).inc()
+
+    def filter_asked(self, name: str, seconds: float) -> None:
+        """Asking a filter took so long."""
+        self.filter_seconds.labels(name).observe(seconds)
+
+    def filter_is_up(self, name: str, is_up: bool) -> None:
+        """A filter has begun or ceased to answer."""
+        self.filter_up.labels(name).set(is_up)
 
     def proposed(self, outcome: str, seconds: float) -> None:
         """A write took `seconds` to be "committed", "rejected" or "unknown"."""

@@ -40,6 +40,7 @@ from nodes.delivery.transport import MailTransport
 from nodes.dkim_admin import DkimRotation
 from nodes.dns import HostNames
 from nodes.files import Locked, lock, write_atomically
+from nodes.filters import Filters
 from nodes.follower import feed
 from nodes.follower.followers import Followers
 from nodes.guarding import Guarding
@@ -255,6 +256,9 @@ class Node:
         stack.push_async_callback(reports.stop)
         policy = Policy(config, log.telling, resolver, self.state.metrics)
         stack.push_async_callback(policy.stop)
+        host_names = HostNames(config.dns, resolver)
+        self.state.filters = filters = Filters(config, self.state.metrics, host_names.of)
+        stack.push_async_callback(filters.stop)
         services = Services(
             config=config,
             log=log,
@@ -270,7 +274,7 @@ class Node:
             login_guard=LoginGuard(config.limits),
             connections=ConnectionLimit(config.limits),
             resolver=resolver,
-            host_names=HostNames(config.dns, resolver),
+            host_names=host_names,
             past=past,
             signing=signing,
             tokens=Tokens(config.oauth, self._logger) if config.oauth.issuer else None,
@@ -278,6 +282,7 @@ class Node:
             checks=(
                 *policy.checks,
                 *verdict_check.checks(config, log, resolver, self.state.metrics, reports),
+                *filters.checks,
                 ReportArrival(config, log, runtime, self._logger),
                 SignSubmissions(signing),
             ),

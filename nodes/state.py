@@ -16,6 +16,7 @@ from nodes.metrics import ROLES, Metrics
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog, LogStatus
+    from nodes.filters import Filters
     from nodes.follower.followers import Followers
     from nodes.heads import HeadKeeper
     from nodes.reports.sender import Sender
@@ -39,6 +40,7 @@ class NodeState:
     services: Services | None = None
     followers: Followers | None = None
     heads: HeadKeeper | None = None
+    filters: Filters | None = None
     report_sender: Sender | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
     checkpoints_under_way: int = 0  # at the moment
@@ -77,6 +79,7 @@ class NodeState:
             "reasons": reasons,
             **(_of_log(status) if status is not None else _without_log(self.phase)),
             "endpoints": self.endpoints,
+            "filters": self.filters.status() if self.filters is not None else {},
         }
 
     def measure(self) -> None:

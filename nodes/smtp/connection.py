@@ -55,6 +55,7 @@ class Connection(Collecting):
         super().connection_made(transport)
         self.session.set_peer(self._peer or self.session.peer)
         self.session.secure = self.listener.profile.implicit_tls
+        self.session.cipher = transport.get_extra_info("cipher")
 
     def _create_session(self) -> Session:
         return self.listener.new_session()
@@ -312,6 +313,7 @@ class Connection(Collecting):
         self.session = self.listener.new_session()
         self.session.succeed(earlier)
         self.session.secure = secure
+        self.session.cipher = self.transport.get_extra_info("cipher") if self.transport is not None else None
         self._set_rset_state()
         return self.session
 

@@ -28,6 +28,7 @@ class Session(aiosmtpd.smtp.Session):
         self.cause = cause
         self.state = State.CONNECTED
         self.secure = False
+        self.cipher: tuple[str, str, int] | None = None  # of TLS: cipher, protocol, bits
         self.account: Target | None = None
         self.host_name: str = ""  # as the client gave it in EHLO
         self.offer = NOTHING  # by EHLO
