@@ -22,6 +22,7 @@ ALICE = "alice@example.test"
 @contextmanager
 def filtered(folder: Path, sections: Mapping[str, Any], limits: Mapping[str, Any] | None = None) -> Iterator[Cell]:
     """`sections` are tables of the configuration: filters, rspamd, clamav, milter."""
+    folder.mkdir(parents=True, exist_ok=True)
     made: list[Filters] = []
 
     def checks(cell: Cell) -> tuple[Check, ...]:
