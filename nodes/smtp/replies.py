@@ -105,7 +105,9 @@ NOT_YOUR_ADDRESS = reply(553, "5.7.1", "This sender address does not belong to y
 NOT_TRUSTED = reply(550, "5.7.0", "You are not trusted to speak for others")
 TOO_MANY_FIELDS = reply(554, "5.6.0", "The message has too many header fields")
 MAIL_LOOP = reply(554, "5.4.6", "Too many Received lines: this is a mail loop")
-NOT_FORWARDED = reply(550, "5.7.1", "The author is not proved (DMARC), and a recipient forwards its mail elsewhere")
+NOT_FORWARDED = reply(
+    550, "5.7.1", "A recipient forwards its mail elsewhere, and this is quarantined or its author not proved (DMARC)"
+)
 EARLY_TALKER = reply(554, "5.5.1", "You spoke before the greeting (RFC 5321 4.3.1), closing the connection")
 UNKNOWN_PARAMETER = reply(555, "5.5.4", "Parameter not recognised or not implemented")
 
