@@ -45,12 +45,12 @@ from actors.region import REGION, RegisterTenant
 from actors.runtime import Context, Runtime
 from actors.sealing import KEY_BYTES, seal, unseal
 from actors.tenant import POSTMASTER
+from actors.tenant_policy import extension_mark
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.log import EventLog
 from eventlog.record import new_id
 from eventlog.store import Snapshot
 
-EXTENSION_MARK = "+"
 CATCH_ALL = "*"  # the local part of the alias that takes what nobody in its domain has
 MAX_ALIAS_DEPTH = 10
 MAX_TARGETS = 100
@@ -99,7 +99,8 @@ def domain_tenant(snapshot: Snapshot, domain: str) -> bytes | None:
 def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None) -> list[Target] | None:
     """Where mail for `address` goes, following aliases; None: nobody has it, in a domain of ours.
 
-    Behind a plus sign stands an extension (alice+shop@ is alice@); the alias *@domain takes what nobody else has.
+    Behind a mark that the tenant may choose stands an extension (alice+shop@ is alice@); the alias *@domain takes what
+    nobody else has.
     "postmaster" needs no domain (RFC 5321 4.5.1); any other bare name is taken in `default_domain`. Aliases are
     followed 10 deep to at most 100 accounts, each once. Raises NotLocal, InvalidName; TooLarge beyond those limits,
     because leaving some recipients out would lose mail that is answered for.
@@ -175,10 +176,18 @@ def _receiver(snapshot: Snapshot, address: str) -> NameHolder | None:
     if held is not None:
         return held
     local, _, domain = address.rpartition("@")
-    plain, mark, _ = local.partition(EXTENSION_MARK)
-    if plain and mark:
+    plain = _without_extension(snapshot, local, domain)
+    if plain:
         held = _address_holder(snapshot, f"{plain}@{domain}")
     return held or _address_holder(snapshot, f"{CATCH_ALL}@{domain}")
+
+
+def _without_extension(snapshot: Snapshot, local: str, domain: str) -> str:
+    """What stands before the mark of the domain's tenant; "" where there is none."""
+    tenant = domain_tenant(snapshot, domain)
+    mark = extension_mark(snapshot.view(tenant)) if tenant is not None else ""
+    plain, found, _ = local.partition(mark) if mark else ("", "", "")
+    return plain if found else ""
 
 
 def _alias_targets(snapshot: Snapshot, held: NameHolder) -> tuple[str, ...]:

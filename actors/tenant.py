@@ -1,4 +1,5 @@
-"""A tenant: its domains, accounts, aliases and sealed passwords; what else lets somebody in is in credentials.py.
+"""A tenant: its domains, accounts, aliases and sealed passwords; what else lets somebody in is in credentials.py, how
+its mail is treated in tenant_policy.py.
 
 That a domain or address is unique in the cell is settled by the name claims that stand in the same record; a tenant
 decides only about its own. Addresses arrive normalised and secrets sealed. Rows: T tenant, d domain, a account,
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from actors import credentials as more
+from actors import tenant_policy
 from actors.credentials import CredentialCommand, CredentialFact
 from actors.errors import NameTaken, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchTenant, NotAllowed, TooLarge
 from actors.kind import Command, Fact
 from actors.region import REGION, tenant_ids
+from actors.tenant_policy import MailPolicySet, SetMailPolicy
 from eventlog.record import Stamp
 from eventlog.store import Snapshot
 from eventlog.views import View
@@ -116,6 +119,7 @@ TenantCommand = (
     | AddAlias
     | DeleteAlias
     | AllowTimeTravel
+    | SetMailPolicy
     | CredentialCommand
 )
 
@@ -184,6 +188,7 @@ TenantFact = (
     | AliasAdded
     | AliasDeleted
     | TimeTravelAllowed
+    | MailPolicySet
     | CredentialFact
 )
 
@@ -211,6 +216,7 @@ def _decide(
         | AddAlias
         | DeleteAlias
         | AllowTimeTravel
+        | SetMailPolicy
         | CredentialCommand
     ),
 ) -> TenantFact:
@@ -241,6 +247,8 @@ def _decide(
             return AliasDeleted(alias_id, row[0])
         case AllowTimeTravel(allowed):
             return TimeTravelAllowed(allowed)
+        case SetMailPolicy():
+            return tenant_policy.decide(view, command)
         case _:
             return more.decide(view, command)
 
@@ -303,6 +311,8 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             view.delete(b"l" + fact.alias_id)
         case TimeTravelAllowed():
             view.put(TIME_TRAVEL_KEY, fact.allowed)
+        case MailPolicySet():
+            tenant_policy.evolve(view, fact)
         case _:
             more.evolve(view, fact, stamp)
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "log": Lazy("cli.log", "log", "Look into the event log, prove it, fold it again."),
     "mailbox": Lazy("cli.mailbox", "mailbox", "Look into a mailbox, now or as it was; bring it back."),
     "node": Lazy("cli.node", "node", "Run one node; look into one that is stopped."),
+    "policy": Lazy("cli.policy", "policy", "How a tenant's mail is treated: greylisting, rates, spam, sizes."),
     "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
     "region": Lazy("cli.region", "region", "Let another cell follow this one's log; follow another's."),
     "route": Lazy("cli.route", "route", "Other ways out than a destination's MX: smart hosts, pools of addresses."),

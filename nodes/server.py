@@ -254,7 +254,7 @@ class Node:
         signing = Signing(log, directory)
         reports = Collector(log, runtime, self._logger, config.node.name)
         stack.push_async_callback(reports.stop)
-        policy = Policy(config, log.telling, resolver, self.state.metrics)
+        policy = Policy(config, log, resolver, self.state.metrics)
         stack.push_async_callback(policy.stop)
         host_names = HostNames(config.dns, resolver)
         self.state.filters = filters = Filters(config, self.state.metrics, host_names.of)
@@ -283,6 +283,7 @@ class Node:
                 *policy.checks,
                 *verdict_check.checks(config, log, resolver, self.state.metrics, reports),
                 *filters.checks,
+                *policy.last,
                 ReportArrival(config, log, runtime, self._logger),
                 SignSubmissions(signing),
             ),

@@ -42,6 +42,7 @@ PARTS = (
     "mail",
     "mailboxes",
     "members",
+    "policies",
     "queue",
     "redaction",
     "regions",

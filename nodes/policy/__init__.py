@@ -1,15 +1,18 @@
-"""Whom a node takes mail from, decided before the message comes: rates, DNS lists, greylisting. See docs/ADR/0022."""
+"""Whom a node takes mail from: rates, DNS lists, greylisting, what tenants have set. See docs/ADR/0022 and 0024."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes.policy import dnsbl, rates
+from nodes.policy import dnsbl
+from nodes.policy.content import Sizes, Spam
 from nodes.policy.greylisting import Greylisting
+from nodes.policy.rates import Connecting, Rates
 from nodes.policy.sharing import Sharing
+from nodes.policy.tenants import TenantPolicies
 
 if TYPE_CHECKING:
-    from eventlog.telling import Telling
+    from eventlog.log import EventLog
     from nodes.config import NodeConfig
     from nodes.metrics import Metrics
     from nodes.policy.sharing import Shared
@@ -18,19 +21,24 @@ if TYPE_CHECKING:
 
 
 class Policy:
-    """The checks that [policy] asks for, in order; it tells the other nodes what they see until `stop`."""
+    """The checks that [policy] and the tenants ask for; it tells the other nodes what they see until `stop`.
 
-    def __init__(self, config: NodeConfig, telling: Telling, resolver: Resolver, metrics: Metrics) -> None:
-        lists = dnsbl.checks(config.policy, resolver, metrics)
-        limits = rates.checks(config.policy, metrics)
-        found: list[Check] = [*limits, *lists]
-        shared: dict[str, Shared] = {topic: one for limit in limits for topic, one in limit.shared.items()}
-        if config.policy.greylisting:
-            greylisting = Greylisting(config.policy, metrics, lists[0] if lists else None)
-            found.append(greylisting)
-            shared |= greylisting.shared
-        self.checks: tuple[Check, ...] = tuple(found)
-        self._sharing = Sharing(telling, shared)
+    `checks` come before a message is looked into, `last` when all others have said what they think of it.
+    """
+
+    def __init__(self, config: NodeConfig, log: EventLog, resolver: Resolver, metrics: Metrics) -> None:
+        self.tenants = TenantPolicies(log, config)
+        lists = dnsbl.checks(config.policy, self.tenants.of, resolver, metrics)
+        rates = Rates(config.policy, self.tenants, metrics)
+        greylisting = Greylisting(config.policy, self.tenants.of, metrics, lists[0] if lists else None)
+        connecting = (Connecting(config.policy, metrics),) if config.policy.client_connections_per_hour else ()
+        self.checks: tuple[Check, ...] = (*connecting, rates, Sizes(self.tenants), *lists, greylisting)
+        self.last: tuple[Check, ...] = (Spam(self.tenants, metrics),)
+        shared: dict[str, Shared] = {**rates.shared, **greylisting.shared}
+        for one in connecting:
+            shared |= one.shared
+        self._sharing = Sharing(log.telling, shared)
 
     async def stop(self) -> None:
         await self._sharing.stop()
+        self.tenants.stop()

@@ -11,10 +11,12 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from actors.tenant_policy import ON
 from nodes.config_policy import PolicySection, split_list
 from nodes.policy.clients import Address, is_postmaster, stranger
+from nodes.policy.tenants import MailPolicy, PolicyOf
 from nodes.resolver import NoAnswer, NoSuchDomain, Resolver, ResolverError
-from nodes.smtp.checks import Check
+from nodes.smtp.checks import JUNK, Check, Incoming
 from nodes.smtp.replies import Refused, reply
 from nodes.trust import Trust
 
@@ -30,23 +32,31 @@ _REFUSED_TOO = ipaddress.ip_address("127.0.0.1")  # of URIBL and others; RFC 578
 
 
 class Standing(NamedTuple):
-    """What the lists say of one client: the blocklists that name it, if they weigh enough; whether it is allowed."""
+    """What the lists say of one client: the blocklists that name it, their weight; whether an allowlist does."""
 
     client: str
     blocked_by: tuple[str, ...]
+    weight: int
     allowed: bool
+
+    def is_allowed(self, policy: MailPolicy) -> bool:
+        return self.allowed and policy.allowlists == ON
+
+    def is_blocked(self, policy: MailPolicy) -> bool:
+        heavy = bool(self.blocked_by) and self.weight >= policy.block_weight
+        return heavy and policy.blocklists != "ignore" and not self.is_allowed(policy)
 
 
 class ListCheck(Check):
-    """Refuses recipients of clients that are on blocklists and on no allowlist."""
+    """Refuses recipients of clients that are on blocklists and on no allowlist, or sees to it that they get Junk."""
 
-    def __init__(self, config: PolicySection, resolver: Resolver, metrics: Metrics) -> None:
+    def __init__(self, config: PolicySection, policy_of: PolicyOf, resolver: Resolver, metrics: Metrics) -> None:
+        self._policy_of = policy_of
         self._resolver = resolver
         self._metrics = metrics
         self._exempt = Trust(config.exempt)
         self._blocklists = [split_list(one) for one in config.blocklists]
         self._allowlists = [split_list(one)[0] for one in config.allowlists]
-        self._block_weight = config.block_weight
         self._lists_s = config.lists_s
 
     async def recipient(self, session: Session, envelope: Envelope, address: str, local: bool) -> None:
@@ -54,10 +64,19 @@ class ListCheck(Check):
         client = stranger(session, self._exempt)
         if client is None:
             return
-        found = await self.standing(session, client)
-        if found.blocked_by and not is_postmaster(address):
+        found, policy = await self.standing(session, client), self._policy_of(envelope.tenant)
+        if policy.blocklists == "refuse" and found.is_blocked(policy) and not is_postmaster(address):
             self._metrics.policy_refused("blocklist")
             raise Refused(_refusal(client, found.blocked_by))
+
+    async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
+        """Tenants that take such mail get it in Junk."""
+        client, found = stranger(session, self._exempt), session.notes.get(NOTE)
+        if client is None or found is None or not found.blocked_by:
+            return
+        for tenant in envelope.tenants:
+            if found.is_blocked(self._policy_of(tenant)):
+                incoming.folders[tenant] = JUNK
 
     async def standing(self, session: Session, client: Address) -> Standing:
         """What the lists say of this session's client; they are asked once."""
@@ -72,8 +91,7 @@ class ListCheck(Check):
             self._naming(client, [name for name, _ in self._blocklists], _blocks),
         )
         weight = sum(weight for name, weight in self._blocklists if name in blocking)
-        blocked_by = tuple(blocking) if weight >= self._block_weight and not allowing else ()
-        return Standing(str(client), blocked_by, bool(allowing))
+        return Standing(str(client), tuple(blocking), weight, bool(allowing))
 
     async def _naming(self, client: Address, lists: Iterable[str], says: Callable[[str], bool | None]) -> list[str]:
         """The lists that name the client."""
@@ -95,9 +113,9 @@ class ListCheck(Check):
         return bool(named)
 
 
-def checks(config: PolicySection, resolver: Resolver, metrics: Metrics) -> tuple[ListCheck, ...]:
+def checks(config: PolicySection, policy_of: PolicyOf, resolver: Resolver, metrics: Metrics) -> tuple[ListCheck, ...]:
     """The check, if there are lists to ask."""
-    return (ListCheck(config, resolver, metrics),) if config.blocklists or config.allowlists else ()
+    return (ListCheck(config, policy_of, resolver, metrics),) if config.blocklists or config.allowlists else ()
 
 
 def reversed_name(client: Address) -> str:

@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from actors.tenant_policy import ON
 from nodes.config_policy import PolicySection
 from nodes.failures import key_of
 from nodes.policy.clients import Address, is_postmaster, stranger
 from nodes.policy.marks import Marks
+from nodes.policy.tenants import PolicyOf
 from nodes.smtp.checks import Check
 from nodes.smtp.replies import Refused, reply
 from nodes.trust import Trust
@@ -37,14 +39,16 @@ class Greylisting(Check):
     def __init__(
         self,
         config: PolicySection,
+        policy_of: PolicyOf,
         metrics: Metrics,
         lists: ListCheck | None = None,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._policy_of = policy_of
         self._metrics = metrics
         self._lists = lists
         self._exempt = Trust(config.exempt)
-        self._delay_s = config.greylist_delay_s
+        self._longest_s = max(config.greylist_delay_s, config.greylist_wait_s / 2)
         self._known_networks = config.greylist_known_after
         most = config.greylist_entries
         self.waiting = Marks(config.greylist_delay_s + config.greylist_wait_s, most, now_s)
@@ -60,20 +64,28 @@ class Greylisting(Check):
             "greylist networks": self.networks,
         }
 
+    def concerns(self, session: Session, envelope: Envelope) -> bool:
+        return self._policy_of(envelope.tenant).greylisting == ON
+
     async def recipient(self, session: Session, envelope: Envelope, address: str, local: bool) -> None:
         """Raises Refused."""
         client = stranger(session, self._exempt)
         if client is None or is_postmaster(address):
             return
-        if self._lists is not None and (await self._lists.standing(session, client)).allowed:
+        policy = self._policy_of(envelope.tenant)
+        if self._lists is not None and (await self._lists.standing(session, client)).is_allowed(policy):
             return
-        left_s = self.left_s(client, envelope.mail_from or "", address)
+        left_s = self.left_s(client, envelope.mail_from or "", address, policy.greylist_delay_s)
         if left_s > 0:
             self._metrics.policy_refused("greylist")
             raise Refused(_come_again(left_s))
 
-    def left_s(self, client: Address, sender: str, recipient: str) -> float:
-        """An attempt is made; gives how long its like is put off still, 0: not at all."""
+    def left_s(self, client: Address, sender: str, recipient: str, delay_s: float) -> float:
+        """An attempt is made; gives how long its like is put off still, 0: not at all.
+
+        A tenant's delay that would outlast what is remembered of the first attempt counts as the longest there is.
+        """
+        delay_s = min(delay_s, self._longest_s)
         name = network_name(client)
         network, attempt = key_of("network", name), key_of("attempt", name, sender.casefold(), recipient.casefold())
         seen = self.networks.get(network)
@@ -86,12 +98,12 @@ class Greylisting(Check):
         age_s = self.waiting.age_s(attempt)
         if age_s is None:
             self.waiting.note(attempt)
-            return self._delay_s
-        if age_s >= self._delay_s:
+            return delay_s
+        if age_s >= delay_s:
             self.known.note(attempt)
             self.networks.note(network)
             return 0.0
-        return self._delay_s - age_s
+        return delay_s - age_s
 
     def _keep(self, marks: Marks, key: bytes) -> None:
         quiet_s = marks.quiet_s(key)

@@ -2,19 +2,21 @@
 
 A client that goes beyond is told when to come again, with a reply that makes every mail server wait (4xx). Recipients
 count when they are named, messages when they have come; who is out of messages hears so at the first recipient already.
+A tenant that has a rate of its own for clients counts them apart: what they send to it, and to nobody else.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from nodes.config_policy import PolicySection
 from nodes.failures import key_of
 from nodes.policy.buckets import Buckets
 from nodes.policy.clients import stranger
+from nodes.policy.tenants import MailPolicy, TenantPolicies
 from nodes.security import network_of
 from nodes.smtp.checks import Check, Incoming
 from nodes.smtp.replies import Refused, reply
@@ -34,73 +36,117 @@ class Due(NamedTuple):
 
     buckets: Buckets
     key: bytes
+    per_hour: int
     scope: str
+
+
+class Connecting(Check):
+    """Takes a token for each connection of a client."""
+
+    def __init__(self, config: PolicySection, metrics: Metrics, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._exempt = Trust(config.exempt)
+        self._per_hour = config.client_connections_per_hour
+        self.buckets = Buckets(now_s)
+
+    @property
+    def shared(self) -> dict[str, Shared]:
+        """What the nodes tell each other, by topic."""
+        return {f"rate {CLIENT} {CONNECTIONS}": self.buckets}
+
+    async def connected(self, session: Session) -> None:
+        """Raises Refused."""
+        client = stranger(session, self._exempt)
+        if client is not None:
+            key = key_of(CLIENT, network_of(str(client)))
+            take([Due(self.buckets, key, self._per_hour, CLIENT)], self._metrics, 421, CONNECTIONS)
 
 
 class Rates(Check):
     """Takes a token of each bucket that concerns a session, or none of any where one is empty."""
 
-    def __init__(self, config: PolicySection, metrics: Metrics, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: PolicySection,
+        policies: TenantPolicies,
+        metrics: Metrics,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policies = policies
         self._metrics = metrics
         self._exempt = Trust(config.exempt)
-        limits = {
-            (CLIENT, CONNECTIONS): config.client_connections_per_hour,
-            (CLIENT, MESSAGES): config.client_messages_per_hour,
-            (CLIENT, RECIPIENTS): config.client_recipients_per_hour,
-            (ACCOUNT, MESSAGES): config.account_messages_per_hour,
-            (ACCOUNT, RECIPIENTS): config.account_recipients_per_hour,
-            (TENANT, MESSAGES): config.tenant_messages_per_hour,
-            (TENANT, RECIPIENTS): config.tenant_recipients_per_hour,
-        }
-        self.buckets = {what: Buckets(per_hour, now_s) for what, per_hour in limits.items() if per_hour}
+        self._by_default = any(_limits(policies.default))
+        kinds = [(scope, what) for scope in (CLIENT, ACCOUNT, TENANT) for what in (MESSAGES, RECIPIENTS)]
+        self.buckets = {kind: Buckets(now_s) for kind in kinds}
 
     @property
     def shared(self) -> dict[str, Shared]:
         """What the nodes tell each other, by topic."""
         return {f"rate {scope} {what}": buckets for (scope, what), buckets in self.buckets.items()}
 
-    async def connected(self, session: Session) -> None:
-        """Raises Refused."""
-        self._take(self._due(session, CONNECTIONS), 421, CONNECTIONS)
+    def concerns(self, session: Session, envelope: Envelope) -> bool:
+        """Whether anything is limited for those whom this recipient is about."""
+        tenant = session.account.tenant if session.account is not None else envelope.tenant
+        return self._by_default or self._policies.of(tenant) is not self._policies.default
 
     async def recipient(self, session: Session, envelope: Envelope, address: str, local: bool) -> None:
         """Raises Refused."""
-        self._refuse_empty(self._due(session, MESSAGES), 451, MESSAGES)
-        self._take(self._due(session, RECIPIENTS), 451, RECIPIENTS)
+        tenants = (envelope.tenant,)
+        refuse_empty(list(self._due(session, tenants, MESSAGES)), self._metrics, 451, MESSAGES)
+        take(list(self._due(session, tenants, RECIPIENTS)), self._metrics, 451, RECIPIENTS)
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""
-        self._take(self._due(session, MESSAGES), 451, MESSAGES)
+        take(list(self._due(session, envelope.tenants, MESSAGES)), self._metrics, 451, MESSAGES)
 
-    def _take(self, due: list[Due], code: int, what: str) -> None:
-        self._refuse_empty(due, code, what)
-        for one in due:
-            one.buckets.take(one.key)
+    def _due(self, session: Session, tenants: Iterable[bytes], what: str) -> Iterator[Due]:
+        found: dict[bytes, Due] = {}
+        for scope, name, per_hour in self._scopes(session, tenants, what):
+            if per_hour:
+                key = key_of(scope, *name)
+                found[key] = Due(self.buckets[scope, what], key, per_hour, scope)
+        return iter(found.values())
 
-    def _refuse_empty(self, due: list[Due], code: int, what: str) -> None:
-        waits = [(wait_s, one.scope) for one in due if (wait_s := one.buckets.wait_s(one.key)) > 0]
-        if not waits:
-            return
-        wait_s, scope = max(waits)
-        self._metrics.policy_refused(f"{scope} rate")
-        seconds = math.ceil(wait_s)
-        raise Refused(reply(code, "4.7.0", f"Too many {what} of this {scope} for now, come again in {seconds} seconds"))
-
-    def _due(self, session: Session, what: str) -> list[Due]:
-        return [
-            Due(buckets, key_of(scope, name), scope)
-            for scope, name in self._scopes(session)
-            if (buckets := self.buckets.get((scope, what))) is not None
-        ]
-
-    def _scopes(self, session: Session) -> Iterable[tuple[str, str]]:
+    def _scopes(
+        self, session: Session, tenants: Iterable[bytes], what: str
+    ) -> Iterator[tuple[str, tuple[str, ...], int]]:
+        """Scope, name and rate of each bucket that is concerned."""
         if session.account is not None:
-            return (ACCOUNT, session.account.account.hex()), (TENANT, session.account.tenant.hex())
+            policy = self._policies.of(session.account.tenant)
+            for scope, id_ in ((ACCOUNT, session.account.account), (TENANT, session.account.tenant)):
+                yield scope, (id_.hex(),), _rate(policy, scope, what)
+            return
         client = stranger(session, self._exempt)
-        return ((CLIENT, network_of(str(client))),) if client is not None else ()
+        if client is None:
+            return
+        network, usual = network_of(str(client)), _rate(self._policies.default, CLIENT, what)
+        for tenant in tenants:
+            own = _rate(self._policies.of(tenant), CLIENT, what)
+            yield CLIENT, (network,) if own == usual else (network, tenant.hex()), own
 
 
-def checks(config: PolicySection, metrics: Metrics) -> tuple[Rates, ...]:
-    """The check, if anything is limited."""
-    rates = Rates(config, metrics)
-    return (rates,) if rates.shared else ()
+def take(due: list[Due], metrics: Metrics, code: int, what: str) -> None:
+    """One token of each, or of none. Raises Refused."""
+    refuse_empty(due, metrics, code, what)
+    for one in due:
+        one.buckets.take(one.key, one.per_hour)
+
+
+def refuse_empty(due: list[Due], metrics: Metrics, code: int, what: str) -> None:
+    """Raises Refused where one of them has no token; takes none."""
+    waits = [(wait_s, one.scope) for one in due if (wait_s := one.buckets.wait_s(one.key, one.per_hour)) > 0]
+    if not waits:
+        return
+    wait_s, scope = max(waits)
+    metrics.policy_refused(f"{scope} rate")
+    seconds = math.ceil(wait_s)
+    raise Refused(reply(code, "4.7.0", f"Too many {what} of this {scope} for now, come again in {seconds} seconds"))
+
+
+def _rate(policy: MailPolicy, scope: str, what: str) -> int:
+    per_hour: int = getattr(policy, f"{scope}_{what}_per_hour")
+    return per_hour
+
+
+def _limits(policy: MailPolicy) -> Iterator[int]:
+    return (getattr(policy, name) for name in MailPolicy._fields if name.endswith("_per_hour"))

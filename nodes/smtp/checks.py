@@ -15,25 +15,33 @@ if TYPE_CHECKING:
     from nodes.smtp.session import Envelope, Session
 
 
+INBOX, JUNK = "INBOX", "Junk"
+
+
 class Incoming:
     """A message that has come whole and is not committed yet; a check may change any of it.
 
     `lines` are header lines to put in front, each with its CRLF, newest first: at the beginning our own Received line
     alone; Return-Path is added above them at delivery. `verdicts` holds MessagePack values and stands in the delivery
-    event. `folder` is where local mailboxes get it.
+    event. `folder` is where local mailboxes get it; `folders` are other ones, by tenant.
     """
 
-    __slots__ = ("_facts", "_facts_of", "data", "folder", "lines", "message_id", "received_s", "verdicts")
+    __slots__ = ("_facts", "_facts_of", "data", "folder", "folders", "lines", "message_id", "received_s", "verdicts")
 
     def __init__(self, data: bytes, lines: list[bytes], message_id: bytes, received_s: float) -> None:
         self.data = data
         self.lines = lines
-        self.folder = "INBOX"
+        self.folder = INBOX
+        self.folders: dict[bytes, str] = {}
         self.verdicts: dict[str, Any] = {}
         self.message_id = message_id  # the id that 250 tells, hexadecimal in Received
         self.received_s = received_s  # seconds since 1970
         self._facts: MessageFacts | None = None
         self._facts_of = b""
+
+    def folder_of(self, tenant: bytes) -> str:
+        """Where a tenant's mailboxes get it."""
+        return self.folders.get(tenant, self.folder) if self.folders else self.folder
 
     @property
     def facts(self) -> MessageFacts:
@@ -52,6 +60,10 @@ class Check:
 
     async def connected(self, session: Session) -> None:
         """Before the greeting; a refusal closes the connection (421, 554: RFC 5321 3.1)."""
+
+    def concerns(self, session: Session, envelope: Envelope) -> bool:
+        """Whether `recipient` has anything to say of the recipient that is named; `envelope.tenant` is whose it is."""
+        return True
 
     async def recipient(self, session: Session, envelope: Envelope, address: str, local: bool) -> None:
         """RCPT of an address that exists here (`local`) or that this client may send to; not yet in the envelope."""

@@ -20,6 +20,7 @@ from eventlog.record import new_id
 from nodes.delivery.rewriting import PURPOSE, Srs
 from nodes.mime.header import fields, header_end
 from nodes.smtp import replies
+from nodes.smtp.checks import INBOX
 from nodes.smtp.grammar import domain_of
 from nodes.smtp.replies import Refused
 from nodes.verdicts import arc
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from nodes.smtp.session import Envelope
 
 HEADER_BYTES = 1024 * 1024
-DELIVERED_TO = "INBOX"  # the folder of mail that nothing was said against
 _RESULTS = b"Authentication-Results:"
 
 
@@ -47,7 +47,7 @@ async def forwarded(services: Services, envelope: Envelope, incoming: Incoming, 
                 groups.setdefault((recipient, target.tenant, domain), []).append(target.address)
     if not groups:
         return []
-    check_author(services, incoming)
+    check_author(services, incoming, {tenant for _, tenant, _ in groups})
     check_loop(incoming.data, [recipient for recipient, _, _ in groups])
     return [
         await _item(services, envelope, incoming, digest, recipient, tenant, domain, addresses)
@@ -55,12 +55,12 @@ async def forwarded(services: Services, envelope: Envelope, incoming: Incoming, 
     ]
 
 
-def check_author(services: Services, incoming: Incoming) -> None:
+def check_author(services: Services, incoming: Incoming, tenants: Iterable[bytes]) -> None:
     """Raises Refused for what would gain by coming from us: quarantined mail, and forgeries of our own domains.
 
     The next server would find our address, and so SPF of our domain, behind an author that DMARC has just refuted.
     """
-    if incoming.folder != DELIVERED_TO:
+    if any(folder != INBOX for folder in (incoming.folder, *map(incoming.folder_of, tenants))):
         raise Refused(replies.NOT_FORWARDED)
     dmarc = incoming.verdicts.get("dmarc")
     if dmarc is None or dmarc["result"] != "fail" or dmarc["sealer"]:

@@ -21,10 +21,10 @@ from actors.mailbox import Deliver, NewMessage
 from actors.queue import Enqueue, enqueue_commands
 from actors.runtime import Context, NewBody
 from eventlog.errors import OutcomeUnknown, Rejected
-from eventlog.record import By, digest_of, new_id
+from eventlog.record import NO_TENANT, By, digest_of, new_id
 from nodes.delivery import rewriting
 from nodes.smtp import inspection, replies, trace
-from nodes.smtp.checks import Incoming, by_step
+from nodes.smtp.checks import Check, Incoming, by_step
 from nodes.smtp.content import Content
 from nodes.smtp.forwarding import forwarded
 from nodes.smtp.grammar import MailCommand, RecipientCommand
@@ -118,12 +118,17 @@ class Intake:
         targets = self._recipients.find(command.address, envelope.size_bytes)
         recipient = place(session, envelope, command, targets)
         if self.checks.recipient:
-            return self._check_recipient(session, envelope, recipient)
+            envelope.tenant = targets[0].tenant if targets else NO_TENANT
+            concerned = [check for check in self.checks.recipient if check.concerns(session, envelope)]
+            if concerned:
+                return self._check_recipient(session, envelope, recipient, concerned)
         return take(envelope, recipient)
 
-    async def _check_recipient(self, session: Session, envelope: Envelope, recipient: Recipient) -> bytes:
+    async def _check_recipient(
+        self, session: Session, envelope: Envelope, recipient: Recipient, concerned: list[Check]
+    ) -> bytes:
         async with asyncio.timeout(self._rules.checks_s):
-            for check in self.checks.recipient:
+            for check in concerned:
                 await check.recipient(session, envelope, recipient.address, recipient.local)
         return take(envelope, recipient)
 
@@ -210,7 +215,7 @@ class Intake:
         tenants: dict[bytes, None] = {}
         if envelope.accepted:
             deliveries += self._deliveries(envelope, incoming, digest)
-            tenants = {target.tenant: None for _, targets in envelope.accepted for target in targets}
+            tenants = envelope.tenants
         if envelope.remote:
             assert session.account is not None
             tenants[session.account.tenant] = None
@@ -283,7 +288,7 @@ class Intake:
                 if target.account not in found and not target.is_outside:
                     found[target.account] = Deliver(
                         message,
-                        folder=incoming.folder,
+                        folder=incoming.folder_of(target.tenant),
                         envelope_from=sender,
                         envelope_to=recipient,
                         protocol=self._profile.kind,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import aiosmtpd.smtp
 
 from actors.mail_options import NO_OPTIONS, RecipientOptions
+from eventlog.record import NO_TENANT
 from nodes.smtp.extensions import NOTHING
 from nodes.smtp.states import State
 
@@ -60,5 +61,11 @@ class Envelope(aiosmtpd.smtp.Envelope):
         self.size_bytes = 0
         self.accepted: list[tuple[str, list[Target]]] = []  # in the order of RCPT, as LMTP answers (RFC 2033 4.2)
         self.remote: dict[str, list[str]] = {}
+        self.tenant = NO_TENANT  # of the mailbox that the recipient being named leads to
         self.options = NO_OPTIONS
         self.recipient_options: dict[str, RecipientOptions] = {}  # of those that have any
+
+    @property
+    def tenants(self) -> dict[bytes, None]:
+        """Whose mailboxes here the recipients lead to."""
+        return {target.tenant: None for _, targets in self.accepted for target in targets}

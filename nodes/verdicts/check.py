@@ -17,7 +17,7 @@ from actors import verdicts
 from actors.verdicts import VERDICTS, Mode, VerdictPolicy
 from nodes.followed import Followed
 from nodes.reports.results import dmarc_result
-from nodes.smtp.checks import Check, Incoming
+from nodes.smtp.checks import JUNK, Check, Incoming
 from nodes.smtp.replies import Refused, reply
 from nodes.verdicts import authentication_results
 from nodes.verdicts.judge import Arrival, Judgement, Limits, as_values, findings, judge
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("mailraft.verdicts")
 
-JUNK = "Junk"
 MOST_CLAIM_BYTES = 8192  # of forged fields, kept in the event
 
 DMARC_REJECT = reply(550, "5.7.26", "The author's domain asks that mail which fails DMARC is rejected")  # RFC 7372 3.2

@@ -126,7 +126,7 @@ def test_what_dmarc_refutes_does_not_become_ours_by_forwarding(
     if verdict is not None:
         incoming.verdicts["dmarc"] = verdict
     if forwards:
-        check_author(cell.services, incoming)
+        check_author(cell.services, incoming, ())
     else:
         with pytest.raises(Refused, match=r"5\.7\.1"):
-            check_author(cell.services, incoming)
+            check_author(cell.services, incoming, ())

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from nodes.config_policy import PolicySection, split_list
 from nodes.policy.dnsbl import checks, reversed_name
+from nodes.policy.tenants import MailPolicy, TenantPolicies
 from tests.nodes.policy.elsewhere import TRUSTING, answer_to, client_at
 from tests.nodes.smtp.cell import Cell
 from tests.nodes.smtp.dialogue import Dialogue
@@ -57,7 +58,9 @@ def names() -> Iterator[DnsServer]:
 def listed(tmp_path_factory: pytest.TempPathFactory, names: DnsServer) -> Iterator[Cell]:
     with Cell(
         tmp_path_factory.mktemp("listed"),
-        checks=lambda cell: checks(cell.config.policy, cell.resolver, cell.metrics),
+        checks=lambda cell: checks(
+            cell.config.policy, TenantPolicies(cell.log, cell.config).of, cell.resolver, cell.metrics
+        ),
         sections={"policy": POLICY, "smtp": TRUSTING},
         dns={"nameservers": [names.address], "timeout_s": 5.0},
     ) as started:
@@ -130,7 +133,9 @@ def test_a_silent_list_costs_no_more_than_its_time(tmp_path_factory: pytest.Temp
         policy = {"blocklists": ["silent.test", "bl.test"], "lists_s": 0.2}
         with Cell(
             tmp_path_factory.mktemp("silent"),
-            checks=lambda cell: checks(cell.config.policy, cell.resolver, cell.metrics),
+            checks=lambda cell: checks(
+                cell.config.policy, TenantPolicies(cell.log, cell.config).of, cell.resolver, cell.metrics
+            ),
             sections={"policy": policy, "smtp": TRUSTING},
             dns={"nameservers": [names.address], "timeout_s": 60.0},
         ) as cell:
@@ -170,7 +175,7 @@ def test_the_mail_server_in_front_of_an_lmtp_listener_has_asked_itself(listed: C
 
 
 def test_without_lists_there_is_no_check(listed: Cell) -> None:
-    assert checks(PolicySection(), listed.resolver, listed.metrics) == ()
+    assert checks(PolicySection(), lambda _: MailPolicy(), listed.resolver, listed.metrics) == ()
 
 
 def test_names_of_addresses_are_those_of_the_rfc() -> None:

@@ -15,6 +15,7 @@ from nodes.config_policy import PolicySection
 from nodes.metrics import Metrics
 from nodes.policy import dnsbl
 from nodes.policy.greylisting import Greylisting, network_name
+from nodes.policy.tenants import MailPolicy, TenantPolicies
 from nodes.smtp.checks import Check
 from tests.nodes.policy.elsewhere import TRUSTING, answer_to, client_at
 from tests.nodes.policy.trio import trio, until
@@ -42,15 +43,19 @@ def clock() -> Clock:
 @pytest.fixture(scope="module")
 def grey(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Iterator[Cell]:
     def checks(cell: Cell) -> tuple[Check, ...]:
-        lists = dnsbl.checks(cell.config.policy, cell.resolver, cell.metrics)
-        return (*lists, Greylisting(cell.config.policy, cell.metrics, lists[0], clock))
+        policy_of = TenantPolicies(cell.log, cell.config).of
+        lists = dnsbl.checks(cell.config.policy, policy_of, cell.resolver, cell.metrics)
+        return (*lists, Greylisting(cell.config.policy, policy_of, cell.metrics, lists[0], clock))
 
     with (
         DnsServer("9.2.0.192.wl.test. A 127.0.5.2\nwl.test. TXT x") as names,
         Cell(
             tmp_path_factory.mktemp("grey"),
             checks=checks,
-            sections={"policy": {"greylist_delay_s": 300, "allowlists": ["wl.test"]}, "smtp": TRUSTING},
+            sections={
+                "policy": {"greylisting": True, "greylist_delay_s": 300, "allowlists": ["wl.test"]},
+                "smtp": TRUSTING,
+            },
             dns={"nameservers": [names.address]},
         ) as started,
     ):
@@ -97,46 +102,46 @@ def test_an_allowlist_this_machine_and_the_postmaster_are_not_put_off(grey: Cell
 
 
 def made(clock: Clock, **settings: Any) -> Greylisting:
-    return Greylisting(PolicySection(**settings), Metrics("n1"), None, clock)
+    return Greylisting(PolicySection(**settings), lambda _: MailPolicy(), Metrics("n1"), None, clock)
 
 
 def test_a_network_that_came_again_often_enough_is_asked_no_more() -> None:
     clock, client = Clock(), ipaddress.ip_address("2001:db8::1")
     greylisting = made(clock, greylist_known_after=3)
     for number in range(3):
-        assert greylisting.left_s(client, f"{number}@remote.test", ALICE) == 300
+        assert greylisting.left_s(client, f"{number}@remote.test", ALICE, 300) == 300
         clock.now_s += 300
-        assert greylisting.left_s(client, f"{number}@remote.test", ALICE) == 0
-        assert greylisting.left_s(client, f"{number}@remote.test", ALICE) == 0  # counted once
-    assert greylisting.left_s(ipaddress.ip_address("2001:db8::2"), "new@remote.test", BOB) == 0
-    assert greylisting.left_s(ipaddress.ip_address("2001:db8:0:1::1"), "new@remote.test", BOB) == 300
+        assert greylisting.left_s(client, f"{number}@remote.test", ALICE, 300) == 0
+        assert greylisting.left_s(client, f"{number}@remote.test", ALICE, 300) == 0  # counted once
+    assert greylisting.left_s(ipaddress.ip_address("2001:db8::2"), "new@remote.test", BOB, 300) == 0
+    assert greylisting.left_s(ipaddress.ip_address("2001:db8:0:1::1"), "new@remote.test", BOB, 300) == 300
 
 
 def test_who_comes_again_too_late_begins_anew_and_who_goes_on_coming_stays_known() -> None:
     clock, client = Clock(), ipaddress.ip_address("192.0.2.1")
     greylisting = made(clock, greylist_wait_s=1000, greylist_keep_s=10_000)
-    greylisting.left_s(client, SENDER, ALICE)
+    greylisting.left_s(client, SENDER, ALICE, 300)
     clock.now_s += 1301
-    assert greylisting.left_s(client, SENDER, ALICE) == 300
+    assert greylisting.left_s(client, SENDER, ALICE, 300) == 300
     clock.now_s += 300
-    assert greylisting.left_s(client, SENDER, ALICE) == 0
+    assert greylisting.left_s(client, SENDER, ALICE, 300) == 0
     for _ in range(5):
         clock.now_s += 9_000
-        assert greylisting.left_s(client, SENDER, ALICE) == 0
+        assert greylisting.left_s(client, SENDER, ALICE, 300) == 0
     clock.now_s += 10_001
-    assert greylisting.left_s(client, SENDER, ALICE) == 300
+    assert greylisting.left_s(client, SENDER, ALICE, 300) == 300
 
 
 def test_a_flood_of_attempts_does_not_drive_out_who_is_known() -> None:
     clock, client = Clock(), ipaddress.ip_address("192.0.2.1")
     greylisting = made(clock, greylist_entries=100)
-    greylisting.left_s(client, SENDER, ALICE)
+    greylisting.left_s(client, SENDER, ALICE, 300)
     clock.now_s += 300
-    greylisting.left_s(client, SENDER, ALICE)
+    greylisting.left_s(client, SENDER, ALICE, 300)
     for number in range(1000):
-        greylisting.left_s(ipaddress.ip_address("203.0.113.1"), f"{number}@flood.test", ALICE)
+        greylisting.left_s(ipaddress.ip_address("203.0.113.1"), f"{number}@flood.test", ALICE, 300)
     assert len(greylisting.waiting) == 100
-    assert greylisting.left_s(client, SENDER, ALICE) == 0
+    assert greylisting.left_s(client, SENDER, ALICE, 300) == 0
 
 
 def test_networks_are_those_that_one_sender_has() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import structlog
 
-from nodes.config_policy import PolicySection
-from nodes.metrics import Metrics
-from nodes.policy import rates
-from nodes.policy.rates import Rates
+from nodes.policy.rates import CLIENT, RECIPIENTS, Connecting, Rates
+from nodes.policy.tenants import TenantPolicies
+from nodes.smtp.checks import Check
+from nodes.smtp.session import Envelope, Session
 from tests.nodes.policy.elsewhere import TRUSTING, answer_to, client_at
 from tests.nodes.policy.trio import trio, until
 from tests.nodes.smtp.cell import ADMIN, Cell
@@ -48,7 +48,10 @@ def make_limited(tmp_path: Path, clock: Clock) -> Iterator[MakeLimited]:
     def make(**policy: Any) -> Cell:
         cell = Cell(
             tmp_path,
-            checks=lambda cell: (Rates(cell.config.policy, cell.metrics, clock),),
+            checks=lambda cell: (
+                Connecting(cell.config.policy, cell.metrics, clock),
+                Rates(cell.config.policy, TenantPolicies(cell.log, cell.config), cell.metrics, clock),
+            )[not policy.get("client_connections_per_hour") :],
             sections={"policy": policy, "smtp": TRUSTING},
         )
         started.append(cell.__enter__())
@@ -163,15 +166,22 @@ def test_all_accounts_of_a_tenant_share_its_rate(make_limited: MakeLimited) -> N
     assert refusals(cell, "tenant rate") == 1
 
 
-def test_without_limits_there_is_no_check() -> None:
-    assert rates.checks(PolicySection(), Metrics("n1")) == ()
+def test_where_nothing_is_limited_no_recipient_waits_for_it(make_limited: MakeLimited) -> None:
+    cell = make_limited()
+    (rates,) = cell.smtp_listener("smtp").intake.checks.recipient
+    session = cell.smtp_listener("smtp").new_session()
+    assert cell.call(asked(rates, session)) is False
+
+
+async def asked(rates: Check, session: Session) -> bool:
+    return rates.concerns(session, Envelope())
 
 
 def test_a_client_that_goes_to_another_node_has_the_same_bucket(run: Run, tmp_path: Path) -> None:
     async def live() -> None:
         async with trio(tmp_path / "cell", "policy.client_recipients_per_hour=2") as nodes:
             assert [(await nodes.answer(0, "192.0.2.1"))[:3] for _ in range(3)] == ["250", "250", "451"]
-            await until(lambda: all(len(one) for n in (1, 2) for one in nodes.check(n, Rates).buckets.values()))
+            await until(lambda: all(len(nodes.check(one, Rates).buckets[CLIENT, RECIPIENTS]) for one in (1, 2)))
             assert (await nodes.answer(1, "192.0.2.1")).startswith("451 4.7.0")
             assert (await nodes.answer(2, "192.0.2.9")).startswith("250")
 
