@@ -92,6 +92,13 @@ class PolicySection(Section):
         description="Connections of one client (an IPv4 address, an IPv6 /64), then 421. As with all rates here: at "
         "all nodes together; so many at once, then as many as an hour brings; 0 for no limit.",
     )
+    client_commands_per_hour: PerHour = Field(
+        default=0, description="Commands of one client at all SMTP listeners, then 421 and the connection is closed."
+    )
+    account_commands_per_hour: PerHour = Field(default=0, description="Commands of one account that submits, then 421.")
+    tenant_commands_per_hour: PerHour = Field(
+        default=0, description="Commands of all accounts of one tenant that submit, then 421."
+    )
     client_messages_per_hour: PerHour = Field(default=0, description="Messages of one client, then 451.")
     client_recipients_per_hour: PerHour = Field(default=0, description="Recipients named by one client, then 451.")
     account_messages_per_hour: PerHour = Field(
@@ -105,4 +112,14 @@ class PolicySection(Section):
     )
     tenant_recipients_per_hour: PerHour = Field(
         default=0, description="Recipients to whom all accounts of one tenant submit mail, then 451."
+    )
+    tarpit_s: Seconds = Field(
+        default=0.0,
+        description="How much longer each further refusal (5xx) of a client that is refused again and again waits; 0: "
+        "no tarpit. Refusals are counted at all nodes together, until there was none for ten minutes.",
+    )
+    tarpit_free: int = Field(default=5, ge=0, le=10_000, description="Refusals that do not wait.")
+    tarpit_longest_s: Seconds = Field(default=30.0, description="A refusal waits no longer than this.")
+    tarpit_sessions: Count = Field(
+        default=500, description="Sessions whose refusal waits at one time, at this node; others hear theirs at once."
     )

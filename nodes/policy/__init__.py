@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nodes.policy import dnsbl
 from nodes.policy.content import Sizes, Spam
 from nodes.policy.greylisting import Greylisting
+from nodes.policy.pace import Commands, Tarpit
 from nodes.policy.rates import Connecting, Rates
 from nodes.policy.sharing import Sharing
 from nodes.policy.tenants import TenantPolicies
@@ -32,10 +33,20 @@ class Policy:
         rates = Rates(config.policy, self.tenants, metrics)
         greylisting = Greylisting(config.policy, self.tenants.of, metrics, lists[0] if lists else None)
         connecting = (Connecting(config.policy, metrics),) if config.policy.client_connections_per_hour else ()
-        self.checks: tuple[Check, ...] = (*connecting, rates, Sizes(self.tenants), *lists, greylisting)
+        commands = Commands(config.policy, self.tenants, metrics)
+        tarpit = (Tarpit(config.policy, metrics),) if config.policy.tarpit_s else ()
+        self.checks: tuple[Check, ...] = (
+            *connecting,
+            commands,
+            *tarpit,
+            rates,
+            Sizes(self.tenants),
+            *lists,
+            greylisting,
+        )
         self.last: tuple[Check, ...] = (Spam(self.tenants, metrics),)
-        shared: dict[str, Shared] = {**rates.shared, **greylisting.shared}
-        for one in connecting:
+        shared: dict[str, Shared] = {**rates.shared, **commands.shared, **greylisting.shared}
+        for one in (*connecting, *tarpit):
             shared |= one.shared
         self._sharing = Sharing(log.telling, shared)
 

@@ -75,8 +75,8 @@ class Rates(Check):
         self._policies = policies
         self._metrics = metrics
         self._exempt = Trust(config.exempt)
-        self._by_default = any(_limits(policies.default))
         kinds = [(scope, what) for scope in (CLIENT, ACCOUNT, TENANT) for what in (MESSAGES, RECIPIENTS)]
+        self._by_default = any(_rate(policies.default, *kind) for kind in kinds)
         self.buckets = {kind: Buckets(now_s) for kind in kinds}
 
     @property
@@ -146,7 +146,3 @@ def refuse_empty(due: list[Due], metrics: Metrics, code: int, what: str) -> None
 def _rate(policy: MailPolicy, scope: str, what: str) -> int:
     per_hour: int = getattr(policy, f"{scope}_{what}_per_hour")
     return per_hour
-
-
-def _limits(policy: MailPolicy) -> Iterator[int]:
-    return (getattr(policy, name) for name in MailPolicy._fields if name.endswith("_per_hour"))

@@ -6,10 +6,10 @@ those that have something to say about it, so that with none configured a comman
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from actors.facts import MessageFacts, message_facts
+from actors.facts import MAX_HEADER_BYTES, MessageFacts, message_facts
 
 if TYPE_CHECKING:
     from nodes.smtp.session import Envelope, Session
@@ -23,14 +23,27 @@ class Incoming:
 
     `lines` are header lines to put in front, each with its CRLF, newest first: at the beginning our own Received line
     alone; Return-Path is added above them at delivery. `verdicts` holds MessagePack values and stands in the delivery
-    event. `folder` is where local mailboxes get it; `folders` are other ones, by tenant.
+    event. `folder` is where local mailboxes get it; `folders` are other ones, by tenant. `added` are fields that the
+    message lacked: the last of `lines`, and as good as its own.
     """
 
-    __slots__ = ("_facts", "_facts_of", "data", "folder", "folders", "lines", "message_id", "received_s", "verdicts")
+    __slots__ = (
+        "_facts",
+        "_facts_of",
+        "added",
+        "data",
+        "folder",
+        "folders",
+        "lines",
+        "message_id",
+        "received_s",
+        "verdicts",
+    )
 
     def __init__(self, data: bytes, lines: list[bytes], message_id: bytes, received_s: float) -> None:
         self.data = data
         self.lines = lines
+        self.added = b""
         self.folder = INBOX
         self.folders: dict[bytes, str] = {}
         self.verdicts: dict[str, Any] = {}
@@ -46,9 +59,14 @@ class Incoming:
     @property
     def facts(self) -> MessageFacts:
         """What the fold needs of the message, parsed once for as long as `data` stays the same."""
+        if self.added:
+            return message_facts(self.added + self.data[:MAX_HEADER_BYTES])
         if self._facts is None or self._facts_of is not self.data:
             self._facts, self._facts_of = message_facts(self.data), self.data
         return self._facts
+
+
+Pause = Coroutine[Any, Any, None]
 
 
 class Check:
@@ -71,6 +89,13 @@ class Check:
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """The whole message, before it is committed."""
 
+    def command(self, session: Session) -> None:
+        """Before a command is executed; it does not wait, and a refusal closes the connection (421)."""
+
+    def refused(self, session: Session) -> Pause | None:
+        """A command was refused for good (5xx); gives what its reply is to wait for. The pause ends with the client."""
+        return None
+
     def disconnected(self, session: Session) -> None:
         """The client has gone."""
 
@@ -81,6 +106,8 @@ class Checks(NamedTuple):
     connected: tuple[Check, ...]
     recipient: tuple[Check, ...]
     message: tuple[Check, ...]
+    command: tuple[Check, ...]
+    refused: tuple[Check, ...]
     disconnected: tuple[Check, ...]
 
 

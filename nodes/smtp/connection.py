@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from nodes import sasl
 from nodes.smtp import replies
-from nodes.smtp.collecting import Collecting
 from nodes.smtp.collecting import Waiting as Waiting
+from nodes.smtp.refusing import Refusing
 from nodes.smtp.replies import Refused
 from nodes.smtp.session import Session
 from nodes.smtp.states import OUT_OF_ORDER, TRANSITIONS, State
@@ -31,14 +31,13 @@ COMMANDS_AT_ONCE = 100  # of one client, before the others have their turn
 CONTENT_A_COMMAND = 2048  # bytes of content that count as much as a command
 
 
-class Connection(Collecting):
+class Connection(Refusing):
     """The protocol object of one client."""
 
     def __init__(self, listener: SmtpListener, peer: Peer | None = None) -> None:
         """`peer`: who the client is, where a proxy has told it."""
         self._peer = peer
         self._input = b""
-        self._task: asyncio.Task[None] | None = None  # the command that waits
         self._challenged: asyncio.Future[bytes] | None = None  # the command that waits for a line
         self._skipping = False  # inside a line that is too long
         self._resting = True  # its input waits: for the greeting, or for the others, when it has had its turn
@@ -101,6 +100,7 @@ class Connection(Collecting):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client has gone; a commit that is under way goes on."""
+        self._end_pause()  # before asyncio's own, which forgets our task: it has an attribute of that name
         super().connection_lost(error)
         self._deaf = True
         self._forget_content()
@@ -115,7 +115,7 @@ class Connection(Collecting):
 
     def eof_received(self) -> bool | None:
         """The client sends no more; what it asked for is still answered."""
-        if self._task is None and not self._resting:
+        if self._pausing or (self._task is None and not self._resting):
             self._close()
             return False
         if self._challenged is not None:
@@ -126,7 +126,7 @@ class Connection(Collecting):
     def stop(self) -> None:
         """Close as soon as no transaction is under way."""
         self._stopping = True
-        if self._may_stop():
+        if self._pausing or self._may_stop():
             self.close_with(replies.STOPPING)
 
     def abort(self) -> None:
@@ -231,6 +231,9 @@ class Connection(Collecting):
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
         session = self.session
+        checks = self.listener.intake.checks
+        if checks.command and not self._may_command(checks.command):
+            return
         execute = self.listener.commands.get(verb)
         if execute is None:
             self._refuse_unknown(verb)
@@ -243,12 +246,12 @@ class Connection(Collecting):
                 return
         next_state = TRANSITIONS[session.state].get(verb)
         if next_state is None:
-            self.say(OUT_OF_ORDER[session.state][verb])
+            self._refuse(OUT_OF_ORDER[session.state][verb])
             return
         try:
             result = execute(self, argument)
         except Refused as refused:
-            self.say(refused.reply)
+            self._refuse(refused.reply)
             return
         if not isinstance(result, bytes):
             self._begin(result, session.state, next_state)
@@ -263,7 +266,7 @@ class Connection(Collecting):
         if verb in HTTP_VERBS:
             self.close_with(replies.NOT_SMTP)
         else:
-            self.say(replies.NOT_RECOGNISED)
+            self._refuse(replies.NOT_RECOGNISED)
 
     # Commands that wait
 
@@ -279,6 +282,8 @@ class Connection(Collecting):
         except Exception:
             self.listener.logger.exception("smtp command failed", cause=self.session.cause)
             reply = replies.INTERNAL_ERROR
+        if reply[:1] == b"5" and not await self._held_back():
+            return
         self._task = None
         self._heard_s = self.loop.time()
         self.session.state = on_success if reply[:1] in SUCCESS else on_failure

@@ -10,7 +10,7 @@ import pytest
 
 from actors.directory import account_of
 from actors.mailbox import folder_by_name, messages
-from nodes.smtp.checks import Check, Incoming, by_step
+from nodes.smtp.checks import Check, Checks, Incoming, by_step
 from nodes.smtp.replies import Refused, reply
 from nodes.smtp.session import Envelope, Session
 from tests.nodes.smtp.cell import Cell
@@ -73,7 +73,7 @@ def client(judged: Cell) -> Iterator[Dialogue]:
 def test_only_checks_that_look_at_a_step_are_asked_there(judge: Judge) -> None:
     steps = by_step((Check(), judge))
     assert steps.recipient == steps.message == steps.connected == steps.disconnected == (judge,)
-    assert by_step((Check(),)) == ((), (), (), ())
+    assert by_step((Check(),)) == Checks((), (), (), (), (), ())
 
 
 def test_a_client_that_a_check_refuses_gets_its_reply_instead_of_the_greeting(judged: Cell, judge: Judge) -> None:

@@ -1,0 +1,113 @@
+"""How fast a client may go: commands by the hour, and a tarpit for those that are refused again and again.
+
+The tarpit holds back a refusal, longer with each that the client's network got lately, whatever node it came to. Only
+so many sessions are held at a time: beyond them refusals leave at once, so that it can not take a node's connections.
+Temporary refusals do not count: an honest server gets them from greylisting and rates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from nodes.config_policy import PolicySection
+from nodes.failures import SharedCounts, key_of
+from nodes.policy.buckets import Buckets
+from nodes.policy.clients import stranger
+from nodes.policy.rates import ACCOUNT, CLIENT, TENANT, Due, take
+from nodes.policy.tenants import TenantPolicies
+from nodes.security import network_of
+from nodes.smtp.checks import Check, Pause
+from nodes.trust import Trust
+
+if TYPE_CHECKING:
+    from nodes.metrics import Metrics
+    from nodes.policy.sharing import Shared
+    from nodes.smtp.session import Session
+
+COMMANDS = "commands"
+REFUSALS_KEPT_S = 600.0  # without another, a network's refusals are forgotten
+
+
+class Commands(Check):
+    """Takes a token for each command: of the client, or of the account and its tenant."""
+
+    def __init__(
+        self,
+        config: PolicySection,
+        policies: TenantPolicies,
+        metrics: Metrics,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policies = policies
+        self._metrics = metrics
+        self._exempt = Trust(config.exempt)
+        self._of_client = config.client_commands_per_hour
+        self.buckets = {scope: Buckets(now_s) for scope in (CLIENT, ACCOUNT, TENANT)}
+
+    @property
+    def shared(self) -> dict[str, Shared]:
+        """What the nodes tell each other, by topic."""
+        return {f"rate {scope} {COMMANDS}": buckets for scope, buckets in self.buckets.items()}
+
+    def command(self, session: Session) -> None:
+        """Raises Refused."""
+        if session.account is not None or self._of_client:
+            due = list(self._due(session))
+            if due:
+                take(due, self._metrics, 421, COMMANDS)
+
+    def _due(self, session: Session) -> Iterator[Due]:
+        if session.account is not None:
+            policy = self._policies.of(session.account.tenant)
+            if policy.account_commands_per_hour:
+                key = key_of(ACCOUNT, session.account.account.hex())
+                yield Due(self.buckets[ACCOUNT], key, policy.account_commands_per_hour, ACCOUNT)
+            if policy.tenant_commands_per_hour:
+                key = key_of(TENANT, session.account.tenant.hex())
+                yield Due(self.buckets[TENANT], key, policy.tenant_commands_per_hour, TENANT)
+        elif (client := stranger(session, self._exempt)) is not None:
+            yield Due(self.buckets[CLIENT], key_of(CLIENT, network_of(str(client))), self._of_client, CLIENT)
+
+
+class Tarpit(Check):
+    """Holds back refusals of servers that have not logged in, are not on this machine and not exempt."""
+
+    def __init__(self, config: PolicySection, metrics: Metrics, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._metrics = metrics
+        self._exempt = Trust(config.exempt)
+        self._step_s = config.tarpit_s
+        self._free = config.tarpit_free
+        self._longest_s = config.tarpit_longest_s
+        self._most = config.tarpit_sessions
+        self.held = 0
+        self.refusals = SharedCounts(REFUSALS_KEPT_S, now_s)
+
+    @property
+    def shared(self) -> dict[str, Shared]:
+        """What the nodes tell each other, by topic."""
+        return {"tarpit": self.refusals}
+
+    def refused(self, session: Session) -> Pause | None:
+        """The refusal counts; gives what its reply waits for, if it waits."""
+        client = stranger(session, self._exempt)
+        if client is None:
+            return None
+        delay_s = self.delay_s(self.refusals.add(key_of("refused", network_of(str(client)))))
+        if delay_s <= 0 or self.held >= self._most:
+            return None
+        self._metrics.policy_refused("tarpit")
+        return self._hold(delay_s)
+
+    def delay_s(self, refusals: int) -> float:
+        """How long the last of so many refusals waits; 0: not at all."""
+        return min(max(refusals - self._free, 0) * self._step_s, self._longest_s)
+
+    async def _hold(self, delay_s: float) -> None:
+        self.held += 1
+        try:
+            await asyncio.sleep(delay_s)
+        finally:
+            self.held -= 1
