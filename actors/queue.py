@@ -257,7 +257,7 @@ def _decide_work(
 def _record(view: View, command: RecordOutcomes) -> tuple[QueueFact, ...]:
     """What a holder says stands. Who holds an item no more can only say that it was delivered.
 
-    A failure or a warning comes with a notice to the sender in the same record, so without the claim all is refused.
+    A failure, a warning, and what is bound to something else in the same record, are refused without the claim.
     """
     texts = iter(command.texts)
     kept: list[ItemOutcome] = []
@@ -266,7 +266,8 @@ def _record(view: View, command: RecordOutcomes) -> tuple[QueueFact, ...]:
         said = [(result, next(texts, "")) for result in outcome.results]
         row = view.get(item_key(outcome.item_id))
         if row is None or not _is_held(from_row(outcome.item_id, row), command.node):
-            if outcome.warned or any(result.status == "failed" for result, _ in said):
+            bound = outcome.warned or outcome.item_id in command.bound
+            if bound or any(result.status == "failed" for result, _ in said):
                 raise NotAllowed("not claimed by this node") if row else NoSuchItem("no such item in the queue")
             said = [one for one in said if row is not None and one[0].status == "delivered"]
         if said:

@@ -114,11 +114,16 @@ class ReleaseClaims(Command):
 
 @dataclass(frozen=True, slots=True)
 class RecordOutcomes(Command):
-    """What became of attempts at many items of one tenant. `texts` says it in words, one for each result, in order."""
+    """What became of attempts at many items of one tenant. `texts` says it in words, one for each result, in order.
+
+    `bound` are items whose outcome stands in one record with what follows from it, a delivery here or a notice: it is
+    recorded by whoever holds the claim, or not at all.
+    """
 
     node: str
     outcomes: tuple[ItemOutcome, ...]
     texts: tuple[str, ...]
+    bound: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from actors.mail_options import NO_OPTIONS, MailOptions, RecipientOptions
 from eventlog.record import NO_TENANT
+
+if TYPE_CHECKING:
+    from nodes.delivery.generated import Prepared
 
 OutcomeStatus = Literal["delivered", "deferred", "failed", "unknown"]
 Read = Callable[[], AsyncIterator[bytes]]
@@ -58,10 +61,22 @@ class RecipientOutcome(NamedTuple):
 
 
 class AttemptResult(NamedTuple):
-    """`throttle_ms`: how long the peer wants the whole domain to be left alone, 0 if it did not say so."""
+    """`throttle_ms`: how long the peer wants the whole domain to be left alone, 0 if it did not say so.
+
+    `delivery`: what delivers to mailboxes here, to be committed in one record with the outcomes that are final.
+    """
 
     outcomes: tuple[RecipientOutcome, ...]
     throttle_ms: int = 0
+    delivery: Prepared | None = None
+
+    def undelivered(self, reason: str) -> AttemptResult:
+        """The same without that delivery, which the log did not take."""
+        deferred = [
+            one._replace(status="deferred", code=451, enhanced="4.3.0", text=reason, final=False) if one.final else one
+            for one in self.outcomes
+        ]
+        return AttemptResult(tuple(deferred), self.throttle_ms)
 
 
 class Transport(Protocol):

@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.directory import is_local_domain, resolve
-from actors.errors import CommandRefused, InvalidName, NotLocal, TooLarge
-from eventlog.errors import OutcomeUnknown, Rejected
+from actors.errors import InvalidName, NotLocal, TooLarge
 from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, RecipientOutcome, Transport
-from nodes.delivery.generated import context, prepare
+from nodes.delivery.generated import prepare
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -31,25 +30,24 @@ class LocalFirst:
         if not local:
             return await self._elsewhere.send(attempt)
         data = b"".join([part async for part in attempt.read()])
-        return AttemptResult(tuple([await self._deliver(attempt, data, address) for address, _ in attempt.recipients]))
+        return self._delivery(attempt, data)
 
-    async def _deliver(self, attempt: Attempt, data: bytes, address: str) -> RecipientOutcome:
-        """Each recipient is a record of its own, so that one full mailbox does not keep mail from the others."""
-        if not self._exists(address):
-            return self._outcome(address, "failed", 550, "5.1.1", "there is no such mailbox here")
-        prepared = prepare(self._services, attempt.sender, [address], data, attempt.tenant)
-        if prepared.left_out or not prepared.steps:
-            return self._outcome(address, "deferred", 452, "4.2.2", "the mailbox can not take it at the moment")
-        cause = f"queue {attempt.item_id.hex()}"
-        try:
-            await self._services.runtime.transact(
-                prepared.steps, context(self._services, attempt.tenant, cause), prepared.bodies
-            )
-        except OutcomeUnknown:
-            return self._outcome(address, "unknown", 451, "4.4.0", "the outcome of the delivery is not known")
-        except (Rejected, CommandRefused) as error:
-            return self._outcome(address, "deferred", 451, "4.3.0", str(error))
-        return self._outcome(address, "delivered", 250, "2.1.5", "delivered to the mailbox")._replace(final=True)
+    def _delivery(self, attempt: Attempt, data: bytes) -> AttemptResult:
+        """What delivers it goes into the record of the outcomes: a node that dies in between has done neither."""
+        found = {address: self._exists(address) for address, _ in attempt.recipients}
+        there = [address for address, exists in found.items() if exists]
+        prepared = prepare(self._services, attempt.sender, there, data, attempt.tenant)
+        outcomes = []
+        for address, exists in found.items():
+            if not exists:
+                outcome = self._outcome(address, "failed", 550, "5.1.1", "there is no such mailbox here")
+            elif address in prepared.left_out:
+                outcome = self._outcome(address, "deferred", 452, "4.2.2", "the mailbox can not take it at the moment")
+            else:
+                outcome = self._outcome(address, "delivered", 250, "2.1.5", "delivered to the mailbox")
+                outcome = outcome._replace(final=True)
+            outcomes.append(outcome)
+        return AttemptResult(tuple(outcomes), delivery=prepared if prepared.steps else None)
 
     def _exists(self, address: str) -> bool:
         with self._services.log.snapshot() as snapshot:

@@ -38,7 +38,7 @@ from actors.queue import (
     ThrottleDomain,
     queue_stream,
 )
-from nodes.delivery.attempt import Transport
+from nodes.delivery.attempt import AttemptResult, Transport
 from nodes.delivery.claims import Claims, items_of
 from nodes.delivery.lane import Lane
 from nodes.delivery.outcomes import Finished, Outcomes
@@ -413,10 +413,16 @@ class Manager:
         if now is None:
             return
         item, result = now, await send(self._services, self._transport, lane.domain, now, now_ms)
-        planned = plan(item, result, self._policy, self._now_ms(), self._jitter())
+        planned = self._plan(item, result)
         if any(one.status == "delivered" for one in planned.outcome.results):
             lane.succeeded()
-        self._outcomes.put(Finished(lane, item, planned, self._throttle(lane, planned)))
+        finished = Finished(lane, item, planned, self._throttle(lane, planned), result.delivery)
+        if result.delivery is not None:
+            finished = finished._replace(undelivered=lambda reason: self._plan(item, result.undelivered(reason)))
+        self._outcomes.put(finished)
+
+    def _plan(self, item: Item, result: AttemptResult) -> Plan:
+        return plan(item, result, self._policy, self._now_ms(), self._jitter())
 
     def _as_it_is(self, lane: Lane, item: Item, now_ms: int) -> Item | None:
         """What an administrator may have made of a claimed item while it waited here; None: it is not to be sent."""

@@ -17,7 +17,7 @@ from actors.kind import Command
 from actors.queue import Item, RecordOutcomes, ThrottleDomain
 from actors.runtime import NewBody
 from eventlog.errors import OutcomeUnknown, Rejected
-from nodes.delivery.generated import context
+from nodes.delivery.generated import Prepared, context
 from nodes.delivery.lane import Lane
 from nodes.delivery.notices import prepare_notice
 from nodes.delivery.plan import Plan
@@ -26,19 +26,40 @@ if TYPE_CHECKING:
     from nodes.services import Services
 
 MOST_AT_ONCE = 500
-MOST_NOTICES = 20  # in one record
+MOST_NOTICES = 20  # and deliveries here, in one record
 OF_THE_BATCH = ("too_large", "bad_record")  # a smaller one may be taken
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 
 
 class Finished(NamedTuple):
-    """An attempt that has ended. `throttle`: leave the domain alone."""
+    """An attempt that has ended. `throttle`: leave the domain alone.
+
+    `delivery` gives it to mailboxes here, in the same record; `undelivered` is the plan if that is refused.
+    """
 
     lane: Lane
     item: Item
     plan: Plan
     throttle: ThrottleDomain | None
+    delivery: Prepared | None = None
+    undelivered: Callable[[str], Plan] | None = None
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether something stands beside the outcome that must not be done twice."""
+        return self.delivery is not None or bool(self.plan.notices)
+
+    def freed(self) -> Finished | None:
+        """What may be said without the claim: that a server took it. A notice of that is left out.
+
+        It was given already, where the log took the record without our hearing of it; or whoever holds the claim
+        gives it.
+        """
+        told_of = {notice.kind for notice in self.plan.notices}
+        if self.delivery is not None or not told_of or not told_of <= {"relayed", "delivered"}:
+            return None
+        return self._replace(plan=self.plan._replace(notices=()))
 
 
 class Outcomes:
@@ -88,7 +109,7 @@ class Outcomes:
     def _batch(self) -> tuple[list[Finished], list[Finished]]:
         notices = 0
         for at, finished in enumerate(self._waiting[:MOST_AT_ONCE]):
-            notices += len(finished.plan.notices)
+            notices += len(finished.plan.notices) + (finished.delivery is not None)
             if notices > MOST_NOTICES and at:
                 return self._waiting[:at], self._waiting[at:]
         return self._waiting[:MOST_AT_ONCE], self._waiting[MOST_AT_ONCE:]
@@ -105,8 +126,16 @@ class Outcomes:
             except CommandRefused as refusal:
                 if len(batch) > 1:
                     return await self._one_by_one(batch)
+                (one,) = batch
+                if one.undelivered is not None and not isinstance(refusal, NoSuchItem | NotAllowed):
+                    batch = [one._replace(plan=one.undelivered(str(refusal)), delivery=None, undelivered=None)]
+                    continue
                 if isinstance(refusal, NoSuchItem | NotAllowed | IsReplica):
-                    break  # another holds it by now, or it was taken out
+                    freed = one.freed()
+                    if freed is None:
+                        break  # another holds it by now, it was taken out, or it is recorded already
+                    batch = [freed]
+                    continue
                 self._services.logger.warning("an outcome is refused", reason=str(refusal))
                 return self._try_later(batch)
             except (Rejected, OutcomeUnknown) as error:
@@ -145,13 +174,16 @@ class Outcomes:
 
     def _steps(self, batch: list[Finished]) -> tuple[list[tuple[bytes, Command]], list[NewBody]]:
         """Outcomes by domain and tenant, throttles, and for each notice what gives it to somebody."""
-        groups: dict[tuple[bytes, bytes], list[Plan]] = {}
+        groups: dict[tuple[bytes, bytes], list[Finished]] = {}
         for one in batch:
-            groups.setdefault((one.lane.stream, one.item.tenant), []).append(one.plan)
-        steps: list[tuple[bytes, Command]] = [(stream, self._command(plans)) for (stream, _), plans in groups.items()]
+            groups.setdefault((one.lane.stream, one.item.tenant), []).append(one)
+        steps: list[tuple[bytes, Command]] = [(stream, self._command(those)) for (stream, _), those in groups.items()]
         steps += [(one.lane.stream, one.throttle) for one in batch if one.throttle is not None]
         bodies: list[NewBody] = []
         for one in batch:
+            if one.delivery is not None:
+                steps += one.delivery.steps
+                bodies += one.delivery.bodies
             for notice in one.plan.notices:
                 prepared = prepare_notice(self._services, one.item, notice)
                 if not prepared.steps:
@@ -160,9 +192,10 @@ class Outcomes:
                 bodies += prepared.bodies
         return steps, bodies
 
-    def _command(self, plans: list[Plan]) -> RecordOutcomes:
+    def _command(self, batch: list[Finished]) -> RecordOutcomes:
         return RecordOutcomes(
             self._services.config.node.name,
-            tuple(plan.outcome for plan in plans),
-            tuple(text for plan in plans for text in plan.texts),
+            tuple(one.plan.outcome for one in batch),
+            tuple(text for one in batch for text in one.plan.texts),
+            frozenset(one.item.id for one in batch if one.is_bound),
         )
