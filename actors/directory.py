@@ -39,6 +39,7 @@ from actors.names import (
     normalise_address,
     normalise_domain,
     normalise_tenant_name,
+    written,
 )
 from actors.passwords import Passwords, prepare
 from actors.region import REGION, RegisterTenant
@@ -118,7 +119,7 @@ def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None)
             held = _receiver(snapshot, one)
             if held is None:
                 if domain_tenant(snapshot, one.rpartition("@")[2]) is None:
-                    found.append(Target(tenant, OUTSIDE, one))
+                    found.append(Target(tenant, OUTSIDE, written(one)))
                 continue
             if held.purpose == "account":
                 found.append(Target(held.tenant, held.owner, one))

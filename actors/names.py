@@ -29,6 +29,9 @@ MAX_DOMAIN_BYTES = 255  # RFC 5321 4.5.3.1.2
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _ESCAPE = re.compile(r"\\(.)")
+_MUST_ESCAPE = re.compile(r'(["\\])')
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\x80-\U0010ffff]+"
+_DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 
 
 class NameHolder(NamedTuple):
@@ -144,14 +147,29 @@ def normalise_address(address: str) -> str:
 
 def normalise_local_part(local: str) -> str:
     """NFC, case-folded, without quoting. Raises InvalidName when it is empty, too long or has control characters."""
-    if len(local) > 1 and local.startswith('"') and local.endswith('"'):
-        local = _ESCAPE.sub(r"\1", local[1:-1])
+    local = unquoted(local)
     local = unicodedata.normalize("NFC", unicodedata.normalize("NFC", local).casefold())
     if not local or any(unicodedata.category(character) in ("Cc", "Cs") for character in local):
         raise InvalidName("not a mailbox name")
     if len(local.encode()) > MAX_LOCAL_BYTES:
         raise InvalidName(f"a mailbox name is at most {MAX_LOCAL_BYTES} octets long")
     return local
+
+
+def unquoted(local: str) -> str:
+    """What a local part says, without the quoting that SMTP may need to write it."""
+    if len(local) > 1 and local.startswith('"') and local.endswith('"'):
+        return _ESCAPE.sub(r"\1", local[1:-1])
+    return local
+
+
+def written(address: str) -> str:
+    """An address whose local part has no quoting, as SMTP writes it: quoted where it must be (RFC 5321 4.1.2)."""
+    local, at, domain = address.rpartition("@")
+    if not at or _DOT_STRING.fullmatch(local):
+        return address
+    escaped = _MUST_ESCAPE.sub(r"\\\1", local)
+    return f'"{escaped}"@{domain}'
 
 
 def normalise_tenant_name(name: str) -> str:

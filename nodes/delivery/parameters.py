@@ -81,8 +81,10 @@ def ascii_address(address: str) -> str | None:
 
 
 def is_sendable(address: str) -> bool:
-    """Nothing in it that would end the command or begin another."""
-    return not any(ord(character) < 0x20 or character in "\x7f<>" for character in address)
+    """Nothing in it that would end the command or begin another; within quotes, < and > are characters like others."""
+    local, _, domain = address.rpartition("@")
+    bare = domain if len(local) > 1 and local[0] == local[-1] == '"' else address
+    return not any(ord(one) < 0x20 or one == "\x7f" for one in address) and not set("<>") & set(bare)
 
 
 def size_limit(offered: Features) -> int:

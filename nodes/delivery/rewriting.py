@@ -13,6 +13,7 @@ import hmac
 import time
 
 from actors.directory import OUTSIDE, Target, tenant_with
+from actors.names import unquoted, written
 from eventlog.store import Snapshot
 
 HASH_CHARACTERS = 8  # 40 bits, for 21 days
@@ -36,6 +37,7 @@ class Srs:
         local, at, host = sender.rpartition("@")
         if not at:
             return sender
+        local = unquoted(local)
         scheme, rest = local[:5].upper(), local[5:]
         if scheme[:4] == "SRS0" and scheme[4:] in _SEPARATORS and rest:
             body = f"{host}={local[4:]}"
@@ -43,11 +45,12 @@ class Srs:
             body = rest.partition("=")[2]
         else:
             body = f"{self._stamp(self._day)}={host}={local}"
-            return f"SRS0={self._hash('SRS0', body)}={body}@{domain}"
-        return f"SRS1={self._hash('SRS1', body)}={body}@{domain}"
+            return written(f"SRS0={self._hash('SRS0', body)}={body}@{domain}")
+        return written(f"SRS1={self._hash('SRS1', body)}={body}@{domain}")
 
     def reverse(self, local: str) -> str | None:
         """Where mail for this local part of ours goes back to; None if we did not make it, or too long ago."""
+        local = unquoted(local)
         scheme, rest = local[:5].upper(), local[5:]
         if scheme[:4] not in ("SRS0", "SRS1") or scheme[4:] not in _SEPARATORS:
             return None
@@ -56,10 +59,10 @@ class Srs:
             return None
         if scheme[:4] == "SRS1":
             host, _, theirs = body.partition("=")
-            return f"SRS0{theirs}@{host}"
+            return written(f"SRS0{theirs}@{host}")
         stamp, _, address = body.partition("=")
         host, equals, user = address.partition("=")
-        return f"{user}@{host}" if equals and user and self._is_fresh(stamp) else None
+        return written(f"{user}@{host}") if equals and user and self._is_fresh(stamp) else None
 
     def _hash(self, scheme: str, body: str) -> str:
         """Of one scheme only: what stands in SRS1 is as its sender wrote it, and must be no SRS0 of ours."""

@@ -67,6 +67,18 @@ def test_what_can_not_be_forwarded_is_reported_to_the_sender_elsewhere(cell: Sen
     wait_until(lambda: not cell.waiting())
 
 
+def test_a_local_part_that_must_be_quoted_is_quoted_on_its_way_out_and_back(cell: SendingCell) -> None:
+    cell.call(cell.directory.add_alias("club@example.test", ['"the club"@far.test'], ADMIN))
+    send(cell, '"a stranger"@elsewhere.test', "club@example.test")
+    wait_until(lambda: cell.peer.received)
+    (mail,) = cell.peer.received
+    assert mail.recipients == ('"the club"@far.test',)
+    assert mail.sender.startswith('"SRS0=')
+    send(cell, "", mail.sender, b"Subject: it came back\r\n\r\n")
+    wait_until(lambda: len(cell.peer.received) == 2)
+    assert cell.peer.received[1].recipients == ('"a stranger"@elsewhere.test',)
+
+
 def test_an_address_that_we_did_not_make_is_nobodys(cell: SendingCell) -> None:
     with pytest.raises(smtplib.SMTPRecipientsRefused):
         send(cell, "", "SRS0=aaaaaaaa=aa=elsewhere.test=stranger@example.test")

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.names import normalise_address
 from nodes.delivery.rewriting import VALID_DAYS, Srs
+from nodes.smtp.grammar import parse_rcpt
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 DAY = 20_000
@@ -22,6 +24,26 @@ def test_the_sender_is_found_again(local: str, host: str) -> None:
     assert domain == "ours.test"
     if not local.upper().startswith(("SRS0", "SRS1")):
         assert SRS.reverse(back) == f"{local}@{host}"
+
+
+@pytest.mark.parametrize(
+    ("sender", "forwarded"),
+    [
+        ('"a b"@home.test', '"SRS0={}=home.test=a b"@ours.test'),
+        ('"a\\"b"@home.test', '"SRS0={}=home.test=a\\"b"@ours.test'),
+        ('"a@b"@home.test', '"SRS0={}=home.test=a@b"@ours.test'),
+        ('"ab"@home.test', "SRS0={}=home.test=ab@ours.test"),
+    ],
+)
+def test_a_quoted_local_part_is_quoted_as_a_whole_and_found_again(sender: str, forwarded: str) -> None:
+    found = SRS.forward(sender, "ours.test")
+    before, after = forwarded.split("{}")
+    assert (found.startswith(before), found.endswith(after)) == (True, True), found
+    parse_rcpt(f"TO:<{found}>".encode(), frozenset())
+    back = SRS.reverse(found.rpartition("@")[0])
+    assert back is not None
+    assert normalise_address(back) == normalise_address(sender)
+    assert parse_rcpt(f"TO:<{back}>".encode(), frozenset()).address == back
 
 
 def test_a_second_forwarder_leads_to_the_first_and_a_third_does_not_make_the_address_longer() -> None:
