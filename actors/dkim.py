@@ -88,8 +88,9 @@ class DkimKeysAdded(Fact):
     tenant: bytes
     domain: str
     keys: tuple[tuple[str, Algorithm, str], ...]  # selector, algorithm, public
-    sealed: tuple[bytes, ...]  # the private ones, in the same order
+    sealed: tuple[bytes, ...]  # the private ones, in the same order; b"" of keys that are deleted and redacted
     active: bool
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("sealed",)
 
 
 @dataclass(frozen=True, slots=True)

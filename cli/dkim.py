@@ -174,10 +174,15 @@ def validate(domain: str, cluster_dir: Path, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Although mail is signed with it.")
 @cluster_option
 def delete(domain: str, selector: str, force: bool, cluster_dir: Path) -> None:
-    """Delete the key SELECTOR of DOMAIN; its record can go from DNS then."""
+    """Delete the key SELECTOR of DOMAIN; its record can go from DNS then.
+
+    Its private part stays in the log, sealed, until it is redacted: that writes each node's file anew, so it is a
+    command of its own, best given once for many keys.
+    """
     path = f"/v1/dkim/{quote(domain, safe='')}/keys/{quote(selector, safe='')}"
     open_client(cluster_dir).change("DELETE", path + ("?force=1" if force else ""))
     say(f"key {selector} of {domain} deleted")
+    say(f"to erase private parts of deleted keys from the log: mailraft log redact --dkim {domain} --reason TEXT")
 
 
 def _get(cluster_dir: Path, domain: str) -> dict[str, Any]:

@@ -60,6 +60,9 @@ def quarantine(position: int, reason: str, yes: bool, cluster_dir: Path, as_json
 @click.option("--event", type=click.IntRange(0, 10**6), help="Only this event of the record; they count from 0.")
 @click.option("--message", metavar="SHA256", help="A message: its content, and what every event says of it.")
 @click.option("--body", metavar="SHA256", help="The content of a message alone; sender and recipients stay.")
+@click.option(
+    "--dkim", metavar="DOMAIN", help="The private parts, which are sealed, of its DKIM keys that are deleted."
+)
 @click.option("--reason", metavar="TEXT", help="Why; it stays in the log for ever.")
 @click.option("--dry-run", is_flag=True, help="Show what would be erased, and erase nothing.")
 @click.option(
@@ -73,6 +76,7 @@ def redact(
     event: int | None,
     message: str | None,
     body: str | None,
+    dkim: str | None,
     reason: str | None,
     dry_run: bool,
     wait_s: int,
@@ -80,13 +84,13 @@ def redact(
     cluster_dir: Path,
     as_json: bool,
 ) -> None:
-    """Erase what the record at POSITION says of a message or a folder's name, or a message by SHA-256.
+    """Erase what the record at POSITION says of a message or a folder's name, a message by SHA-256, or deleted keys.
 
     The log keeps that something was erased, when, by whom and why, and its chain still verifies. It is gone from every
     node's disk when this command ends well; a node that is down erases it when it comes back. It can not be undone.
     `mailraft mailbox show` gives the SHA-256 of messages, `mailraft log tail` positions.
     """
-    target = _target(position, event, message, body)
+    target = _target(position, event, message, body, dkim)
     if not dry_run and not reason:
         raise CommandError("a redaction needs a reason, which stays in the log", "--reason TEXT, or --dry-run")
     client = open_client(cluster_dir, timeout_s=REDACT_TIMEOUT_S)
@@ -124,13 +128,18 @@ def erased(cluster_dir: Path, as_json: bool) -> None:
         click.echo(f"{name}: {_how_far(status)}")
 
 
-def _target(position: int | None, event: int | None, message: str | None, body: str | None) -> dict[str, Any]:
-    if sum(given is not None for given in (position, message, body)) != 1:
-        raise CommandError("one of POSITION, --message and --body says what to erase", "mailraft log redact --help")
+def _target(
+    position: int | None, event: int | None, message: str | None, body: str | None, dkim: str | None
+) -> dict[str, Any]:
+    if sum(given is not None for given in (position, message, body, dkim)) != 1:
+        what = "one of POSITION, --message, --body and --dkim says what to erase"
+        raise CommandError(what, "mailraft log redact --help")
     if event is not None and position is None:
         raise CommandError("--event names one of a record's events, so it needs a POSITION")
     if position is not None:
         return {"position": position, "event": event}
+    if dkim is not None:
+        return {"dkim": dkim}
     return {"message": message} if message is not None else {"body": body}
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from actors import registry
+from actors.dkim import DkimKeysAdded, all_keys, dkim_stream
 from actors.kind import Fact, UnknownEventType, decode
 from actors.mail_options import NO_OPTIONS, MailOptions
 from actors.mailbox_rows import is_inferior, name_hash, redacted_name
@@ -168,6 +169,28 @@ def _chunks(store: Store, digests: set[bytes], progress: Progress) -> Iterator[R
         for ordinal, body in enumerate(record.bodies):
             if body.digest in digests and not body.chunks and len(body.salt) != ERASED_SALT_BYTES:
                 yield RedactedBody(position, ordinal, body.tenant + body.digest)
+
+
+def plan_keys(store: Store, domain: str, progress: Progress) -> Plan:
+    """The private parts of a domain's DKIM keys that are deleted. Raises Nothing.
+
+    An event is redacted once, and brought the keys of one making: those wait for the last of them to be deleted.
+    """
+    with store.snapshot() as snapshot:
+        kept = {key.selector for key in all_keys(snapshot.view(dkim_stream(domain)))}
+    events = []
+    for position, record in _records(store, {domain.encode()}, progress):
+        for found in _events(position, record):
+            fact = found.fact
+            if (
+                isinstance(fact, DkimKeysAdded)
+                and fact.domain == domain
+                and kept.isdisjoint(key[0] for key in fact.keys)
+            ):
+                events.append(_redacted(found, places(fact, {"sealed": (b"",) * len(fact.sealed)})))
+    if not events:
+        raise Nothing(f"no private key of {domain} is in the log whose making is deleted whole: mailraft dkim delete")
+    return Plan(tuple(events), ())
 
 
 def plan_event(store: Store, position: int, ordinal: int | None, progress: Progress) -> Plan:

@@ -13,6 +13,7 @@ from actors.custody import CUSTODY, MAX_REASON_CHARACTERS, Quarantine, Redact
 from actors.errors import NoSuchItem, NotAllowed
 from actors.kind import Command
 from actors.mailbox import RedactFolderNames, RedactMessages
+from actors.names import normalise_domain
 from actors.queue import RemoveItem, item
 from actors.redaction import PLACEHOLDER
 from actors.runtime import Done, NewBody
@@ -61,7 +62,7 @@ async def erased(request: web.Request) -> web.Response:
 async def redact(request: web.Request) -> web.Response:
     """{"target": {...}, "reason", "dry_run"}: finds what holds the target and erases it; gives what was found.
 
-    A target is {"message": SHA-256}, {"body": SHA-256} or {"position": N, "event": N or null}.
+    A target is {"message": SHA-256}, {"body": SHA-256}, {"position": N, "event": N or null} or {"dkim": DOMAIN}.
     """
     body = await json_body(request)
     target, dry_run = _target(body.get("target")), body.get("dry_run") is True
@@ -90,8 +91,11 @@ def _target(given: Any) -> dict[str, Any]:
                 raise bad_request("a SHA-256 has 64 hexadecimal digits") from None
         case {"position": int(position), "event": int() | None} if position > 0:
             pass
+        case {"dkim": str(domain)}:
+            return {"dkim": normalise_domain(domain)}
         case _:
-            raise bad_request("target: a message or a body by SHA-256, or a position", "mailraft mailbox show")
+            what = "a message or a body by SHA-256, a position, or a domain's DKIM keys"
+            raise bad_request(f"target: {what}", "mailraft mailbox show")
     found: dict[str, Any] = given
     return found
 

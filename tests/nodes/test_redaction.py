@@ -8,6 +8,18 @@ from typing import Any
 
 import pytest
 
+from actors.dkim import (
+    AddKeys,
+    DeleteKey,
+    DkimFact,
+    DkimKeyDeleted,
+    DkimKeysAdded,
+    Key,
+    NewKey,
+    all_keys,
+    dkim_stream,
+    evolve,
+)
 from actors.kind import decode, encode_for
 from actors.mail_options import MailOptions, RecipientOptions
 from actors.mailbox import DEFAULT_FOLDERS, CreateFolder, DeleteFolder, Deliver, NewMessage, OpenMailbox, Subscribe
@@ -30,8 +42,9 @@ from actors.runtime import Context, NewBody, Runtime
 from eventlog.custody import with_fields
 from eventlog.errors import Rejected
 from eventlog.log import EventLog
-from eventlog.record import By, Event, Guard, Record, digest_of, new_id, new_salt
-from nodes.redaction import Nothing, Plan, plan_event, plan_message
+from eventlog.record import By, Event, Guard, Record, Stamp, digest_of, new_id, new_salt
+from eventlog.views import DictView
+from nodes.redaction import Nothing, Plan, plan_event, plan_keys, plan_message
 from tests.eventlog.opened import single
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -190,3 +203,31 @@ def test_what_is_not_there_or_can_not_be_redacted_is_said(tmp_path: Path, run: R
             plan_event(log.store, opened.position - 2, None, nobody)
 
     with_log(tmp_path, run, scenario)
+
+
+def test_private_keys_of_a_domain_go_once_all_of_one_making_are_deleted(tmp_path: Path, run: Run) -> None:
+    async def scenario(log: EventLog, runtime: Runtime) -> None:
+        stream = dkim_stream("example.test")
+        old = tuple(NewKey(one, "rsa-sha256", "p", b"sealed " + one.encode()) for one in ("old-r", "old-e"))
+        new = (NewKey("new", "rsa-sha256", "p", b"sealed new"),)
+        await runtime.ask(stream, AddKeys(TENANT, "example.test", old), ADMIN)
+        await runtime.ask(stream, AddKeys(TENANT, "example.test", new), ADMIN)
+        await runtime.ask(stream, DeleteKey("old-r"), ADMIN)
+        with pytest.raises(Nothing, match="dkim delete"):
+            await asyncio.to_thread(plan_keys, log.store, "example.test", nobody)
+        await runtime.ask(stream, DeleteKey("old-e"), ADMIN)
+        plan = await asyncio.to_thread(plan_keys, log.store, "example.test", nobody)
+        (made,) = left(log, plan)
+        assert isinstance(made, DkimKeysAdded)
+        assert ([key[0] for key in made.keys], made.sealed) == (["old-r", "old-e"], (b"", b""))
+        assert fold(made, DkimKeyDeleted("old-r"), DkimKeyDeleted("old-e")) == []
+
+    with_log(tmp_path, run, scenario)
+
+
+def fold(*facts: DkimFact) -> list[Key]:
+    """The keys that a refold leaves."""
+    view = DictView(dkim_stream("example.test")).at(1)
+    for fact in facts:
+        evolve(view, fact, Stamp(1, 1, 1, bytes(16), ADMIN.by, ""))
+    return all_keys(view)
