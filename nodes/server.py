@@ -58,6 +58,7 @@ from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
 from nodes.signing import Signing, SignSubmissions
+from nodes.smtp.completing import CompleteSubmissions
 from nodes.state import NodeState
 from nodes.tokens import Tokens
 from nodes.verdicts import check as verdict_check
@@ -285,6 +286,7 @@ class Node:
                 *filters.checks,
                 *policy.last,
                 ReportArrival(config, log, runtime, self._logger),
+                CompleteSubmissions(),
                 SignSubmissions(signing),
             ),
         )

@@ -105,7 +105,8 @@ class SignSubmissions(Check):
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         if session.account is not None:
-            incoming.lines[:0] = await self._signing.sign(session.account.tenant, incoming.data)
+            data = incoming.added + incoming.data if incoming.added else incoming.data
+            incoming.lines[:0] = await self._signing.sign(session.account.tenant, data)
 
 
 def author_domain(data: bytes) -> str | None:

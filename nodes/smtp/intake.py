@@ -34,7 +34,8 @@ from nodes.smtp.rcpt import Recipient, place, take
 from nodes.smtp.recipients import Recipients
 from nodes.smtp.replies import Refused
 from nodes.smtp.session import Envelope, Session
-from nodes.smtp.success import success_notice
+from nodes.smtp.success import failures_only, is_known, success_notice
+from nodes.trust import Trust
 
 if TYPE_CHECKING:
     from actors.mail_options import RecipientOptions
@@ -59,6 +60,7 @@ class Intake:
         self._hostname = services.config.node.hostname
         self._limits = services.config.limits
         self._rules = services.config.smtp
+        self._exempt = Trust(services.config.policy.exempt)
         self.checks = by_step(services.checks)
         self._recipients = Recipients(
             services.log, services.runtime.homes, services.directory.derived_key(rewriting.PURPOSE)
@@ -209,6 +211,9 @@ class Intake:
 
     async def _commit(self, session: Session, envelope: Envelope, incoming: Incoming) -> bytes:
         data, at_ms = incoming.data, int(incoming.received_s * 1000)
+        outside = any(target.is_outside for _, targets in envelope.accepted for target in targets)
+        if (outside or envelope.recipient_options) and not is_known(session, envelope, incoming, self._exempt):
+            envelope.recipient_options = failures_only(envelope)
         # hashing gives the interpreter away: a large message does not keep the others waiting
         digest = digest_of(data) if len(data) < LARGE_BYTES else await asyncio.to_thread(digest_of, data)
         deliveries: list[tuple[bytes, Command]] = []
@@ -222,7 +227,7 @@ class Intake:
             lines = b"".join(incoming.lines)
             items = self._queue_items(session.account.tenant, envelope, digest, len(data), lines, at_ms)
             deliveries += self._queue_steps(items)
-        if any(target.is_outside for _, targets in envelope.accepted for target in targets):
+        if outside:
             deliveries += self._queue_steps(await forwarded(self._services, envelope, incoming, digest))
         notice = success_notice(self._services, envelope, incoming, digest)
         deliveries += notice.steps

@@ -1,26 +1,53 @@
 """The notice that a sender asked for of a delivery here: NOTIFY=SUCCESS of a recipient whose mailbox is ours.
 
 RFC 3461 6.2: it stands in the same record as the delivery, so that one is never without the other. A message from
-nobody has nobody to tell (6.1); what an alias leads out of the cell is told of by the queue.
+nobody has nobody to tell (6.1); what an alias leads out of the cell is told of by the queue. Nor is anybody told whose
+name may be forged: such notices would go to whoever a spammer names.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from actors.mail_options import NO_RECIPIENT_OPTIONS, RecipientOptions
 from actors.queue import Item
 from actors.queue_rows import Recipient
 from nodes.delivery.generated import Prepared
 from nodes.delivery.notices import prepare_notice
 from nodes.delivery.plan import Notice, Told
+from nodes.policy.clients import stranger
+from nodes.smtp.grammar import domain_of
+from nodes.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.services import Services
     from nodes.smtp.checks import Incoming
-    from nodes.smtp.session import Envelope
+    from nodes.smtp.session import Envelope, Session
 
 DELIVERED = "2.1.5"
 NOTHING = Prepared([], [], [])
+
+
+def is_known(session: Session, envelope: Envelope, incoming: Incoming, exempt: Trust) -> bool:
+    """Whether the sender is who sent it: one of ours, a trusted peer, or one whom SPF or DMARC proves."""
+    if stranger(session, exempt) is None:
+        return True
+    domain = domain_of(envelope.mail_from or "").casefold()
+    spf, dmarc = incoming.verdicts.get("spf"), incoming.verdicts.get("dmarc")
+    if spf and spf["result"] == "pass" and spf["domain"].casefold() == domain:
+        return True
+    author = dmarc["domain"] if dmarc and dmarc["result"] == "pass" else ""
+    return bool(author) and (domain == author or domain.endswith(f".{author}"))
+
+
+def failures_only(envelope: Envelope) -> dict[str, RecipientOptions]:
+    """What was asked of each recipient, without what would tell the sender of success or delay."""
+    found = {}
+    for address, _ in envelope.accepted:
+        asked = envelope.recipient_options.get(address, NO_RECIPIENT_OPTIONS)
+        told = not asked.notify or "FAILURE" in asked.notify
+        found[address] = asked._replace(notify=("FAILURE",) if told else ("NEVER",))
+    return found
 
 
 def success_notice(services: Services, envelope: Envelope, incoming: Incoming, digest: bytes) -> Prepared:

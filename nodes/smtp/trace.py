@@ -35,7 +35,7 @@ def received(
     addressee = f"\r\n\tfor <{recipient}>" if recipient else ""
     return (
         f"Received: from {source}\r\n\tby {hostname} with {protocol} id {message_id.hex()}"
-        f"{addressee}; {_date(int(at_s))}\r\n"
+        f"{addressee}; {date(int(at_s))}\r\n"
     ).encode()
 
 
@@ -58,10 +58,10 @@ def _literal(client: str) -> str:
         return "[unknown]"
 
 
-def _date(second: int) -> str:
+def date(second: int) -> str:
     """RFC 5322 date in UTC; the last one is kept, since many messages come within one second."""
-    date = _dates.get(second)
-    if date is None:
+    known = _dates.get(second)
+    if known is None:
         _dates.clear()
-        date = _dates[second] = formatdate(second).replace("-0000", "+0000")
-    return date
+        known = _dates[second] = formatdate(second).replace("-0000", "+0000")
+    return known

@@ -36,6 +36,7 @@ from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
 from nodes.signing import Signing, SignSubmissions
 from nodes.smtp.checks import Check
+from nodes.smtp.completing import CompleteSubmissions
 from nodes.smtp.content import Content
 from nodes.smtp.server import SmtpListener
 from nodes.smtp.session import Envelope
@@ -156,7 +157,11 @@ class Cell:
             host_names=HostNames(self.config.dns, self.resolver),
             past=PastMailboxes(self.log, self.runtime, self.config.node.data_dir / "past", 8.0),
             signing=(signing := Signing(self.log, self.directory)),
-            checks=(*(self._checks(self) if callable(self._checks) else self._checks), SignSubmissions(signing)),
+            checks=(
+                *(self._checks(self) if callable(self._checks) else self._checks),
+                CompleteSubmissions(),
+                SignSubmissions(signing),
+            ),
         )
         for kind in SMTP_KINDS:
             self.listeners[kind] = await smtp.start(self.services, kind, "127.0.0.1:0")

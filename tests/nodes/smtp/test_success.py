@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.nodes.smtp.cell import Cell
+from nodes.smtp.checks import Check, Incoming
+from nodes.smtp.session import Envelope, Session
+from tests.nodes.policy.elsewhere import TRUSTING, client_at
+from tests.nodes.smtp.cell import ADMIN, Cell
 
 MESSAGE = b"From: <alice@example.test>\r\nSubject: asked\r\n\r\nthe text\r\n"
 ALICE, BOB = "alice@example.test", "bob@example.test"
@@ -72,3 +75,40 @@ def test_a_sender_elsewhere_is_told_by_queued_mail_from_nobody(cell: Cell) -> No
     (item,) = cell.queued()["remote.test"]
     assert item.sender == ""
     assert [one.address for one in item.recipients] == ["x@remote.test"]
+
+
+def judged(**verdicts: Any) -> Check:
+    """In place of the verdicts' check."""
+
+    class Judged(Check):
+        async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
+            incoming.verdicts.update(verdicts)
+
+    return Judged()
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "told"),
+    [
+        ({}, False),
+        ({"spf": {"result": "pass", "domain": "remote.test"}}, True),
+        ({"spf": {"result": "pass", "domain": "helo.test"}}, False),
+        ({"spf": {"result": "softfail", "domain": "remote.test"}}, False),
+        ({"dmarc": {"result": "pass", "domain": "remote.test", "sealer": ""}}, True),
+        ({"dmarc": {"result": "pass", "domain": "another.test", "sealer": ""}}, False),
+        ({"dmarc": {"result": "fail", "domain": "remote.test", "sealer": ""}}, False),
+    ],
+    ids=["not judged", "spf", "spf of another", "spf fails", "dmarc", "dmarc of another", "dmarc fails"],
+)
+def test_success_is_told_to_whom_spf_or_dmarc_proves_only(tmp_path: Path, verdicts: dict[str, Any], told: bool) -> None:
+    with Cell(tmp_path, checks=(judged(**verdicts),), sections={"smtp": TRUSTING}) as cell:
+        cell.call(cell.directory.add_alias("out@example.test", ["x@far.test"], ADMIN))
+        client = client_at(cell.port("smtp"), "192.0.2.1")
+        client.ask("MAIL FROM:<x@remote.test> RET=HDRS")
+        for recipient in (f"<{BOB}> NOTIFY=SUCCESS,FAILURE", f"<{ALICE}> NOTIFY=SUCCESS", "<out@example.test>"):
+            assert client.ask(f"RCPT TO:{recipient}").startswith("250")
+        assert client.transfer(MESSAGE).startswith("250")
+        client.close()
+        assert len(cell.queued().get("remote.test", [])) == told
+        (forwarded,) = cell.queued()["far.test"]
+        assert forwarded.recipients[0].options.notify == (() if told else ("FAILURE",))
