@@ -1,17 +1,17 @@
-"""The table `oauth`: whose tokens let clients in (OAUTHBEARER, XOAUTH2)."""
+"""The table `oauth`: whose tokens let clients in (OAUTHBEARER, XOAUTH2), from one issuer or several."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from nodes.config_values import Section, parse_list
 
 
-class OAuthSection(Section):
-    """Whose tokens let clients in (OAUTHBEARER, XOAUTH2): JSON Web Tokens of one issuer. The same on every node."""
+class Issuer(Section):
+    """One issuer of JSON Web Tokens."""
 
     issuer: str = Field(default="", max_length=1024, description='The `iss` of its tokens; "" takes no tokens.')
     audience: str = Field(default="", max_length=1024, description="The `aud` that its tokens for mail carry.")
@@ -33,7 +33,7 @@ class OAuthSection(Section):
     )
 
     @model_validator(mode="after")
-    def _is_whole(self) -> OAuthSection:
+    def _is_whole(self) -> Self:
         if not self.issuer:
             return self
         if not self.audience:
@@ -42,4 +42,30 @@ class OAuthSection(Section):
             raise ValueError("keys_file, keys_url: one of them is needed with issuer")
         if not self.domains:
             raise ValueError("domains: is needed with issuer")
+        return self
+
+
+class OAuthSection(Issuer):
+    """Whose tokens let clients in (OAUTHBEARER, XOAUTH2): JSON Web Tokens of an issuer, or of several. The same on
+    every node."""
+
+    issuers: tuple[Issuer, ...] = Field(
+        default=(),
+        max_length=50,
+        description="Further issuers, each a table `[[oauth.issuers]]` with keys as above: its own audience, keys, "
+        "scope, claim and domains. A token is checked by what stands for the `iss` that it names.",
+    )
+
+    @property
+    def all(self) -> tuple[Issuer, ...]:
+        """Every issuer that is trusted."""
+        return tuple(one for one in (self, *self.issuers) if one.issuer)
+
+    @model_validator(mode="after")
+    def _are_different(self) -> Self:
+        names = [one.issuer for one in self.all]
+        if any(not one.issuer for one in self.issuers):
+            raise ValueError("issuers: each needs an `issuer`")
+        if len(set(names)) < len(names):
+            raise ValueError("issuers: two have the same `issuer`")
         return self

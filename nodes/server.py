@@ -278,7 +278,7 @@ class Node:
             host_names=host_names,
             past=past,
             signing=signing,
-            tokens=Tokens(config.oauth, self._logger) if config.oauth.issuer else None,
+            tokens=Tokens(config.oauth, self._logger) if config.oauth.all else None,
             reports=reports,
             checks=(
                 *policy.checks,

@@ -1,4 +1,4 @@
-"""Bearer tokens: JSON Web Tokens (RFC 7519, RFC 9068) of the issuer that the configuration trusts, for OAUTHBEARER.
+"""Bearer tokens: JSON Web Tokens (RFC 7519, RFC 9068) of issuers that the configuration trusts, for OAUTHBEARER.
 
 Signature, issuer, audience, time, scope and the claim that names the account are checked; only signatures with public
 keys count. Keys come from a file or over HTTPS, and are kept; an unknown key is asked for again, but not often. A token
@@ -17,7 +17,7 @@ import jwt
 
 from actors.errors import InvalidName
 from actors.names import normalise_address, normalise_domain
-from nodes.config_oauth import OAuthSection
+from nodes.config_oauth import Issuer, OAuthSection
 from nodes.services import Logger
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
@@ -32,11 +32,30 @@ class NoKeys(Exception):
 
 
 class Tokens:
-    """Checks tokens. Use from one event loop."""
+    """Checks tokens of every issuer that is trusted, each by what the configuration says of it. Use from one loop.
+
+    `scope`: one that would do, to tell clients.
+    """
 
     def __init__(self, config: OAuthSection, logger: Logger) -> None:
+        self._logger = logger
+        self._issuers = {one.issuer: IssuedTokens(one, logger) for one in config.all}
+        self.scope = next((one.scope for one in config.all if one.scope), "")
+
+    async def account(self, token: str) -> str | None:
+        """The address that a good token names; None for one that is not good, and while there are no keys."""
+        issuer = self._issuers.get(_issuer(token))
+        if issuer is None:
+            self._logger.info("token refused", reason="of no issuer that is trusted")
+            return None
+        return await issuer.account(token)
+
+
+class IssuedTokens:
+    """Checks tokens of one issuer."""
+
+    def __init__(self, config: Issuer, logger: Logger) -> None:
         self._config = config
-        self.scope = config.scope
         self._logger = logger
         self._domains = frozenset(map(normalise_domain, config.domains))
         self._keys: dict[str | None, jwt.PyJWK] = {}
@@ -50,7 +69,7 @@ class Tokens:
             key = await self._key(jwt.get_unverified_header(token).get("kid"))
             claims = self._verified(token, key)
         except NoKeys as error:
-            self._logger.error("the keys of oauth.issuer can not be read", error=str(error))
+            self._logger.error("the keys of an issuer can not be read", issuer=self._config.issuer, error=str(error))
             return None
         except jwt.PyJWTError as error:
             self._logger.info("token refused", reason=type(error).__name__)
@@ -113,7 +132,8 @@ class Tokens:
         except (OSError, TimeoutError, aiohttp.ClientError, ValueError, jwt.PyJWTError) as error:
             if not self._keys:
                 raise NoKeys(str(error) or type(error).__name__) from None
-            self._logger.warning("the keys of oauth.issuer were not renewed", error=str(error) or type(error).__name__)
+            reason = str(error) or type(error).__name__
+            self._logger.warning("an issuer's keys were not renewed", issuer=self._config.issuer, error=reason)
             return
         self._keys = found
 
@@ -131,6 +151,15 @@ class Tokens:
             except asyncio.IncompleteReadError as whole:
                 return whole.partial
         raise ValueError("the key set is too large")
+
+
+def _issuer(token: str) -> str:
+    """Whom a token says that it comes from, which nothing proves yet; "" if it does not say."""
+    try:
+        named = jwt.decode(token, options={"verify_signature": False}).get("iss")
+    except jwt.PyJWTError:
+        return ""
+    return named if isinstance(named, str) else ""
 
 
 def _key_set(text: bytes) -> dict[str | None, jwt.PyJWK]:

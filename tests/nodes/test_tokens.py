@@ -115,6 +115,44 @@ def test_a_signature_of_anybody_else_or_of_another_kind_counts_for_nothing(tmp_p
         assert checked(tmp_path, run, forged) is None
 
 
+def test_each_issuer_speaks_by_its_own_keys_audience_and_claim_for_its_own_domains(tmp_path: Path, run: Run) -> None:
+    others = tmp_path / "others.json"
+    others.write_text(json.dumps({"keys": [public(OTHER_KEY, "one")]}))
+    other = {"issuer": "https://other.test", "audience": "post", "keys_file": others, "claim": "sub"}
+    issuers = [{**other, "domains": ["other.test"]}]
+    theirs: dict[str, Any] = {
+        "iss": "https://other.test",
+        "aud": "post",
+        "scope": None,
+        "email": None,
+        "sub": "carol@other.test",
+    }
+
+    def check(one: str) -> str | None:
+        return checked(tmp_path, run, one, issuers=issuers)
+
+    assert check(token(OTHER_KEY, "ES256", **theirs)) == "carol@other.test"
+    assert check(token()) == ALICE
+    assert check(token(**theirs)) is None  # signed by the first one's key
+    assert check(token(OTHER_KEY, "ES256", **{**theirs, "sub": ALICE})) is None
+    assert check(token(OTHER_KEY, "ES256", **{**theirs, "aud": AUDIENCE})) is None
+    assert check(token(OTHER_KEY, "ES256", **{**theirs, "iss": ISSUER})) is None
+    assert check(token(email="carol@other.test")) is None
+
+
+@pytest.mark.parametrize(
+    "issuers",
+    [
+        [{"audience": "post"}],
+        [{"issuer": "x"}],
+        [{"issuer": ISSUER, "audience": "post", "keys_url": "https://x", "domains": ["x.test"]}],
+    ],
+)
+def test_issuers_that_are_not_whole_or_named_twice_are_refused(tmp_path: Path, issuers: list[dict[str, Any]]) -> None:
+    with pytest.raises(ValidationError, match="issuer"):
+        section(tmp_path, issuers=issuers)
+
+
 def test_keys_change_with_their_file(tmp_path: Path, run: Run) -> None:
     async def scenario() -> None:
         tokens = Tokens(section(tmp_path), structlog.get_logger())
@@ -151,7 +189,7 @@ def test_keys_are_fetched_once_and_kept_when_the_issuer_is_away(tmp_path: Path, 
         try:
             found = await asyncio.gather(*(tokens.account(token()) for _ in range(5)))
             assert (found, asked) == ([ALICE] * 5, 1)
-            tokens._read_s -= 2
+            tokens._issuers[ISSUER]._read_s -= 2
             assert (await tokens.account(token()), asked) == (ALICE, 2)
         finally:
             await runner.cleanup()
