@@ -15,7 +15,7 @@ from pathlib import Path
 from chaos.network import Network, NetworkError, Plan
 from chaos.proxy import Condition, Way
 from cli import layout
-from nodes.config import split_address
+from nodes.addresses import split_address
 
 SUBNET = "10.213.0"
 PREFIX = "mailraft-"

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 from chaos.proxy import GOOD, Condition, Way
 from cli import layout
 from cli.supervisor import environment
-from nodes.config import split_address
+from nodes.addresses import split_address
 
 STOP_TIMEOUT_S = 5.0
 CUT = Condition(forward=Way.SWALLOW, backward=Way.SWALLOW)

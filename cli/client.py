@@ -15,8 +15,8 @@ from typing import IO, Any, NamedTuple
 
 from cli.layout import Cluster, Node
 from cli.output import UNKNOWN, CommandError, say
-from nodes.config import split_address
-from nodes.tls import admin_client_context, peer_node_name
+from nodes.addresses import split_address
+from nodes.tls_links import admin_client_context, peer_node_name
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 30.0

@@ -13,7 +13,7 @@ from cli import layout
 from cli.layout import PORTS, PORTS_PER_NODE, Cluster, Node
 from cli.output import CommandError
 from cli.processes import is_taken
-from nodes.config import split_address
+from nodes.addresses import split_address
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")  # as eventlog/members.py takes it: it is a folder's name here
 _NOT_NODES = ("admin", "ca")  # folders of the cluster itself

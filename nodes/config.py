@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from nodes.addresses import split_address as split_address
 from nodes.config_delivery import DeliverySection
 from nodes.config_filters import ClamavSection, FiltersSection, MilterSection, RspamdSection
 from nodes.config_heads import HeadsSection
@@ -35,7 +36,6 @@ from nodes.config_values import (
 )
 from nodes.config_values import Section as Section
 from nodes.config_values import Size as Size
-from nodes.config_values import split_address as split_address
 from nodes.config_verdicts import VerdictsSection
 
 ListenerKind = Literal["smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3", "pop3s"]

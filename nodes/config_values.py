@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from nodes.addresses import split_address
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -18,18 +20,6 @@ TIB = 1024 * GIB
 _SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-
-
-def split_address(value: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port` as a pair; raises ValueError that says what is wrong."""
-    host, colon, port = value.rpartition(":")
-    if not colon or not host:
-        raise ValueError("must be host:port, as in 127.0.0.1:20000")
-    if not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise ValueError("the port must be a number from 0 to 65535")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ValueError("an IPv6 address stands in brackets, as in [::1]:20000")
-    return host.strip("[]"), int(port)
 
 
 def check_address(value: str) -> str:

@@ -25,12 +25,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from nodes.config import NodeConfig, TlsSection
 from nodes.files import write_atomically
+from nodes.tls_links import admin_client_context as admin_client_context
+from nodes.tls_links import context_of, mutual, peer_name
+from nodes.tls_links import peer_admin_name as peer_admin_name
+from nodes.tls_links import peer_node_name as peer_node_name
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 397
 REPORT_EVERY_S = 10.0  # of one reason: a peer tries again and again
-# TLS 1.2 with forward secrecy and authenticated encryption only (RFC 9325 4.2); TLS 1.3 has nothing else
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 _log = structlog.get_logger("mailraft.tls")
 
@@ -99,21 +101,21 @@ def follower_uri(cluster_id: str, name: str) -> str:
 
 def peer_follower(peer: ssl.SSLObject | ssl.SSLSocket | None, cluster_id: str) -> tuple[str, bytes] | None:
     """The grant that the other side names, and its certificate's fingerprint; None without such a certificate."""
-    name = _peer_name(peer, follower_uri(cluster_id, ""))
+    name = peer_name(peer, follower_uri(cluster_id, ""))
     der = peer.getpeercert(binary_form=True) if peer is not None else None
     return None if name is None or der is None else (name, hashlib.sha256(der).digest())
 
 
 def region_context(tls: TlsSection) -> ssl.SSLContext:
     """What followers from other cells meet: a certificate of this cell's CA is required."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    context = context_of(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
     context.sslobject_class = _reporting("region listener")
-    return _mutual(context, tls.ca, tls.certificate, tls.key)
+    return mutual(context, tls.ca, tls.certificate, tls.key)
 
 
 def follower_client_context(authority: str, certificate: str, key: str) -> ssl.SSLContext:
     """A follower's side, of PEM texts; the caller checks peer_node_name(). Raises ssl.SSLError, OSError."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
+    context = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
     context.check_hostname = False  # as between nodes: the URI in the certificate is checked
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=authority)
@@ -129,43 +131,27 @@ def node_uri(cluster_id: str, name: str) -> str:
     return f"mailraft://{cluster_id}/node/{name}"
 
 
-def peer_node_name(peer: ssl.SSLObject | ssl.SSLSocket | None, cluster_id: str) -> str | None:
-    """The node that the other side proved to be; None for another cell, an administrator, or no certificate."""
-    return _peer_name(peer, f"mailraft://{cluster_id}/node/")
-
-
-def peer_admin_name(peer: ssl.SSLObject | ssl.SSLSocket | None, cluster_id: str) -> str | None:
-    """The administrator that the other side proved to be, or None."""
-    return _peer_name(peer, f"mailraft://{cluster_id}/admin/")
-
-
 def server_context(tls: TlsSection) -> ssl.SSLContext:
     """What mail clients meet: TLS 1.2 or 1.3, no client certificate."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_2)
+    context = context_of(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_2)
     context.load_cert_chain(tls.server_certificate or tls.certificate, tls.server_key or tls.key)
     return context
 
 
 def admin_context(tls: TlsSection) -> ssl.SSLContext:
     """The admin API: a certificate of the cell's CA is required; who may do what is decided by its name."""
-    context = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    context = context_of(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
     context.sslobject_class = _reporting("admin API")
-    return _mutual(context, tls.ca, tls.certificate, tls.key)
-
-
-def admin_client_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
-    """The command line's side of the admin API; the caller checks peer_node_name()."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
-    return _mutual(context, ca, certificate, key)
+    return mutual(context, tls.ca, tls.certificate, tls.key)
 
 
 def raft_contexts(config: NodeConfig) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """(server, client) for the links between nodes: TLS 1.3, both sides with a certificate of the cell's CA."""
     tls = config.tls
-    server = _context(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
-    client = _context(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
+    server = context_of(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    client = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
     server.sslobject_class = client.sslobject_class = _reporting("link between nodes")
-    return _mutual(server, tls.ca, tls.certificate, tls.key), _mutual(client, tls.ca, tls.certificate, tls.key)
+    return mutual(server, tls.ca, tls.certificate, tls.key), mutual(client, tls.ca, tls.certificate, tls.key)
 
 
 def days_left(certificate: Path, now: datetime.datetime) -> int:
@@ -178,22 +164,6 @@ def expired(certificate: str, now: datetime.datetime) -> str | None:
     """The day on which a certificate (PEM) has expired; None while it is valid."""
     expires = x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
     return expires.date().isoformat() if expires <= now else None
-
-
-def _context(protocol: ssl._SSLMethod, minimum: ssl.TLSVersion) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = minimum
-    context.set_ciphers(CIPHERS)
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    return context
-
-
-def _mutual(context: ssl.SSLContext, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
-    context.check_hostname = False  # the URI in the certificate is checked, whatever address it was reached at
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cafile=ca)
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 def _reporting(purpose: str) -> type[ssl.SSLObject]:
@@ -223,17 +193,6 @@ def _handshake_failure(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not of this cell's CA ({error.verify_message})"
     return (error.reason or str(error)).replace("_", " ").lower()
-
-
-def _peer_name(peer: ssl.SSLObject | ssl.SSLSocket | None, prefix: str) -> str | None:
-    certificate = peer.getpeercert() if peer is not None else None
-    if not certificate:
-        return None
-    names: Sequence[Sequence[str]] = certificate.get("subjectAltName", ())  # type: ignore[assignment]
-    for kind, value in names:
-        if kind == "URI" and value.startswith(prefix):
-            return value.removeprefix(prefix)
-    return None
 
 
 def _issue(

@@ -30,6 +30,12 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     assert done.stdout.rstrip().endswith("[]")
 
 
+def test_a_command_that_asks_a_node_imports_no_part_of_a_node_that_takes_long() -> None:
+    code = "import sys, cli.account, cli.client\nassert not {*sys.argv[1].split()} & {*sys.modules}, sys.modules.keys()"
+    slow = [*(set(HEAVY) - {"nodes"}), "structlog", "nodes.config"]
+    subprocess.run([sys.executable, "-c", code, " ".join(slow)], env=environment(), check=True)
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_the_help_that_the_list_promises(name: str) -> None:
     result = invoke(name, "--help")
