@@ -7,10 +7,8 @@ own. Whatever happens, `stop` leaves no process behind.
 
 import contextlib
 import os
-import random
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -25,6 +23,7 @@ from typing import Any, NamedTuple, Self
 import tomli_w
 
 from chaos.network import Network
+from chaos.ports import NoPorts, PortBlocks
 from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
@@ -97,33 +96,15 @@ def _node_status(one: Seen) -> NodeStatus:
     )
 
 
-_given: set[int] = set()  # ports of this process's clusters, past and present
+_blocks = PortBlocks(range(11000, 31000), PORTS_PER_NODE)  # below the range that the kernel hands to clients
 
 
 def free_base_port(nodes: int) -> int:
-    """A port that starts a block of free ones on loopback, below the range that the kernel hands to clients.
-
-    No block is given twice, while there are others: who asked for one may not have bound it yet.
-    """
-    for attempt in range(2000):
-        if attempt == 1000:
-            _given.clear()
-        base = random.randrange(11000, 31000, PORTS_PER_NODE)
-        block = range(base, base + nodes * PORTS_PER_NODE)
-        if _given.isdisjoint(block) and all(map(_is_free, block)):
-            _given.update(block)
-            return base
-    raise ClusterError("no block of free ports between 11000 and 31000")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+    """A port that starts a block of free ones for so many nodes, which nobody else is given. Raises ClusterError."""
+    try:
+        return _blocks.take(nodes * PORTS_PER_NODE)
+    except NoPorts as none:
+        raise ClusterError(str(none)) from none
 
 
 @dataclass

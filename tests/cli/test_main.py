@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from chaos.cluster import free_base_port
 from cli.main import COMMANDS, main
 from cli.supervisor import environment, program
 
@@ -223,7 +224,7 @@ def test_a_password_must_come_from_somewhere(tmp_path: Path) -> None:
 
 def test_when_nothing_runs_the_commands_say_so(tmp_path: Path) -> None:
     cluster = str(tmp_path / "c")
-    invoke("cluster", "init", cluster, "--base-port", "21500")
+    invoke("cluster", "init", cluster, "--base-port", str(free_base_port(3)))
     result = invoke("tenant", "list", env={"MAILRAFT_CLUSTER": cluster})
     assert result.exit_code == 1
     assert "n3: nothing listens there" in result.stderr

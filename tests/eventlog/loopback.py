@@ -1,7 +1,6 @@
 """Cells of event logs over mutual TLS on loopback, all in one process: started, stopped and cut off at will."""
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from chaos.cluster import free_base_port
 from eventlog import levels
 from eventlog.log import EventLog, LogConfig
 from nodes.config import NodeConfig
@@ -21,12 +21,9 @@ WAIT_S = 20.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on; all are held until all are known."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
+    """Ports that nothing listens on, and that nobody else is given."""
+    first = free_base_port(1)
+    return list(range(first, first + count))
 
 
 async def until(true: Callable[[], Any], what: str = "what was waited for") -> None:

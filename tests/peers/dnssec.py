@@ -6,10 +6,7 @@ with SignedZone(zone_text, folder, forged=...)     # records that were changed b
 
 from __future__ import annotations
 
-import contextlib
-import random
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -20,6 +17,8 @@ import dns.exception
 import dns.flags
 import dns.message
 import dns.query
+
+from chaos.cluster import free_base_port
 
 PROGRAMS = ("named", "unbound", "dnssec-keygen", "dnssec-signzone")
 START_TIMEOUT_S = 20.0
@@ -66,7 +65,8 @@ class SignedZone:
         self._folder = folder / "dnssec"
         self._forged = forged
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._authority, self._port = _free_port(), _free_port()
+        self._authority = free_base_port(1)  # of TCP; UDP is not looked at, but who takes one takes both
+        self._port = self._authority + 1
         self.address = f"127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
@@ -131,14 +131,3 @@ def _wait(port: int, *, secure: bool) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"no {'validated ' if secure else ''}answer from port {port}")
-
-
-def _free_port() -> int:
-    """Below those that the system gives to clients, and free for both UDP and TCP."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-            with contextlib.suppress(OSError):
-                udp.bind(("127.0.0.1", port))
-                tcp.bind(("127.0.0.1", port))
-                return port
