@@ -2,6 +2,7 @@
 #   make run     three nodes on loopback with an account to try; Ctrl-C stops them
 #                [RUN_DIR=run] where they are kept, [BASE_PORT=20000] their first port when they are made
 #   make test    every test (installs the mail programs and name servers that the tests use, through apt-get, where missing)
+#                [TEST_WORKERS=] processes at a time, [TEST_ARGS=] for pytest
 #   make check   ruff, mypy --strict, import direction
 #   make bench   the log, SMTP and connections; results/*.json
 #   make simulate  cells in simulated time under faults: [SEEDS=1..5000] one cell a seed, [JOBS=] processes at a time
@@ -14,6 +15,12 @@ DURATION ?=
 RUN_DIR ?= run
 BASE_PORT ?=
 TEST_ARGS ?=
+TEST_WORKERS ?= 3
+
+# tests wait more than they work; a file stays whole, and those that take longest come first, as they are collected;
+# a test that hangs ends the run
+export PYTHONDONTWRITEBYTECODE := # some machines set it: then each of hundreds of processes would compile all modules
+SPREAD = --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,7 +47,7 @@ run: $(STAMP)
 
 test: $(STAMP)
 	scripts/debian-packages
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(TEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

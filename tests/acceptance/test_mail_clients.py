@@ -60,7 +60,7 @@ def message_ids(messages: list[bytes]) -> Counter[bytes]:
     return Counter(match[1] for match in found if match)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def thousand(site: Site) -> int:
     """A thousand messages to alice, sent by smtp-source through all nodes at once."""
     endpoints = site.endpoints("smtp")
