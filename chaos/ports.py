@@ -9,9 +9,11 @@ import os
 import random
 import socket
 from functools import cache
+from pathlib import Path
 from typing import IO
 
 TRIES = 1000
+CLAIMS = Path(f"/tmp/mailraft-ports-{os.getuid()}")  # noqa: S108 - the same for all, whatever their TMPDIR
 
 
 class NoPorts(Exception):
@@ -21,9 +23,10 @@ class NoPorts(Exception):
 class PortBlocks:
     """Gives blocks out of `ports`, each beginning at a multiple of `step` from the first."""
 
-    def __init__(self, ports: range, step: int) -> None:
+    def __init__(self, ports: range, step: int, claims: Path = CLAIMS) -> None:
         self._ports = ports
         self._step = step
+        self._claims = claims
         self._given: set[int] = set()  # by this process, past and present
 
     def take(self, count: int) -> int:
@@ -36,27 +39,27 @@ class PortBlocks:
                 self._forget()
             base = random.randrange(self._ports.start, self._ports.stop - count + 1, self._step)
             block = range(base, base + count)
-            if self._given.isdisjoint(block) and _claim(block) and all(map(_is_free, block)):
+            if self._given.isdisjoint(block) and _claim(self._claims, block) and all(map(_is_free, block)):
                 self._given.update(block)
                 return base
         raise NoPorts(f"no block of {count} free ports between {self._ports.start} and {self._ports.stop}")
 
     def _forget(self) -> None:
         for port in self._given:
-            fcntl.lockf(_claims(), fcntl.LOCK_UN, 1, port)
+            fcntl.lockf(_opened(self._claims), fcntl.LOCK_UN, 1, port)
         self._given.clear()
 
 
 @cache
-def _claims() -> IO[bytes]:
+def _opened(claims: Path) -> IO[bytes]:
     """One file for all processes: a lock on byte N claims port N. To close it would give up every claim."""
-    return open(f"/tmp/mailraft-ports-{os.getuid()}", "ab")  # noqa: S108 - the same for all, whatever their TMPDIR
+    return claims.open("ab")
 
 
-def _claim(block: range) -> bool:
+def _claim(claims: Path, block: range) -> bool:
     """Whether no other process has a part of it; then none gets one until this process ends."""
     try:
-        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, len(block), block.start)
+        fcntl.lockf(_opened(claims), fcntl.LOCK_EX | fcntl.LOCK_NB, len(block), block.start)
     except OSError:
         return False
     return True

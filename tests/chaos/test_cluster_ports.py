@@ -2,14 +2,20 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from chaos.cluster import PORTS_PER_NODE, free_base_port
 from chaos.ports import NoPorts, PortBlocks
 
-PORTS, OTHERS = range(9000, 9200), range(9200, 9400)  # not those that clusters get
-ANOTHER = f"from chaos.ports import PortBlocks; print(PortBlocks({OTHERS!r}, 20).take(180)); input()"
+PORTS = range(9000, 9200)  # not those that clusters get
+ANOTHER = """
+import pathlib, sys
+from chaos.ports import PortBlocks
+print(PortBlocks(range(9000, 9200), 20, pathlib.Path(sys.argv[1])).take(180))
+input()
+"""
 
 
 def test_two_clusters_that_are_made_before_either_starts_have_no_port_in_common() -> None:
@@ -21,18 +27,18 @@ def test_two_clusters_that_are_made_before_either_starts_have_no_port_in_common(
         taken |= block
 
 
-def test_blocks_are_given_again_when_all_have_been() -> None:
-    blocks = PortBlocks(PORTS, 20)
+def test_blocks_are_given_again_when_all_have_been(tmp_path: Path) -> None:
+    blocks = PortBlocks(PORTS, 20, tmp_path / "claims")
     assert {blocks.take(100) for _ in range(30)} <= set(PORTS)
 
 
-def test_what_another_process_was_given_is_its_own_until_it_ends() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", ANOTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
+def test_what_another_process_was_given_is_its_own_until_it_ends(tmp_path: Path) -> None:
+    blocks = PortBlocks(PORTS, 20, tmp_path / "claims")
+    command = [sys.executable, "-c", ANOTHER, str(tmp_path / "claims")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline()
         with pytest.raises(NoPorts):
-            PortBlocks(OTHERS, 20).take(40)
+            blocks.take(40)
         other.communicate("\n")
-    assert PortBlocks(OTHERS, 20).take(200) == OTHERS.start
+    assert blocks.take(200) == PORTS.start

@@ -48,8 +48,9 @@ class World(NamedTuple):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("internet")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # other programs drop root and read their files here
+    for parent in (folder, *folder.parents):
+        if parent.stat().st_mode & 0o777 == 0o700:  # those that pytest made
+            parent.chmod(0o755)  # other programs drop root and read their files here
     with Internet(folder, HOSTS) as net:
         one = InternetCell(net, folder / "one", "one.test", list(HOSTS)[:3], 21000)
         two = InternetCell(net, folder / "two", "two.test", ["mx.two.test"], 22000)
