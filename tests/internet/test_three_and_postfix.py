@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from email import message_from_string, policy
 from email.message import Message
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import pytest
@@ -46,11 +48,17 @@ class World(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("internet")
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_mode & 0o777 == 0o700:  # those that pytest made
-            parent.chmod(0o755)  # other programs drop root and read their files here
+def open_folder() -> Iterator[Path]:
+    """Other programs drop root and read their files here: pytest lets nobody else into its own."""
+    with tempfile.TemporaryDirectory(prefix="mailraft-internet-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def world(open_folder: Path) -> Iterator[World]:
+    folder = open_folder
     with Internet(folder, HOSTS) as net:
         one = InternetCell(net, folder / "one", "one.test", list(HOSTS)[:3], 21000)
         two = InternetCell(net, folder / "two", "two.test", ["mx.two.test"], 22000)
