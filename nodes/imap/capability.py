@@ -35,6 +35,11 @@ _AUTHENTICATED = (
     "QUOTA",
     "QUOTA=RES-STORAGE",
     "QUOTA=RES-MESSAGE",
+    "UIDONLY",
+    "COMPRESS=DEFLATE",
+    "UTF8=ACCEPT",
+    "OBJECTID",
+    "SAVEDATE",
 )
 
 

@@ -12,7 +12,7 @@ from nodes.imap.content_commands import Binary, Preview
 from nodes.imap.metadata_commands import GetMetadata, GetQuota, GetQuotaRoot, SetMetadata, SetQuota
 from nodes.imap.search import Key
 from nodes.imap.sequence import SequenceSet
-from nodes.imap.sync_commands import Enable, Resync
+from nodes.imap.sync_commands import Compress, Enable, Resync
 
 
 class Capability(NamedTuple):
@@ -169,7 +169,10 @@ class Section:
     peek: bool
 
 
-Attribute = Literal["UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY", "MODSEQ"]
+Attribute = Literal[
+    "UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY", "MODSEQ", "EMAILID", "THREADID",
+    "SAVEDATE",
+]  # fmt: skip
 FetchItem = Attribute | Section | Binary | Preview
 
 
@@ -228,6 +231,7 @@ Authenticated = (
     | SetQuota
     | Idle
     | Enable
+    | Compress
     | Namespace
 )  # fmt: skip
 Selected = (

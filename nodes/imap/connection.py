@@ -9,8 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import zlib
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from nodes.imap.compression import Compression
 
 INPUT_HIGH_BYTES = 256 * 1024
 OUTPUT_HIGH_BYTES = 1024 * 1024
@@ -35,6 +39,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._cut_off: asyncio.TimerHandle | None = None
+        self._compression: Compression | None = None
         self.secure = secure
         self.ended = False  # the client will send no more
         self.lost = False
@@ -56,8 +61,12 @@ class Connection(asyncio.Protocol):
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
-        self._arrived += data
-        if len(self._arrived) > INPUT_HIGH_BYTES and self._transport is not None:
+        if self._compression is None:
+            self._arrived += data
+        else:
+            self._compression.feed(data)
+            self._inflate()
+        if (len(self._arrived) > INPUT_HIGH_BYTES or self._is_behind) and self._transport is not None:
             self._transport.pause_reading()
         self.wake()
 
@@ -117,9 +126,32 @@ class Connection(asyncio.Protocol):
         """What arrived since the last call."""
         data = bytes(self._arrived)
         self._arrived.clear()
-        if self._transport is not None and not self.lost:
+        self._inflate()
+        if self._transport is not None and not self.lost and not self._is_behind:
             self._transport.resume_reading()
         return data
+
+    def compress(self, compression: Compression) -> None:
+        """From here on, both directions are compressed (RFC 4978)."""
+        self.flush()
+        self._compression = compression
+
+    @property
+    def compressed(self) -> bool:
+        return self._compression is not None
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether bytes have arrived that stand for more than may be held at a time."""
+        return self._compression is not None and self._compression.waits
+
+    def _inflate(self) -> None:
+        if self._compression is None:
+            return
+        try:
+            self._arrived += self._compression.inflated(INPUT_HIGH_BYTES - len(self._arrived))
+        except zlib.error:
+            self.abort()  # nothing that follows can be understood
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -138,7 +170,8 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         if self._gathered and self._transport is not None and not self.lost:
-            self._transport.write(b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0])
+            data = b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0]
+            self._transport.write(data if self._compression is None else self._compression.deflated(data))
         self._gathered = []
         self._gathered_bytes = 0
 

@@ -38,9 +38,10 @@ _SYSTEM_FLAGS = {name.lower(): name for name in ("\\Seen", "\\Answered", "\\Flag
 
 
 class Cursor:
-    """Where the reading of one command stands."""
+    """Where the reading of one command stands. `utf8`: mailbox names are UTF-8, not modified UTF-7."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, frame: Frame, utf8: bool = False) -> None:
+        self._utf8 = utf8
         self._text = frame.text.removesuffix(b"\n").removesuffix(b"\r")
         self._literals = frame.literals
         self._next_literal = 0
@@ -142,14 +143,14 @@ class Cursor:
             raise BadCommand("not UTF-8") from None
 
     def mailbox(self) -> str:
-        return mailbox_name(self.astring())
+        return mailbox_name(self.astring(), self._utf8)
 
     def list_mailbox(self) -> str:
         if self.peek() in (b'"', b"{"):
             raw = self.string()
         else:
             raw = self._take(_LIST_MAILBOX, "a mailbox pattern")
-        return mailbox_name(raw)
+        return mailbox_name(raw, self._utf8)
 
     def sequence_set(self) -> SequenceSet:
         text = self._take(_SEQUENCE_SET, "a sequence set").decode("ascii")
@@ -205,13 +206,15 @@ class Cursor:
 Readers = dict[str, Callable[[Cursor], Command]]  # how the commands of a family are read, by name
 
 
-def mailbox_name(raw: bytes) -> str:
-    """A mailbox name or pattern as text: NFC, INBOX in its one spelling (RFC 3501 5.1)."""
+def mailbox_name(raw: bytes, utf8: bool) -> str:
+    """A mailbox name or pattern as text: NFC, INBOX in its one spelling (RFC 3501 5.1, RFC 9051 5.1)."""
     if len(raw) > NAME_LIMIT_BYTES:
         raise Refusal("mailbox name too long", "CANNOT")
     try:
-        name = unicodedata.normalize("NFC", utf7.decode(raw))
+        name = unicodedata.normalize("NFC", raw.decode("utf-8") if utf8 else utf7.decode(raw))
     except ValueError:
+        if utf8:
+            raise Refusal("mailbox name is not valid UTF-8", "CANNOT") from None
         raise Refusal("mailbox name is not valid modified UTF-7 (RFC 3501 5.1.3)", "CANNOT") from None
     head, slash, rest = name.partition("/")
     return "INBOX" + slash + rest if head.upper() == "INBOX" else name

@@ -13,6 +13,7 @@ from nodes.imap import render, structure_text
 from nodes.imap.binary import render_binary
 from nodes.imap.commands import Attribute, FetchItem, Section
 from nodes.imap.content_commands import Binary, Preview
+from nodes.imap.object_ids import email_id, thread_id
 from nodes.mime import header, structure
 from nodes.mime.preview import preview
 from nodes.mime.structure import Part
@@ -20,7 +21,7 @@ from nodes.mime.structure import Part
 STRUCTURE_CACHE_BYTES = 16 * 1024 * 1024
 STRUCTURE_CACHE_ENTRY_BYTES = 64 * 1024
 
-_STRUCTURES: Final[tuple[str, ...]] = ("ENVELOPE", "BODYSTRUCTURE", "BODY")
+_STRUCTURES: Final[tuple[str, ...]] = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "THREADID")
 
 
 class StructureCache:
@@ -109,7 +110,10 @@ Piece = Callable[[Message, MessageText | None, bool], bytes]
 class Plan:
     """What one FETCH asks for, ready to be applied to message after message."""
 
-    def __init__(self, items: tuple[FetchItem, ...], tenant: bytes, cache: StructureCache) -> None:
+    def __init__(
+        self, items: tuple[FetchItem, ...], tenant: bytes, cache: StructureCache, uidonly: bool = False
+    ) -> None:
+        self.uidonly = uidonly
         self._tenant = tenant
         self._cache = cache
         # What the cache may spare us the message for.
@@ -132,8 +136,11 @@ class Plan:
         return any(self._cache.get(item, self._tenant, row.digest) is None for item in self._kept)
 
     def render(self, number: int, row: Message, text: MessageText | None, recent: bool) -> bytes:
-        """One `* n FETCH (...)` line. `text` is given where needs_body said so."""
-        return b"* %d FETCH (%b)\r\n" % (number, b" ".join([piece(row, text, recent) for piece in self._pieces]))
+        """One `* n FETCH (...)` line, of RFC 9586 where nothing has numbers. `text` is there if needs_body said so."""
+        items = b" ".join([piece(row, text, recent) for piece in self._pieces])
+        if self.uidonly:
+            return b"* %d UIDFETCH (%b)\r\n" % (row.uid, items)
+        return b"* %d FETCH (%b)\r\n" % (number, items)
 
     def _piece(self, item: FetchItem) -> Piece:
         if isinstance(item, Section):
@@ -151,6 +158,12 @@ class Plan:
                 return lambda row, _text, _recent: b"INTERNALDATE " + render.date_time(row.internaldate_ms)
             case "MODSEQ":
                 return lambda row, _text, _recent: b"MODSEQ (%d)" % row.modseq
+            case "EMAILID":
+                return lambda row, _text, _recent: b"EMAILID (%b)" % email_id(row.id)
+            case "THREADID":
+                return self._thread
+            case "SAVEDATE":
+                return lambda row, _text, _recent: b"SAVEDATE " + _saved(row)
             case "RFC822.SIZE":
                 return lambda row, _text, _recent: b"RFC822.SIZE %d" % row.size
             case "ENVELOPE" | "BODYSTRUCTURE" | "BODY":
@@ -166,6 +179,15 @@ class Plan:
             self._cache.put(attribute, self._tenant, row.digest, rendered)
         return attribute.encode("ascii") + b" " + rendered
 
+    def _thread(self, row: Message, text: MessageText | None, _recent: bool) -> bytes:
+        rendered = self._cache.get("THREADID", self._tenant, row.digest)
+        if rendered is None:
+            assert text is not None
+            found = thread_id(text.data)
+            rendered = b"NIL" if found is None else b"(%b)" % found
+            self._cache.put("THREADID", self._tenant, row.digest, rendered)
+        return b"THREADID " + rendered
+
     def _preview(self, row: Message, text: MessageText | None, _recent: bool) -> bytes:
         """RFC 8970 3.1: NIL where it is not at hand and was not worth reading the message for."""
         rendered = self._cache.get("PREVIEW", self._tenant, row.digest)
@@ -175,6 +197,11 @@ class Plan:
             rendered = render.string(preview(text.data, text.root).encode("utf-8", "replace"))
             self._cache.put("PREVIEW", self._tenant, row.digest, rendered)
         return b"PREVIEW " + rendered
+
+
+def _saved(row: Message) -> bytes:
+    """RFC 8514 4.1"""
+    return b"NIL" if row.saved_ms is None else render.date_time(row.saved_ms)
 
 
 def _binary_piece(item: Binary) -> Piece:

@@ -10,17 +10,9 @@ from nodes.imap.metadata_grammar import entries
 from nodes.imap.sync_grammar import select_parameters
 
 STATUS_ITEMS = (
-    "MESSAGES",
-    "RECENT",
-    "UIDNEXT",
-    "UIDVALIDITY",
-    "UNSEEN",
-    "SIZE",
-    "APPENDLIMIT",
-    "DELETED",
-    "DELETED-STORAGE",
-    "HIGHESTMODSEQ",
-)
+    "MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "APPENDLIMIT", "DELETED", "DELETED-STORAGE",
+    "HIGHESTMODSEQ", "MAILBOXID",
+)  # fmt: skip
 SPECIAL_USES = ("\\All", "\\Archive", "\\Drafts", "\\Flagged", "\\Junk", "\\Sent", "\\Trash")
 
 

@@ -15,7 +15,8 @@ from eventlog.record import new_id
 from nodes.imap import commands, render, sync
 from nodes.imap.errors import BadCommand, Refusal, refusal_of
 from nodes.imap.messages import send
-from nodes.imap.selected import PERMANENT_FLAGS, Selected
+from nodes.imap.object_ids import mailbox_id
+from nodes.imap.selected import PERMANENT_FLAGS, REV2_KEYWORDS, Selected
 from nodes.imap.sequence import STAR, SequenceSet
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
@@ -41,8 +42,8 @@ async def select(session: Session, command: commands.Select) -> str:
     """RFC 3501 6.3.1: whatever was selected before is not any more, even if this fails."""
     if command.resync is not None and not session.features.qresync:
         raise BadCommand("ENABLE QRESYNC comes first")  # RFC 7162 3.2.5
-    if session.selected is not None and session.features.qresync:
-        session.write(b"* OK [CLOSED] the mailbox before is closed\r\n")  # RFC 7162 3.2.11
+    if session.selected is not None and (session.features.qresync or session.features.rev2):
+        session.write(b"* OK [CLOSED] the mailbox before is closed\r\n")  # RFC 7162 3.2.11, RFC 9051 7.1
     session.deselect()
     if command.condstore:
         session.enable("CONDSTORE")
@@ -93,18 +94,23 @@ async def _scan(session: Session, selected: Selected) -> None:
 
 
 def _describe(session: Session, selected: Selected, uidnext: int) -> None:
-    permanent = b"()" if selected.read_only else render.flags(PERMANENT_FLAGS)
+    rev2 = session.features.rev2
+    kept = (*REV2_KEYWORDS, *PERMANENT_FLAGS) if rev2 else PERMANENT_FLAGS
+    permanent = b"()" if selected.read_only else render.flags(kept)
     highest = selected.uids[-1] if selected.uids else 0
     lines = [
         selected.flags_line(),
         b"* OK [PERMANENTFLAGS " + permanent + b"] flags that are kept\r\n",
         b"* %d EXISTS\r\n" % len(selected.uids),
-        b"* %d RECENT\r\n" % selected.recent_count,
+        b"" if rev2 else b"* %d RECENT\r\n" % selected.recent_count,
         b"* OK [UIDVALIDITY %d] UIDs valid\r\n" % selected.folder.uidvalidity,
         b"* OK [UIDNEXT %d] predicted next UID\r\n" % max(uidnext, highest + 1),
         b"* OK [HIGHESTMODSEQ %d] of all that is here\r\n" % selected.told_modseq,
+        b"* OK [MAILBOXID (%b)] the same for ever\r\n" % mailbox_id(selected.folder.id),
     ]
-    if selected.first_unseen:
+    if rev2:  # RFC 9051 6.3.2
+        lines.append(b'* LIST () "/" %b\r\n' % render.mailbox(selected.folder.name, session.features.utf8))
+    elif selected.first_unseen:
         lines.insert(4, b"* OK [UNSEEN %d] first unseen message\r\n" % selected.first_unseen)
     session.write(b"".join(lines))
 
@@ -120,7 +126,7 @@ def _superiors(name: str) -> tuple[tuple[bytes, str], ...]:
 async def create(session: Session, command: commands.Create) -> str:
     folder_id = new_id()
     await session.ask(actor.CreateFolder(folder_id, command.name, command.special_use, _superiors(command.name)))
-    return "CREATE completed"
+    return f"[MAILBOXID ({mailbox_id(folder_id).decode('ascii')})] CREATE completed"
 
 
 async def delete(session: Session, command: commands.Delete) -> str:

@@ -1,7 +1,7 @@
-"""LIST, LSUB and STATUS (RFC 3501 6.3.8 to 6.3.10; RFC 5258, 5819, 6154, 8438).
+"""LIST and LSUB (RFC 3501 6.3.8, 6.3.9; RFC 5258, 5819, 6154).
 
 What a client sees as the tree of mailboxes is made from the folders and subscriptions of one snapshot: names above a
-mailbox that are none themselves are shown as such. Pure, but for the handlers at the end.
+mailbox that are none themselves are shown as such. Pure, but for the handler at the end.
 """
 
 from __future__ import annotations
@@ -12,23 +12,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from actors.mailbox import (
-    DELETED,
     DELIMITER,
     INBOX,
     Folder,
-    counters,
-    folder,
-    folder_by_name,
     folders,
-    messages,
     subscriptions,
     superior_names,
 )
-from eventlog.views import View
 from nodes.imap import commands, metadata, render
-from nodes.imap.errors import Refusal
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
+from nodes.imap.status import write_status
 
 NAMES_AT_ONCE = 64
 
@@ -144,31 +138,9 @@ def _has_below(names: Sequence[str], name: str) -> bool:
     return at < len(names) and names[at].startswith(name + DELIMITER)
 
 
-def render_entry(entry: Entry, response: bytes) -> bytes:
-    line = b"* %b %b %b %b" % (response, render.flags(entry.attributes), b'"/"', render.mailbox(entry.name))
+def render_entry(entry: Entry, response: bytes, utf8: bool) -> bytes:
+    line = b"* %b %b %b %b" % (response, render.flags(entry.attributes), b'"/"', render.mailbox(entry.name, utf8))
     return line + (b' ("CHILDINFO" ("SUBSCRIBED"))\r\n' if entry.child_info else b"\r\n")
-
-
-def render_status(view: View, found: Folder, items: Iterable[str], recent_mark: int, append_limit_bytes: int) -> bytes:
-    counted = counters(view, found.id)
-    values = {
-        "MESSAGES": counted.messages,
-        "UIDNEXT": counted.uidnext,
-        "UIDVALIDITY": found.uidvalidity,
-        "UNSEEN": counted.unseen,
-        "SIZE": counted.size_bytes,
-        "HIGHESTMODSEQ": counted.highestmodseq,
-        "APPENDLIMIT": append_limit_bytes,
-    }
-    if "DELETED" in items or "DELETED-STORAGE" in items:  # RFC 9208 4.1.4
-        sizes = [row.size for row in messages(view, found.id) if DELETED in row.flags]
-        values |= {"DELETED": len(sizes), "DELETED-STORAGE": sum(sizes)}
-    if "RECENT" in items:
-        # Nothing was shown to anybody here yet: all are recent, without looking at each.
-        recent = counted.messages if recent_mark == 0 else sum(1 for _ in messages(view, found.id, recent_mark + 1))
-        values["RECENT"] = recent
-    pairs = " ".join(f"{item} {values[item]}" for item in items)
-    return b"* STATUS " + render.mailbox(found.name) + b" (" + pairs.encode("ascii") + b")\r\n"
 
 
 # -- handlers
@@ -180,47 +152,21 @@ async def list_mailboxes(session: Session, command: commands.List) -> str:
         # RFC 3501 6.3.8: asks for the delimiter and the root of the reference.
         session.write(b'* %b (\\Noselect) "/" ""\r\n' % response)
         return f"{response.decode('ascii')} completed"
-    if "HIGHESTMODSEQ" in command.status:
-        session.enable("CONDSTORE")
     with session.reading() as reading:
         view = reading.view
         tree = Tree(folders(view), subscriptions(view))
     for looked_at, entry in enumerate(tree.entries(command), 1):
         if entry is not None:
-            session.write(render_entry(entry, response))
+            session.write(render_entry(entry, response, session.features.utf8))
             if command.status and entry.folder is not None:
-                _write_status(session, entry.folder, command.status)
+                await write_status(session, entry.folder, command.status)
             if command.metadata and entry.folder is not None:
                 with session.reading() as reading:
-                    session.write(metadata.listed(reading.view, entry.folder.id, command.metadata, entry.name))
+                    utf8 = session.features.utf8
+                    session.write(metadata.listed(reading.view, entry.folder.id, command.metadata, entry.name, utf8))
         if looked_at % NAMES_AT_ONCE == 0:
             await asyncio.sleep(0)  # others take their turn
     return f"{response.decode('ascii')} completed"
 
 
-async def status(session: Session, command: commands.Status) -> str:
-    if "HIGHESTMODSEQ" in command.items:
-        session.enable("CONDSTORE")  # RFC 7162 3.1.7
-    with session.reading() as reading:
-        view = reading.view
-        found = folder_by_name(view, command.name)
-        if found is None:
-            raise Refusal("no such mailbox", "NONEXISTENT")
-        session.write(_status(session, view, found, command.items))
-    return "STATUS completed"
-
-
-def _write_status(session: Session, found: Folder, items: tuple[str, ...]) -> None:
-    """Of a folder that LIST has found; nothing if it has gone meanwhile."""
-    with session.reading() as reading:
-        view = reading.view
-        if folder(view, found.id) is not None:
-            session.write(_status(session, view, found, items))
-
-
-def _status(session: Session, view: View, found: Folder, items: tuple[str, ...]) -> bytes:
-    mark = session.shared.marks.mark(found.id)
-    return render_status(view, found, items, mark, session.limits.message_bytes)
-
-
-HANDLERS: dict[type, Handler] = {commands.List: list_mailboxes, commands.Status: status}
+HANDLERS: dict[type, Handler] = {commands.List: list_mailboxes}

@@ -1,7 +1,7 @@
 """Reading the commands on messages (RFC 3501 6.4, RFC 4315, RFC 6851), but for SEARCH."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import cast, get_args
 
 from nodes.imap import commands
 from nodes.imap.commands import Attribute, Command, FetchItem, Section
@@ -72,7 +72,7 @@ _MACROS: dict[str, tuple[Attribute, ...]] = {
     "FAST": ("FLAGS", "INTERNALDATE", "RFC822.SIZE"),
     "FULL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY"),
 }
-_ATTRIBUTES = frozenset({"UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY", "MODSEQ"})
+_ATTRIBUTES = frozenset(get_args(Attribute))
 _OLD_SECTIONS: dict[str, Section] = {
     "RFC822": Section(b"RFC822", (), "", frozenset(), None, peek=False),
     "RFC822.HEADER": Section(b"RFC822.HEADER", (), "HEADER", frozenset(), None, peek=True),

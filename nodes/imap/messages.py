@@ -68,8 +68,7 @@ def _write_vanished(session: Session, selected: Selected, command: commands.Fetc
 async def send(session: Session, selected: Selected, command: commands.Fetch) -> None:
     """The FETCH responses that a command asks for, and \\Seen where it sets that. Raises Refusal."""
     uids = _chosen(selected, command.messages, command.by_uid)
-    items = command.items if not session.features.qresync or "UID" in command.items else ("UID", *command.items)
-    plan = Plan(items, session.target.tenant, session.shared.structures)
+    plan = _plan(session, command)
     since = command.changed_since or 0
     unseen: list[int] = []
     missing: list[int] = []
@@ -90,6 +89,16 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
         raise Refusal("the text of some of the messages is missing on this server", "SERVERBUG")
     if found < len(uids) and not command.by_uid:
         raise Refusal("some of the messages were expunged", "EXPUNGEISSUED")  # RFC 2180 4.1.2
+
+
+def _plan(session: Session, command: commands.Fetch) -> Plan:
+    """RFC 7162 3.2.4: under QRESYNC the UID is always told; RFC 9586 3.3: a UIDFETCH response begins with it."""
+    items = command.items
+    if session.features.uidonly and len(items) > 1:
+        items = tuple(item for item in items if item != "UID")
+    elif session.features.qresync and "UID" not in items:
+        items = ("UID", *items)
+    return Plan(items, session.target.tenant, session.shared.structures, session.features.uidonly)
 
 
 def _fetch_batch(
@@ -114,7 +123,8 @@ def _fetch_batch(
                     missing.append(row.uid)
                     continue
                 read_bytes += len(text.data)
-            session.write(plan.render(selected.number(row.uid), row, text, selected.is_recent(row.uid)))
+            number = 0 if plan.uidonly else selected.number(row.uid)
+            session.write(plan.render(number, row, text, selected.is_recent(row.uid)))
             if read_bytes >= BATCH_BYTES:
                 return rows, at + batch.index(row.uid) + 1
     return rows, at + len(batch)

@@ -28,7 +28,7 @@ async def get_metadata(session: Session, command: GetMetadata) -> str:
         present = _all(session, reading.view, folder_id)
     found, longest = select(present, command)
     if found:
-        session.write(response(command.name, found))
+        session.write(response(command.name, found, session.features.utf8))
     code = "" if longest is None else f"[METADATA LONGENTRIES {longest}] "
     return f"{code}GETMETADATA completed"
 
@@ -63,10 +63,10 @@ def _is_below(entry: str, command: GetMetadata) -> bool:
     )
 
 
-def response(name: str, found: Iterable[tuple[str, bytes | None]]) -> bytes:
+def response(name: str, found: Iterable[tuple[str, bytes | None]], utf8: bool) -> bytes:
     """METADATA with values (RFC 5464 4.4.1)."""
     pairs = b" ".join(render.string(entry.encode()) + b" " + _value(value) for entry, value in found)
-    return b"* METADATA " + render.mailbox(name) + b" (" + pairs + b")\r\n"
+    return b"* METADATA " + render.mailbox(name, utf8) + b" (" + pairs + b")\r\n"
 
 
 def _value(value: bytes | None) -> bytes:
@@ -75,10 +75,10 @@ def _value(value: bytes | None) -> bytes:
     return render.nstring(value)
 
 
-def listed(view: View, folder_id: bytes, entries: tuple[str, ...], name: str) -> bytes:
+def listed(view: View, folder_id: bytes, entries: tuple[str, ...], name: str, utf8: bool) -> bytes:
     """What LIST returns beside a mailbox (RFC 9590 3): each entry that was asked for, NIL where it is not there."""
     present = dict(actor.annotations_of(view, folder_id))
-    return response(name, [(entry, present.get(entry)) for entry in entries])
+    return response(name, [(entry, present.get(entry)) for entry in entries], utf8)
 
 
 async def set_metadata(session: Session, command: SetMetadata) -> str:

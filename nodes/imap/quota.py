@@ -25,7 +25,7 @@ async def get_quota(session: Session, command: GetQuota) -> str:
 
 async def get_quota_root(session: Session, command: GetQuotaRoot) -> str:
     found = find(session, command.name)
-    session.write(b"* QUOTAROOT " + render.mailbox(found.name) + b' ""\r\n')
+    session.write(b"* QUOTAROOT " + render.mailbox(found.name, session.features.utf8) + b' ""\r\n')
     _tell(session)
     return "GETQUOTAROOT completed"
 

@@ -33,9 +33,9 @@ def literal(value: bytes) -> bytes:
     return b"{%d}\r\n%b" % (len(value), value)
 
 
-def mailbox(name: str) -> bytes:
-    """A mailbox name, always quoted."""
-    return b'"' + _SPECIAL.sub(rb"\\\1", utf7.encode(name)) + b'"'
+def mailbox(name: str, utf8: bool = False) -> bytes:
+    """A mailbox name, always quoted; in UTF-8 where the client has enabled that (RFC 9051 5.1, RFC 9755 3)."""
+    return b'"' + _SPECIAL.sub(rb"\\\1", name.encode() if utf8 else utf7.encode(name)) + b'"'
 
 
 _flags_text: dict[tuple[str, ...], bytes] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from actors.mailbox import Change, Folder, Message, message, messages
@@ -20,45 +20,11 @@ from nodes.imap.features import Features
 from nodes.imap.sequence import compact
 
 if TYPE_CHECKING:
-    from eventlog.log import Applied, EventLog
+    from eventlog.log import Applied
     from eventlog.views import View
 
 RECENT_MARKS = 100_000
 FLAG_TEXTS = 1000
-
-Callback = Callable[[list["Applied"]], None]
-
-
-class Watchers:
-    """Hands the log's changes to the sessions that look at the mailbox.
-
-    One subscription to everything, from before the first session on: a change that is being folded while a session
-    begins to watch is then either in the snapshot that the session takes next, or still comes here.
-    """
-
-    def __init__(self, log: EventLog) -> None:
-        self._by_stream: dict[bytes, list[Callback]] = {}
-        self.close = log.subscribe(None, self._applied)
-
-    def watch(self, stream: bytes, callback: Callback) -> Callable[[], None]:
-        """Gives the function that ends it."""
-        callbacks = self._by_stream.setdefault(stream, [])
-        callbacks.append(callback)
-
-        def unwatch() -> None:
-            if callback in callbacks:
-                callbacks.remove(callback)
-            if not callbacks and self._by_stream.get(stream) is callbacks:
-                del self._by_stream[stream]
-
-        return unwatch
-
-    def _applied(self, items: list[Applied]) -> None:
-        if not self._by_stream:
-            return
-        for item in items:
-            for callback in tuple(self._by_stream.get(item.event.stream, ())):
-                callback([item])
 
 
 class RecentMarks:
@@ -128,6 +94,8 @@ class Selected:
 
     def _take_recent(self) -> None:
         """Messages that no session here was told of before are recent, and after SELECT this session's alone."""
+        if self._features.rev2:
+            return  # RFC 9051: there is no such thing; it stays recent for others
         mark = self._marks.mark(self.folder.id)
         highest = self.uids[-1] if self.uids else 0
         if highest <= mark:
@@ -176,16 +144,17 @@ class Selected:
 
     # -- what the client is told
 
-    @property
-    def has_expunges(self) -> bool:
-        """Whether messages went that the client has not been told of."""
-        return bool(self._expunged)
-
     def modseq_with(self, expunged: Iterable[int]) -> int:
         """Up to where the client knows all, if it knows that these messages went; for when it is told no more."""
         if self._flags or self._added or not self._expunged.issubset(expunged):
             return self.told_modseq
         return max(self.told_modseq, self._noted_modseq)
+
+    def qualified(self, reply: bytes) -> bytes:
+        """Where an expunge waits, what else was told has a higher MODSEQ: the client is kept from skipping over it."""
+        if not self._expunged or not reply.startswith(b"OK ") or reply.startswith(b"OK ["):
+            return reply
+        return b"OK [HIGHESTMODSEQ %d] " % self.told_modseq + reply[3:]
 
     @property
     def has_news(self) -> bool:
@@ -193,7 +162,7 @@ class Selected:
 
     def announce(self, expunges: bool, with_uid: bool) -> list[bytes]:
         """Untagged responses for what is waiting, EXPUNGE only where `expunges` allows it. Numbers move here."""
-        if self.has_expunges and not expunges:
+        if self._expunged and not expunges:
             told_modseq = self.told_modseq
         else:
             told_modseq = max(self.told_modseq, self._noted_modseq)
@@ -217,7 +186,7 @@ class Selected:
         for uid in gone:
             self._flags.pop(uid, None)
         self._expunged = set()
-        if self._features.qresync:
+        if self._features.vanishes:
             return [b"* VANISHED %b\r\n" % compact(sorted(numbers))] if numbers else []
         return [b"* %d EXPUNGE\r\n" % number for number in sorted(numbers.values(), reverse=True)]
 
@@ -231,6 +200,8 @@ class Selected:
             return []
         self.uids.extend(arrived)
         self._take_recent()
+        if self._features.rev2:
+            return [b"* %d EXISTS\r\n" % len(self.uids)]
         return [b"* %d EXISTS\r\n* %d RECENT\r\n" % (len(self.uids), self.recent_count)]
 
     def _announce_flags(self, with_uid: bool) -> list[bytes]:
@@ -241,19 +212,23 @@ class Selected:
             if at is None or uid in self._expunged:
                 continue
             flags, modseq = waiting[uid]
-            items = [b"UID %d" % uid] if with_uid else []
+            items = [b"UID %d" % uid] if with_uid and not self._features.uidonly else []
             if flags is not None:
                 if self._learn(flags):
                     lines.append(self.flags_line())
                 items.append(b"FLAGS " + render.flags(flags, self.is_recent(uid)))
             if self._features.condstore:
                 items.append(b"MODSEQ (%d)" % modseq)
-            lines.append(b"* %d FETCH (%b)\r\n" % (at + 1, b" ".join(items)))
+            if self._features.uidonly:
+                lines.append(b"* %d UIDFETCH (%b)\r\n" % (uid, b" ".join(items)))
+            else:
+                lines.append(b"* %d FETCH (%b)\r\n" % (at + 1, b" ".join(items)))
         return lines
 
     def flags_line(self) -> bytes:
         """FLAGS (RFC 3501 7.2.6): the system flags and the keywords that were seen here."""
-        return b"* FLAGS " + render.flags((*_SYSTEM_FLAGS, *sorted(self.keywords))) + b"\r\n"
+        keywords = self.keywords.union(REV2_KEYWORDS) if self._features.rev2 else self.keywords
+        return b"* FLAGS " + render.flags((*_SYSTEM_FLAGS, *sorted(keywords))) + b"\r\n"
 
     def _learn(self, flags: tuple[str, ...]) -> bool:
         """Whether a keyword among them is new here."""
@@ -274,6 +249,8 @@ class Selected:
         return bisect_left(self.uids, uid) + 1
 
     def is_recent(self, uid: int) -> bool:
+        if not self._recent or self._features.rev2:
+            return False
         at = bisect_left(self._recent, uid, key=_above)
         return at > 0 and uid <= self._recent[at - 1][1]
 
@@ -288,6 +265,7 @@ def _above(span: tuple[int, int]) -> int:
 
 _UNKNOWN: tuple[tuple[str, ...] | None, int] = (None, 0)
 _SYSTEM_FLAGS = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
+REV2_KEYWORDS = ("$Forwarded", "$MDNSent", "$Junk", "$NonJunk", "$Phishing")  # RFC 9051 2.3.2
 PERMANENT_FLAGS = (*_SYSTEM_FLAGS, "\\*")
 
 

@@ -12,13 +12,26 @@ from weakref import WeakKeyDictionary
 from eventlog.log import EventLog
 from eventlog.record import new_id
 from nodes.config import ListenerKind, split_address
-from nodes.imap import append, folders, idle, listing, login, messages, metadata, quota, sync
+from nodes.imap import (
+    append,
+    compression,
+    folders,
+    idle,
+    listing,
+    login,
+    messages,
+    metadata,
+    quota,
+    status,
+    sync,
+)  # fmt: skip
 from nodes.imap.connection import Connection
 from nodes.imap.errors import Farewell
 from nodes.imap.fetch import StructureCache
-from nodes.imap.selected import RecentMarks, Watchers
+from nodes.imap.selected import RecentMarks
 from nodes.imap.session import TLS_HANDSHAKE_S, Session
 from nodes.imap.shared import Held, Shared
+from nodes.imap.watchers import Watchers
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -38,7 +51,9 @@ HANDLERS = {
     **listing.HANDLERS,
     **idle.HANDLERS,
     **messages.HANDLERS,
+    **status.HANDLERS,
     **sync.HANDLERS,
+    **compression.HANDLERS,
 }
 
 

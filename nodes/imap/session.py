@@ -27,7 +27,7 @@ from nodes.imap.framing import Continuation, Frame, Framer, Limits, Oversize
 from nodes.imap.grammar import read_command, read_tag
 from nodes.imap.selected import Selected
 from nodes.imap.shared import Shared
-from nodes.imap.states import State, is_legal, may_announce_expunges
+from nodes.imap.states import State, is_legal, may_announce_expunges, names_numbers
 from nodes.logins import Door
 from nodes.reading import Present
 
@@ -136,6 +136,8 @@ class Session:
         await self.drain()
         if self.stopping:
             raise Farewell("the server is stopping")
+        if self.connection.has_input:
+            await asyncio.sleep(0)  # a little that stands for a lot (compression) must not keep the others waiting
         patience_s = self._patience_s(partial)
         if self.last_text is not None and not await self.connection.wait(min(KEPT_TEXT_S, patience_s)):
             self.last_text = None
@@ -188,17 +190,20 @@ class Session:
         refused: Refusal | None = None
         reply = b""
         try:
-            command = read_command(Cursor(frame), tag)
+            command = read_command(Cursor(frame, self.features.utf8), tag)
             if isinstance(command, commands.Fetch):
                 self.last_text = kept
             if not is_legal(self.state, command):
                 raise BadCommand(f"not in the state {self.state.value!r}")
+            if self.features.uidonly and names_numbers(command):
+                raise BadCommand("there are no message sequence numbers any more", "UIDREQUIRED")  # RFC 9586 3
             reply = b"OK " + (await self.shared.handlers[type(command)](self, command)).encode("ascii")
         except Refusal as refusal:
             refused, reply = refusal, refusal.reply()
         if command is not None:
             self.announce(command)
-            reply = self._with_modseq(reply)
+            if self.features.condstore and self.selected is not None:
+                reply = self.selected.qualified(reply)
         self.services.metrics.command(self.shared.kind, type(command).__name__.lower() if command else "other")
         self.write(tag + b" " + reply + b"\r\n")
         if isinstance(refused, BadCommand):
@@ -326,20 +331,13 @@ class Session:
             by_uid = getattr(command, "by_uid", False)
             self.tell(self.selected, may_announce_expunges(command), with_uid=by_uid)
 
-    def enable(self, name: str) -> bool:
-        """Switches something on for the rest of the session; False where there is no such thing."""
+    def enable(self, name: str) -> str | None:
+        """Switches something on for the rest of the session; gives its name, None where there is no such thing."""
         had_condstore = self.features.condstore
         known = self.features.enable(name)
         if self.features.condstore and not had_condstore and self.state is State.SELECTED:
             self.write(b"* OK [HIGHESTMODSEQ %d] from here on\r\n" % self.mailbox.told_modseq)  # RFC 7162 3.1.2
         return known
-
-    def _with_modseq(self, reply: bytes) -> bytes:
-        """Where an expunge waits, what else was told has a higher MODSEQ: the client is kept from skipping over it."""
-        selected = self.selected
-        if not self.features.qresync or selected is None or not selected.has_expunges or not reply.startswith(b"OK "):
-            return reply
-        return reply if reply.startswith(b"OK [") else b"OK [HIGHESTMODSEQ %d] " % selected.told_modseq + reply[3:]
 
     def tell(self, selected: Selected, expunges: bool, with_uid: bool) -> None:
         if selected.folder_changed:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nodes.imap.fetch import StructureCache
-from nodes.imap.selected import RecentMarks, Watchers
+from nodes.imap.selected import RecentMarks
+from nodes.imap.watchers import Watchers
 
 if TYPE_CHECKING:
     from nodes.config import ListenerKind

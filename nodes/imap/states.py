@@ -32,6 +32,12 @@ def is_legal(state: State, command: Command) -> bool:
     return type(command) in LEGAL[state]
 
 
+def names_numbers(command: Command) -> bool:
+    """Whether the command names messages by sequence number, or is answered by them (RFC 9586 3)."""
+    resync = command.resync if isinstance(command, commands.Select) else None
+    return getattr(command, "by_uid", True) is False or (resync is not None and resync.matches is not None)
+
+
 def may_announce_expunges(command: Command) -> bool:
     """Whether untagged EXPUNGE responses may precede the tagged reply to this command."""
     return not isinstance(command, _NUMBERED) or command.by_uid

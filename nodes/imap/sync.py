@@ -24,7 +24,7 @@ Span = tuple[int, int]
 
 
 async def enable(session: Session, command: Enable) -> str:
-    enabled = [name for name in dict.fromkeys(command.names) if session.enable(name)]
+    enabled = [told for name in dict.fromkeys(command.names) if (told := session.enable(name))]
     session.write(b"* ENABLED" + b"".join(b" " + name.encode("ascii") for name in enabled) + b"\r\n")
     return "ENABLE completed"
 

@@ -13,6 +13,13 @@ class Enable:
 
 
 @dataclass(frozen=True, slots=True)
+class Compress:
+    """COMPRESS (RFC 4978)"""
+
+    mechanism: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resync:
     """SELECT's QRESYNC (RFC 7162 3.2.5): what the client kept of the mailbox.
 

@@ -6,7 +6,7 @@ from nodes.imap.commands import Command
 from nodes.imap.cursor import ITEMS_LIMIT, Cursor, Readers
 from nodes.imap.errors import BadCommand
 from nodes.imap.sequence import NUMBER_LIMIT, STAR, SequenceSet
-from nodes.imap.sync_commands import Enable, Resync
+from nodes.imap.sync_commands import Compress, Enable, Resync
 
 
 class Since(NamedTuple):
@@ -24,6 +24,11 @@ def _enable(cursor: Cursor) -> Command:
     if not names:
         raise BadCommand("ENABLE what?")
     return Enable(tuple(names))
+
+
+def _compress(cursor: Cursor) -> Command:
+    cursor.space()
+    return Compress(cursor.keyword())
 
 
 def select_parameters(cursor: Cursor) -> tuple[bool, Resync | None]:
@@ -110,4 +115,4 @@ def store_modifiers(cursor: Cursor) -> int | None:
     return modseq
 
 
-COMMANDS: Readers = {"ENABLE": _enable}
+COMMANDS: Readers = {"ENABLE": _enable, "COMPRESS": _compress}

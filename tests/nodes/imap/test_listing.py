@@ -25,7 +25,7 @@ def listing(text: str, tree: Tree = TREE) -> list[str]:
     assert isinstance(command, List)
     response = b"LSUB" if command.lsub else b"LIST"
     return [
-        render_entry(entry, response).decode().removeprefix("* ").strip()
+        render_entry(entry, response, utf8=False).decode().removeprefix("* ").strip()
         for entry in tree.entries(command)
         if entry is not None
     ]
