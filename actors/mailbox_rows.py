@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -181,12 +181,14 @@ def is_inferior(name: str, superior: str) -> bool:
     return name.startswith(superior + DELIMITER)
 
 
-def normalise_flags(flags: Iterable[str]) -> tuple[str, ...]:
+def normalise_flags(flags: Collection[str]) -> tuple[str, ...]:
     """System flags in their canonical case, each flag once whatever its case, without \\Recent.
 
     Raises TooLarge beyond 64 flags or 128 octets in one, InvalidName for what is no atom. That they are ASCII matters:
     the fold compares them without case, and must do so alike in every version of Unicode.
     """
+    if not flags:  # as with nearly every delivery
+        return ()
     unique = {flag.lower(): SYSTEM_FLAGS.get(flag.lower(), flag) for flag in flags}
     unique.pop("\\recent", None)
     if len(unique) > MAX_FLAGS or any(len(flag) > MAX_FLAG_BYTES for flag in unique):

@@ -43,8 +43,8 @@ from eventlog.record import (
     new_salt,
     stream_id,
 )
-from eventlog.store import Snapshot
-from eventlog.views import RecordingView, ScratchView, View
+from eventlog.store import Snapshot, TableView
+from eventlog.views import RecordingView, ScratchView
 
 EXPIRES_MS = 60_000
 MAX_ATTEMPTS = 12
@@ -105,22 +105,24 @@ class _PendingView(ScratchView):
     A row is read from the snapshot once: `decide` and the dry run of `evolve` want the same few.
     """
 
-    def __init__(self, inner: View, position: int) -> None:
+    def __init__(self, inner: TableView, position: int) -> None:
         super().__init__(inner, position)
-        self._read: dict[bytes, Any] = {}
+        self._table = inner
+        self._read: dict[bytes, tuple[int, Any]] = {}
 
     def get(self, key: bytes) -> Any:
-        if key in self._rows:
-            return self._rows[key]
-        if key in self._read:
-            return self._read[key]
-        value = self._read[key] = self._inner.peek(key)
-        return value
+        return self._rows[key] if key in self._rows else self._as_it_stands(key)[1]
 
     peek = get
 
     def version(self, key: bytes) -> int:
-        return self._inner.version(key)
+        return self._as_it_stands(key)[0] if key else self._table.version(key)
+
+    def _as_it_stands(self, key: bytes) -> tuple[int, Any]:
+        row = self._read.get(key)
+        if row is None:
+            row = self._read[key] = self._table.row(key)
+        return row
 
     @property
     def written(self) -> int:

@@ -358,6 +358,11 @@ class TableView:
             return 0
         return int(_unpackb(value[8:])) if not key else int(POSITION.unpack_from(value)[0])
 
+    def row(self, key: bytes) -> tuple[int, Any]:
+        """Version and value of a row, read at once; 0 and None where there is none."""
+        value = self._txn.get(self.stream + key, db=self._table)
+        return (0, None) if value is None else (POSITION.unpack_from(value)[0], _unpackb(value[8:], use_list=False))
+
     def range(self, prefix: bytes, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         first, end = range_bounds(self.stream + prefix, start, stop)
         skip = len(self.stream)

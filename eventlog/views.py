@@ -13,6 +13,10 @@ import msgpack
 
 from eventlog.record import MAX_KEY_BYTES, Guard
 
+_pack = msgpack.Packer(autoreset=True).pack  # made once: making one costs more than packing a row
+_unpackb = msgpack.unpackb
+_tuple = tuple.__new__
+
 
 class View(Protocol):
     """One stream's tables. Keys are bytes whose first byte names the table; b"" is the stream's own version."""
@@ -133,7 +137,7 @@ class RecordingView:
 
     @property
     def guards(self) -> tuple[Guard, ...]:
-        return tuple(Guard(self.stream, key, version) for key, version in self._seen.items())
+        return tuple([_tuple(Guard, (self.stream, key, version)) for key, version in self._seen.items()])
 
 
 class ScratchView:
@@ -165,7 +169,7 @@ class ScratchView:
         """Raises TypeError or ValueError for what the fold could not store, or would read back as something else."""
         if not 0 < len(key) <= MAX_KEY_BYTES:
             raise ValueError(f"a row's key has 1 to {MAX_KEY_BYTES} bytes, not {len(key)}")
-        if value is None or msgpack.unpackb(msgpack.packb(value), use_list=False) != value:
+        if value is None or _unpackb(_pack(value), use_list=False) != value:
             raise TypeError(f"a row's value is made of MessagePack's types and tuples, not {value!r}")
         self._rows[key] = value
 

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from nodes.addresses import split_address
 from nodes.config_smtp import Networks, SmtpListenerKind, parse_listeners
-from nodes.config_values import MIB, Count, Patience, Section, Size, parse_list, split_address
+from nodes.config_values import MIB, Count, Patience, Section, Size, parse_list
 
 Kind = Literal["clamav", "milters", "rspamd"]
 WhenDown = Literal["accept", "tempfail"]

@@ -59,6 +59,7 @@ MOST_WAIT_S = 5.0
 _CHANGES = (MailQueued, AttemptsRecorded, AttemptRecorded, ItemsRescheduled, ItemsRerouted, ClaimsReleased,
             ClaimReleased, ItemRemoved)  # fmt: skip
 _OF_DOMAIN = (DomainThrottled, QueueSuspended, QueueResumed)
+_OF_QUEUES = frozenset((*_CHANGES, ItemsClaimed, ClaimsRenewed, ItemsParked, *_OF_DOMAIN))
 
 
 class _Watch(NamedTuple):
@@ -151,6 +152,8 @@ class Manager:
     def _folded(self, applied: list[Applied]) -> None:
         for one in applied:
             fact = one.fact
+            if type(fact) not in _OF_QUEUES:  # every event of the cell comes here, and nearly all are of mailboxes
+                continue
             if isinstance(fact, _CHANGES):
                 self._changed(one.event.stream, fact, one.result)
             elif isinstance(fact, ItemsClaimed | ClaimsRenewed):

@@ -58,13 +58,13 @@ class Filter(Check):
     async def close(self) -> None:
         """The node stops."""
 
-    def concerns(self, session: Session) -> bool:
+    def covers(self, session: Session) -> bool:
         """Whether it is asked about this client's mail."""
         return session.profile.kind in self._section.listeners and not self._exempt.covers(session.client)
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""
-        if not self.concerns(session):
+        if not self.covers(session):
             return
         if len(incoming.data) > self._section.message_bytes:
             self._skip_large(incoming)

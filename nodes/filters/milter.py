@@ -45,7 +45,7 @@ class MilterFilter(Filter):
 
     async def recipient(self, session: Session, envelope: Envelope, address: str, local: bool) -> None:
         """Raises Refused."""
-        if not self.concerns(session):
+        if not self.covers(session):
             return
         try:
             decision = await self._talk(session).recipient(session, envelope, address)

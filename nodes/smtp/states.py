@@ -14,6 +14,8 @@ from nodes.smtp import replies
 class State(Enum):
     """Where a session stands."""
 
+    __hash__ = object.__hash__  # looked up with each command: Enum's own is Python
+
     CONNECTED = "connected"  # no EHLO yet
     READY = "ready"
     MAIL = "mail"  # a sender, no recipient

@@ -52,6 +52,8 @@ def failures_only(envelope: Envelope) -> dict[str, RecipientOptions]:
 
 def success_notice(services: Services, envelope: Envelope, incoming: Incoming, digest: bytes) -> Prepared:
     """What to transact beside the deliveries so that the sender is told of those that it asked about."""
+    if not envelope.recipient_options:
+        return NOTHING
     told = tuple(_told(services, envelope, address) for address in _asked_about(envelope))
     if not told:
         return NOTHING
@@ -76,7 +78,7 @@ def success_notice(services: Services, envelope: Envelope, incoming: Incoming, d
 
 
 def _asked_about(envelope: Envelope) -> list[str]:
-    if not envelope.mail_from or not envelope.recipient_options:
+    if not envelope.mail_from:
         return []
     here = {address for address, targets in envelope.accepted if any(not one.is_outside for one in targets)}
     return [
