@@ -63,6 +63,10 @@ class NotAllowed(CommandRefused):
     """The state forbids it: INBOX can not be deleted, a live lease is not taken over (IMAP: `[CANNOT]`)."""
 
 
+class NoRight(CommandRefused):
+    """Another's mailbox, and not among the rights to it (IMAP: `[NOPERM]`)."""
+
+
 class OverQuota(CommandRefused):
     """The mailbox is full (IMAP: `[OVERQUOTA]`, SMTP: 452 4.2.2)."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from actors import mailbox_annotations
+from actors import mailbox_acl, mailbox_acting, mailbox_annotations
 from actors.errors import (
     FolderExists,
     NoSuchAccount,
@@ -20,6 +20,7 @@ from actors.errors import (
     NotAllowed,
     TooLarge,
 )
+from actors.mailbox_acl import EVERY, Acting, FolderRightsSet, SetRights
 from actors.mailbox_annotations import SERVER, Annotation, AnnotationsSet, SetAnnotations, annotations_of
 from actors.mailbox_expunged import expunged_since
 from actors.mailbox_fold import Change, evolve
@@ -152,6 +153,11 @@ def decide(view: View, command: MailboxCommand) -> Facts:
             return (QuotaSet(command.limit_bytes, command.limit_messages),)
         case SetAnnotations():
             return _annotate(view, command)
+        case SetRights():
+            return _set_rights(view, command)
+        case Acting():
+            _identity(view)
+            return mailbox_acting.decide(view, command, decide)
         case NotePastViewed():
             _identity(view)
             return (PastViewed(command.position),)
@@ -297,7 +303,7 @@ def _redact(view: View, command: RedactMessages) -> Facts:
 def _open(view: View, command: OpenMailbox) -> Facts:
     if view.get(IDENTITY_KEY) is not None or view.get(USAGE_KEY) is not None:
         raise NotAllowed("a mailbox is opened once")
-    if len(command.folder_ids) != len(DEFAULT_FOLDERS):
+    if command.folder_ids and len(command.folder_ids) != len(DEFAULT_FOLDERS):
         raise NotAllowed(f"a mailbox is opened with {len(DEFAULT_FOLDERS)} folder ids")
     standard = tuple((id_, name, use) for id_, (name, use) in zip(command.folder_ids, DEFAULT_FOLDERS))
     return (MailboxOpened(command.tenant, command.address, standard, command.quota_bytes),)
@@ -310,7 +316,18 @@ def _create(view: View, command: CreateFolder) -> Facts:
     missing = _missing_superiors(view, name, command.parents)
     if sum(1 for _ in view.range(b"f")) + len(missing) >= MAX_FOLDERS:
         raise TooLarge(f"at most {MAX_FOLDERS} folders")
-    return (*missing, FolderCreated(command.folder_id, name, command.special_use))
+    created = FolderCreated(command.folder_id, name, command.special_use)
+    return (*missing, created, *_inherited(view, command.folder_id, name, missing))
+
+
+def _inherited(view: View, folder_id: bytes, name: str, missing: tuple[FolderCreated, ...]) -> Facts:
+    """Who may see the nearest folder above may see the new ones below it (RFC 4314 6)."""
+    above = [view.get(name_key(superior)) for superior in superior_names(name)]
+    parent_id = next((one for one in reversed(above) if one is not None), None)
+    if parent_id is None:
+        return ()
+    new = (*(one.folder_id for one in missing), folder_id)
+    return tuple(fact for one in new for fact in mailbox_acl.inherited(view, parent_id, one))
 
 
 def _rename(view: View, command: RenameFolder) -> Facts:
@@ -368,6 +385,13 @@ def _annotate(view: View, command: SetAnnotations) -> Facts:
     return mailbox_annotations.decide(view, command)
 
 
+def _set_rights(view: View, command: SetRights) -> Facts:
+    _identity(view)
+    if command.folder_id != EVERY:
+        _existing(view, command.folder_id)
+    return mailbox_acl.decide(view, command)
+
+
 def _identity(view: View) -> IdentityRow:
     row: IdentityRow | None = view.get(IDENTITY_KEY)
     if row is None:
@@ -397,12 +421,14 @@ __all__ = [
     "DEFAULT_FOLDERS",
     "DELETED",
     "DELIMITER",
+    "EVERY",
     "INBOX",
     "MAX_MESSAGES_PER_RECORD",
     "MAX_UID",
     "SEEN",
     "SERVER",
     "SYSTEM_FLAGS",
+    "Acting",
     "Annotation",
     "AnnotationsSet",
     "Append",
@@ -421,6 +447,7 @@ __all__ = [
     "FolderDeleted",
     "FolderNamesRedacted",
     "FolderRenamed",
+    "FolderRightsSet",
     "FolderSubscribed",
     "FolderUnsubscribed",
     "MailboxClosed",
@@ -447,6 +474,7 @@ __all__ = [
     "ReplaceMessage",
     "SetAnnotations",
     "SetQuota",
+    "SetRights",
     "Subscribe",
     "Unsubscribe",
     "Usage",

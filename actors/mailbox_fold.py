@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, assert_never
 
-from actors import mailbox_annotations, mailbox_expunged
+from actors import mailbox_acl, mailbox_annotations, mailbox_expunged
+from actors.mailbox_acl import EVERY, FolderRightsSet
 from actors.mailbox_annotations import SERVER, AnnotationsSet
 from actors.mailbox_rows import (
     DELETED,
@@ -104,6 +105,8 @@ def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
         case QuotaSet():
             many = () if fact.limit_messages is None else (fact.limit_messages,)
             _put_if_open(view, LIMITS_KEY, (fact.limit_bytes, *many))
+        case FolderRightsSet():
+            return _rights_set(view, fact)
         case AnnotationsSet():
             if view.get(IDENTITY_KEY if fact.folder_id == SERVER else folder_key(fact.folder_id)) is not None:
                 mailbox_annotations.evolve(view, fact)
@@ -309,9 +312,17 @@ def _closed(view: View) -> list[Change]:
         view.delete(key)
     mailbox_expunged.forget_all(view)
     mailbox_annotations.forget_all(view)
+    mailbox_acl.forget_all(view)
     view.delete(LIMITS_KEY)
     view.delete(IDENTITY_KEY)
     return changes
+
+
+def _rights_set(view: View, fact: FolderRightsSet) -> list[Change]:
+    if view.get(IDENTITY_KEY if fact.folder_id == EVERY else folder_key(fact.folder_id)) is None:
+        return []
+    mailbox_acl.evolve(view, fact)
+    return [Change(fact.folder_id, 0, "folder", (), _usage(view)[2])]
 
 
 def _put_if_open(view: View, key: bytes, value: object) -> None:
@@ -350,6 +361,7 @@ def _folder_deleted(view: View, folder_id: bytes) -> list[Change]:
     for key, _ in list(view.range(b"m" + folder_id)):
         view.delete(key)
     mailbox_annotations.forget(view, folder_id)
+    mailbox_acl.forget(view, folder_id)
     for key in (folder_key(folder_id), name_key(row[0]), counters_key(folder_id)):
         view.delete(key)
     used_bytes, used_messages, modseq, uidvalidity = _usage(view)

@@ -6,7 +6,9 @@ that leaves the mailbox consistent; nothing here writes or proposes.
 
 from __future__ import annotations
 
+from actors import mailbox_acting
 from actors.kind import Command
+from actors.mailbox_acl import Acting
 from actors.mailbox_rows import (
     INBOX,
     MAX_MESSAGES_PER_RECORD,
@@ -53,6 +55,8 @@ def slices(view: View, command: Command) -> tuple[Command, ...]:
             return (*_emptying(view, folder_id), command)
         case CloseMailbox():
             return (*(step for found in folders(view) for step in _emptying(view, found.id, leave=0)), command)
+        case Acting():
+            return mailbox_acting.slices(view, command, slices)
         case RenameFolder():
             return _rename_steps(view, command)
         case _:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from actors.kind import Command, Fact
+from actors.mailbox_acl import Acting, FolderRightsSet, SetRights
 from actors.mailbox_annotations import AnnotationsSet, SetAnnotations
 
 Mode = Literal["add", "remove", "replace"]
@@ -51,6 +52,8 @@ class NewMessage:
 
 @dataclass(frozen=True, slots=True)
 class OpenMailbox(Command):
+    """Of an account; or of a tenant, where it has no address: its public folders, none at first."""
+
     tenant: bytes
     address: str
     folder_ids: tuple[bytes, ...]  # one new_id() for each of DEFAULT_FOLDERS
@@ -224,6 +227,8 @@ MailboxCommand = (
     | Unsubscribe
     | SetQuota
     | SetAnnotations
+    | SetRights
+    | Acting
     | RedactMessages
     | RedactFolderNames
     | NotePastViewed
@@ -406,6 +411,7 @@ MailboxFact = (
     | FolderUnsubscribed
     | QuotaSet
     | AnnotationsSet
+    | FolderRightsSet
     | MessagesRedacted
     | FolderNamesRedacted
     | PastViewed

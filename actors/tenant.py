@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from actors import credentials as more
-from actors import tenant_policy
+from actors import sharing, tenant_policy
 from actors.credentials import CredentialCommand, CredentialFact
 from actors.errors import NameTaken, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchTenant, NotAllowed, TooLarge
 from actors.kind import Command, Fact
 from actors.region import REGION, tenant_ids
+from actors.sharing import MailboxShared, NoteShare
 from actors.tenant_policy import MailPolicySet, SetMailPolicy
 from eventlog.record import Stamp
 from eventlog.store import Snapshot
@@ -120,6 +121,7 @@ TenantCommand = (
     | DeleteAlias
     | AllowTimeTravel
     | SetMailPolicy
+    | NoteShare
     | CredentialCommand
 )
 
@@ -189,6 +191,7 @@ TenantFact = (
     | AliasDeleted
     | TimeTravelAllowed
     | MailPolicySet
+    | MailboxShared
     | CredentialFact
 )
 
@@ -202,6 +205,8 @@ def decide(view: View, command: TenantCommand) -> tuple[TenantFact, ...]:
         return (TenantCreated(command.name),)
     if not exists:
         raise NoSuchTenant("no such tenant")
+    if isinstance(command, NoteShare):
+        return sharing.decide(view, command)
     return (_decide(view, command),)
 
 
@@ -305,6 +310,7 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             view.delete(b"a" + fact.account)
             view.delete(b"c" + fact.account)
             more.forget(view, fact.account)
+            sharing.forget(view, fact.account)
         case AliasAdded():
             view.put(b"l" + fact.alias_id, (fact.address, fact.targets, stamp.at_ms))
         case AliasDeleted():
@@ -313,6 +319,8 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             view.put(TIME_TRAVEL_KEY, fact.allowed)
         case MailPolicySet():
             tenant_policy.evolve(view, fact)
+        case MailboxShared():
+            sharing.evolve(view, fact)
         case _:
             more.evolve(view, fact, stamp)
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from actors import mailbox as actor
 from actors.facts import message_facts
-from actors.mailbox import Change, Folder, folder, folder_by_name, message
+from actors.mailbox import Change, Folder, folder, message
 from actors.runtime import NewBody
 from eventlog.record import digest_of, new_id
-from nodes.imap import imap_url
+from nodes.imap import imap_url, places
 from nodes.imap.append_commands import Append, AppendMessage, Replace, Url
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.fetch import MessageText
@@ -38,7 +38,7 @@ class _Ready(NamedTuple):
 async def append(session: Session, command: Append) -> str:
     target = _target(session, command.name)
     ready = await _all_ready(session, command.messages)
-    steps = [actor.Append(target.id, one.message, one.flags) for one in ready]
+    steps = [session.step(session.place, actor.Append(target.id, one.message, one.flags)) for one in ready]
     done = await session.ask_all(steps, _bodies(ready))
     return _append_uid(session, done.results) + "APPEND completed"
 
@@ -46,7 +46,10 @@ async def append(session: Session, command: Append) -> str:
 async def replace(session: Session, command: Replace) -> str:
     """RFC 8508: the new message comes and the old one goes in one record, and the old one alone."""
     selected = session.writable_mailbox
+    place = session.place
     target = _target(session, command.name)
+    if session.place != place:
+        raise Refusal("a message is replaced in mailboxes of one owner", "CANNOT")
     named = uids_of_uids if command.by_uid else uids_of_sequence_numbers
     uids = named(command.old, selected.uids)
     if uids is None:
@@ -63,11 +66,7 @@ async def replace(session: Session, command: Replace) -> str:
 def _target(session: Session, name: str) -> Folder:
     if (reason := session.read_only) is not None:
         raise Refusal(reason, "NOPERM")
-    with session.reading() as reading:
-        found = folder_by_name(reading.view, name)
-    if found is None:
-        raise Refusal("no such mailbox", "TRYCREATE")  # RFC 3501 6.3.11
-    return found
+    return places.enter(session, name, "i", "TRYCREATE")  # RFC 3501 6.3.11
 
 
 # -- what is appended
@@ -127,10 +126,11 @@ def _linked(session: Session, url: Url) -> bytes:
 
 
 def _part(session: Session, url: imap_url.MessageUrl) -> bytes | None:
-    with session.reading() as reading:
-        where = folder_by_name(reading.view, url.mailbox)
-        if where is None or url.uidvalidity not in (None, where.uidvalidity):
-            return None
+    place = places.find(session, url.mailbox)
+    if place is None or "r" not in place.rights or url.uidvalidity not in (None, place.folder.uidvalidity):
+        return None
+    where = place.folder
+    with session.reading_of(place.owner) as reading:
         row = message(reading.view, where.id, url.uid)
         body = reading.body(row.digest) if row is not None else None
         if row is None or body is None:

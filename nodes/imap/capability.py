@@ -40,6 +40,9 @@ _AUTHENTICATED = (
     "UTF8=ACCEPT",
     "OBJECTID",
     "SAVEDATE",
+    "ACL",
+    "RIGHTS=kxte",
+    "LIST-MYRIGHTS",
 )
 
 

@@ -7,6 +7,7 @@ FETCH whose spelling the response repeats.
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from nodes.imap.acl_commands import GetAcl, ListRights, MyRights, SetAcl
 from nodes.imap.append_commands import Append, Replace
 from nodes.imap.content_commands import Binary, Preview
 from nodes.imap.metadata_commands import GetMetadata, GetQuota, GetQuotaRoot, SetMetadata, SetQuota
@@ -229,6 +230,10 @@ Authenticated = (
     | GetQuota
     | GetQuotaRoot
     | SetQuota
+    | SetAcl
+    | GetAcl
+    | ListRights
+    | MyRights
     | Idle
     | Enable
     | Compress

@@ -43,6 +43,11 @@ class Farewell(Exception):
         return b"* BYE " + code + printable(self.text) + b"\r\n"
 
 
+def no_such_mailbox(code: str = "NONEXISTENT") -> Refusal:
+    """The one answer for a mailbox that is not there and for one that one may not know of (RFC 4314 6)."""
+    return Refusal("no such mailbox", code)
+
+
 def printable(text: str) -> bytes:
     """Text for a reply line: ASCII without controls, of bounded length (RFC 3501 9, resp-text)."""
     return "".join(c if " " <= c <= "~" else "?" for c in text[:400]).encode("ascii")
@@ -56,6 +61,7 @@ _CODES: tuple[tuple[type[actor_errors.CommandRefused], str], ...] = (
     (actor_errors.NoSuchMessage, "EXPUNGEISSUED"),
     (actor_errors.NoSuchAccount, "UNAVAILABLE"),
     (actor_errors.IsReplica, "NOPERM"),
+    (actor_errors.NoRight, "NOPERM"),
     (actor_errors.TooManyAnnotations, "METADATA TOOMANY"),
     (actor_errors.TooLarge, "LIMIT"),
     (actor_errors.NotAllowed, "CANNOT"),

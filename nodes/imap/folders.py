@@ -10,29 +10,21 @@ import asyncio
 from itertools import islice
 
 from actors import mailbox as actor
-from actors.mailbox import Folder, counters, folder, folder_by_name, messages, superior_names
+from actors.mailbox import counters, folder, messages, superior_names
 from eventlog.record import new_id
-from nodes.imap import commands, render, sync
-from nodes.imap.errors import BadCommand, Refusal, refusal_of
+from nodes.imap import commands, places, render, sync
+from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox, refusal_of
 from nodes.imap.messages import send
 from nodes.imap.object_ids import mailbox_id
-from nodes.imap.selected import PERMANENT_FLAGS, REV2_KEYWORDS, Selected
+from nodes.imap.selected import REV2_KEYWORDS, Selected, permanent_flags
 from nodes.imap.sequence import STAR, SequenceSet
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
 from nodes.imap.states import State
 from nodes.imap.sync_commands import Resync
 
+WRITING = frozenset("swtie")  # rights of which one makes a mailbox more than readable (RFC 4314 5.2)
 SCAN_MESSAGES = 5000  # rows read in one snapshot when a mailbox is selected
-
-
-def find(session: Session, name: str) -> Folder:
-    """The mailbox of that name. Raises Refusal."""
-    with session.reading() as reading:
-        found = folder_by_name(reading.view, name)
-    if found is None:
-        raise Refusal("no such mailbox", "NONEXISTENT")
-    return found
 
 
 # -- SELECT
@@ -47,8 +39,14 @@ async def select(session: Session, command: commands.Select) -> str:
     session.deselect()
     if command.condstore:
         session.enable("CONDSTORE")
-    read_only = command.read_only or session.read_only is not None
-    selected = Selected(find(session, command.name), read_only, session.cause, session.shared.marks, session.features)
+    place = places.find(session, command.name)
+    if place is None:
+        raise no_such_mailbox()
+    place.require("r")
+    session.place = place.owner
+    read_only = command.read_only or session.read_only is not None or not place.rights & WRITING
+    selected = Selected(place.folder, read_only, session.cause, session.shared.marks, session.features)
+    selected.rights = place.rights
     session.select(selected)
     with session.reading() as reading:  # before the first slice: what changes behind it has a higher MODSEQ
         selected.told_modseq = counters(reading.view, selected.folder.id).highestmodseq
@@ -95,7 +93,9 @@ async def _scan(session: Session, selected: Selected) -> None:
 
 def _describe(session: Session, selected: Selected, uidnext: int) -> None:
     rev2 = session.features.rev2
-    kept = (*REV2_KEYWORDS, *PERMANENT_FLAGS) if rev2 else PERMANENT_FLAGS
+    kept = permanent_flags(selected.rights)
+    if rev2 and "w" in selected.rights:
+        kept = (*REV2_KEYWORDS, *kept)
     permanent = b"()" if selected.read_only else render.flags(kept)
     highest = selected.uids[-1] if selected.uids else 0
     lines = [
@@ -124,17 +124,31 @@ def _superiors(name: str) -> tuple[tuple[bytes, str], ...]:
 
 
 async def create(session: Session, command: commands.Create) -> str:
+    name = _new_name(session, command.name)
+    special_use = command.special_use if session.place is None else None
     folder_id = new_id()
-    await session.ask(actor.CreateFolder(folder_id, command.name, command.special_use, _superiors(command.name)))
+    await session.ask(actor.CreateFolder(folder_id, name, special_use, _superiors(name)))
     return f"[MAILBOXID ({mailbox_id(folder_id).decode('ascii')})] CREATE completed"
+
+
+def _new_name(session: Session, name: str) -> str:
+    """What the mailbox is to be called where it is made; from here on the command is about that place. Raises Refusal.
+
+    Names of one's own under the namespaces are not made any more; those that are there keep their names.
+    """
+    named = places.speaks_of(session, name)
+    if named is None or not named.name or name in (places.OTHERS, places.PUBLIC):
+        raise no_such_mailbox()
+    session.place = named.owner
+    return named.name
 
 
 async def delete(session: Session, command: commands.Delete) -> str:
     """Inferior names stay (RFC 3501 6.3.4). One's own selected mailbox is closed first, not under one's feet."""
-    found = find(session, command.name)
+    found = places.enter(session, command.name, "x")
     delete_it = actor.DeleteFolder(found.id)
     if session.selected is not None and session.selected.folder.id == found.id:
-        refusal = session.services.runtime.check(session.target.account, delete_it)
+        refusal = session.services.runtime.check(*session.step(session.place, delete_it))
         if refusal is not None:
             raise refusal_of(refusal)  # a NO changes no state: the mailbox stays selected
         session.deselect()
@@ -143,9 +157,14 @@ async def delete(session: Session, command: commands.Delete) -> str:
 
 
 async def rename(session: Session, command: commands.Rename) -> str:
-    found = find(session, command.name)
+    """A mailbox stays with its owner: to give it away, its messages are moved."""
+    found = places.enter(session, command.name, "x")
+    place = session.place
+    new_name = _new_name(session, command.new_name)
+    if session.place != place or (place is not None and found.name.endswith("/" + actor.INBOX)):
+        raise Refusal("a mailbox stays with its owner", "CANNOT")
     inbox_id = new_id() if found.name == actor.INBOX else None
-    await session.ask(actor.RenameFolder(found.id, command.new_name, inbox_id, _superiors(command.new_name)))
+    await session.ask(actor.RenameFolder(found.id, new_name, inbox_id, _superiors(new_name)))
     return "RENAME completed"
 
 
@@ -162,7 +181,12 @@ async def subscribe(session: Session, command: commands.Subscribe) -> str:
 
 
 async def namespace(session: Session, _: commands.Namespace) -> str:
-    session.write(b'* NAMESPACE (("" "/")) NIL NIL\r\n')
+    """One's own, those of others, and the public ones; a look back shows one's own alone."""
+    if session.past is not None:
+        session.write(b'* NAMESPACE (("" "/")) NIL NIL\r\n')
+    else:
+        others, public = (render.mailbox(name + "/") for name in (places.OTHERS, places.PUBLIC))
+        session.write(b'* NAMESPACE (("" "/")) ((%b "/")) ((%b "/"))\r\n' % (others, public))
     return "NAMESPACE completed"
 
 

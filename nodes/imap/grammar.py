@@ -8,6 +8,7 @@ tables are put together here.
 import re
 
 from nodes.imap import (
+    acl_grammar,
     append_grammar,
     folder_grammar,
     login_grammar,
@@ -28,6 +29,7 @@ _COMMANDS: Readers = {
     **append_grammar.COMMANDS,
     **sync_grammar.COMMANDS,
     **metadata_grammar.COMMANDS,
+    **acl_grammar.COMMANDS,
     **message_grammar.COMMANDS,
     **search_grammar.COMMANDS,
 }

@@ -15,11 +15,14 @@ from actors.mailbox import (
     DELIMITER,
     INBOX,
     Folder,
+    folder,
     folders,
     subscriptions,
     superior_names,
 )
-from nodes.imap import commands, metadata, render
+from nodes.imap import commands, metadata, places, render
+from nodes.imap.acl import my_rights_line
+from nodes.imap.places import Place
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
 from nodes.imap.status import write_status
@@ -154,19 +157,36 @@ async def list_mailboxes(session: Session, command: commands.List) -> str:
         return f"{response.decode('ascii')} completed"
     with session.reading() as reading:
         view = reading.view
-        tree = Tree(folders(view), subscriptions(view))
+        subscribed = subscriptions(view)
+        own = folders(view)
+    shared = {place.folder.id: place for place in places.shared_with(session, frozenset(subscribed))}
+    tree = Tree([*(place.folder for place in shared.values()), *own], subscribed)
     for looked_at, entry in enumerate(tree.entries(command), 1):
         if entry is not None:
             session.write(render_entry(entry, response, session.features.utf8))
-            if command.status and entry.folder is not None:
-                await write_status(session, entry.folder, command.status)
-            if command.metadata and entry.folder is not None:
-                with session.reading() as reading:
-                    utf8 = session.features.utf8
-                    session.write(metadata.listed(reading.view, entry.folder.id, command.metadata, entry.name, utf8))
+            if entry.folder is not None:
+                place = shared.get(entry.folder.id) or Place(None, entry.folder, places.ALL)
+                await _write_beside(session, command, place)
         if looked_at % NAMES_AT_ONCE == 0:
             await asyncio.sleep(0)  # others take their turn
     return f"{response.decode('ascii')} completed"
+
+
+async def _write_beside(session: Session, command: commands.List, place: Place) -> None:
+    """What else is to be returned of a mailbox that LIST has found; nothing if it has gone meanwhile."""
+    found = place.folder
+    if "MYRIGHTS" in command.returned:
+        session.write(my_rights_line(place, session.features.utf8))  # RFC 8440
+    if "r" not in place.rights or not (command.status or command.metadata):
+        return
+    session.place = place.owner
+    if command.status:
+        await write_status(session, found, command.status)
+    if command.metadata:
+        with session.reading() as reading:
+            if folder(reading.view, found.id) is not None:
+                session.write(metadata.listed(session, reading.view, found.id, command.metadata, found.name))
+    session.place = None
 
 
 HANDLERS: dict[type, Handler] = {commands.List: list_mailboxes}

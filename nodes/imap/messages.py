@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors import mailbox as actor
-from actors.mailbox import Change, Folder, Message, Mode, folder_by_name
-from nodes.imap import commands, sync
-from nodes.imap.errors import BadCommand, Refusal
+from actors.mailbox import Change, Folder, Message, Mode
+from nodes.imap import commands, places, sync
+from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox
 from nodes.imap.fetch import MessageText, Plan
+from nodes.imap.places import Place
 from nodes.imap.search_match import Candidate, Predicate, compile_key
 from nodes.imap.selected import Selected, rows_of
 from nodes.imap.sequence import SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
+from nodes.imap.transfer import transfer
 from nodes.reading import Reading
 
 BATCH_MESSAGES = 1000  # rows read in one snapshot
@@ -144,6 +146,8 @@ def _text(session: Session, reading: Reading, plan: Plan, row: Message) -> Messa
 
 async def _mark_seen(session: Session, selected: Selected, uids: list[int]) -> None:
     """RFC 3501 6.4.5: BODY[...] sets \\Seen. What was read stays read if that can not be recorded now."""
+    if "s" not in selected.rights:
+        return
     try:
         change = actor.ChangeFlags(selected.folder.id, tuple(uids), "add", (actor.SEEN,))
         await session.ask(change, timeout_s=MARK_SEEN_S)
@@ -236,12 +240,12 @@ async def copy(session: Session, command: commands.Copy) -> str:
     selected = session.writable_mailbox if command.move else session.mailbox
     name = "MOVE" if command.move else "COPY"
     uids = tuple(_chosen(selected, command.messages, command.by_uid))
-    target = _target(session, command.name)
+    target = places.find(session, command.name)
+    if target is None:
+        raise no_such_mailbox("TRYCREATE")  # RFC 3501 6.4.7
     if not uids:
         return f"{name} completed: no such messages"
-    transfer = actor.MoveMessages if command.move else actor.CopyMessages
-    done = await session.ask(transfer(selected.folder.id, uids, target.id))
-    code = _copy_uid(target, done.results)
+    code = _copy_uid(target.folder, await _transferred(session, selected, uids, target, command.move))
     if not command.move:
         return f"{code}COPY completed"
     # RFC 6851 4.3: COPYUID stands in front of the EXPUNGE responses, which MOVE may have even by number.
@@ -250,24 +254,27 @@ async def copy(session: Session, command: commands.Copy) -> str:
     return _told(session, command) + "MOVE completed"
 
 
-def _target(session: Session, name: str) -> Folder:
-    with session.reading() as reading:
-        found = folder_by_name(reading.view, name)
-    if found is None:
-        raise Refusal("no such mailbox", "TRYCREATE")  # RFC 3501 6.4.7
-    return found
-
-
-def _copy_uid(target: Folder, results: Sequence[Any]) -> str:
-    """COPYUID (RFC 4315 3) with a blank behind it; empty where nothing was copied."""
-    pairs = sorted(
+async def _transferred(
+    session: Session, selected: Selected, uids: tuple[int, ...], target: Place, move: bool
+) -> list[tuple[int, int]]:
+    """UIDs of the messages where they were and where they are now."""
+    if selected.owner is not None or target.owner is not None:
+        return await transfer(session, selected, list(uids), target, move)
+    command = actor.MoveMessages if move else actor.CopyMessages
+    done = await session.ask(command(selected.folder.id, uids, target.folder.id))
+    return [
         (change.source_uid, change.uid)
-        for result in results
+        for result in done.results
         for change in result
-        if isinstance(change, Change) and change.kind == "added" and change.folder == target.id and change.source_uid
-    )
+        if change.kind == "added" and change.folder == target.folder.id and change.source_uid
+    ]
+
+
+def _copy_uid(target: Folder, pairs: list[tuple[int, int]]) -> str:
+    """COPYUID (RFC 4315 3) with a blank behind it; empty where nothing was copied."""
     if not pairs:
         return ""
+    pairs = sorted(pairs)
     sources, copies = compact(pair[0] for pair in pairs), compact(pair[1] for pair in pairs)
     return f"[COPYUID {target.uidvalidity} {sources.decode('ascii')} {copies.decode('ascii')}] "
 
@@ -317,7 +324,8 @@ async def close(session: Session, _: commands.Close) -> str:
     """RFC 3501 6.4.2: expunges without a word, not after EXAMINE; with the MODSEQ of that (RFC 7162 3.2.8)."""
     selected = session.mailbox
     code = ""
-    if not selected.read_only and (gone := await _expunge(session, selected, None)) and session.features.qresync:
+    may_expunge = not selected.read_only and "e" in selected.rights  # RFC 4314 4
+    if may_expunge and (gone := await _expunge(session, selected, None)) and session.features.qresync:
         code = f"[HIGHESTMODSEQ {selected.modseq_with(gone)}] "
     session.deselect()
     return f"{code}CLOSE completed"

@@ -10,19 +10,19 @@ from collections.abc import Iterable
 from actors import mailbox as actor
 from actors.errors import InvalidName
 from actors.mailbox import SERVER
-from actors.mailbox_annotations import MAX_VALUE_BYTES, normalise_entry
+from actors.mailbox_annotations import MAX_VALUE_BYTES, OWNER, normalise_entry
 from actors.tenant import POSTMASTER
 from eventlog.views import View
 from nodes.imap import render
 from nodes.imap.errors import Refusal, refusal_of
-from nodes.imap.folders import find
 from nodes.imap.metadata_commands import GetMetadata, SetMetadata
+from nodes.imap.places import enter
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
 
 
 async def get_metadata(session: Session, command: GetMetadata) -> str:
-    folder_id = find(session, command.name).id if command.name else SERVER
+    folder_id = enter(session, command.name, "r").id if command.name else SERVER
     _check_names(entry for entry in command.entries if command.depth == 0 or entry not in ("/private", "/shared"))
     with session.reading() as reading:
         present = _all(session, reading.view, folder_id)
@@ -34,11 +34,16 @@ async def get_metadata(session: Session, command: GetMetadata) -> str:
 
 
 def _all(session: Session, view: View, folder_id: bytes) -> dict[str, bytes]:
-    present = dict(actor.annotations_of(view, folder_id))
+    present = dict(actor.annotations_of(view, folder_id, _reader(session)))
     if folder_id == SERVER:  # RFC 5464 6.2.1
         domain = session.target.address.rpartition("@")[2]
         present["/shared/admin"] = f"mailto:{POSTMASTER}@{domain}".encode()
     return present
+
+
+def _reader(session: Session) -> bytes:
+    """Whose private entries are meant."""
+    return OWNER if session.place is None else session.target.account
 
 
 def select(present: dict[str, bytes], command: GetMetadata) -> tuple[list[tuple[str, bytes | None]], int | None]:
@@ -75,10 +80,10 @@ def _value(value: bytes | None) -> bytes:
     return render.nstring(value)
 
 
-def listed(view: View, folder_id: bytes, entries: tuple[str, ...], name: str, utf8: bool) -> bytes:
+def listed(session: Session, view: View, folder_id: bytes, entries: tuple[str, ...], name: str) -> bytes:
     """What LIST returns beside a mailbox (RFC 9590 3): each entry that was asked for, NIL where it is not there."""
-    present = dict(actor.annotations_of(view, folder_id))
-    return response(name, [(entry, present.get(entry)) for entry in entries], utf8)
+    present = dict(actor.annotations_of(view, folder_id, _reader(session)))
+    return response(name, [(entry, present.get(entry)) for entry in entries], session.features.utf8)
 
 
 async def set_metadata(session: Session, command: SetMetadata) -> str:
@@ -87,8 +92,8 @@ async def set_metadata(session: Session, command: SetMetadata) -> str:
         raise Refusal("the shared entries of the server are its administrators'", "NOPERM")
     if any(value is not None and len(value) > MAX_VALUE_BYTES for _, value in command.changes):
         raise Refusal("a value is too large", f"METADATA MAXSIZE {MAX_VALUE_BYTES}")  # RFC 5464 4.3
-    folder_id = find(session, command.name).id if command.name else SERVER
-    await session.ask(actor.SetAnnotations(folder_id, b"", command.changes))
+    folder_id = enter(session, command.name, "r").id if command.name else SERVER
+    await session.ask(actor.SetAnnotations(folder_id, _reader(session), command.changes))
     return "SETMETADATA completed"
 
 

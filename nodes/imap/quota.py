@@ -8,8 +8,8 @@ from __future__ import annotations
 from actors.mailbox import usage
 from nodes.imap import render
 from nodes.imap.errors import Refusal
-from nodes.imap.folders import find
 from nodes.imap.metadata_commands import GetQuota, GetQuotaRoot, SetQuota
+from nodes.imap.places import enter
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
 
@@ -24,9 +24,14 @@ async def get_quota(session: Session, command: GetQuota) -> str:
 
 
 async def get_quota_root(session: Session, command: GetQuotaRoot) -> str:
-    found = find(session, command.name)
-    session.write(b"* QUOTAROOT " + render.mailbox(found.name, session.features.utf8) + b' ""\r\n')
-    _tell(session)
+    """What another has and uses is not told: a mailbox of theirs has no root here."""
+    found = enter(session, command.name, "r")
+    own = session.place is None
+    session.write(
+        b"* QUOTAROOT " + render.mailbox(found.name, session.features.utf8) + (b' ""\r\n' if own else b"\r\n")
+    )
+    if own:
+        _tell(session)
     return "GETQUOTAROOT completed"
 
 

@@ -15,14 +15,17 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from actors.mailbox import Change, Folder, Message, message, messages
+from actors.mailbox_acl import RIGHTS
 from nodes.imap import render
 from nodes.imap.features import Features
 from nodes.imap.sequence import compact
 
 if TYPE_CHECKING:
+    from actors.directory import Target
     from eventlog.log import Applied
     from eventlog.views import View
 
+ALL_RIGHTS = frozenset(RIGHTS)
 RECENT_MARKS = 100_000
 FLAG_TEXTS = 1000
 
@@ -54,6 +57,8 @@ class Selected:
     def __init__(self, folder: Folder, read_only: bool, cause: str, marks: RecentMarks, features: Features) -> None:
         self.folder = folder
         self.read_only = read_only
+        self.owner: Target | None = None  # whose it is, where it is another's
+        self.rights: frozenset[str] = ALL_RIGHTS
         self.uids: array[int] = array("I")
         self.first_unseen = 0  # sequence number, 0 for none
         self.keywords: set[str] = set()
@@ -266,7 +271,12 @@ def _above(span: tuple[int, int]) -> int:
 _UNKNOWN: tuple[tuple[str, ...] | None, int] = (None, 0)
 _SYSTEM_FLAGS = ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft")
 REV2_KEYWORDS = ("$Forwarded", "$MDNSent", "$Junk", "$NonJunk", "$Phishing")  # RFC 9051 2.3.2
-PERMANENT_FLAGS = (*_SYSTEM_FLAGS, "\\*")
+
+
+def permanent_flags(rights: frozenset[str]) -> tuple[str, ...]:
+    """What the client may set for good (RFC 3501 7.1), by its rights to the mailbox (RFC 4314 5.1.1)."""
+    needed = {"\\Seen": "s", "\\Deleted": "t"}
+    return tuple(flag for flag in (*_SYSTEM_FLAGS, "\\*") if needed.get(flag, "w") in rights)
 
 
 def rows_of(view: View, folder_id: bytes, uids: array[int] | list[int]) -> Iterator[Message]:

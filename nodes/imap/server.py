@@ -13,6 +13,7 @@ from eventlog.log import EventLog
 from eventlog.record import new_id
 from nodes.config import ListenerKind, split_address
 from nodes.imap import (
+    acl,
     append,
     compression,
     folders,
@@ -48,6 +49,7 @@ HANDLERS = {
     **append.HANDLERS,
     **metadata.HANDLERS,
     **quota.HANDLERS,
+    **acl.HANDLERS,
     **listing.HANDLERS,
     **idle.HANDLERS,
     **messages.HANDLERS,

@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from actors.errors import CommandRefused, replica_text
-from actors.mailbox import folder
+from actors.errors import CommandRefused, NoSuchAccount, NoSuchFolder, replica_text
+from actors.mailbox import Acting, folder
+from actors.mailbox_acl import held
 from actors.runtime import Context, Done, NewBody
 from eventlog.errors import LogError
 from eventlog.record import By
@@ -20,14 +21,14 @@ from nodes import logins
 from nodes.imap import capability, commands
 from nodes.imap.connection import Connection, ConnectionLost
 from nodes.imap.cursor import Cursor
-from nodes.imap.errors import BadCommand, Farewell, Refusal, refusal_of
+from nodes.imap.errors import BadCommand, Farewell, Refusal, no_such_mailbox, refusal_of
 from nodes.imap.features import Features
 from nodes.imap.fetch import MessageText
 from nodes.imap.framing import Continuation, Frame, Framer, Limits, Oversize
 from nodes.imap.grammar import read_command, read_tag
 from nodes.imap.selected import Selected
 from nodes.imap.shared import Shared
-from nodes.imap.states import State, is_legal, may_announce_expunges, names_numbers
+from nodes.imap.states import State, is_legal, may_announce_expunges, names_numbers, works_on_selected
 from nodes.logins import Door
 from nodes.reading import Present
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from actors.kind import Command as ActorCommand
     from nodes.past import PastMailbox
     from nodes.reading import Reading
+
+Step = tuple[bytes, "ActorCommand"]
 
 STALLED_COMMAND_S = 300.0  # a client that stops in the middle of a command
 UNREAD_S = 120.0  # a client that does not read what it asked for
@@ -62,6 +65,7 @@ class Session:
         self.account: Target | None = None
         self.past: PastMailbox | None = None  # what is shown where the log-in named a moment
         self.selected: Selected | None = None
+        self.place: Target | None = None  # whose mailbox the present command is about, where it is not one's own
         self.features = Features()
         self.failed_logins = 0
         self.last_text: tuple[bytes, MessageText] | None = None  # of a large message that is fetched in pieces
@@ -197,6 +201,7 @@ class Session:
                 raise BadCommand(f"not in the state {self.state.value!r}")
             if self.features.uidonly and names_numbers(command):
                 raise BadCommand("there are no message sequence numbers any more", "UIDREQUIRED")  # RFC 9586 3
+            self.place = self._place_of(command)
             reply = b"OK " + (await self.shared.handlers[type(command)](self, command)).encode("ascii")
         except Refusal as refusal:
             refused, reply = refusal, refusal.reply()
@@ -267,10 +272,25 @@ class Session:
         return self.mailbox
 
     def reading(self) -> AbstractContextManager[Reading]:
-        """A short read of the account's mailbox: as it is, or as it was where the log-in named a moment."""
-        if self.past is not None:
+        """A short read of the mailbox that the present command is about: see `reading_of`."""
+        return self.reading_of(self.place)
+
+    def reading_of(self, place: Target | None) -> AbstractContextManager[Reading]:
+        """A short read of another's mailbox, or of one's own: as it was where the log-in named a moment."""
+        if place is None and self.past is not None:
             return self.past()
-        return Present(self.services.log, self.target)()
+        return Present(self.services.log, place or self.target)()
+
+    def _place_of(self, command: commands.Command) -> Target | None:
+        """Where what is selected is another's: whose, as long as it may be read. Raises Farewell."""
+        selected = self.selected
+        if selected is None or selected.owner is None or not works_on_selected(command):
+            return None
+        with self.reading_of(selected.owner) as reading:
+            selected.rights = held(reading.view.peek, selected.folder.id, self.target.account)
+        if not selected.rights >= {"l", "r"}:
+            raise Farewell("the selected mailbox was deleted")
+        return selected.owner
 
     @property
     def origin(self) -> str:
@@ -278,21 +298,34 @@ class Session:
         return f"{self.shared.kind} {self.connection.peer}:{self.connection.peer_port}"
 
     async def ask(self, command: ActorCommand, bodies: Sequence[NewBody] = (), timeout_s: float | None = None) -> Done:
-        """Has a change made; answered once it is folded here. Raises Refusal."""
+        """Has a change made where the present command is about; answered once it is folded here. Raises Refusal."""
+        if bodies:
+            return await self.ask_all((self.step(self.place, command),), bodies)
         context = self._context(timeout_s)
+        stream, asked = self.step(self.place, command)
         try:
-            return await self.services.runtime.ask(self.target.account, command, context, bodies)
+            return await self.services.runtime.ask(stream, asked, context)
         except (CommandRefused, LogError) as error:
-            raise refusal_of(error) from error
+            raise self._refusal_of(error) from error
 
-    async def ask_all(self, commands: Sequence[ActorCommand], bodies: Sequence[NewBody] = ()) -> Done:
+    async def ask_all(self, steps: Sequence[Step], bodies: Sequence[NewBody] = ()) -> Done:
         """Has changes made in one record, all or none. Raises Refusal."""
         context = self._context(None)
         try:
-            steps = [(self.target.account, command) for command in commands]
             return await self.services.runtime.transact(steps, context, bodies)
         except (CommandRefused, LogError) as error:
-            raise refusal_of(error) from error
+            raise self._refusal_of(error) from error
+
+    def step(self, place: Target | None, command: ActorCommand) -> Step:
+        """A change of another's mailbox, by this account's rights to it; or of one's own, where `place` is None."""
+        if place is None:
+            return self.target.account, command
+        return place.account, Acting(self.target.account, command)
+
+    def _refusal_of(self, error: CommandRefused | LogError) -> Refusal:
+        if self.place is not None and isinstance(error, NoSuchFolder | NoSuchAccount):
+            return no_such_mailbox()
+        return refusal_of(error)
 
     def _context(self, timeout_s: float | None) -> Context:
         """For a change by this session. Raises Refusal where it can make none."""
@@ -305,6 +338,7 @@ class Session:
         """Begins to watch; the caller then scans, settles and answers."""
         self.deselect()
         self.selected = selected
+        selected.owner = self.place
         if self.past is not None:
             return  # the past is quiet
 
@@ -312,7 +346,7 @@ class Session:
             if selected.applied(items) and self.idling:
                 self.connection.wake()
 
-        self._unwatch = self.shared.watchers.watch(self.target.account, applied)
+        self._unwatch = self.shared.watchers.watch((self.place or self.target).account, applied)
 
     def deselect(self) -> None:
         if self._unwatch is not None:
@@ -341,9 +375,12 @@ class Session:
 
     def tell(self, selected: Selected, expunges: bool, with_uid: bool) -> None:
         if selected.folder_changed:
-            with self.reading() as reading:
+            with self.reading_of(selected.owner) as reading:
                 found = folder(reading.view, selected.folder.id)
-            if found is None:
+                may_stay = selected.owner is None or {"l", "r"} <= held(
+                    reading.view.peek, selected.folder.id, self.target.account
+                )
+            if found is None or not may_stay:
                 raise Farewell("the selected mailbox was deleted")
             selected.folder_changed = False
         for line in selected.announce(expunges, with_uid):

@@ -17,6 +17,8 @@ class State(Enum):
 _ALWAYS = frozenset(get_args(commands.AnyState))
 _AUTHENTICATED = _ALWAYS | frozenset(get_args(commands.Authenticated))
 
+_ON_SELECTED = frozenset(get_args(commands.Selected))
+
 LEGAL: dict[State, frozenset[type]] = {
     State.NOT_AUTHENTICATED: _ALWAYS | frozenset(get_args(commands.NotAuthenticated)),
     State.AUTHENTICATED: _AUTHENTICATED,
@@ -36,6 +38,11 @@ def names_numbers(command: Command) -> bool:
     """Whether the command names messages by sequence number, or is answered by them (RFC 9586 3)."""
     resync = command.resync if isinstance(command, commands.Select) else None
     return getattr(command, "by_uid", True) is False or (resync is not None and resync.matches is not None)
+
+
+def works_on_selected(command: Command) -> bool:
+    """Whether it is about the mailbox that is selected."""
+    return type(command) in _ON_SELECTED
 
 
 def may_announce_expunges(command: Command) -> bool:

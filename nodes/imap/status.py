@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable
 from itertools import islice
 
-from actors.mailbox import DELETED, Folder, Message, counters, folder, folder_by_name, messages
-from nodes.imap import commands, render
-from nodes.imap.errors import Refusal
+from actors.mailbox import DELETED, Folder, Message, counters, folder, messages
+from nodes.imap import commands, places, render
 from nodes.imap.object_ids import mailbox_id
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
@@ -19,10 +18,7 @@ Value = int | bytes
 
 
 async def status(session: Session, command: commands.Status) -> str:
-    with session.reading() as reading:
-        found = folder_by_name(reading.view, command.name)
-    if found is None:
-        raise Refusal("no such mailbox", "NONEXISTENT")
+    found = places.enter(session, command.name, "r")
     await write_status(session, found, command.items)
     return "STATUS completed"
 
