@@ -70,6 +70,11 @@ class FiltersSection(Section):
     order: Annotated[tuple[Kind, ...], BeforeValidator(_parse)] = Field(
         default=("clamav", "milters", "rspamd"), description="In which order they are asked: clamav, milters, rspamd."
     )
+    held_bytes: Size = Field(
+        default=512 * MIB,
+        ge=1,
+        description="Messages that may be with filters, or wait for them, at one time, in bytes.",
+    )
     down_after: Count = Field(
         default=3, description="Failures in a row after which a filter is not asked any more, but for an attempt."
     )

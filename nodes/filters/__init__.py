@@ -10,6 +10,7 @@ from nodes.filters.clamav import ClamavFilter
 from nodes.filters.health import Health
 from nodes.filters.milter import MilterFilter
 from nodes.filters.rspamd import RspamdFilter
+from nodes.filters.slots import Room
 from nodes.filters.watch import Watch
 
 if TYPE_CHECKING:
@@ -39,16 +40,16 @@ class Filters:
 
 
 def _filters(config: NodeConfig, metrics: Metrics, host_name_of: Callable[[str], str | None]) -> Iterator[Filter]:
-    named, hostname = config.filters, config.node.hostname
+    named, hostname, room = config.filters, config.node.hostname, Room(config.filters.held_bytes)
     for kind in named.order:
         if kind == "rspamd" and named.rspamd:
             health = Health("rspamd", named, metrics)
-            yield RspamdFilter(named.rspamd, config.rspamd, health, hostname, host_name_of)
+            yield RspamdFilter(named.rspamd, config.rspamd, health, room, hostname, host_name_of)
         elif kind == "clamav" and named.clamav:
-            yield ClamavFilter(named.clamav, config.clamav, Health("clamav", named, metrics))
+            yield ClamavFilter(named.clamav, config.clamav, Health("clamav", named, metrics), room)
         elif kind == "milters":
             for name, address in map(split_milter, named.milters):
-                yield MilterFilter(address, config.milter, Health(name, named, metrics), hostname, host_name_of)
+                yield MilterFilter(address, config.milter, Health(name, named, metrics), room, hostname, host_name_of)
 
 
 def _standing(health: Health) -> str:

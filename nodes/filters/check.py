@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nodes.config_filters import FilterSection
 from nodes.filters.health import Busy, Down, Health
+from nodes.filters.slots import Room
 from nodes.smtp.checks import Check, Incoming
 from nodes.smtp.replies import Refused, reply
 from nodes.trust import Trust
@@ -41,8 +42,9 @@ class Opinion(NamedTuple):
 class Filter(Check):
     """One filter: a kind of it says how it is asked (`judge`) and looked at (`look`)."""
 
-    def __init__(self, section: FilterSection, health: Health) -> None:
+    def __init__(self, section: FilterSection, health: Health, room: Room) -> None:
         self.health = health
+        self._room = room
         self.name = health.name
         self._section = section
         self._exempt = Trust(section.exempt)
@@ -70,7 +72,8 @@ class Filter(Check):
             self._skip_large(incoming)
             return
         try:
-            opinion = await self.judge(session, envelope, incoming)
+            with self._room.held(len(incoming.data)):
+                opinion = await self.judge(session, envelope, incoming)
         except Down as down:
             self.without(down)
             _note(incoming, self.name, {"down": down.reason})

@@ -11,7 +11,7 @@ from nodes.config_filters import ClamavSection
 from nodes.filters import sockets
 from nodes.filters.check import Filter, Opinion, TooLarge, content_for
 from nodes.filters.health import Garbage, Health
-from nodes.filters.slots import Slots
+from nodes.filters.slots import Room, Slots
 from nodes.filters.text import MOST_NAME, plain
 from nodes.smtp.replies import reply
 
@@ -28,8 +28,8 @@ _TOO_LARGE = b"INSTREAM size limit exceeded"
 class ClamavFilter(Filter):
     """A clamd."""
 
-    def __init__(self, address: str, section: ClamavSection, health: Health) -> None:
-        super().__init__(section, health)
+    def __init__(self, address: str, section: ClamavSection, health: Health, room: Room) -> None:
+        super().__init__(section, health, room)
         self._address = address
         self._timeout_s = section.timeout_s
         self._slots = Slots(section.at_once)

@@ -54,6 +54,7 @@ class Health:
         self._config = config
         self._now_s = now_s
         self._failures = 0
+        self._look_tells = True  # whether a look would have shown what went wrong last
         self._rests_until_s = 0.0
         self.heard_s = float("-inf")  # when it was last known to answer
 
@@ -69,7 +70,7 @@ class Health:
             reason = reason_of(error, limit_s)
             if reason is None:
                 raise
-            self.failed(reason)
+            self.failed(reason, look_tells=is_unreachable(error))
             raise Down(reason) from error
         finally:
             self.metrics.filter_asked(self.name, time.perf_counter() - began_s)
@@ -79,22 +80,25 @@ class Health:
         """It did what it is there for."""
         self.heard_s = self._now_s()
         self._failures = 0
+        self._look_tells = True
         self._rests_until_s = 0.0
         self._now(True, "")
 
-    def failed(self, reason: str) -> None:
-        """It did not."""
+    def failed(self, reason: str, *, look_tells: bool = True) -> None:
+        """It did not; `look_tells`: looking at it shows when that is over."""
         self._failures += 1
+        self._look_tells = look_tells
         if self._failures >= self._config.down_after:
             self._rests_until_s = self._now_s() + self._config.retry_s
         self._now(False, reason)
 
     def looked_well(self) -> None:
-        """It answers when it is looked at, so the next message may try it."""
+        """It answers when it is looked at: it is well, or, if it failed at mail, the next message may try it."""
+        if self._look_tells:
+            self.answered()
+            return
         self.heard_s = self._now_s()
         self._rests_until_s = 0.0
-        if self._failures < self._config.down_after:
-            self._now(True, "")
 
     def _admit(self) -> None:
         now_s = self._now_s()
@@ -111,6 +115,11 @@ class Health:
                 _log.warning("the filter does not answer", filter=self.name, reason=reason)
             self.metrics.filter_is_up(self.name, is_up)
         self.is_up, self.reason = is_up, reason
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Nobody took the connection, rather than that something went wrong over it."""
+    return isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionResetError | BrokenPipeError)
 
 
 def reason_of(error: Exception, limit_s: float) -> str | None:

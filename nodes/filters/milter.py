@@ -16,6 +16,7 @@ from nodes.filters.milter_connection import Limits, MilterConnection
 from nodes.filters.milter_pool import Pool
 from nodes.filters.milter_protocol import Change, Decision
 from nodes.filters.milter_talk import Talk, Told, header_fields
+from nodes.filters.slots import Room
 from nodes.filters.text import MOST_NAME, Lines, NotApplied, plain
 from nodes.mime.header import header_end
 
@@ -32,10 +33,11 @@ class MilterFilter(Filter):
         address: str,
         section: MilterSection,
         health: Health,
+        room: Room,
         hostname: str,
         host_name_of: Callable[[str], str | None],
     ) -> None:
-        super().__init__(section, health)
+        super().__init__(section, health, room)
         self._address = address
         self._limits = Limits(section.connect_s, section.command_s, section.message_s)
         self._pool = Pool(address, self._limits, section.connections)

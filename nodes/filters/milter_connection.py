@@ -54,6 +54,7 @@ class MilterConnection:
         steps = self.agreed.steps
         if command.declined and command.declined in steps:
             return CONTINUE
+        self._expect_silence()
         before = protocol.macros(command, macros) if macros else b""
         async with asyncio.timeout(self.limits.command_s) as limit:
             await sockets.send(self._writer, before, protocol.packet(command.letter, data))
@@ -67,6 +68,7 @@ class MilterConnection:
     async def end(self, macros: Macros) -> tuple[Decision, list[Change]]:
         """The end of the message: what it decides, and what it wants changed. Raises as above."""
         changes: list[Change] = []
+        self._expect_silence()
         async with asyncio.timeout(self.limits.command_s) as limit:
             await sockets.send(
                 self._writer, protocol.macros(protocol.END, macros), protocol.packet(protocol.END.letter)
@@ -97,6 +99,11 @@ class MilterConnection:
             transport.abort()
         else:
             transport.close()
+
+    def _expect_silence(self) -> None:
+        """What it says before it is asked would be taken for an answer to something else."""
+        if self._waiting:
+            raise Garbage("it speaks without being asked")
 
     async def _answer(self, limit: asyncio.Timeout) -> Packet:
         """The next packet that is not just a sign of life, which begins the time anew."""

@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from nodes.config_filters import UNIX, RspamdSection
 from nodes.filters.check import Filter, Opinion, content_for
 from nodes.filters.health import Garbage, Health
-from nodes.filters.slots import Slots
+from nodes.filters.slots import Room, Slots
 from nodes.filters.text import MOST_NAME, Lines, NotApplied, plain, refusal
 
 if TYPE_CHECKING:
     from nodes.smtp.checks import Incoming
     from nodes.smtp.session import Envelope, Session
 
-MOST_ANSWER_BYTES = 4 * 1024 * 1024
+MOST_ANSWER_BYTES = 1024 * 1024
 MOST_SYMBOLS = 60
 MOST_RECIPIENTS = 200  # that it is told of
 SPAM_LINE = b"X-Spam: Yes\r\n"
@@ -65,9 +65,9 @@ class RspamdFilter(Filter):
     """An Rspamd."""
 
     def __init__(
-        self, address: str, section: RspamdSection, health: Health, mta_name: str, host_name_of: HostNameOf
+        self, address: str, section: RspamdSection, health: Health, room: Room, mta_name: str, host_name_of: HostNameOf
     ) -> None:
-        super().__init__(section, health)
+        super().__init__(section, health, room)
         self._address = address
         self._timeout_s = section.timeout_s
         self._slots = Slots(section.at_once)
@@ -112,10 +112,11 @@ class RspamdFilter(Filter):
     def _client(self) -> aiohttp.ClientSession:
         if self._http is None:
             is_unix = self._address.startswith(UNIX)
+            # a connection for each message: one that is kept may be closed at any time, and POST is not repeated
             connector = (
-                aiohttp.UnixConnector(self._address.removeprefix(UNIX), limit=0)
+                aiohttp.UnixConnector(self._address.removeprefix(UNIX), limit=0, force_close=True)
                 if is_unix
-                else aiohttp.TCPConnector(limit=0)
+                else aiohttp.TCPConnector(limit=0, force_close=True)
             )
             base = "http://localhost" if is_unix else f"http://{self._address}"
             self._http = aiohttp.ClientSession(
@@ -167,7 +168,7 @@ def opinion_of(answer: Answer, *, marked_is_junk: bool) -> Opinion:
         raise Garbage(f"the action {plain(action, MOST_NAME)}")
     lines, missed = Lines(), NotApplied()
     for name, value in _added(answer.milter.add_headers):
-        if not lines.add(name.encode(), value.encode()):
+        if not lines.add(name.encode("ascii", "replace"), value.encode("ascii", "replace")):
             missed.note(f"add header {name}")
     for name in answer.milter.remove_headers:
         missed.note(f"remove header {name}")

@@ -11,11 +11,12 @@ MOST_REPLY_LINES = 10
 MOST_NAME = 100
 MOST_LINE_BYTES = 16 * 1024  # one header field
 MOST_LINES = 100  # of one filter
-MOST_LINES_BYTES = 64 * 1024
+MOST_LINES_BYTES = 32 * 1024
 FOLDED_AT = 998  # RFC 5322 2.1.1
 
 _UNPRINTABLE = re.compile(r"[^ -~]+")
 _FIELD_NAME = re.compile(rb"[!-9;-~]{1,100}")
+_STRANGE_OCTET = re.compile(rb"[^\t -~]")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _REPLY = re.compile(r"([45]\d\d)(?:[ -]|$)(?:([45]\.\d{1,3}\.\d{1,3})(?: |$))?(.*)")
 
@@ -47,10 +48,11 @@ def smtp_reply(data: bytes) -> bytes | None:
 
 
 def header_line(name: bytes, value: bytes) -> bytes | None:
-    """A field with its CRLF; None for what can not stand in a header. Lines of the value after the first are folded."""
-    if not _FIELD_NAME.fullmatch(name) or b"\0" in value or len(value) > MOST_LINE_BYTES:
+    """A field in ASCII with its CRLF, further lines of the value folded; None for what can not stand in a header."""
+    if not _FIELD_NAME.fullmatch(name) or len(value) > MOST_LINE_BYTES:
         return None
-    lines = [line for line in _LINE_END.split(value.strip(b" \t\r\n")) if line.strip()]
+    found = (_STRANGE_OCTET.sub(b"?", line) for line in _LINE_END.split(value.strip(b" \t\r\n")))
+    lines = [line for line in found if line.strip()]
     folded = [line if line[:1] in (b" ", b"\t") else b"\t" + line for line in lines[1:]]
     field = b"\r\n".join([name + b": " + (lines[0].strip() if lines else b""), *folded])
     if any(len(line) > FOLDED_AT for line in field.split(b"\r\n")):

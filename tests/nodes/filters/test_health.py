@@ -64,7 +64,16 @@ def test_it_rests_after_failures_in_a_row_and_then_one_question_is_an_attempt(
     assert run(ask(health)) == run(ask(health)) == ""
 
 
-def test_a_look_that_succeeds_ends_the_rest(run: Run, health: Health) -> None:
+def test_a_filter_that_nobody_served_is_well_when_it_can_be_reached(run: Run, health: Health) -> None:
+    for _ in range(3):
+        health.failed("a look failed")
+        run(ask(health, ConnectionRefusedError(111, "Connection refused")))
+    assert health.is_up is False
+    health.looked_well()
+    assert health.is_up
+
+
+def test_a_look_that_succeeds_ends_the_rest_after_failures_at_mail(run: Run, health: Health) -> None:
     for _ in range(2):
         run(ask(health, Garbage("x")))
     assert run(ask(health)).startswith("not asked")
