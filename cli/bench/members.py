@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cli.bench.processor_time import cpu_seconds
 from cli.supervisor import environment
 
 ELECTION_TIMEOUT_S = 30.0
@@ -61,12 +61,8 @@ class Members:
         return {name: self._answer(name, do) for name in names}
 
     def cpu_seconds(self) -> float:
-        """Processor time that all members have used so far, user and system (proc(5), /proc/PID/stat)."""
-        ticks = 0
-        for process in self._processes.values():
-            after_name = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(after_name[11]) + int(after_name[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        """Processor time that all members have used so far, user and system."""
+        return cpu_seconds(process.pid for process in self._processes.values())
 
     def stop(self) -> None:
         for process in self._processes.values():

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cli.bench.processor_time import cpu_seconds, with_descendants
+
 START_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
 MAIN_CF = """\
@@ -70,6 +72,11 @@ class PostfixPeer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._stop()
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all its processes so far."""
+        master = int((self._folder / "queue" / "pid" / "master.pid").read_text())
+        return cpu_seconds(with_descendants(master))
 
     def restart(self, settings: str) -> None:
         """Stops it and has it go on with other settings; its queue stays."""

@@ -48,6 +48,8 @@ LARGE_BYTES = 1024 * 1024
 SLACK_S = 1.5  # the proposal itself gives up before
 UPLOAD_BYTES_PER_S = 1024 * 1024  # a large body goes in many proposals: so much more time it may take
 
+_pack = msgpack.Packer(autoreset=True).pack
+
 ONE_OF_SEVERAL = (replies.MAILBOX_FULL, replies.RECIPIENT_GONE)
 
 Deliveries = Sequence[tuple[bytes, Command]]
@@ -295,7 +297,7 @@ class Intake:
         lines = trace.return_path(sender) + b"".join(incoming.lines)
         size_bytes, at_ms = len(lines) + len(incoming.data), int(incoming.received_s * 1000)
         message = NewMessage(incoming.message_id, digest, size_bytes, at_ms, lines, *incoming.facts)
-        verdicts = msgpack.packb(incoming.verdicts) if incoming.verdicts else b""
+        verdicts = _pack(incoming.verdicts) if incoming.verdicts else b""
         found: dict[bytes, Deliver] = {}
         for recipient, targets in envelope.accepted:
             for target in targets:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from functools import lru_cache
 from typing import NamedTuple
 
 from actors.errors import InvalidName
@@ -11,6 +13,7 @@ from nodes.verdicts.signed import Message
 
 MOST_FROM_BYTES = 16 * 1024  # a longer one is not read to its end, where the author that is shown may stand
 MOST_DOMAINS = 5
+REMEMBERED_BYTES = 500
 
 
 class Authors(NamedTuple):
@@ -25,11 +28,19 @@ def authors(message: Message) -> Authors:
     found = message.named(b"from")
     domains: dict[str, None] = {}
     for one in found:
-        for address in addresses(one.value[:MOST_FROM_BYTES]):
-            if address.host:
-                try:
-                    domains[normalise_domain(address.host.decode("utf-8", "replace"))] = None
-                except InvalidName:
-                    continue
+        short = len(one.value) <= REMEMBERED_BYTES
+        domains |= dict.fromkeys(_remembered(one.value) if short else _domains(one.value[:MOST_FROM_BYTES]))
     ambiguous = len(found) > 1 or any(len(one.value) > MOST_FROM_BYTES for one in found) or len(domains) > MOST_DOMAINS
     return Authors(tuple(domains)[:MOST_DOMAINS], ambiguous)
+
+
+def _domains(value: bytes) -> tuple[str, ...]:
+    domains = []
+    for address in addresses(value):
+        if address.host:
+            with contextlib.suppress(InvalidName):
+                domains.append(normalise_domain(address.host.decode("utf-8", "replace")))
+    return tuple(domains)
+
+
+_remembered = lru_cache(4096)(_domains)  # who writes once writes again

@@ -10,7 +10,7 @@ from actors.errors import InvalidName
 from actors.names import normalise_domain
 from actors.verdicts import VerdictPolicy
 from nodes.resolver import ResolverFailed
-from nodes.verdicts import arc, authentication_results, dkim_signatures, dmarc, spf
+from nodes.verdicts import arc, authentication_results, dkim_signatures, dmarc, organisation, spf
 from nodes.verdicts.authentication_results import Finding
 from nodes.verdicts.authors import Authors, authors
 from nodes.verdicts.dkim_signatures import Candidate, Signature
@@ -99,6 +99,7 @@ def _known(dns: Lookup, arrival: Arrival, names: list[str], remembered: spf.Reme
 async def _asked(
     dns: Lookup, arrival: Arrival, names: list[str], timeout_s: float, remembered: spf.Remembered | None
 ) -> _Told:
+    await organisation.read_list()  # whoever judges the first message comes by here
     sender = _ascii(arrival.sender)
     return await asyncio.gather(
         spf.judge(dns, arrival.client, sender, arrival.helo, timeout_s=timeout_s, remembered=remembered),

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from functools import cache, lru_cache
 
 from publicsuffixlist import PublicSuffixList
 
+_reading = threading.Lock()
+
 
 @cache
 def _list() -> PublicSuffixList:
-    return PublicSuffixList()  # 17,000 rules: read once, when the first message is judged
+    return PublicSuffixList()  # 17,000 rules
+
+
+def _list_once() -> PublicSuffixList:
+    with _reading:
+        return _list()
+
+
+async def read_list() -> None:
+    """Reads the list if it has not been read: a third of a second, for which the event loop is not to stand still."""
+    if not _list.cache_info().currsize:
+        await asyncio.to_thread(_list_once)
 
 
 @lru_cache(16_384)
 def organisational_domain(domain: str) -> str:
     """Of a normalised domain; a public suffix, and a name under none, is its own."""
-    found = _list().privatesuffix(domain)
+    found = _list_once().privatesuffix(domain)
     return found or domain
 
 

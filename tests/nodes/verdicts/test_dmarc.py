@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from actors.verdicts import VerdictPolicy
-from nodes.verdicts import arc, dmarc
+from nodes.verdicts import arc, dmarc, organisation
 from nodes.verdicts.arc import SealingKey
 from nodes.verdicts.authors import MOST_FROM_BYTES, Authors
 from nodes.verdicts.dmarc import Policy
@@ -36,6 +37,20 @@ DEFAULT = VerdictPolicy()
 )
 def test_the_organisational_domain_is_one_label_below_a_public_suffix(domain: str, organisation: str) -> None:
     assert organisational_domain(domain) == organisation
+
+
+def test_the_list_of_public_suffixes_is_read_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_by = []
+    monkeypatch.setattr(organisation, "PublicSuffixList", lambda: read_by.append(threading.current_thread()))
+    organisation._list.cache_clear()
+    organisational_domain.cache_clear()
+    try:
+        asyncio.run(organisation.read_list())
+        asyncio.run(organisation.read_list())
+    finally:
+        organisation._list.cache_clear()
+    assert len(read_by) == 1
+    assert read_by != [threading.main_thread()]
 
 
 def test_alignment_is_of_the_organisation_unless_it_is_strict() -> None:
