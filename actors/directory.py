@@ -45,6 +45,7 @@ from actors.passwords import Passwords, prepare
 from actors.region import REGION, RegisterTenant
 from actors.runtime import Context, Runtime
 from actors.sealing import KEY_BYTES, seal, unseal
+from actors.sharing_admin import SharingAdmin
 from actors.tenant import POSTMASTER
 from actors.tenant_policy import extension_mark
 from eventlog.errors import OutcomeUnknown, Rejected
@@ -211,6 +212,7 @@ class Directory:
         self.passwords = Passwords()
         self.logins = Authentication(log, cluster_key, self.passwords, account_of)
         self.credentials = CredentialAdmin(self)
+        self.sharing = SharingAdmin(self)
 
     async def stop(self) -> None:
         """End the thread that checks passwords."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, assert_never
 
-from actors.errors import NoRight, NoSuchFolder, TooLarge
+from actors.errors import InvalidName, NoRight, NoSuchFolder, TooLarge
 from actors.kind import Command, Fact
 from eventlog.views import View
 
@@ -23,6 +23,7 @@ MAX_ENTRIES = 500  # of one account's mailbox
 Mode = Literal["replace", "add", "remove"]
 
 _TOTAL_KEY = b"R"
+_VIRTUAL = {"c": "kx", "d": "tex"}
 
 
 class Entry(NamedTuple):
@@ -66,6 +67,14 @@ class FolderRightsSet(Fact):
 def ordered(rights: str | frozenset[str]) -> str:
     """Rights once each, in the order in which they are shown."""
     return "".join(right for right in RIGHTS if right in rights)
+
+
+def parsed(text: str) -> str:
+    """Rights as people and clients write them, those of RFC 2086 too (RFC 4314 2.1.1). Raises InvalidName."""
+    rights = "".join(_VIRTUAL.get(one, one) for one in text)
+    if any(one not in RIGHTS for one in rights):
+        raise InvalidName(f"the rights are {RIGHTS}")
+    return ordered(rights)
 
 
 def held(read: Callable[[bytes], Any], folder_id: bytes, account: bytes) -> frozenset[str]:

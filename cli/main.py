@@ -45,6 +45,7 @@ COMMANDS = {
     "route": Lazy("cli.route", "route", "Other ways out than a destination's MX: smart hosts, pools of addresses."),
     "report": Lazy("cli.report", "report", "Reports on mail authentication: ours to others, others' to us."),
     "send": Lazy("cli.send", "send", "Send a message from the command line."),
+    "share": Lazy("cli.share", "share", "Public folders, and who may do what with whose folders."),
     "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),
     "verdicts": Lazy("cli.verdicts", "verdicts", "What is done about SPF, DKIM, ARC and DMARC."),
 }

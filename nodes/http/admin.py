@@ -49,6 +49,7 @@ PARTS = (
     "reports",
     "restore",
     "routes",
+    "sharing",
     "upgrade",
     "verdicts",
 )

@@ -1,12 +1,11 @@
 """Reading the commands of ACL (RFC 4314 3 and 7)."""
 
-from actors.mailbox_acl import RIGHTS, Mode, ordered
+from actors.errors import InvalidName
+from actors.mailbox_acl import Mode, parsed
 from nodes.imap.acl_commands import GetAcl, ListRights, MyRights, SetAcl
 from nodes.imap.commands import Command
 from nodes.imap.cursor import Cursor, Readers
 from nodes.imap.errors import BadCommand
-
-_VIRTUAL = {"c": "kx", "d": "tex"}  # rights of RFC 2086, and what they stand for (RFC 4314 2.1.1)
 
 
 def _mailbox(cursor: Cursor) -> str:
@@ -31,10 +30,10 @@ def _set_acl(cursor: Cursor) -> Command:
 
 
 def _rights(text: str) -> str:
-    known = "".join(_VIRTUAL.get(one, one) for one in text)
-    if any(one not in RIGHTS for one in known):
-        raise BadCommand(f"the rights are {RIGHTS}")  # RFC 4314 3.1
-    return ordered(known)
+    try:
+        return parsed(text)
+    except InvalidName as error:
+        raise BadCommand(str(error)) from None  # RFC 4314 3.1
 
 
 def _delete_acl(cursor: Cursor) -> Command:
