@@ -5,7 +5,7 @@ Rows of one account's stream:
   X: every expunge with a MODSEQ above this is noted (peek, never a guard)
 Several expunges share a row, and a row goes when the account has changed 131,072 times since: the rows of an account
 are at most 1025, so that closing it stays one record. Who asks for what is older is told of every UID that is not
-there, which RFC 7162 3.2.5.2 allows. A folder that is deleted leaves its entries to age.
+there, which RFC 7162 3.2.5 leaves to a server that forgets. A folder that is deleted leaves its entries to age.
 """
 
 from __future__ import annotations
