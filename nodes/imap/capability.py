@@ -43,6 +43,7 @@ _AUTHENTICATED = (
     "ACL",
     "RIGHTS=kxte",
     "LIST-MYRIGHTS",
+    "NOTIFY",
 )
 
 

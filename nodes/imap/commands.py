@@ -11,6 +11,7 @@ from nodes.imap.acl_commands import GetAcl, ListRights, MyRights, SetAcl
 from nodes.imap.append_commands import Append, Replace
 from nodes.imap.content_commands import Binary, Preview
 from nodes.imap.metadata_commands import GetMetadata, GetQuota, GetQuotaRoot, SetMetadata, SetQuota
+from nodes.imap.notify_commands import Notify
 from nodes.imap.search import Key
 from nodes.imap.sequence import SequenceSet
 from nodes.imap.sync_commands import Compress, Enable, Resync
@@ -237,6 +238,7 @@ Authenticated = (
     | Idle
     | Enable
     | Compress
+    | Notify
     | Namespace
 )  # fmt: skip
 Selected = (

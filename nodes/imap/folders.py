@@ -60,6 +60,8 @@ async def select(session: Session, command: commands.Select) -> str:
         raise Refusal("the mailbox was deleted just now", "NONEXISTENT")
     session.state = State.SELECTED
     _describe(session, selected, uidnext)
+    if session.notices is not None:
+        session.notices.selected_anew()
     if command.resync is not None:
         await _resynchronise(session, selected, command.resync)
     name = "EXAMINE" if command.read_only else "SELECT"

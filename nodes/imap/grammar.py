@@ -14,6 +14,7 @@ from nodes.imap import (
     login_grammar,
     message_grammar,
     metadata_grammar,
+    notify_grammar,
     search_grammar,
     sync_grammar,
 )
@@ -28,6 +29,7 @@ _COMMANDS: Readers = {
     **folder_grammar.COMMANDS,
     **append_grammar.COMMANDS,
     **sync_grammar.COMMANDS,
+    **notify_grammar.COMMANDS,
     **metadata_grammar.COMMANDS,
     **acl_grammar.COMMANDS,
     **message_grammar.COMMANDS,

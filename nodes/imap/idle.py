@@ -38,6 +38,8 @@ async def _until_line(session: Session) -> bytes:
         if found is not NEED_MORE:
             raise Farewell("line too long", "TOOBIG")
         await session.drain()
+        if session.notices is not None:
+            await session.notices.tell_all()
         if session.stopping:
             raise Farewell("the server is stopping")
         if session.selected is not None and session.selected.has_news:

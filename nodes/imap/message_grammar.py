@@ -83,17 +83,18 @@ _OLD_SECTIONS: dict[str, Section] = {
 def _fetch_items(cursor: Cursor) -> tuple[FetchItem, ...]:
     if not cursor.accept(b"("):
         macro = next((name for name in _MACROS if cursor.accept(name.encode())), None)
-        return _MACROS[macro] if macro else (_fetch_item(cursor),)
-    items = [_fetch_item(cursor)]
+        return _MACROS[macro] if macro else (fetch_item(cursor),)
+    items = [fetch_item(cursor)]
     while not cursor.accept(b")"):
         cursor.space()
-        items.append(_fetch_item(cursor))
+        items.append(fetch_item(cursor))
         if len(items) > ITEMS_LIMIT:
             raise Refusal("too many items", "LIMIT")
     return tuple(dict.fromkeys(items))
 
 
-def _fetch_item(cursor: Cursor) -> FetchItem:
+def fetch_item(cursor: Cursor) -> FetchItem:
+    """One fetch-att."""
     if cursor.accept(b"BODY.PEEK["):
         return read_section(cursor, peek=True)
     if cursor.accept(b"BODY["):

@@ -161,6 +161,10 @@ class Selected:
             return reply
         return b"OK [HIGHESTMODSEQ %d] " % self.told_modseq + reply[3:]
 
+    def has_news_for(self, expunges: bool) -> bool:
+        """Whether there is something that may be told where `expunges` says so."""
+        return bool(self._added or self._flags or self.folder_changed or (expunges and self._expunged))
+
     @property
     def has_news(self) -> bool:
         return bool(self._expunged or self._added or self._flags or self.folder_changed)

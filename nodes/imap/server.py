@@ -22,6 +22,7 @@ from nodes.imap import (
     login,
     messages,
     metadata,
+    notify,
     quota,
     status,
     sync,
@@ -56,6 +57,7 @@ HANDLERS = {
     **status.HANDLERS,
     **sync.HANDLERS,
     **compression.HANDLERS,
+    **notify.HANDLERS,
 }
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from actors.directory import Target
     from actors.kind import Command as ActorCommand
+    from nodes.imap.notify import Notices
     from nodes.past import PastMailbox
     from nodes.reading import Reading
 
@@ -67,6 +68,7 @@ class Session:
         self.selected: Selected | None = None
         self.place: Target | None = None  # whose mailbox the present command is about, where it is not one's own
         self.features = Features()
+        self.notices: Notices | None = None
         self.failed_logins = 0
         self.last_text: tuple[bytes, MessageText] | None = None  # of a large message that is fetched in pieces
         self.after_reply: Callable[[], Awaitable[None]] | None = None  # what a handler has done behind its reply
@@ -74,7 +76,6 @@ class Session:
         self._held_bytes = 0
         self._bad_commands = 0
         self.idling = False
-        self._busy = False
         self.stopping = False
         self._login_by_s = asyncio.get_running_loop().time() + limits.login_s
 
@@ -92,6 +93,8 @@ class Session:
             self.write(Farewell("internal error; the session ends", "SERVERBUG").reply())
         finally:
             self.deselect()
+            if self.notices is not None:
+                self.notices.close()
             if self.past is not None:
                 self.services.past.close(self.target, self.past)
             self.shared.held.bytes -= self._held_bytes
@@ -106,9 +109,7 @@ class Session:
             self._hold()
             match step:
                 case Frame():
-                    self._busy = True
                     await self._answer(step)
-                    self._busy = False
                     await asyncio.sleep(0)  # whoever sends many commands at once takes turns with the others
                 case Continuation():
                     self.write(b"+ OK\r\n")
@@ -122,11 +123,6 @@ class Session:
         self.stopping = True
         self.connection.wake()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a command is being carried out."""
-        return self._busy and not self.idling
-
     # -- input and output
 
     def write(self, data: bytes) -> None:
@@ -138,6 +134,8 @@ class Session:
     async def receive(self, partial: bool = False) -> None:
         """Waits for bytes and gives them to the framer. Raises Farewell, ConnectionLost."""
         await self.drain()
+        if self.notices is not None:
+            await self.notices.tell_all()
         if self.stopping:
             raise Farewell("the server is stopping")
         if self.connection.has_input:
