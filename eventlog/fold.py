@@ -57,6 +57,8 @@ class Outcome(IntEnum):
     MISPLACED = 9  # an act on the log itself that the log's rules do not allow there
 
 
+_COMMITTED = Outcome.COMMITTED
+_LEAVE_NO_ID = (Outcome.EXPIRED, Outcome.DUPLICATE)  # the one needs none, the other has one
 OUTCOME_BYTES = tuple(bytes((number,)) for number in range(len(Outcome)))
 
 
@@ -173,11 +175,11 @@ class Fold:
             return self._apply_configuration(record, stamp), leaves(record, header)
         id_key = _id_key(record)
         outcome = self._admit(record, at_ms, id_key)
-        if outcome is Outcome.COMMITTED and self._bodies.is_quarantined(index):
+        if outcome is _COMMITTED and self._bodies.is_quarantined(index):
             outcome = Outcome.QUARANTINED
         facts: list[Any] = []
         results: list[Any] = []
-        if outcome is Outcome.COMMITTED:
+        if outcome is _COMMITTED:
             try:
                 self._take_effect(kind, record, stamp, facts, results)
             except _Refused as refused:
@@ -193,7 +195,7 @@ class Fold:
             except Exception as error:
                 self._overlay.drop_record()
                 raise FoldStalled(f"record {index}: {type(error).__name__}: {error}") from error
-        if outcome is Outcome.COMMITTED:
+        if outcome is _COMMITTED:
             self._overlay.commit_record()
             self.level = self._level_now
             if bodies:
@@ -209,7 +211,7 @@ class Fold:
             facts, results = [], []
             self._overlay.drop_record()
             self._level_now = self.level
-        if outcome not in (Outcome.EXPIRED, Outcome.DUPLICATE):
+        if outcome not in _LEAVE_NO_ID:
             self._ids[id_key] = POSITION.pack(index) + OUTCOME_BYTES[outcome]
         return Folded(stamp, record, outcome, tuple(facts), tuple(results)), leaves(record, header)
 
@@ -221,7 +223,7 @@ class Fold:
 
     def _apply_configuration(self, record: Record, stamp: Stamp) -> Folded:
         """It was in force when it was appended, so neither its expiry nor a guard is asked: it is written down."""
-        self._count(record.events[0], stamp.position)
+        self._overlay.count(record.events[0].stream, stamp.position)
         view = OverlayView(self._overlay, members.MEMBERS, stamp.position)
         fact = members.evolve(view, record.events[0], stamp.position, stamp.at_ms)
         self._overlay.commit_record()
@@ -237,11 +239,6 @@ class Fold:
         if key in self._ids:
             return True
         return key <= self._newest_id and self._store.txn.get(key, db=self._store.db[IDS]) is not None
-
-    def _count(self, event: Event, position: int) -> None:
-        """The version of a stream is the number of its events."""
-        head = self._overlay.get(event.stream)
-        self._overlay.put(event.stream, (position, 1 if head is None else head[1] + 1))
 
     def _admit(self, record: Record, at_ms: int, id_key: bytes) -> Outcome:
         if at_ms > record.expires_ms:
@@ -263,8 +260,7 @@ class Fold:
         self._redactions.clear()
         for event in record.events:
             _, stream, type_, _, _, _ = event
-            head = overlay.get(stream)
-            overlay.put(stream, (position, 1 if head is None else head[1] + 1))
+            overlay.count(stream, position)
             if type_ == uploads.CHUNKS_COLLECTED:
                 self._collect(event, position)
                 fact = result = None

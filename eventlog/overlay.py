@@ -48,6 +48,11 @@ class Overlay:
             raise ValueError(f"a row's key has at most {MAX_KEY_BYTES} bytes, not {len(key) - STREAM_ID_BYTES}")
         self._record[key] = row
 
+    def count(self, stream: bytes, position: int) -> None:
+        """One event more on a stream: how many there are is its version."""
+        head = self.get(stream)
+        self._record[stream] = (position, 1 if head is None else head[1] + 1)
+
     def range(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Any]]:
         found = dict(_scan(self._store.txn, self._store.db[TABLES], first, end))
         for layer in (self._tick, self._record):

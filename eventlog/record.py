@@ -36,6 +36,7 @@ _unpackb = msgpack.unpackb
 _sha256 = hashlib.sha256
 _tuple = tuple.__new__  # of a NamedTuple: as its own constructor, at half the cost; `check` counts the fields
 _ENTRY_HEAD = struct.Struct(">QQBQB")
+_BYTE = tuple(bytes((number,)) for number in range(256))
 
 
 class RecordError(ValueError):
@@ -267,8 +268,7 @@ def event_commitment(event: Event) -> bytes:
     tenant, stream, type_, version, data, salt = event
     if len(salt) == ERASED_SALT_BYTES:
         return salt
-    place = b"E%b%b%b%c%b\0%b" % (salt, tenant, stream, version, type_.encode(), data)
-    return _sha256(place).digest()
+    return _sha256(b"".join((b"E", salt, tenant, stream, _BYTE[version], type_.encode(), b"\0", data))).digest()
 
 
 def body_commitment(body: Body) -> bytes:

@@ -59,9 +59,9 @@ def _opaque_record(data: bytes) -> Record:
     return _record(Event(NO_TENANT, NO_TENANT, OPAQUE, 1, data, new_salt()))
 
 
-def put_record(value: bytes) -> Record:
-    """A value under a key of its own, as a key-value store would be asked for it."""
-    return _record(Event(NO_TENANT, NO_TENANT, PUT, 1, value, new_salt()))
+def put_record(put: bytes) -> Record:
+    """A key and its value, as a key-value store would be asked for it."""
+    return _record(Event(NO_TENANT, NO_TENANT, PUT, 1, put, new_salt()))
 
 
 async def opaque(log: EventLog, count: int, width: int, size_bytes: int) -> float:

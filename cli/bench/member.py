@@ -20,6 +20,7 @@ from actors.directory import Directory, Target
 from actors.registry import fold_event
 from actors.runtime import Runtime
 from cli.bench import load
+from cli.bench.put_client import KEY_BYTES
 from eventlog.errors import LogError
 from eventlog.log import Committed, EventLog
 from eventlog.record import Event, Stamp
@@ -39,7 +40,7 @@ def evolve(view: View, event: Event, stamp: Stamp) -> tuple[Any, Any]:
     if event.type == load.OPAQUE:
         return None, None
     if event.type == load.PUT:
-        view.put(event.salt, stamp.position)
+        view.put(event.data[:KEY_BYTES], stamp.position)
         return None, None
     return fold_event(view, event, stamp)
 
@@ -57,7 +58,7 @@ def open_log(config: NodeConfig) -> EventLog:
 
 
 class Putting(asyncio.Protocol):
-    """A connection of cli/bench/put_client.py: four bytes of length, a value; one byte in answer, 0 if committed."""
+    """A connection of cli/bench/put_client.py: length, key, value; one byte in answer, 0 if committed."""
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
@@ -78,9 +79,9 @@ class Putting(asyncio.Protocol):
             at = end
         self._rest = received[at:]
 
-    def _put(self, value: bytes) -> None:
+    def _put(self, put: bytes) -> None:
         try:
-            self._log.submit(load.put_record(value)).add_done_callback(self._done)
+            self._log.submit(load.put_record(put)).add_done_callback(self._done)
         except LogError:
             self._answer(1)
 

@@ -4,7 +4,7 @@
 
 Prints {"seconds": S}. Both servers are asked by the same program over as many connections, each in the cheapest form
 of its own protocol: etcd's PutRequest (gRPC over HTTP/2, RFC 9113; only as much of it as puts need), mailraft's frames
-of a length and a record. What is not answered as done ends the run.
+of a length, a key and a value. The keys are alike. What is not answered as done ends the run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import uvloop
 from nodes.config import split_address
 
 CONNECTIONS = 16
+KEY_BYTES = 24
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
@@ -42,6 +43,7 @@ class Puts(asyncio.Protocol):
         self._take = take
         self._width = width
         self._in_flight = 0
+        self._keys = 0
         self._received = bytearray()
         self.transport: asyncio.Transport | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -95,6 +97,11 @@ class Puts(asyncio.Protocol):
     def may_send(self) -> bool:
         return True
 
+    def key(self) -> bytes:
+        """A new one, beyond those that this connection has put."""
+        self._keys += 1
+        return b"k%015d" % self._keys + os.urandom(8)
+
     def put(self, value: bytes) -> bytes:
         raise NotImplementedError
 
@@ -104,10 +111,10 @@ class Puts(asyncio.Protocol):
 
 
 class MailraftPuts(Puts):
-    """Frames: four bytes of length, the value. An answer is one byte, 0 if it is committed."""
+    """Frames: four bytes of length, the key, the value. An answer is one byte, 0 if it is committed."""
 
     def put(self, value: bytes) -> bytes:
-        return LENGTH.pack(len(value)) + value
+        return LENGTH.pack(KEY_BYTES + len(value)) + self.key() + value
 
     def parse(self, received: bytearray) -> int:
         for answer in received:
@@ -136,8 +143,7 @@ class EtcdPuts(Puts):
 
     def put(self, value: bytes) -> bytes:
         self._stream += 2
-        key = b"k%015d" % (self._stream % 1_000_000) + os.urandom(8)
-        message = _field(1, key) + _field(2, value)
+        message = _field(1, self.key()) + _field(2, value)
         data = b"\0" + LENGTH.pack(len(message)) + message
         self._window_bytes -= len(data)
         head = _frame(HEADERS, END_HEADERS, self._stream, self._headers)
