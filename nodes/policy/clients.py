@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from nodes.trust import Trust
@@ -28,6 +29,7 @@ def is_postmaster(recipient: str) -> bool:
     return recipient.partition("@")[0].casefold() == "postmaster"
 
 
+@lru_cache(4096)
 def _address(client: str) -> Address | None:
     """Without a zone; an IPv4 address that came over IPv6 is itself."""
     try:
