@@ -62,10 +62,10 @@ def test_a_fourth_and_a_fifth_node_join_and_vote(story: Site, load: Load) -> Non
 
 
 def interrupt_adding(cluster: Cluster, name: str) -> None:
-    """Ctrl-C as soon as the node is in cluster.toml."""
+    """Ctrl-C as soon as the node is on its way: it has yet to get its data, and the command waits for it."""
     words = program("cluster", "add-node", str(cluster.folder))
     adding = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment())
-    wait_until(lambda: name in names(cluster))
+    wait_until((cluster.folder / name / "node.pid").exists)
     adding.send_signal(signal.SIGINT)
     _, said = adding.communicate(timeout=30)
     assert adding.returncode == 1

@@ -4,6 +4,7 @@ import imaplib
 import json
 import os
 import re
+import select
 import signal
 import smtplib
 import socket
@@ -292,8 +293,9 @@ def test_the_log_is_followed_until_ctrl_c(folder: Path) -> None:
         words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        time.sleep(1.5)
-        deliver(node_status(folder, "n3")["endpoints"]["smtp"], "followed")
+        endpoint = node_status(folder, "n3")["endpoints"]["smtp"]
+        while not select.select([process.stdout], [], [], 1.0)[0]:  # what came before it follows is not told
+            deliver(endpoint, "followed")
         record = json.loads(process.stdout.readline())
         assert [event["type"] for event in record["events"]] == ["MessageDelivered"]
         process.send_signal(signal.SIGINT)
