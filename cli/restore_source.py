@@ -45,14 +45,16 @@ class Candidate(NamedTuple):
 
 
 @contextmanager
-def find_source(place: Path, key_file: Path | None, cluster_key: Path | None) -> Iterator[Found]:
-    """What is to be recovered from in a folder. Raises CommandError."""
+def find_source(
+    place: Path, key_file: Path | None, cluster_key: Path | None, *, keep_tables: bool = False
+) -> Iterator[Found]:
+    """What is to be recovered from in a folder; `keep_tables`: a node's own are taken. Raises CommandError."""
     from eventlog.backup_set import is_backup
 
     if is_backup(place):
         yield _of_backup(place, key_file, cluster_key)
     else:
-        with _of_nodes(place, cluster_key) as found:
+        with _of_nodes(place, cluster_key, keep_tables) as found:
             yield found
 
 
@@ -89,15 +91,18 @@ def open_backup(place: Path, key_file: Path | None) -> BackupSet:
 
 
 @contextmanager
-def _of_nodes(place: Path, cluster_key: Path | None) -> Iterator[Found]:
+def _of_nodes(place: Path, cluster_key: Path | None, keep_tables: bool) -> Iterator[Found]:
     from eventlog.segment_source import StoreSource
     from eventlog.store import open_for_reading
+    from eventlog.store_checkpoint import TrustedSource
 
     chosen, notes = choose_node(place)
     running = bool(chosen.facts["running"])
+    if running and keep_tables:
+        raise CommandError(f"{chosen.data}: the node runs, so its tables go on", "stop it, or leave out --keep-tables")
     with open_for_reading(chosen.data) as store:
         yield Found(
-            StoreSource(store, cell_id(chosen.folder), tail=not running),
+            (TrustedSource if keep_tables else StoreSource)(store, cell_id(chosen.folder), tail=not running),
             f"{chosen.data} ({'running' if running else 'stopped'})",
             read_key(cluster_key or chosen.folder / "cluster.key"),
             (chosen.data / "data.mdb").stat().st_size + UNPACKED * _archived_bytes(chosen.data),

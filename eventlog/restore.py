@@ -19,7 +19,7 @@ from eventlog.fold import OUTCOME_BYTES, Evolve, Fold, Outcome
 from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
 from eventlog.members import Members, change_record
 from eventlog.record import By, RecordError, digest_of, encode
-from eventlog.restore_tables import Checkpoint, Loaded, load
+from eventlog.restore_tables import Checkpoint, Loaded, WrittenMeanwhile, load
 from eventlog.segments import SegmentRecord
 from eventlog.store import LOG_HEAD, Store
 
@@ -155,6 +155,7 @@ class _Work:
         self._journal = LmdbJournal(store)
         self._fold = Fold(store, self._journal, evolve)
         self._size_bytes = self._records = 0
+        self._disk = WrittenMeanwhile(store)
         self.head = Head(0, 0, 0, self._fold.chain)
         self.events = self.bodies = self.body_bytes = self.unproven = 0
         if loaded is not None:
@@ -192,6 +193,7 @@ class _Work:
     def commit(self) -> None:
         self._fold.flush()
         self._store.commit()
+        self._disk.begin()
         self._size_bytes = self._records = 0
 
     def end(self, term: int) -> None:

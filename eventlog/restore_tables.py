@@ -8,6 +8,9 @@ each body, as a fold from zero would. What that does not prove is that the table
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
@@ -73,11 +76,30 @@ class Loaded(NamedTuple):
     body_bytes: int
 
 
+class WrittenMeanwhile:
+    """Has the system write to disk what was committed while more is folded: only the slower of the two counts."""
+
+    def __init__(self, store: Store) -> None:
+        self._file = store.path / "data.mdb"
+        self._thread = threading.Thread(target=self._sync)
+
+    def begin(self) -> None:
+        """Does nothing while the disk is still busy with what was there before."""
+        if not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._sync)
+            self._thread.start()
+
+    def _sync(self) -> None:
+        with contextlib.suppress(OSError), self._file.open("rb") as file:  # what fails is met again at the end
+            os.fdatasync(file.fileno())
+
+
 class Loader:
     """Log, chain and bodies on their way into an empty database, many rows at a time."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._disk = WrittenMeanwhile(store)
         self._log: list[tuple[bytes, bytes]] = []
         self._chain: list[tuple[bytes, bytes]] = []
         self._slices: list[tuple[bytes, bytes]] = []
@@ -88,7 +110,13 @@ class Loader:
         self.chain = b""
 
     def take(self, record: SegmentRecord) -> None:
-        """One position, in order."""
+        """One position, in order. Raises SegmentError for one that can not be read."""
+        try:
+            self._take(record)
+        except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+            raise SegmentError(f"position {record.position}: its record can not be read: {error}") from None
+
+    def _take(self, record: SegmentRecord) -> None:
         key, outcome = POSITION.pack(record.position), record.folded[CHAIN_BYTES]
         self._log.append((key, record.value))
         self._chain.append((key, record.folded))
@@ -130,6 +158,7 @@ class Loader:
             rows.clear()
         if self._pending_bytes > COMMIT_BYTES:
             self._store.commit()
+            self._disk.begin()
             self._pending_bytes = 0
 
     def take_tables(self, head: TablesHead, rows: Iterator[Row]) -> None:
@@ -157,6 +186,7 @@ class Loader:
         batch.clear()
         if self._pending_bytes > COMMIT_BYTES:
             self._store.commit()
+            self._disk.begin()
             self._pending_bytes = 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from eventlog.archived import bodies_at, slots_from
 from eventlog.restore import Head
+from eventlog.restore_tables import Checkpoint
 from eventlog.segment_frames import SegmentError
 from eventlog.segments import ROW_OVERHEAD, SegmentHeader, SegmentRecord
 from eventlog.store import CHAIN, GENESIS, LOG, LOG_HEAD, POSITION, SLICES, Store, read_value
@@ -54,8 +55,9 @@ class StoreSource:
     def records(self, first: int, last: int) -> Iterator[SegmentRecord]:
         return records_of(self._store, first, last)
 
-    def checkpoint(self, last: int) -> None:
+    def checkpoint(self, last: int) -> Checkpoint | None:
         """None: what a node's tables are worth after whatever made a restore necessary, only a fold tells."""
+        return None
 
 
 def describe(

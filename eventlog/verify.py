@@ -102,14 +102,15 @@ def _verify_ranges(path: Path, last: int, progress: Progress | None, at: Collect
     context = multiprocessing.get_context("spawn")
     parts: list[VerifyReport] = []
     with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-        for part in pool.map(_verify_range, ranges):
+        for part in pool.map(verify_range, ranges):
             parts.append(part)
             if progress is not None:
                 progress(min(last, len(parts) * RANGE), last)
     return _joined(parts)
 
 
-def _verify_range(task: tuple[str, int, int, tuple[int, ...]]) -> VerifyReport:
+def verify_range(task: tuple[str, int, int, tuple[int, ...]]) -> VerifyReport:
+    """Verifies the database in a folder from a position to another, in a process of its own; see `verify` for `at`."""
     path, first, last, at = task
     with open_for_reading(Path(path)) as store:
         return verify_store(store, None, first, last, at)

@@ -137,6 +137,25 @@ def checkpoint(size: str, as_json: bool) -> None:
 
 
 @bench.command()
+@click.option("--size", default="1GiB", show_default=True, help="Bytes of messages in the log.")
+@click.option(
+    "--bytes", "message_bytes", type=click.IntRange(100), default=16384, show_default=True, help="Bytes a message."
+)
+@json_option
+def restore(size: str, message_bytes: int, as_json: bool) -> None:
+    """`cluster restore` from a node's folder, beside a plain copy of its database."""
+    from chaos.cluster import ClusterError
+    from cli.bench.members import MemberError
+    from cli.bench.restore_rates import bench_restore
+
+    try:
+        rows = bench_restore(size_bytes(size), message_bytes, say)
+    except (MemberError, ClusterError, OSError) as error:
+        raise CommandError(f"the benchmark could not be finished: {error}") from error
+    _show("restore", rows, as_json)
+
+
+@bench.command()
 @click.option(
     "--history", type=click.IntRange(100), default=20_000, show_default=True, help="Messages before it comes."
 )

@@ -182,6 +182,18 @@ def test_a_stopped_cluster_is_restored_and_serves_the_same_mailboxes_and_takes_m
         assert json.loads(cluster.command("log", "rebuild", "--json"))["equal"] is True
 
 
+def test_a_stopped_nodes_tables_are_kept_where_that_is_wanted_and_are_what_its_log_folds_to(
+    story: Story, tmp_path: Path
+) -> None:
+    ports = ("--nodes", "1", "--base-port", str(free_base_port(1)))
+    words = ("--from", str(story.cluster.folder), "--into", str(tmp_path / "new"), "--keep-tables", *ports)
+    said = json.loads(story.cluster.command("cluster", "restore", *words, "--json"))
+    assert 0 < said["tables_loaded"] <= said["position"]
+    folder = str(tmp_path / "new" / "n1")
+    assert json.loads(story.cluster.command("log", "rehearse", "--data", folder, "--json"))["equal"] is True
+    assert json.loads(story.cluster.command("log", "verify", "--data", folder, "--json"))["ok"] is True
+
+
 def test_a_running_cluster_is_restored_beside_itself_also_after_a_run_that_was_killed(story: Story) -> None:
     assert not list(story.twin.parent.glob(".twin*"))
     with Cluster(story.twin, 1) as cluster:

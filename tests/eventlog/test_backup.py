@@ -31,6 +31,7 @@ from eventlog.segment_keys import KeyFileError, KeyRing
 from eventlog.segment_source import StoreSource
 from eventlog.segments import SegmentRecord
 from eventlog.store import FOLDED, LOG, POSITION, Store, open_for_reading
+from eventlog.store_checkpoint import TrustedSource
 from eventlog.verify import verify_store
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
@@ -334,9 +335,11 @@ def entry(log: Log, position: int) -> tuple[bytes, bytes]:
     return key, value
 
 
-def flip(log: Log, position: int) -> None:
+def flip(log: Log, position: int, byte: int = -1) -> None:
     key, value = entry(log, position)
-    log.store.txn.put(key, value[:-1] + bytes([value[-1] ^ 1]), db=log.store.db[LOG])
+    altered = bytearray(value)
+    altered[byte] ^= 1
+    log.store.txn.put(key, bytes(altered), db=log.store.db[LOG])
     log.store.commit()
 
 
@@ -552,6 +555,33 @@ def test_a_restore_from_tables_gives_what_a_fold_from_zero_gives(
         assert rows(store) == rows(log.store)
         assert verify_store(store).ok
         assert rebuild_store(store, ledger.evolve).equal
+
+
+def test_a_stopped_nodes_own_tables_may_be_kept_and_what_it_had_not_folded_is_folded(log: Log, tmp_path: Path) -> None:
+    log.store.commit()
+    source = TrustedSource(log.store, CELL, tail=True)
+    more(log)
+    cut = find_cut(source, None, None)
+    kept = restore(source, cut, tmp_path / "kept", ledger.evolve)
+    folded = restore(source, cut, tmp_path / "folded", ledger.evolve, refold=True)
+    assert (kept.loaded, kept._replace(loaded=0)) == (14, folded)
+    with open_for_reading(tmp_path / "kept") as store, open_for_reading(tmp_path / "folded") as other:
+        assert rows(store) == rows(other) == rows(log.store)
+        assert verify_store(store).ok
+
+
+def test_tables_of_a_later_moment_are_not_kept(log: Log, tmp_path: Path) -> None:
+    source = TrustedSource(log.store, CELL)
+    done = restore(source, find_cut(source, 9, None), tmp_path / "new", ledger.evolve)
+    assert (done.loaded, done.head.position) == (0, 9)
+
+
+@pytest.mark.parametrize("byte", [-1, -30], ids=["can not be read", "does not fit the chain"])
+def test_a_log_that_was_altered_is_found_where_its_nodes_tables_are_kept(log: Log, tmp_path: Path, byte: int) -> None:
+    flip(log, 5, byte)
+    source = TrustedSource(log.store, CELL)
+    with pytest.raises(SegmentError, match=r"position 5\b"):
+        restore(source, find_cut(source, None, None), tmp_path / "new", ledger.evolve)
 
 
 def test_the_counts_of_a_restore_are_the_same_either_way(log: Log, backup: BackupSet, tmp_path: Path) -> None:
