@@ -15,7 +15,7 @@ DURATION ?=
 RUN_DIR ?= run
 BASE_PORT ?=
 TEST_ARGS ?=
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 4
 
 # tests wait more than they work; a file stays whole, and those that take longest come first, as they are collected;
 # a test that hangs ends the run

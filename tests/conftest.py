@@ -1,6 +1,7 @@
 """Fixtures that every test folder shares. Tests are plain functions; one that needs a loop runs a coroutine on it."""
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,6 +15,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--rewrite-scripts", action="store_true", help="write the traces of tests/eventlog/scripts as they are now"
     )
+
+
+def pytest_configure() -> None:
+    """A shell without job control has what it starts in the background ignore SIGINT: programs under test must not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

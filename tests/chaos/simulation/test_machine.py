@@ -32,6 +32,7 @@ NOT_RUN = {  # by a simulated node; or for files, or for names of types, alone
     "eventlog.raft": {"random"},
     "eventlog.rebuild": {"time"},
     "eventlog.restore": {"os"},
+    "eventlog.restore_tables": {"os"},
     "eventlog.segment_keys": {"os"},
     "eventlog.segments": {"os"},
     "eventlog.store": {"os"},
