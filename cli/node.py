@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -34,8 +35,10 @@ config_option = click.option(
 @click.option("--parent-pid", type=int, hidden=True)
 def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, parent_pid: int | None) -> None:
     """Run one node until SIGTERM or SIGINT."""
+    from nodes.process import GC_THRESHOLDS, end_with_parent
+
+    gc.set_threshold(*GC_THRESHOLDS)  # a fifth of what all the imports take went into looking for garbage in them
     from nodes import config_sources
-    from nodes.process import end_with_parent
 
     if parent_pid is not None:
         end_with_parent(parent_pid)
