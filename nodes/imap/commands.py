@@ -12,7 +12,7 @@ from nodes.imap.append_commands import Append, Replace
 from nodes.imap.content_commands import Binary, Preview
 from nodes.imap.metadata_commands import GetMetadata, GetQuota, GetQuotaRoot, SetMetadata, SetQuota
 from nodes.imap.notify_commands import Notify
-from nodes.imap.search import Key
+from nodes.imap.search_commands import MultiSearch, Search, Sort, Thread
 from nodes.imap.sequence import SequenceSet
 from nodes.imap.sync_commands import Compress, Enable, Resync
 
@@ -148,14 +148,6 @@ class Expunge:
     uids: SequenceSet | None
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """SEARCH (6.4.4)"""
-
-    program: Key
-    by_uid: bool
-
-
 SectionKind = Literal["", "HEADER", "HEADER.FIELDS", "HEADER.FIELDS.NOT", "TEXT", "MIME"]
 
 
@@ -240,6 +232,7 @@ Authenticated = (
     | Compress
     | Notify
     | Namespace
+    | MultiSearch
 )  # fmt: skip
 Selected = (
     Check
@@ -247,6 +240,8 @@ Selected = (
     | Unselect
     | Expunge
     | Search
+    | Sort
+    | Thread
     | Fetch
     | Store
     | Copy

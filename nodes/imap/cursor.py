@@ -75,6 +75,10 @@ class Cursor:
         if self._text[self.at :].strip(b" "):
             raise BadCommand(f"unexpected text at byte {self.at}")
 
+    def rest(self) -> bytes:
+        """What has not been read yet."""
+        return self._text[self.at :]
+
     def text_since(self, start: int) -> bytes:
         return self._text[start : self.at]
 
@@ -153,6 +157,8 @@ class Cursor:
         return mailbox_name(raw, self._utf8)
 
     def sequence_set(self) -> SequenceSet:
+        if self.accept(b"$"):  # RFC 5182
+            return SequenceSet((), saved=True)
         text = self._take(_SEQUENCE_SET, "a sequence set").decode("ascii")
         return SequenceSet(tuple(_range(item) for item in text.split(",")))
 

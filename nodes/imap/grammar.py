@@ -15,7 +15,7 @@ from nodes.imap import (
     message_grammar,
     metadata_grammar,
     notify_grammar,
-    search_grammar,
+    search_command_grammar,
     sync_grammar,
 )
 from nodes.imap.commands import Command
@@ -33,12 +33,12 @@ _COMMANDS: Readers = {
     **metadata_grammar.COMMANDS,
     **acl_grammar.COMMANDS,
     **message_grammar.COMMANDS,
-    **search_grammar.COMMANDS,
+    **search_command_grammar.COMMANDS,
 }
 _UID_COMMANDS: Readers = {
     **append_grammar.UID_COMMANDS,
     **message_grammar.UID_COMMANDS,
-    **search_grammar.UID_COMMANDS,
+    **search_command_grammar.UID_COMMANDS,
 }
 
 

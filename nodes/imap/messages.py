@@ -1,4 +1,4 @@
-"""Commands on the messages of the selected mailbox: FETCH, STORE, SEARCH, COPY, MOVE, EXPUNGE, CLOSE.
+"""Commands on the messages of the selected mailbox: FETCH, STORE, COPY, MOVE, EXPUNGE, CLOSE.
 
 Reads go in batches, each in one snapshot that is closed before anything is awaited. UIDs, not numbers, go to the
 tables, so what others do meanwhile can not make a number mean another message.
@@ -16,7 +16,6 @@ from nodes.imap import commands, places, sync
 from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox
 from nodes.imap.fetch import MessageText, Plan
 from nodes.imap.places import Place
-from nodes.imap.search_match import Candidate, Predicate, compile_key
 from nodes.imap.selected import Selected, rows_of
 from nodes.imap.sequence import SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids
 from nodes.imap.session import Session
@@ -32,6 +31,8 @@ MARK_SEEN_S = 2.0  # reading goes on without a majority; waiting long for \\Seen
 
 def _chosen(selected: Selected, wanted: SequenceSet, by_uid: bool) -> list[int]:
     """The UIDs that a command names. Raises BadCommand for a number that is no message's."""
+    if wanted.saved:
+        return [uid for uid in selected.uids if uid in selected.saved]
     if by_uid:
         return uids_of_uids(wanted, selected.uids)
     found = uids_of_sequence_numbers(wanted, selected.uids)
@@ -192,47 +193,6 @@ def _modified(session: Session, selected: Selected, uids: Sequence[int], results
     return f"[MODIFIED {numbers.decode('ascii')}] "
 
 
-# -- SEARCH
-
-
-async def search_messages(session: Session, command: commands.Search) -> str:
-    selected = session.mailbox
-    matches = compile_key(command.program, selected.uids)
-    hits: list[int] = []
-    at = 0
-    while at < len(selected.uids):
-        at = _search_batch(session, selected, matches, at, hits, command.by_uid)
-        await asyncio.sleep(0)
-    session.write(b"* SEARCH" + b"".join([b" %d" % hit for hit in hits]) + b"\r\n")
-    return "SEARCH completed"
-
-
-def _search_batch(
-    session: Session, selected: Selected, matches: Predicate, at: int, hits: list[int], by_uid: bool
-) -> int:
-    """Looks at some messages from `at` on; gives where to go on."""
-    batch = selected.uids[at : at + BATCH_MESSAGES]
-    read_bytes = 0
-    with session.reading() as reading:
-
-        def load(row: Message) -> bytes:
-            nonlocal read_bytes
-            data = _body(reading, row) or b""
-            read_bytes += len(data)
-            return data
-
-        number = at
-        for row in rows_of(reading.view, selected.folder.id, batch):
-            while selected.uids[number] != row.uid:
-                number += 1
-            number += 1
-            if matches(Candidate(number, row, selected.is_recent(row.uid), load)):
-                hits.append(row.uid if by_uid else number)
-            if read_bytes >= BATCH_BYTES:
-                return number
-    return at + len(batch)
-
-
 # -- COPY, MOVE
 
 
@@ -302,7 +262,7 @@ async def _expunge(session: Session, selected: Selected, only: SequenceSet | Non
     """Gives the UIDs that were to go."""
     deleted = await _deleted(session, selected)
     if only is not None:
-        named = set(uids_of_uids(only, selected.uids))
+        named = set(_chosen(selected, only, by_uid=True))
         deleted = [uid for uid in deleted if uid in named]
     if deleted:
         await session.ask(actor.Expunge(selected.folder.id, tuple(deleted)))
@@ -339,7 +299,6 @@ async def unselect(session: Session, _: commands.Unselect) -> str:
 HANDLERS: dict[type, Handler] = {
     commands.Fetch: fetch,
     commands.Store: store,
-    commands.Search: search_messages,
     commands.Copy: copy,
     commands.Expunge: expunge,
     commands.Close: close,

@@ -27,7 +27,7 @@ class HasFlag:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Message sequence numbers, or with `by_uid` UIDs."""
+    """Message sequence numbers, or with `by_uid` UIDs; `$` (RFC 5182) means the same by either."""
 
     numbers: SequenceSet
     by_uid: bool
@@ -48,6 +48,21 @@ class Dated:
     relation: Literal["before", "on", "since"]
     day: date
     sent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """OLDER and YOUNGER (RFC 5032): by the internal date, in seconds before now."""
+
+    relation: Literal["older", "younger"]
+    interval_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModSeq:
+    """MODSEQ (RFC 7162 3.1.5): changed at or after; the name of an entry is read and all entries are meant."""
+
+    least: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +97,7 @@ class And:
     keys: tuple["Key", ...]
 
 
-Key = All | Recent | HasFlag | Numbers | Size | Dated | HeaderHas | TextHas | Not | Or | And
+Key = All | Recent | HasFlag | Numbers | Size | Dated | Within | ModSeq | HeaderHas | TextHas | Not | Or | And
 
 
 ROW, HEADER, BODY = 0, 1, 2
@@ -103,3 +118,16 @@ def cost_of(key: Key) -> int:
             return max((cost_of(key) for key in keys), default=ROW)
         case _:
             return ROW
+
+
+def parts_of(key: Key) -> tuple[Key, ...]:
+    """The keys that a key is made of, itself first."""
+    match key:
+        case Not(key=inner):
+            return (key, *parts_of(inner))
+        case Or(first=first, second=second):
+            return (key, *parts_of(first), *parts_of(second))
+        case And(keys=keys):
+            return (key, *(part for one in keys for part in parts_of(one)))
+        case _:
+            return (key,)

@@ -1,11 +1,12 @@
-"""Reading a SEARCH program out of a command (RFC 3501 9, search-key), with limits on depth and number of keys."""
+"""Reading a SEARCH program out of a command (RFC 3501 9, search-key), with limits on depth and number of keys.
+
+The commands around it are read in search_command_grammar.py.
+"""
 
 from collections.abc import Callable
 from typing import Literal
 
-from nodes.imap import commands
-from nodes.imap.commands import Command
-from nodes.imap.cursor import Cursor, Readers
+from nodes.imap.cursor import Cursor
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.search import (
     All,
@@ -14,14 +15,17 @@ from nodes.imap.search import (
     HasFlag,
     HeaderHas,
     Key,
+    ModSeq,
     Not,
     Numbers,
     Or,
     Recent,
     Size,
     TextHas,
+    Within,
     cost_of,
 )
+from nodes.mime.searched import folded
 
 KEYS_LIMIT = 1000
 DEPTH_LIMIT = 30
@@ -39,14 +43,19 @@ _CHARSETS = {"US-ASCII": "ascii", "ASCII": "ascii", "UTF-8": "utf-8"}
 
 def search_program(cursor: Cursor) -> Key:
     """[CHARSET x SP] search-key *(SP search-key)"""
-    charset = "utf-8"  # without CHARSET, 8-bit strings are taken as what they almost surely are
     if cursor.accept(b"CHARSET "):
-        name = cursor.astring().decode("ascii", "replace").upper()
-        cursor.space()
-        if name not in _CHARSETS:
-            raise Refusal("this charset is not supported", "BADCHARSET (US-ASCII UTF-8)")
-        charset = _CHARSETS[name]
-    return _Reader(cursor, charset).keys(0)
+        return charset_and_program(cursor)
+    # Without CHARSET, 8-bit strings are taken as what they almost surely are.
+    return _Reader(cursor, "utf-8").keys(0)
+
+
+def charset_and_program(cursor: Cursor) -> Key:
+    """search-criteria of RFC 5256: the charset, which must be there, and the keys."""
+    name = cursor.astring().decode("ascii", "replace").upper()
+    cursor.space()
+    if name not in _CHARSETS:
+        raise Refusal("this charset is not supported", "BADCHARSET (US-ASCII UTF-8)")
+    return _Reader(cursor, _CHARSETS[name]).keys(0)
 
 
 class _Reader:
@@ -74,7 +83,7 @@ class _Reader:
             inner = self.keys(depth + 1)
             cursor.expect(b")")
             return inner
-        if cursor.peek() in b"0123456789*" and cursor.peek():
+        if cursor.peek() in b"0123456789*$" and cursor.peek():
             return Numbers(cursor.sequence_set(), by_uid=False)
         name = cursor.keyword()
         if name in _FLAG_KEYS:
@@ -87,7 +96,7 @@ class _Reader:
     def text(self) -> str:
         """The string to look for, folded so that case does not count."""
         try:
-            return self._cursor.astring().decode(self._charset).casefold()
+            return folded(self._cursor.astring().decode(self._charset))
         except UnicodeDecodeError:
             raise BadCommand(f"search string is not {self._charset.upper()}") from None
 
@@ -104,6 +113,23 @@ class _Reader:
 
     def size(self, relation: Literal["larger", "smaller"]) -> Key:
         return Size(relation, self._cursor.number())
+
+    def within(self, relation: Literal["older", "younger"]) -> Key:
+        interval_s = self._cursor.number()
+        if interval_s == 0:
+            raise BadCommand("an interval is at least a second")
+        return Within(relation, interval_s)
+
+    def modseq(self) -> Key:
+        """[entry-name SP entry-type-req SP] mod-sequence-valzer (RFC 7162 7)"""
+        cursor = self._cursor
+        if cursor.peek() == b'"':
+            cursor.string()
+            cursor.space()
+            if cursor.keyword() not in ("PRIV", "SHARED", "ALL"):
+                raise BadCommand("expected priv, shared or all")
+            cursor.space()
+        return ModSeq(cursor.modseq())
 
     def dated(self, relation: Literal["before", "on", "since"], sent: bool) -> Key:
         return Dated(relation, self._cursor.date(), sent)
@@ -140,19 +166,10 @@ _KEYS: dict[str, Callable[[_Reader, int], Key]] = {
     "SENTBEFORE": lambda reader, _: reader.dated("before", True),
     "SENTON": lambda reader, _: reader.dated("on", True),
     "SENTSINCE": lambda reader, _: reader.dated("since", True),
+    "OLDER": lambda reader, _: reader.within("older"),
+    "YOUNGER": lambda reader, _: reader.within("younger"),
+    "MODSEQ": lambda reader, _: reader.modseq(),
     "UID": lambda reader, _: reader.uids(),
     "NOT": lambda reader, depth: reader.negated(depth),
     "OR": lambda reader, depth: reader.either(depth),
 }
-
-
-def _search(by_uid: bool) -> Callable[[Cursor], Command]:
-    def read(cursor: Cursor) -> Command:
-        cursor.space()
-        return commands.Search(search_program(cursor), by_uid)
-
-    return read
-
-
-COMMANDS: Readers = {"SEARCH": _search(False)}
-UID_COMMANDS: Readers = {"SEARCH": _search(True)}

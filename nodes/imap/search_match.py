@@ -5,11 +5,13 @@ front of that have not decided.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from email.utils import parsedate_tz
 from functools import lru_cache
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from actors.mailbox import SYSTEM_FLAGS, Message
 from nodes.imap.fetch import MessageText
@@ -20,21 +22,22 @@ from nodes.imap.search import (
     HasFlag,
     HeaderHas,
     Key,
+    ModSeq,
     Not,
     Numbers,
     Or,
     Recent,
     Size,
     TextHas,
+    Within,
 )
-from nodes.mime import header
-from nodes.mime.text import decode_header, leaf_parts, part_text
+from nodes.mime import header, searched
 
 
 class Candidate:
     """One message that a program looks at. `load` gives its bytes, none where they are not kept."""
 
-    __slots__ = ("_folded", "_load", "_text", "number", "recent", "row")
+    __slots__ = ("_load", "_more", "_parts", "_text", "number", "recent", "row")
 
     def __init__(self, number: int, row: Message, recent: bool, load: Callable[[Message], bytes]) -> None:
         self.number = number
@@ -42,7 +45,8 @@ class Candidate:
         self.recent = recent
         self._load = load
         self._text: MessageText | None = None
-        self._folded: list[str] | None = None
+        self._parts: list[str] = []
+        self._more: Iterator[str] | None = None
 
     @property
     def text(self) -> MessageText:
@@ -50,19 +54,38 @@ class Candidate:
             self._text = MessageText(self._load(self.row))
         return self._text
 
-    @property
-    def folded_parts(self) -> list[str]:
-        """The decoded text parts without case: made once, however many keys ask for it."""
-        if self._folded is None:
-            self._folded = list(_folded_parts(self.text))
-        return self._folded
+    def body_texts(self) -> Iterator[str]:
+        """The decoded texts without case: each made once, and only when it is asked for."""
+        yield from self._parts
+        if self._more is None:
+            self._more = searched.body_texts(self.text.data, self.text.root)
+        for text in self._more:
+            self._parts.append(text)
+            yield text
+
+
+class Narrowed(NamedTuple):
+    """What an index says of one key: of the messages up to `last_uid`, none but `uids` can match."""
+
+    last_uid: int
+    uids: AbstractSet[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a program is about: the session's messages by number, when, `$`, and what an index knows of its keys."""
+
+    uids: Sequence[int]
+    now_ms: int = 0
+    saved: AbstractSet[int] = frozenset()
+    narrowed: Mapping[Key, Narrowed] = field(default_factory=dict)
 
 
 Predicate = Callable[[Candidate], bool]
 
 
-def compile_key(key: Key, uids: Sequence[int]) -> Predicate:
-    """The program as a predicate; `uids` are those of the session's messages, by sequence number."""
+def compile_key(key: Key, scope: Scope) -> Predicate:
+    """The program as a predicate."""
     match key:
         case All():
             return lambda _: True
@@ -71,25 +94,30 @@ def compile_key(key: Key, uids: Sequence[int]) -> Predicate:
         case HasFlag(flag=flag):
             return _has_flag(flag)
         case Numbers():
-            return _numbers(key, uids)
+            return _numbers(key, scope)
         case Size(relation=relation, size_bytes=size):
             if relation == "larger":
                 return lambda candidate: candidate.row.size > size
             return lambda candidate: candidate.row.size < size
         case Dated():
             return _dated(key)
-        case HeaderHas(field=field, text=text):
-            return lambda candidate: _header_has(candidate.text, field, text)
-        case TextHas(text=text, headers=headers):
-            return lambda candidate: _text_has(candidate, text, headers)
+        case Within(relation=within, interval_s=interval_s):
+            moment_ms = scope.now_ms - interval_s * 1000
+            if within == "older":
+                return lambda candidate: candidate.row.internaldate_ms <= moment_ms
+            return lambda candidate: candidate.row.internaldate_ms >= moment_ms
+        case ModSeq(least=least):
+            return lambda candidate: candidate.row.modseq >= least
+        case HeaderHas() | TextHas():
+            return _text_key(key, scope.narrowed.get(key))
         case Not(key=inner):
-            negated = compile_key(inner, uids)
+            negated = compile_key(inner, scope)
             return lambda candidate: not negated(candidate)
         case Or(first=one, second=other):
-            first, second = compile_key(one, uids), compile_key(other, uids)
+            first, second = compile_key(one, scope), compile_key(other, scope)
             return lambda candidate: first(candidate) or second(candidate)
         case And(keys=keys):
-            predicates = [compile_key(one, uids) for one in keys]
+            predicates = [compile_key(one, scope) for one in keys]
             return lambda candidate: all(predicate(candidate) for predicate in predicates)
         case _:
             assert_never(key)
@@ -102,7 +130,11 @@ def _has_flag(flag: str) -> Predicate:
     return lambda candidate: any(flag == kept.lower() for kept in candidate.row.flags)
 
 
-def _numbers(key: Numbers, uids: Sequence[int]) -> Predicate:
+def _numbers(key: Numbers, scope: Scope) -> Predicate:
+    if key.numbers.saved:
+        saved = scope.saved
+        return lambda candidate: candidate.row.uid in saved
+    uids = scope.uids
     spans = key.numbers.spans((uids[-1] if uids else 0) if key.by_uid else len(uids))
     firsts = [first for first, _ in spans]
     lasts = [last for _, last in spans]
@@ -152,29 +184,33 @@ def _sent_day(candidate: Candidate) -> date | None:
         return None
 
 
-def _header_has(text: MessageText, field: bytes, wanted: str) -> bool:
-    data = text.data
+def _text_key(key: HeaderHas | TextHas, narrowed: Narrowed | None) -> Predicate:
+    """What the index rules out is not read; what it does not is."""
+    if isinstance(key, HeaderHas):
+        name, text = key.field, key.text
+
+        def has(candidate: Candidate) -> bool:
+            return _header_has(candidate.text.data, name, text)
+    else:
+        text, headers = key.text, key.headers
+
+        def has(candidate: Candidate) -> bool:
+            return _text_has(candidate, text, headers)
+
+    if narrowed is None:
+        return has
+    last_uid, uids = narrowed
+    return lambda candidate: (candidate.row.uid > last_uid or candidate.row.uid in uids) and has(candidate)
+
+
+def _header_has(data: bytes, name: bytes, wanted: str) -> bool:
     end = header.header_end(data, 0, len(data))
-    return any(
-        wanted in decode_header(header.value_of(data, found)).casefold()
-        for found in header.fields(data, 0, end)
-        if found.name == field
-    )
+    found = header.fields(data, 0, end)
+    return any(wanted in searched.field_text(data, one) for one in found if one.name == name)
 
 
 def _text_has(candidate: Candidate, wanted: str, headers: bool) -> bool:
-    """In the decoded text parts, and with `headers` in the message's own header too."""
-    if headers:
-        data = candidate.text.data
-        block = data[: header.header_end(data, 0, len(data))]
-        if wanted in decode_header(header.unfold(block)).casefold():
-            return True
-    return any(wanted in part for part in candidate.folded_parts)
-
-
-def _folded_parts(text: MessageText) -> Iterator[str]:
-    data = text.data
-    for part in leaf_parts(text.root):
-        found = part_text(data, part, header.first(data, part.fields, b"content-transfer-encoding"))
-        if found is not None:
-            yield found.casefold()
+    """In the decoded texts, and with `headers` in the header too, in those of the parts as well."""
+    if headers and any(wanted in text for text in searched.header_texts(candidate.text.data, candidate.text.root)):
+        return True
+    return any(wanted in text for text in candidate.body_texts())

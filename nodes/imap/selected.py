@@ -62,6 +62,7 @@ class Selected:
         self.uids: array[int] = array("I")
         self.first_unseen = 0  # sequence number, 0 for none
         self.keywords: set[str] = set()
+        self.saved: frozenset[int] = frozenset()  # UIDs that a search has saved: `$` (RFC 5182)
         self.folder_changed = False  # the folder came under another name, or went: look before the next answer
         self.told_modseq = 0  # all up to this one has been told, or was there when the mailbox was selected
         self._features = features

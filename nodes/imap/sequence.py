@@ -9,11 +9,17 @@ NUMBER_LIMIT = 2**32 - 1
 
 
 class SequenceSet(NamedTuple):
-    """Pairs of first and last number, either of which may be STAR, in either order, as the client wrote them."""
+    """Pairs of first and last number, either of which may be STAR, in either order, as the client wrote them.
+
+    With `saved` it has none: it is `$`, the messages that a search has saved (RFC 5182).
+    """
 
     ranges: tuple[tuple[int, int], ...]
+    saved: bool = False
 
     def __str__(self) -> str:
+        if self.saved:
+            return "$"
         return ",".join(_number(a) if a == b else f"{_number(a)}:{_number(b)}" for a, b in self.ranges)
 
     def spans(self, largest: int) -> list[tuple[int, int]]:

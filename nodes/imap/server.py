@@ -22,8 +22,11 @@ from nodes.imap import (
     login,
     messages,
     metadata,
+    multi_search,
     notify,
     quota,
+    searching,
+    sorting,
     status,
     sync,
 )  # fmt: skip
@@ -58,6 +61,9 @@ HANDLERS = {
     **sync.HANDLERS,
     **compression.HANDLERS,
     **notify.HANDLERS,
+    **searching.HANDLERS,
+    **sorting.HANDLERS,
+    **multi_search.HANDLERS,
 }
 
 

@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import get_args
 
-from nodes.imap import commands
+from nodes.imap import commands, search_commands
 from nodes.imap.commands import Command
 
 
@@ -27,7 +27,7 @@ LEGAL: dict[State, frozenset[type]] = {
 }
 
 # RFC 3501 7.4.1: no EXPUNGE response to these, or sequence numbers would be ambiguous. Their UID forms may have them.
-_NUMBERED = (commands.Fetch, commands.Store, commands.Search)
+_NUMBERED = (commands.Fetch, commands.Store, search_commands.Search, search_commands.Sort, search_commands.Thread)
 
 
 def is_legal(state: State, command: Command) -> bool:

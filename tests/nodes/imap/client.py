@@ -13,7 +13,7 @@ class RawClient:
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self.socket: socket.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self._file = self.socket.makefile("rb")
-        self._tags = 0
+        self.tags = 0
         if tls is not None:
             self.wrap(tls)
         self.greeting = self.response()
@@ -43,8 +43,8 @@ class RawClient:
 
     def command(self, text: str | bytes) -> list[bytes]:
         """Sends a command without a tag; gives all responses, the last without its tag."""
-        self._tags += 1
-        tag = b"t%d" % self._tags
+        self.tags += 1
+        tag = b"t%d" % self.tags
         self.send(tag + b" " + (text.encode() if isinstance(text, str) else text) + b"\r\n")
         return self.until(tag)
 

@@ -17,6 +17,7 @@ from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.framing import NEED_MORE, Continuation, Frame, Framer, Limits
 from nodes.imap.grammar import read_command, read_tag
 from nodes.imap.search import All, And, Dated, HasFlag, HeaderHas, Not, Numbers, Or, Recent, Size, TextHas
+from nodes.imap.search_commands import Search
 from nodes.imap.sequence import SequenceSet
 
 
@@ -213,7 +214,7 @@ SEEN = HasFlag("\\seen")
 )
 def test_a_search_program_is_read_with_its_cheap_keys_first(text: bytes, key: object) -> None:
     command = parse(b"a SEARCH " + text)
-    assert isinstance(command, commands.Search)
+    assert isinstance(command, Search)
     assert command.program == key
 
 

@@ -6,10 +6,12 @@ import quopri
 import pytest
 
 from actors.mailbox import Message
-from nodes.imap.search_match import Candidate, compile_key
+from nodes.imap.search import HeaderHas, TextHas
+from nodes.imap.search_commands import Search
+from nodes.imap.search_match import Candidate, Narrowed, Scope, compile_key
 from tests.nodes.imap.test_grammar import parse
 
-UIDS = [10, 20, 30]
+SCOPE = Scope([10, 20, 30], now_ms=760_665_600_000 + 3_600_000, saved=frozenset({20}))
 MAIL = (
     b"From: =?utf-8?q?J=C3=BCrgen?= <j@example.org>\r\nTo: Anna <anna@example.org>\r\nCc: Carl\r\nBcc: Bea\r\n"
     b"Subject: =?iso-8859-1?b?" + base64.b64encode("Grüße".encode("latin-1")) + b"?= aus\r\n Bonn\r\n"
@@ -21,7 +23,8 @@ def matches(program: str | bytes, data: bytes = MAIL, *, flags: tuple[str, ...] 
     """Message 2 of 3, UID 20, 1000 octets, INTERNALDATE 8 February 1994."""
     command = parse(b"a SEARCH " + (program.encode() if isinstance(program, str) else program))
     row = Message(20, b"i", b"d", 1000, 760_665_600_000, flags, 1, b"")
-    return compile_key(command.program, UIDS)(Candidate(2, row, recent, lambda _: data))  # type: ignore[union-attr]
+    assert isinstance(command, Search)
+    return compile_key(command.program, SCOPE)(Candidate(2, row, recent, lambda _: data))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +38,15 @@ def matches(program: str | bytes, data: bytes = MAIL, *, flags: tuple[str, ...] 
         "UID 15:25",
         "NOT 1",
         "NOT UID 30",
+        "$",
+        "UID $",
+        "OLDER 3600",
+        "YOUNGER 3600",
+        "NOT OLDER 3601",
+        "NOT YOUNGER 3599",
+        "MODSEQ 1",
+        'MODSEQ "/flags/\\\\seen" all 1',
+        "NOT MODSEQ 2",
         "OR 1 2",
         "(2 UID 20)",
         "LARGER 999",
@@ -126,3 +138,37 @@ def test_a_hostile_charset_is_taken_as_plain_text(charset: bytes) -> None:
 def test_a_message_that_is_kept_no_longer_matches_no_text() -> None:
     assert not matches("SUBJECT bonn", b"")
     assert not matches("SENTSINCE 1-Jan-1970", b"Date: rubbish\r\n\r\n")
+
+
+def test_the_headers_of_parts_are_text_and_no_body() -> None:
+    data = (
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: application/pdf; name=Offer.pdf\r\n"
+        b"Content-Transfer-Encoding: base64\r\n\r\nAAAA\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n"
+        b"Subject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\n\r\nAttached\r\n--b--\r\n"
+    )
+    assert matches("TEXT offer.pdf", data)
+    assert matches("TEXT {7+}\r\ngrüsse".encode(), data)
+    assert matches("BODY attached", data)
+    assert not matches("BODY offer.pdf", data)
+    assert not matches("SUBJECT {7+}\r\ngrüsse".encode(), data)
+
+
+def test_html_is_found_by_its_source_and_by_what_a_reader_sees() -> None:
+    data = b"Content-Type: text/html\r\n\r\n<p>Gr&uuml;&szlig;e <b>a</b>us<br>Bonn<style>p{color:red}</style></p>"
+    assert matches("BODY {13+}\r\ngrüsse aus".encode().replace(b"{13+}", b"{11+}"), data)
+    assert matches('BODY "us bonn"', data)
+    assert matches("BODY uuml", data)
+    assert matches("BODY color:red", data)
+    assert not matches('BODY "bonnp"', data)
+
+
+def test_an_index_rules_out_what_it_has_seen_and_nothing_else() -> None:
+    def found(key: HeaderHas | TextHas, narrowed: Narrowed) -> bool:
+        row = Message(20, b"i", b"d", 1000, 0, (), 1, b"")
+        return compile_key(key, Scope([20], narrowed={key: narrowed}))(Candidate(1, row, False, lambda _: MAIL))
+
+    for key in (TextHas("world", False), HeaderHas(b"to", "anna")):
+        assert found(key, Narrowed(20, {20}))
+        assert not found(key, Narrowed(20, set()))
+        assert found(key, Narrowed(19, set())), "it came after the index"
+    assert not found(TextHas("absent", True), Narrowed(20, {20})), "what the index lets through is read"

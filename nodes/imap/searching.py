@@ -1,0 +1,121 @@
+"""SEARCH, and what SORT, THREAD and ESEARCH have in common with it: a program run over the messages of a mailbox.
+
+Reads go in slices that are short in time, each in one snapshot that is closed before anything is awaited, so that a
+long search gives way to everybody else. Rows that cheap keys or the full-text index rule out are not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from actors.mailbox import Message
+from nodes.imap import search_response
+from nodes.imap.errors import Refusal
+from nodes.imap.search import Key, ModSeq, parts_of
+from nodes.imap.search_commands import Returned, Search
+from nodes.imap.search_match import Candidate, Scope, compile_key
+from nodes.imap.search_response import Found
+from nodes.imap.selected import rows_of
+from nodes.imap.session import Session
+from nodes.imap.shared import Handler
+from nodes.reading import Reading
+
+SLICE_ROWS = 1000  # rows read in one snapshot
+SLICE_S = 0.01  # of work before others have their turn
+
+Take = Callable[[int, Message, Reading], None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A mailbox as a search sees it: its messages by number, which are recent, and what `$` stands for."""
+
+    folder: bytes
+    uids: array[int] | list[int]
+    is_recent: Callable[[int], bool]
+    saved: AbstractSet[int]
+
+
+def selected_place(session: Session) -> Place:
+    selected = session.mailbox
+    return Place(selected.folder.id, selected.uids, selected.is_recent, selected.saved)
+
+
+async def run(session: Session, place: Place, program: Key, take: Take) -> None:
+    """Calls `take` with the number and the row of each message that matches, in order."""
+    scope = Scope(place.uids, round(time.time() * 1000), place.saved)
+    matches = compile_key(program, scope)
+    uids = place.uids
+    at = 0
+    while at < len(uids):
+        batch = uids[at : at + SLICE_ROWS]
+        at += len(batch)
+        until_s = time.perf_counter() + SLICE_S
+        with session.reading() as reading:
+            load = _loader(reading)
+            for row in rows_of(reading.view, place.folder, batch):
+                number = bisect_left(uids, row.uid) + 1
+                if matches(Candidate(number, row, place.is_recent(row.uid), load)):
+                    take(number, row, reading)
+                if time.perf_counter() > until_s:
+                    at = number
+                    break
+        await asyncio.sleep(0)
+
+
+def _loader(reading: Reading) -> Callable[[Message], bytes]:
+    def load(row: Message) -> bytes:
+        data = reading.body(row.digest)
+        return b"" if data is None else row.trace + data
+
+    return load
+
+
+def asks_by_modseq(program: Key) -> bool:
+    """Whether the response tells a MODSEQ too."""
+    return any(isinstance(key, ModSeq) for key in parts_of(program))
+
+
+def tell(
+    session: Session, tag: bytes, found: Sequence[Found], returned: Returned, by_uid: bool, with_modseq: bool
+) -> None:
+    """The ESEARCH response, and `$` where it was asked for."""
+    line = search_response.extended(b'TAG "' + tag + b'"', found, returned, by_uid, with_modseq)
+    if line is not None:
+        session.write(line)
+    if "SAVE" in returned.options:
+        session.mailbox.saved = search_response.saved(found, returned)
+
+
+async def saving(session: Session, returned: Returned | None, work: Coroutine[None, None, None]) -> None:
+    """Awaits `work`; where that was to be saved and is refused, `$` is empty (RFC 5182 2.1)."""
+    try:
+        await work
+    except Refusal:
+        if returned is not None and "SAVE" in returned.options:
+            session.mailbox.saved = frozenset()
+        raise
+
+
+async def search(session: Session, command: Search) -> str:
+    found: list[Found] = []
+
+    def take(number: int, row: Message, _: Reading) -> None:
+        found.append(Found(row.uid if command.by_uid else number, row.uid, row.modseq))
+
+    await saving(session, command.returned, run(session, selected_place(session), command.program, take))
+    with_modseq = asks_by_modseq(command.program)
+    if command.returned is None:
+        session.write(search_response.plain(b"SEARCH", found, with_modseq))
+    else:
+        tell(session, command.tag, found, command.returned, command.by_uid, with_modseq)
+    return "SEARCH completed"
+
+
+HANDLERS: dict[type, Handler] = {Search: search}
