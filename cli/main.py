@@ -44,6 +44,7 @@ COMMANDS = {
     "region": Lazy("cli.region", "region", "Let another cell follow this one's log; follow another's."),
     "route": Lazy("cli.route", "route", "Other ways out than a destination's MX: smart hosts, pools of addresses."),
     "report": Lazy("cli.report", "report", "Reports on mail authentication: ours to others, others' to us."),
+    "search": Lazy("cli.search", "search", "The indexes that make searches of texts quick."),
     "send": Lazy("cli.send", "send", "Send a message from the command line."),
     "share": Lazy("cli.share", "share", "Public folders, and who may do what with whose folders."),
     "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),

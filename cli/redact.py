@@ -159,7 +159,7 @@ def _wait_for_disks(client: AdminClient, position: int, wait_s: float) -> dict[s
         for name in list(missing):
             left = max(0, min(5, int(deadline - time.monotonic())))
             status = _erasure(client, name, position, left)
-            if status.get("erased", 0) >= position:
+            if status.get("erased", 0) >= position and not status.get("indexed"):
                 del missing[name]
             else:
                 missing[name] = _how_far(status)
@@ -182,6 +182,8 @@ def _how_far(status: dict[str, Any]) -> str:
     if status["error"]:
         return f"failed, and tries again: {status['error']}"
     if status["redacted"] <= status["erased"]:
+        if status.get("indexed"):
+            return "making its full-text index anew"
         return "nothing is left to erase" if status["redacted"] else "nothing was ever redacted"
     return f"writing its file anew, {status['progress']:.0%}"
 

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from nodes.addresses import split_address as split_address
 from nodes.config_delivery import DeliverySection
 from nodes.config_filters import ClamavSection, FiltersSection, MilterSection, RspamdSection
+from nodes.config_fulltext import FullTextSection
 from nodes.config_heads import HeadsSection
 from nodes.config_oauth import OAuthSection
 from nodes.config_policy import PolicySection
@@ -264,6 +265,7 @@ class NodeConfig(Section):
     log: LogSection = LogSection.model_construct()
     secrets: SecretsSection = SecretsSection.model_construct()
     auth: AuthSection = AuthSection.model_construct()
+    fulltext: FullTextSection = FullTextSection.model_construct()
     oauth: OAuthSection = OAuthSection.model_construct()
     dns: DnsSection = DnsSection.model_construct()
     delivery: DeliverySection = DeliverySection.model_construct()

@@ -29,6 +29,7 @@ MOST_SHOWN_BYTES = 256
 MOST_LINE_BYTES = 64 * 1024 * 1024  # a record in hexadecimal, and what stands around it
 PIPE_BYTES = 1 << 20
 REPORT_S = 0.25
+IDLE_NICENESS = 19  # of what nobody waits for
 
 
 class JobFailed(Exception):
@@ -291,6 +292,20 @@ def tables(path: Path, cell: str) -> None:
     sys.stdout.buffer.flush()
 
 
+def fulltext(path: Path, progress: Progress, root: str, mode: str, linger_s: str, poll_s: str) -> dict[str, Any]:
+    """Makes the full-text index follow the log until nothing comes any more; with `mode` rebuild, first all anew."""
+    from nodes.fulltext.indexer import Indexer, keep_up
+
+    os.nice(IDLE_NICENESS)
+    tune_memory()
+    indexer = Indexer(path, Path(root), lambda: _print({"committed": True}))
+    if mode == "rebuild":
+        indexer.rebuild(seldom(progress))
+        _print({"rebuilt": True})
+    keep_up(indexer, seldom(progress), float(linger_s), float(poll_s))
+    return {"position": indexer.stamp.done.position}
+
+
 QUIET: dict[str, Callable[..., None]] = {  # their output, if any, is no JSON lines
     "checkpoint": checkpoint,
     "mailbox": mailbox,
@@ -301,6 +316,7 @@ QUIET: dict[str, Callable[..., None]] = {  # their output, if any, is no JSON li
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "archive-plan": archive_plan,
     "archive-verify": archive_verify,
+    "fulltext": fulltext,
     "join": join,
     "rebuild": rebuild,
     "records": records,

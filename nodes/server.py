@@ -43,6 +43,7 @@ from nodes.files import Locked, lock, write_atomically
 from nodes.filters import Filters
 from nodes.follower import feed
 from nodes.follower.followers import Followers
+from nodes.fulltext.keeper import FullText
 from nodes.guarding import Guarding
 from nodes.heads import HeadKeeper
 from nodes.http import admin, public
@@ -260,6 +261,9 @@ class Node:
         host_names = HostNames(config.dns, resolver)
         self.state.filters = filters = Filters(config, self.state.metrics, host_names.of)
         stack.push_async_callback(filters.stop)
+        fulltext = FullText(config.fulltext, log, config.node.data_dir, self._logger)
+        stack.push_async_callback(fulltext.stop)
+        fulltext.start()
         services = Services(
             config=config,
             log=log,
@@ -280,6 +284,7 @@ class Node:
             signing=signing,
             tokens=Tokens(config.oauth, self._logger) if config.oauth.all else None,
             reports=reports,
+            fulltext=fulltext,
             checks=(
                 *policy.checks,
                 *verdict_check.checks(config, log, resolver, self.state.metrics, reports),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from actors.directory import Directory
     from actors.runtime import Runtime
     from eventlog.log import EventLog
+    from nodes.fulltext.keeper import FullText
     from nodes.past import PastMailboxes
     from nodes.reports.collector import Collector
     from nodes.signing import Signing
@@ -57,6 +58,7 @@ class Services:
     signing: Signing
     reports: Collector
     tokens: Tokens | None = None  # None: nobody is trusted to issue any
+    fulltext: FullText | None = None  # None: searches read the messages
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)
 
 

@@ -50,12 +50,12 @@ def imported_roots(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module.partition(".")[0]
 
 
-def declared_distributions(pyproject: Path, extras: bool) -> set[str]:
-    """Normalised names of the dependencies, with the extras' if wanted (tests may use those too)."""
+def declared_distributions(pyproject: Path, dev: bool) -> set[str]:
+    """Normalised names of the dependencies and of the extras; with `dev` of that extra too, which tests may use."""
     project = tomllib.loads(pyproject.read_text())["project"]
     requirements: list[str] = list(project["dependencies"])
-    if extras:
-        for extra in project.get("optional-dependencies", {}).values():
+    for name, extra in project.get("optional-dependencies", {}).items():
+        if dev or name != "dev":
             requirements += extra
     return {_normalised(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]) for requirement in requirements}
 
@@ -80,7 +80,7 @@ def check_tree(top: Path) -> list[Violation]:
     """All violations under a repository's top folder, in the order of their paths."""
     found: list[Violation] = []
     for folder in [*MAY_IMPORT, "tests", "scripts"]:
-        declared = declared_distributions(top / "pyproject.toml", extras=folder not in MAY_IMPORT)
+        declared = declared_distributions(top / "pyproject.toml", dev=folder not in MAY_IMPORT)
         for path in sorted((top / folder).rglob("*.py")):
             found += check_file(path, folder, declared)
     return found

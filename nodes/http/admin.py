@@ -49,6 +49,7 @@ PARTS = (
     "reports",
     "restore",
     "routes",
+    "search",
     "sharing",
     "upgrade",
     "verdicts",

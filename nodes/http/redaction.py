@@ -45,17 +45,22 @@ async def quarantine(request: web.Request) -> web.Response:
 
 @ROUTES.get("/v1/redactions")
 async def erased(request: web.Request) -> web.Response:
-    """How far this node is: ?wait_for=POSITION answers once that redaction's bytes are gone, or after wait_s."""
-    eraser = services(request).log.eraser
+    """How far this node is: ?wait_for=POSITION answers once that redaction's bytes are gone, or after wait_s.
+
+    "indexed": whether they are still in the full-text index, which goes on without them.
+    """
+    eraser, fulltext = services(request).log.eraser, services(request).fulltext
     wait_for = number_query(request, "wait_for", 0)
     wait_s = number_query(request, "wait_s", 0, 20)
     assert wait_for is not None
     assert wait_s is not None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
-            while eraser.status().erased < wait_for:
+            while eraser.status().erased < wait_for or not (fulltext is None or fulltext.is_free_of(wait_for)):
                 await asyncio.sleep(0.1)
-    return web.json_response(eraser.status()._asdict())
+    status = eraser.status()
+    indexed = fulltext is not None and not fulltext.is_free_of(status.redacted)
+    return web.json_response({**status._asdict(), "indexed": indexed})
 
 
 @ROUTES.post("/v1/redactions")

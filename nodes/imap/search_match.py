@@ -123,6 +123,24 @@ def compile_key(key: Key, scope: Scope) -> Predicate:
             assert_never(key)
 
 
+def bound(key: Key, scope: Scope) -> AbstractSet[int] | None:
+    """UIDs beyond which nothing can match, as far as an index tells; None where any may."""
+    match key:
+        case HeaderHas() | TextHas():
+            found = scope.narrowed.get(key)
+            if found is None:
+                return None
+            return found.uids | set(scope.uids[bisect_right(scope.uids, found.last_uid) :])
+        case And(keys=keys):
+            sets = [one for one in (bound(each, scope) for each in keys) if one is not None]
+            return frozenset.intersection(*map(frozenset, sets)) if sets else None
+        case Or(first=first, second=second):
+            one, other = bound(first, scope), bound(second, scope)
+            return None if one is None or other is None else one | other
+        case _:
+            return None
+
+
 def _has_flag(flag: str) -> Predicate:
     system = SYSTEM_FLAGS.get(flag)
     if system is not None:

@@ -10,16 +10,16 @@ import asyncio
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from actors.mailbox import Message
 from nodes.imap import search_response
 from nodes.imap.errors import Refusal
-from nodes.imap.search import Key, ModSeq, parts_of
+from nodes.imap.search import HeaderHas, Key, ModSeq, TextHas, parts_of
 from nodes.imap.search_commands import Returned, Search
-from nodes.imap.search_match import Candidate, Scope, compile_key
+from nodes.imap.search_match import Candidate, Narrowed, Scope, bound, compile_key
 from nodes.imap.search_response import Found
 from nodes.imap.selected import rows_of
 from nodes.imap.session import Session
@@ -49,12 +49,15 @@ def selected_place(session: Session) -> Place:
 
 async def run(session: Session, place: Place, program: Key, take: Take) -> None:
     """Calls `take` with the number and the row of each message that matches, in order."""
-    scope = Scope(place.uids, round(time.time() * 1000), place.saved)
+    narrowed = await _narrowed(session, place, program)
+    scope = Scope(place.uids, round(time.time() * 1000), place.saved, narrowed)
     matches = compile_key(program, scope)
     uids = place.uids
+    chosen = bound(program, scope)
+    wanted = uids if chosen is None else [uid for uid in sorted(chosen) if _has(uids, uid)]
     at = 0
-    while at < len(uids):
-        batch = uids[at : at + SLICE_ROWS]
+    while at < len(wanted):
+        batch = wanted[at : at + SLICE_ROWS]
         at += len(batch)
         until_s = time.perf_counter() + SLICE_S
         with session.reading() as reading:
@@ -64,9 +67,23 @@ async def run(session: Session, place: Place, program: Key, take: Take) -> None:
                 if matches(Candidate(number, row, place.is_recent(row.uid), load)):
                     take(number, row, reading)
                 if time.perf_counter() > until_s:
-                    at = number
+                    at = bisect_left(wanted, row.uid) + 1
                     break
         await asyncio.sleep(0)
+
+
+def _has(uids: array[int] | list[int], uid: int) -> bool:
+    at = bisect_left(uids, uid)
+    return at < len(uids) and uids[at] == uid
+
+
+async def _narrowed(session: Session, place: Place, program: Key) -> Mapping[Key, Narrowed]:
+    """What the full-text index knows of the program; nothing of a mailbox as it was, of which it may have less."""
+    keys = {key for key in parts_of(program) if isinstance(key, HeaderHas | TextHas)}
+    index = session.services.fulltext
+    if not keys or index is None or session.past is not None:
+        return {}
+    return await index.narrow(session.target.account, place.folder, keys)
 
 
 def _loader(reading: Reading) -> Callable[[Message], bytes]:

@@ -17,7 +17,9 @@ from actors.runtime import Context, NewBody, Runtime
 from eventlog.log import EventLog, LogConfig
 from eventlog.record import By, digest_of, new_id
 from nodes.config import ListenerKind, NodeConfig
+from nodes.config_fulltext import FullTextSection
 from nodes.dns import HostNames
+from nodes.fulltext.keeper import FullText
 from nodes.imap import start
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
@@ -45,12 +47,19 @@ class Node:
     """Everything that a test asks of the node; `call` runs a coroutine on the node's loop."""
 
     def __init__(
-        self, folder: Path, limits: dict[str, Any], *, kind: ListenerKind = "imap", policy: str = "loopback"
+        self,
+        folder: Path,
+        limits: dict[str, Any],
+        *,
+        kind: ListenerKind = "imap",
+        policy: str = "loopback",
+        index: bool = False,
     ) -> None:
         self.folder = folder
         self._limits = limits
         self._kind = kind
         self._policy = policy
+        self._index = index
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -79,6 +88,9 @@ class Node:
                 "limits": {"auth_delay_s": 0.01, **self._limits},
             }
         )
+        section = FullTextSection(index=self._index, delay_s=0)
+        self.fulltext = FullText(section, self.log, log_config.data_dir, structlog.get_logger())
+        self.fulltext.start()
         self.services = Services(
             config=config,
             log=self.log,
@@ -94,12 +106,14 @@ class Node:
             past=PastMailboxes(self.log, self.runtime, self.folder / "past", 8.0),
             signing=Signing(self.log, self.directory),
             reports=Collector(self.log, self.runtime, structlog.get_logger(), "n1"),
+            fulltext=self.fulltext,
         )
         self.listener = await start(self.services, self._kind, "127.0.0.1:0")
         await self.directory.add_tenant("example", ["example.test"], ADMIN)
 
     async def _stop(self) -> None:
         await self.listener.stop(0.5)
+        await self.fulltext.stop()
         await self.services.reports.stop()
         await self.services.past.stop()
         await self.runtime.stop()

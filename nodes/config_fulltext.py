@@ -1,0 +1,22 @@
+"""[fulltext]: whether a node keeps an index of the texts of its messages, and how soon what is new is in it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from nodes.config_values import Section
+
+
+class FullTextSection(Section):
+    """The full-text index: without it a search of texts reads every message (`mailraft search status`)."""
+
+    index: bool = Field(
+        default=True,
+        description="Whether there is one, in the folder `fulltext` of node.data_dir; needs `mailraft[search]`.",
+    )
+    delay_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
+        default=5.0,
+        description="How long new messages are gathered before they are indexed; until then searches read them.",
+    )
