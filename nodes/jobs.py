@@ -29,7 +29,6 @@ MOST_SHOWN_BYTES = 256
 MOST_LINE_BYTES = 64 * 1024 * 1024  # a record in hexadecimal, and what stands around it
 PIPE_BYTES = 1 << 20
 REPORT_S = 0.25
-IDLE_NICENESS = 19  # of what nobody waits for
 
 
 class JobFailed(Exception):
@@ -292,11 +291,13 @@ def tables(path: Path, cell: str) -> None:
     sys.stdout.buffer.flush()
 
 
-def fulltext(path: Path, progress: Progress, root: str, mode: str, linger_s: str, poll_s: str) -> dict[str, Any]:
+def fulltext(
+    path: Path, progress: Progress, root: str, mode: str, linger_s: str, poll_s: str, niceness: str
+) -> dict[str, Any]:
     """Makes the full-text index follow the log until nothing comes any more; with `mode` rebuild, first all anew."""
     from nodes.fulltext.indexer import Indexer, keep_up
 
-    os.nice(IDLE_NICENESS)
+    os.nice(int(niceness))
     tune_memory()
     indexer = Indexer(path, Path(root), lambda: _print({"committed": True}))
     if mode == "rebuild":

@@ -166,16 +166,21 @@ class Indexer:
         self._done, self._total = 0, self._count(accounts)
         for number in sorted(wanted):
             of_shard = [one for one in accounts if schema.shard_of(one) == number]
-            generation = self.stamp.generations.get(number, 0) + 1
-            folder = self._fresh_folder(number, generation)
-            shard = Shard(folder, make=True)
-            with shard.writing(WRITER_BYTES) as writer:
-                self._add(shard, writer, of_shard)
             old = self.stamp.folder(self._root, number)
-            generations = {**self.stamp.generations, number: generation}
+            generations = {shard: made for shard, made in self.stamp.generations.items() if shard != number}
+            if of_shard:
+                generations[number] = self._made(number, of_shard)
             self._write(self.stamp._replace(generations=generations))
             if old is not None:
                 shutil.rmtree(old)
+
+    def _made(self, number: int, accounts: list[bytes]) -> int:
+        """A shard in a folder of its own; gives its generation."""
+        generation = self.stamp.generations.get(number, 0) + 1
+        shard = Shard(self._fresh_folder(number, generation), make=True)
+        with shard.writing(WRITER_BYTES) as writer:
+            self._add(shard, writer, accounts)
+        return generation
 
     def _fresh_folder(self, number: int, generation: int) -> Path:
         folder = Stamp(schema.VERSION, generations={number: generation}).folder(self._root, number)

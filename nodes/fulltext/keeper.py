@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from nodes.fulltext.reader import Reader
     from nodes.services import Logger
 
-RETRY_S = 30.0
+RETRY_S = 5.0
 LINGER_S = 20.0  # how long the process waits for more before it ends
 POLL_S = 1.0
+NICENESS = 19  # of the process: it takes what nobody else wants
 KEYS_LIMIT = 100  # of one search; it scans for more
 
 
@@ -46,12 +47,15 @@ class Status(NamedTuple):
 class FullText:
     """One node's index. Event loop only, but for what `Reader` does."""
 
-    def __init__(self, config: FullTextSection, log: EventLog, data_dir: Path, logger: Logger) -> None:
+    def __init__(
+        self, config: FullTextSection, log: EventLog, data_dir: Path, logger: Logger, niceness: int = NICENESS
+    ) -> None:
         self._config = config
         self._log = log
         self._data_dir = data_dir
         self._root = data_dir / fulltext.FOLDER
         self._logger = logger
+        self._niceness = niceness
         self._reader: Reader | None = None
         self._wanted = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -128,10 +132,10 @@ class FullText:
 
     def _restart(self) -> None:
         assert self._task is not None
-        self._task.cancel()
-        self._task = asyncio.get_running_loop().create_task(self._keep())
         self._wanted.set()
         self._at_once.set()
+        self._task.cancel()
+        self._task = asyncio.get_running_loop().create_task(self._keep(after=self._task))
 
     # -- following the log
 
@@ -143,7 +147,9 @@ class FullText:
             elif not self._wanted.is_set() and isinstance(item.result, list) and _changes_messages(item.result):
                 self._wanted.set()
 
-    async def _keep(self) -> None:
+    async def _keep(self, after: asyncio.Task[None] | None = None) -> None:
+        if after is not None:  # its process has to end before another may write
+            await asyncio.gather(after, return_exceptions=True)
         while True:
             await self._wanted.wait()
             with contextlib.suppress(TimeoutError):
@@ -151,20 +157,21 @@ class FullText:
                     await self._at_once.wait()
             self._wanted.clear()
             self._at_once.clear()
+            mode, self._rebuild = ("rebuild" if self._rebuild else "follow"), False
             try:
-                await self._run()
+                await self._run(mode)
                 self._state, self._error = "waiting", None
             except (OSError, jobs.JobFailed) as error:
                 self._state, self._error = "failed", str(error)
+                self._rebuild = self._rebuild or mode == "rebuild"
                 self._logger.error("full-text index is behind", error=self._error, again_in_s=RETRY_S)
                 await asyncio.sleep(RETRY_S)
                 self._wanted.set()
 
-    async def _run(self) -> None:
+    async def _run(self, mode: str) -> None:
         """One life of the process. Raises JobFailed, OSError."""
-        mode, self._rebuild = ("rebuild" if self._rebuild else "follow"), False
         self._state = "rebuilding" if mode == "rebuild" else "indexing"
-        arguments = (str(self._root), mode, str(LINGER_S), str(POLL_S))
+        arguments = (str(self._root), mode, str(LINGER_S), str(POLL_S), str(self._niceness))
         async with contextlib.aclosing(jobs.run("fulltext", self._data_dir, *arguments)) as lines:
             async for line in lines:
                 self._take(json.loads(line))

@@ -44,7 +44,18 @@ _AUTHENTICATED = (
     "RIGHTS=kxte",
     "LIST-MYRIGHTS",
     "NOTIFY",
-    *("ESEARCH", "SEARCHRES", "WITHIN", "SORT", "SORT=DISPLAY", "ESORT", "MULTISEARCH"),
+    *(
+        "ESEARCH",
+        "SEARCHRES",
+        "WITHIN",
+        "SORT",
+        "SORT=DISPLAY",
+        "ESORT",
+        "PARTIAL",
+        "MULTISEARCH",
+        "CONTEXT=SEARCH",
+        "CONTEXT=SORT",
+    ),
     *("THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES"),
 )
 

@@ -12,7 +12,7 @@ from nodes.imap.append_commands import Append, Replace
 from nodes.imap.content_commands import Binary, Preview
 from nodes.imap.metadata_commands import GetMetadata, GetQuota, GetQuotaRoot, SetMetadata, SetQuota
 from nodes.imap.notify_commands import Notify
-from nodes.imap.search_commands import MultiSearch, Search, Sort, Thread
+from nodes.imap.search_commands import CancelUpdate, MultiSearch, Search, Sort, Thread
 from nodes.imap.sequence import SequenceSet
 from nodes.imap.sync_commands import Compress, Enable, Resync
 
@@ -172,13 +172,14 @@ FetchItem = Attribute | Section | Binary | Preview
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """FETCH and UID FETCH (6.4.5), with the modifiers of RFC 7162."""
+    """FETCH and UID FETCH (6.4.5), with the modifiers of RFC 7162 and RFC 9394."""
 
     messages: SequenceSet
     items: tuple[FetchItem, ...]
     by_uid: bool
     changed_since: int | None = None
     vanished: bool = False
+    partial: tuple[int, int] | None = None
 
 
 Mode = Literal["add", "remove", "replace"]
@@ -242,6 +243,7 @@ Selected = (
     | Search
     | Sort
     | Thread
+    | CancelUpdate
     | Fetch
     | Store
     | Copy

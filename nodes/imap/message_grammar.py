@@ -62,7 +62,7 @@ def _fetch(by_uid: bool) -> Callable[[Cursor], Command]:
         since = fetch_modifiers(cursor, by_uid)
         if since.modseq is not None and "MODSEQ" not in items:  # RFC 7162 3.1.4.1
             items = (*items, "MODSEQ")
-        return commands.Fetch(messages, items, by_uid, since.modseq, since.vanished)
+        return commands.Fetch(messages, items, by_uid, since.modseq, since.vanished, since.partial)
 
     return read
 

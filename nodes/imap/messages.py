@@ -16,6 +16,7 @@ from nodes.imap import commands, places, sync
 from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox
 from nodes.imap.fetch import MessageText, Plan
 from nodes.imap.places import Place
+from nodes.imap.search_response import page_of
 from nodes.imap.selected import Selected, rows_of
 from nodes.imap.sequence import SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids
 from nodes.imap.session import Session
@@ -78,6 +79,8 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
     found = at = 0
     if since and sync.is_unchanged(session, selected, since):
         return
+    if command.partial is not None:
+        uids = list(page_of(await _changed(session, selected, uids, since), command.partial))
     while at < len(uids):
         rows, at = _fetch_batch(session, selected, plan, uids, at, missing, since)
         found += len(rows)
@@ -92,6 +95,17 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
         raise Refusal("the text of some of the messages is missing on this server", "SERVERBUG")
     if found < len(uids) and not command.by_uid:
         raise Refusal("some of the messages were expunged", "EXPUNGEISSUED")  # RFC 2180 4.1.2
+
+
+async def _changed(session: Session, selected: Selected, uids: list[int], since: int) -> list[int]:
+    """Those that changed since: PARTIAL counts what else is asked for leaves (RFC 9394 3.2)."""
+    found = [] if since else uids
+    for at in range(0, len(uids) if since else 0, BATCH_MESSAGES):
+        with session.reading() as reading:
+            rows = rows_of(reading.view, selected.folder.id, uids[at : at + BATCH_MESSAGES])
+            found += [row.uid for row in rows if row.modseq > since]
+        await asyncio.sleep(0)
+    return found
 
 
 def _plan(session: Session, command: commands.Fetch) -> Plan:

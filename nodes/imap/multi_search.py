@@ -38,7 +38,7 @@ async def multi_search(session: Session, command: MultiSearch) -> str:
         await saving(session, command.returned, run(session, mailbox.place, command.program, take))
         correlator = b'TAG "%b" MAILBOX %b UIDVALIDITY %d' % (
             command.tag,
-            render.mailbox(mailbox.folder.name),
+            render.mailbox(mailbox.folder.name, session.features.utf8),
             mailbox.folder.uidvalidity,
         )
         line = search_response.extended(correlator, found, command.returned, True, with_modseq)

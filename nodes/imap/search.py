@@ -51,6 +51,22 @@ class Dated:
 
 
 @dataclass(frozen=True, slots=True)
+class Saved:
+    """SAVEDBEFORE, SAVEDON, SAVEDSINCE (RFC 8514 4.3); where the date was not kept, by the internal date."""
+
+    relation: Literal["before", "on", "since"]
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class HasId:
+    """EMAILID and THREADID (RFC 8474 5.4): a message's own, or that of its thread."""
+
+    id: bytes
+    of_thread: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Within:
     """OLDER and YOUNGER (RFC 5032): by the internal date, in seconds before now."""
 
@@ -97,7 +113,23 @@ class And:
     keys: tuple["Key", ...]
 
 
-Key = All | Recent | HasFlag | Numbers | Size | Dated | Within | ModSeq | HeaderHas | TextHas | Not | Or | And
+Key = (
+    All
+    | Recent
+    | HasFlag
+    | Numbers
+    | Size
+    | Dated
+    | Saved
+    | HasId
+    | Within
+    | ModSeq
+    | HeaderHas
+    | TextHas
+    | Not
+    | Or
+    | And
+)
 
 
 ROW, HEADER, BODY = 0, 1, 2
@@ -106,7 +138,7 @@ ROW, HEADER, BODY = 0, 1, 2
 def cost_of(key: Key) -> int:
     """What must be read to decide: ROW the message's row, HEADER its header, BODY all of it."""
     match key:
-        case HeaderHas() | Dated(sent=True):
+        case HeaderHas() | Dated(sent=True) | HasId(of_thread=True):
             return HEADER
         case TextHas():
             return BODY

@@ -1,4 +1,4 @@
-"""Reading SEARCH, SORT, THREAD and ESEARCH: what stands around the SEARCH program.
+"""Reading SEARCH, SORT, THREAD, ESEARCH and CANCELUPDATE: what stands around the SEARCH program.
 
 RFC 3501 9, RFC 4731 4, RFC 5182 4, RFC 5256 5, RFC 5267 5, RFC 5957 4, RFC 7377 5 and RFC 9394 4.
 """
@@ -12,6 +12,7 @@ from nodes.imap.cursor import Cursor, Readers
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.search import Numbers, parts_of
 from nodes.imap.search_commands import (
+    CancelUpdate,
     Filter,
     MultiSearch,
     ResultOption,
@@ -26,6 +27,7 @@ from nodes.imap.search_commands import (
 from nodes.imap.search_grammar import charset_and_program, search_program
 
 SORT_KEYS_LIMIT = 20
+TAGS_LIMIT = 100
 SOURCES_LIMIT = 200  # names and filters of one ESEARCH
 
 _OPTIONS = frozenset(get_args(ResultOption))
@@ -109,7 +111,7 @@ def _returned(cursor: Cursor) -> Returned | None:
         if name == "PARTIAL":
             if partial is not None:
                 raise BadCommand("PARTIAL may stand there once")
-            partial = _partial(cursor)
+            partial = partial_range(cursor)
         elif name in _OPTIONS:
             options.add(cast(ResultOption, name))
         else:
@@ -117,13 +119,13 @@ def _returned(cursor: Cursor) -> Returned | None:
     cursor.space()
     if partial is not None and "ALL" in options:
         raise BadCommand("PARTIAL and ALL exclude each other")  # RFC 9394 3.1
-    if not options and partial is None:
+    if not options - {"UPDATE", "CONTEXT"} and partial is None:
         options.add("ALL")  # RFC 4731 3.1: an empty list means ALL
     return Returned(frozenset(options), partial)
 
 
-def _partial(cursor: Cursor) -> tuple[int, int]:
-    """partial-range (RFC 9394 4): both ends from the beginning, or both from the end."""
+def partial_range(cursor: Cursor) -> tuple[int, int]:
+    """SP partial-range (RFC 9394 4): both ends from the beginning, or both from the end."""
     cursor.space()
     found = _PARTIAL.match(cursor.rest())
     if found is None or found[1] != found[3]:
@@ -139,6 +141,8 @@ def _multi_search(cursor: Cursor) -> Command:
     sources = _sources(cursor) if cursor.accept(b"IN (") else (Sources("selected"),)
     returned = _returned(cursor) or Returned(frozenset({"ALL"}))
     program = search_program(cursor)
+    if returned.options & {"UPDATE", "CONTEXT"}:
+        raise BadCommand("a search of several mailboxes has no updates")  # RFC 7377 2.1
     only_selected = all(source.filter in ("selected", "selected-delayed") for source in sources)
     if not only_selected:
         if "SAVE" in returned.options:
@@ -181,11 +185,22 @@ def _source(cursor: Cursor) -> Sources:
     return Sources(cast(Filter, name), tuple(names))
 
 
+def _cancel_update(cursor: Cursor) -> Command:
+    cursor.space()
+    tags = [cursor.string()]
+    while cursor.accept(b" "):
+        tags.append(cursor.string())
+        if len(tags) > TAGS_LIMIT:
+            raise Refusal("too many tags", "LIMIT")
+    return CancelUpdate(tuple(tags))
+
+
 COMMANDS: Readers = {
     "SEARCH": _search(False),
     "SORT": _sort(False),
     "THREAD": _thread(False),
     "ESEARCH": _multi_search,
+    "CANCELUPDATE": _cancel_update,
 }
 UID_COMMANDS: Readers = {
     "SEARCH": _search(True),

@@ -1,4 +1,4 @@
-"""What a client may ask of searching: SEARCH, SORT, THREAD, ESEARCH over several mailboxes.
+"""What a client may ask of searching: SEARCH, SORT, THREAD, ESEARCH over several mailboxes, CANCELUPDATE.
 
 Made by search_grammar.py, carried out by searching.py and the modules beside it.
 """
@@ -8,12 +8,12 @@ from typing import Literal
 
 from nodes.imap.search import Key
 
-ResultOption = Literal["MIN", "MAX", "ALL", "COUNT", "SAVE"]
+ResultOption = Literal["MIN", "MAX", "ALL", "COUNT", "SAVE", "UPDATE", "CONTEXT"]
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The result options of RFC 4731, RFC 5182 and RFC 9394; `partial` as the client wrote its range."""
+    """The result options of RFC 4731, RFC 5182, RFC 5267 and RFC 9394; `partial` as the client wrote its range."""
 
     options: frozenset[ResultOption]
     partial: tuple[int, int] | None = None
@@ -81,3 +81,10 @@ class MultiSearch:
     program: Key
     returned: Returned
     tag: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CancelUpdate:
+    """CANCELUPDATE (RFC 5267 4.3.5)"""
+
+    tags: tuple[bytes, ...]

@@ -13,6 +13,7 @@ from nodes.imap.search import (
     And,
     Dated,
     HasFlag,
+    HasId,
     HeaderHas,
     Key,
     ModSeq,
@@ -20,6 +21,7 @@ from nodes.imap.search import (
     Numbers,
     Or,
     Recent,
+    Saved,
     Size,
     TextHas,
     Within,
@@ -34,6 +36,7 @@ _FLAG_KEYS: dict[str, Key] = {
     **{name: HasFlag("\\" + name.lower()) for name in ("ANSWERED", "DELETED", "DRAFT", "FLAGGED", "SEEN")},
     **{"UN" + name: Not(HasFlag("\\" + name.lower())) for name in ("ANSWERED", "DELETED", "DRAFT", "FLAGGED", "SEEN")},
     "ALL": All(),
+    "SAVEDATESUPPORTED": All(),
     "NEW": And((Recent(), Not(HasFlag("\\seen")))),
     "OLD": Not(Recent()),
     "RECENT": Recent(),
@@ -131,6 +134,12 @@ class _Reader:
             cursor.space()
         return ModSeq(cursor.modseq())
 
+    def saved(self, relation: Literal["before", "on", "since"]) -> Key:
+        return Saved(relation, self._cursor.date())
+
+    def id(self, of_thread: bool) -> Key:
+        return HasId(self._cursor.atom().encode("ascii"), of_thread)
+
     def dated(self, relation: Literal["before", "on", "since"], sent: bool) -> Key:
         return Dated(relation, self._cursor.date(), sent)
 
@@ -169,6 +178,11 @@ _KEYS: dict[str, Callable[[_Reader, int], Key]] = {
     "OLDER": lambda reader, _: reader.within("older"),
     "YOUNGER": lambda reader, _: reader.within("younger"),
     "MODSEQ": lambda reader, _: reader.modseq(),
+    "SAVEDBEFORE": lambda reader, _: reader.saved("before"),
+    "SAVEDON": lambda reader, _: reader.saved("on"),
+    "SAVEDSINCE": lambda reader, _: reader.saved("since"),
+    "EMAILID": lambda reader, _: reader.id(False),
+    "THREADID": lambda reader, _: reader.id(True),
     "UID": lambda reader, _: reader.uids(),
     "NOT": lambda reader, depth: reader.negated(depth),
     "OR": lambda reader, depth: reader.either(depth),

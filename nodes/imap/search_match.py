@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from email.utils import parsedate_tz
 from functools import lru_cache
-from typing import NamedTuple, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from actors.mailbox import SYSTEM_FLAGS, Message
 from nodes.imap.fetch import MessageText
+from nodes.imap.object_ids import email_id, thread_id
 from nodes.imap.search import (
     All,
     And,
     Dated,
     HasFlag,
+    HasId,
     HeaderHas,
     Key,
     ModSeq,
@@ -27,11 +29,13 @@ from nodes.imap.search import (
     Numbers,
     Or,
     Recent,
+    Saved,
     Size,
     TextHas,
     Within,
 )
 from nodes.mime import header, searched
+from nodes.reading import Reading
 
 
 class Candidate:
@@ -62,6 +66,16 @@ class Candidate:
         for text in self._more:
             self._parts.append(text)
             yield text
+
+
+def loading(reading: Reading) -> Callable[[Message], bytes]:
+    """What `Candidate` loads by: the message as it is served, nothing where its bytes are not kept."""
+
+    def load(row: Message) -> bytes:
+        data = reading.body(row.digest)
+        return b"" if data is None else row.trace + data
+
+    return load
 
 
 class Narrowed(NamedTuple):
@@ -99,8 +113,14 @@ def compile_key(key: Key, scope: Scope) -> Predicate:
             if relation == "larger":
                 return lambda candidate: candidate.row.size > size
             return lambda candidate: candidate.row.size < size
-        case Dated():
-            return _dated(key)
+        case Dated(relation=relation, day=day, sent=sent):
+            return _dated(relation, day, _sent_day if sent else _internal_day)
+        case Saved(relation=relation, day=day):
+            return _dated(relation, day, _saved_day)
+        case HasId(id=id_, of_thread=True):
+            return lambda candidate: thread_id(candidate.text.data) == id_
+        case HasId(id=id_):
+            return lambda candidate: email_id(candidate.row.id) == id_
         case Within(relation=within, interval_s=interval_s):
             moment_ms = scope.now_ms - interval_s * 1000
             if within == "older":
@@ -165,10 +185,10 @@ def _numbers(key: Numbers, scope: Scope) -> Predicate:
     return within
 
 
-def _dated(key: Dated) -> Predicate:
-    day_of = _sent_day if key.sent else _internal_day
-    day = key.day
-    match key.relation:
+def _dated(
+    relation: Literal["before", "on", "since"], day: date, day_of: Callable[[Candidate], date | None]
+) -> Predicate:
+    match relation:
         case "before":
             return lambda candidate: (found := day_of(candidate)) is not None and found < day
         case "on":
@@ -176,7 +196,7 @@ def _dated(key: Dated) -> Predicate:
         case "since":
             return lambda candidate: (found := day_of(candidate)) is not None and found >= day
         case _:
-            assert_never(key.relation)
+            assert_never(relation)
 
 
 @lru_cache(maxsize=4096)
@@ -186,6 +206,11 @@ def _day_of_unix(days: int) -> date:
 
 def _internal_day(candidate: Candidate) -> date | None:
     return _day_of_unix(candidate.row.internaldate_ms // 86_400_000)
+
+
+def _saved_day(candidate: Candidate) -> date | None:
+    saved_ms = candidate.row.saved_ms
+    return _day_of_unix((candidate.row.internaldate_ms if saved_ms is None else saved_ms) // 86_400_000)
 
 
 def _sent_day(candidate: Candidate) -> date | None:

@@ -1,10 +1,12 @@
 """What searches answer: SEARCH, SORT and ESEARCH responses (RFC 3501 7.2.5, RFC 4731 3.1, RFC 5256 4, RFC 9394 3.1)."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from nodes.imap.search_commands import Returned
 from nodes.imap.sequence import compact
+
+_T = TypeVar("_T")
 
 
 class Found(NamedTuple):
@@ -48,7 +50,7 @@ def extended(
     return b" ".join(items) + b"\r\n"
 
 
-def page_of(found: Sequence[Found], partial: tuple[int, int]) -> Sequence[Found]:
+def page_of(found: Sequence[_T], partial: tuple[int, int]) -> Sequence[_T]:
     """What lies in a range of positions, counted from the beginning, or with negative numbers from the end."""
     near, far = sorted(map(abs, partial))
     if partial[0] > 0:

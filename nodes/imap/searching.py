@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 from actors.mailbox import Message
 from nodes.imap import search_response
-from nodes.imap.errors import Refusal
-from nodes.imap.search import HeaderHas, Key, ModSeq, TextHas, parts_of
-from nodes.imap.search_commands import Returned, Search
-from nodes.imap.search_match import Candidate, Narrowed, Scope, bound, compile_key
+from nodes.imap.errors import BadCommand, Refusal
+from nodes.imap.search import HeaderHas, Key, ModSeq, Numbers, TextHas, parts_of
+from nodes.imap.search_commands import CancelUpdate, Returned, Search, Sort
+from nodes.imap.search_match import Candidate, Narrowed, Scope, bound, compile_key, loading
 from nodes.imap.search_response import Found
+from nodes.imap.search_updates import Placing, Update, keep
 from nodes.imap.selected import rows_of
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
@@ -48,7 +49,12 @@ def selected_place(session: Session) -> Place:
 
 
 async def run(session: Session, place: Place, program: Key, take: Take) -> None:
-    """Calls `take` with the number and the row of each message that matches, in order."""
+    """Calls `take` with the number and the row of each message that matches, in order. Raises BadCommand."""
+    keys = parts_of(program)
+    if session.features.uidonly and any(isinstance(key, Numbers) and _is_numbered(key) for key in keys):
+        raise BadCommand("there are no message sequence numbers any more", "UIDREQUIRED")  # RFC 9586 3
+    if any(isinstance(key, ModSeq) for key in keys):
+        session.enable("CONDSTORE")  # RFC 7162 3.1
     narrowed = await _narrowed(session, place, program)
     scope = Scope(place.uids, round(time.time() * 1000), place.saved, narrowed)
     matches = compile_key(program, scope)
@@ -61,7 +67,7 @@ async def run(session: Session, place: Place, program: Key, take: Take) -> None:
         at += len(batch)
         until_s = time.perf_counter() + SLICE_S
         with session.reading() as reading:
-            load = _loader(reading)
+            load = loading(reading)
             for row in rows_of(reading.view, place.folder, batch):
                 number = bisect_left(uids, row.uid) + 1
                 if matches(Candidate(number, row, place.is_recent(row.uid), load)):
@@ -70,6 +76,10 @@ async def run(session: Session, place: Place, program: Key, take: Take) -> None:
                     at = bisect_left(wanted, row.uid) + 1
                     break
         await asyncio.sleep(0)
+
+
+def _is_numbered(key: Numbers) -> bool:
+    return not key.by_uid and not key.numbers.saved
 
 
 def _has(uids: array[int] | list[int], uid: int) -> bool:
@@ -86,28 +96,23 @@ async def _narrowed(session: Session, place: Place, program: Key) -> Mapping[Key
     return await index.narrow(session.target.account, place.folder, keys)
 
 
-def _loader(reading: Reading) -> Callable[[Message], bytes]:
-    def load(row: Message) -> bytes:
-        data = reading.body(row.digest)
-        return b"" if data is None else row.trace + data
-
-    return load
-
-
 def asks_by_modseq(program: Key) -> bool:
     """Whether the response tells a MODSEQ too."""
     return any(isinstance(key, ModSeq) for key in parts_of(program))
 
 
 def tell(
-    session: Session, tag: bytes, found: Sequence[Found], returned: Returned, by_uid: bool, with_modseq: bool
+    session: Session, command: Search | Sort, found: Sequence[Found], returned: Returned, placed: Placing | None
 ) -> None:
-    """The ESEARCH response, and `$` where it was asked for."""
-    line = search_response.extended(b'TAG "' + tag + b'"', found, returned, by_uid, with_modseq)
+    """The ESEARCH response; `$` and updates where they were asked for."""
+    with_modseq = asks_by_modseq(command.program)
+    line = search_response.extended(b'TAG "' + command.tag + b'"', found, returned, command.by_uid, with_modseq)
     if line is not None:
         session.write(line)
     if "SAVE" in returned.options:
         session.mailbox.saved = search_response.saved(found, returned)
+    if "UPDATE" in returned.options:
+        keep(session, Update(command.tag, command.by_uid, command.program, [one.uid for one in found], placed))
 
 
 async def saving(session: Session, returned: Returned | None, work: Coroutine[None, None, None]) -> None:
@@ -127,12 +132,21 @@ async def search(session: Session, command: Search) -> str:
         found.append(Found(row.uid if command.by_uid else number, row.uid, row.modseq))
 
     await saving(session, command.returned, run(session, selected_place(session), command.program, take))
-    with_modseq = asks_by_modseq(command.program)
-    if command.returned is None:
-        session.write(search_response.plain(b"SEARCH", found, with_modseq))
+    returned = command.returned
+    if returned is None and session.features.rev2:
+        returned = Returned(frozenset({"ALL"}))  # RFC 9051 6.4.4: the SEARCH response is no more
+    if returned is None:
+        session.write(search_response.plain(b"SEARCH", found, asks_by_modseq(command.program)))
     else:
-        tell(session, command.tag, found, command.returned, command.by_uid, with_modseq)
+        tell(session, command, found, returned, None)
     return "SEARCH completed"
 
 
-HANDLERS: dict[type, Handler] = {Search: search}
+async def cancel_update(session: Session, command: CancelUpdate) -> str:
+    """CANCELUPDATE (RFC 5267 4.3.5)"""
+    for tag in command.tags:
+        session.mailbox.updates.pop(tag, None)
+    return "no further updates"
+
+
+HANDLERS: dict[type, Handler] = {Search: search, CancelUpdate: cancel_update}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from actors.directory import Target
     from eventlog.log import Applied
     from eventlog.views import View
+    from nodes.imap.search_updates import Update
 
 ALL_RIGHTS = frozenset(RIGHTS)
 RECENT_MARKS = 100_000
@@ -63,6 +64,7 @@ class Selected:
         self.first_unseen = 0  # sequence number, 0 for none
         self.keywords: set[str] = set()
         self.saved: frozenset[int] = frozenset()  # UIDs that a search has saved: `$` (RFC 5182)
+        self.updates: dict[bytes, Update] = {}  # searches that are kept up to date (RFC 5267), by tag
         self.folder_changed = False  # the folder came under another name, or went: look before the next answer
         self.told_modseq = 0  # all up to this one has been told, or was there when the mailbox was selected
         self._features = features
@@ -249,6 +251,15 @@ class Selected:
         return False
 
     # -- questions
+
+    def waiting(self, expunges: bool) -> tuple[set[int], set[int]]:
+        """UIDs of what `announce` will tell: messages that have gone, and messages that came or have other flags."""
+        gone = set(self._expunged) if expunges else set()
+        return gone, (self._added | self._flags.keys()) - self._expunged
+
+    def has(self, uid: int) -> bool:
+        """Whether the client knows of it."""
+        return self._index(uid) is not None
 
     def _index(self, uid: int) -> int | None:
         at = bisect_left(self.uids, uid)

@@ -18,7 +18,7 @@ from actors.runtime import Context, Done, NewBody
 from eventlog.errors import LogError
 from eventlog.record import By
 from nodes import logins
-from nodes.imap import capability, commands
+from nodes.imap import capability, commands, search_updates
 from nodes.imap.connection import Connection, ConnectionLost
 from nodes.imap.cursor import Cursor
 from nodes.imap.errors import BadCommand, Farewell, Refusal, no_such_mailbox, refusal_of
@@ -381,5 +381,9 @@ class Session:
             if found is None or not may_stay:
                 raise Farewell("the selected mailbox was deleted")
             selected.folder_changed = False
+        gone, changed = selected.waiting(expunges) if selected.updates else (set[int](), set[int]())
+        search_updates.before_news(self, selected, gone)
         for line in selected.announce(expunges, with_uid):
             self.write(line)
+        if changed:
+            search_updates.after_news(self, selected, changed)

@@ -7,13 +7,14 @@ where there is much to compare.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from actors.mailbox import Message
 from nodes.imap import search_response, threads
-from nodes.imap.search_commands import Sort, SortBy, SortKey, Thread
+from nodes.imap.search_commands import Returned, Sort, SortBy, SortKey, Thread
 from nodes.imap.search_response import Found
+from nodes.imap.search_updates import Placing
 from nodes.imap.searching import asks_by_modseq, run, saving, selected_place, tell
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
@@ -24,6 +25,7 @@ from nodes.reading import Reading
 AT_ONCE = 2000  # messages that are compared on the event loop
 
 _NO_KEYS = sort_keys(b"")
+_NOTHING = Returned(frozenset())
 
 
 class Sorted(NamedTuple):
@@ -67,12 +69,29 @@ async def sort(session: Session, command: Sort) -> str:
     await saving(session, command.returned, run(session, selected_place(session), command.program, take))
     await _aside(len(found), lambda: in_order(found, command.keys))
     shown = [Found(one.row.uid if command.by_uid else one.number, one.row.uid, one.row.modseq) for one in found]
-    with_modseq = asks_by_modseq(command.program)
     if command.returned is None:
-        session.write(search_response.plain(b"SORT", shown, with_modseq))
+        session.write(search_response.plain(b"SORT", shown, asks_by_modseq(command.program)))
     else:
-        tell(session, command.tag, shown, command.returned, command.by_uid, with_modseq)
+        tell(session, command, shown, command.returned, _placing(session, command, found))
     return "SORT completed"
+
+
+def _placing(session: Session, command: Sort, found: list[Sorted]) -> Placing:
+    """Puts messages that join a result that is kept up to date in their places."""
+    by_uid = {one.row.uid: one for one in found} if "UPDATE" in (command.returned or _NOTHING).options else {}
+
+    def place(kept: Iterable[int], came: Iterable[Message], reading: Reading) -> list[int]:
+        more: list[Sorted] = []
+        take = _taking(session, more, with_headers=True)
+        for row in came:
+            take(0, row, reading)
+        by_uid.update((one.row.uid, one) for one in more)
+        members = {*kept, *(one.row.uid for one in more)}
+        for uid in by_uid.keys() - members:
+            del by_uid[uid]
+        return [one.row.uid for one in in_order([by_uid[uid] for uid in sorted(members)], command.keys)]
+
+    return place
 
 
 async def thread(session: Session, command: Thread) -> str:

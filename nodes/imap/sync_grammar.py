@@ -5,6 +5,7 @@ from typing import NamedTuple
 from nodes.imap.commands import Command
 from nodes.imap.cursor import ITEMS_LIMIT, Cursor, Readers
 from nodes.imap.errors import BadCommand
+from nodes.imap.search_command_grammar import partial_range
 from nodes.imap.sequence import NUMBER_LIMIT, STAR, SequenceSet
 from nodes.imap.sync_commands import Compress, Enable, Resync
 
@@ -14,6 +15,7 @@ class Since(NamedTuple):
 
     modseq: int | None = None
     vanished: bool = False
+    partial: tuple[int, int] | None = None
 
 
 def _enable(cursor: Cursor) -> Command:
@@ -88,12 +90,14 @@ def _without_star(numbers: SequenceSet) -> SequenceSet:
 
 def fetch_modifiers(cursor: Cursor, by_uid: bool) -> Since:
     """What stands behind the items of FETCH."""
-    since, vanished = None, False
+    since, vanished, partial = None, False, None
     if not cursor.accept(b" ("):
         return Since()
     while True:
         if cursor.accept(b"CHANGEDSINCE "):
             since = cursor.modseq()
+        elif cursor.accept(b"PARTIAL"):
+            partial = partial_range(cursor)  # RFC 9394 3.2
         else:
             cursor.expect(b"VANISHED")
             vanished = True
@@ -102,7 +106,7 @@ def fetch_modifiers(cursor: Cursor, by_uid: bool) -> Since:
         cursor.space()
     if vanished and (since is None or not by_uid):
         raise BadCommand("VANISHED is for UID FETCH with CHANGEDSINCE")  # RFC 7162 3.2.6
-    return Since(since, vanished)
+    return Since(since, vanished, partial)
 
 
 def store_modifiers(cursor: Cursor) -> int | None:

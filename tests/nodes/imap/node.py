@@ -89,7 +89,7 @@ class Node:
             }
         )
         section = FullTextSection(index=self._index, delay_s=0)
-        self.fulltext = FullText(section, self.log, log_config.data_dir, structlog.get_logger())
+        self.fulltext = FullText(section, self.log, log_config.data_dir, structlog.get_logger(), niceness=0)
         self.fulltext.start()
         self.services = Services(
             config=config,

@@ -104,6 +104,53 @@ def test_rfc_9394_3_1_pages_are_counted_from_either_end(client: RawClient) -> No
     assert one(client, "SEARCH RETURN (PARTIAL 2:1) FLAGGED") == b'* ESEARCH (TAG "T") PARTIAL (2:1 2,5)'
 
 
+def test_rfc_9394_3_2_a_page_of_messages_is_fetched(client: RawClient) -> None:
+    def fetched(text: str) -> list[int]:
+        return [int(line.split()[1]) for line in client.ok(text) if b" FETCH " in line]
+
+    assert fetched("UID FETCH 1:* (FLAGS) (PARTIAL -1:-2)") == [4, 5]
+    assert fetched("FETCH 2:4 (UID) (PARTIAL 1:2)") == [2, 3]
+    assert fetched("UID FETCH 1:* (UID) (PARTIAL 6:9)") == []
+    assert fetched("UID FETCH 1:* (UID) (CHANGEDSINCE 1 PARTIAL 1:100)") == [1, 2, 3, 4, 5]
+    highest = max(int(line.split()[-1].strip(b"()")) for line in client.ok("FETCH 1,3 (MODSEQ)"))
+    assert fetched(f"UID FETCH 1:* (UID) (PARTIAL -1:-1 CHANGEDSINCE {highest})") == [5]
+
+
+def test_rfc_8474_5_4_messages_are_found_by_their_ids(client: RawClient) -> None:
+    (line,) = client.ok("FETCH 3 (EMAILID)")
+    email_id = line.split()[-1].strip(b"()").decode()
+    assert one(client, f"SEARCH EMAILID {email_id}") == b"* SEARCH 3"
+    assert one(client, "SEARCH EMAILID Mabc") == b"* SEARCH"
+    client.append("INBOX", mail("root", more="Message-ID: <root@x>\r\n"))
+    client.append("INBOX", mail("leaf", more="References: <root@x>\r\n"))
+    thread_id = client.ok("FETCH 6 (THREADID)")[-1].split()[-1].strip(b"()").decode()
+    assert one(client, f"SEARCH THREADID {thread_id}") == b"* SEARCH 6 7"
+
+
+def test_rfc_8514_4_3_messages_are_found_by_when_they_were_saved(client: RawClient) -> None:
+    client.append("INBOX", mail("old"), '"01-Jan-2001 00:00:00 +0000" ')
+    client.ok("NOOP")
+    assert one(client, "SEARCH SAVEDSINCE 2-Jan-2001 6") == b"* SEARCH 6"
+    assert one(client, "SEARCH SAVEDBEFORE 2-Jan-2001") == b"* SEARCH"
+    assert one(client, "SEARCH BEFORE 2-Jan-2001 SAVEDATESUPPORTED") == b"* SEARCH 6"
+    today = time.strftime("%d-%b-%Y", time.gmtime()).lstrip("0")
+    assert one(client, f"SEARCH OR SAVEDON {today} NOT SAVEDON {today} UID 6") == b"* SEARCH 6"
+
+
+def test_rfc_9051_6_4_4_after_enable_a_search_is_answered_by_esearch(client: RawClient) -> None:
+    client.ok("ENABLE IMAP4rev2")
+    assert one(client, "SEARCH FLAGGED") == b'* ESEARCH (TAG "T") ALL 2,5'
+    assert one(client, "UID SEARCH DRAFT") == b'* ESEARCH (TAG "T") UID'
+
+
+def test_rfc_9586_3_without_numbers_none_is_searched_by(client: RawClient) -> None:
+    client.ok("ENABLE UIDONLY")
+    assert client.command("UID SEARCH 1:2")[-1].startswith(b"BAD [UIDREQUIRED]")
+    assert client.command("SEARCH ALL")[-1].startswith(b"BAD [UIDREQUIRED]")
+    assert client.command("UID SORT (SIZE) UTF-8 NOT 1")[-1].startswith(b"BAD [UIDREQUIRED]")
+    assert one(client, "UID SEARCH FLAGGED UID 1:4") == b"* SEARCH 2"
+
+
 def test_rfc_7162_3_1_5_a_search_by_modseq_tells_the_highest(client: RawClient) -> None:
     client.ok("SELECT INBOX")
     *_, last = client.ok("SEARCH MODSEQ 1 FLAGGED")
@@ -148,6 +195,70 @@ def test_rfc_7377_2_each_mailbox_with_matches_has_a_response(node: Node, user: U
     client.ok("SELECT folder2")
     assert answers("ESEARCH IN (selected) RETURN (ALL SAVE) 1:*") == [answer("folder2", "ALL 1")]
     assert len(client.ok("FETCH $ (UID)")) == 1
+
+
+def updates(client: RawClient, text: str) -> list[bytes]:
+    return [line for line in client.ok(text) if b"ESEARCH" in line]
+
+
+def test_rfc_5267_4_3_a_search_is_kept_up_to_date(client: RawClient, node: Node, user: User) -> None:
+    tag = client.tags + 1
+    assert one(client, "UID SEARCH RETURN (COUNT UPDATE) FLAGGED") == b'* ESEARCH (TAG "T") UID COUNT 2'
+
+    def update(what: str) -> bytes:
+        return f'* ESEARCH (TAG "t{tag}") UID {what}'.encode()
+
+    assert updates(client, "STORE 3:4 +FLAGS (\\Flagged)") == [update("ADDTO (0 3:4)")]
+    assert updates(client, "STORE 2,4 -FLAGS (\\Flagged)") == [update("REMOVEFROM (0 2,4)")]
+    client.ok("STORE 3 +FLAGS.SILENT (\\Deleted)")
+    assert client.ok("EXPUNGE") == [update("REMOVEFROM (0 3)"), b"* 3 EXPUNGE"]
+    node.deliver(user, mail("not flagged"))
+    assert updates(client, "NOOP") == []
+    client.ok(f'CANCELUPDATE "t{tag}"')
+    assert updates(client, "STORE 1 +FLAGS (\\Flagged)") == []
+
+
+def test_rfc_5267_4_3_updates_of_numbers_come_in_front_of_the_expunge_and_behind_the_exists(
+    client: RawClient, node: Node, user: User, login: Login
+) -> None:
+    client.ok("SEARCH RETURN (ALL UPDATE CONTEXT) SUBJECT number")
+    tag = b"t%d" % client.tags
+    other = login()
+    other.ok("SELECT INBOX")
+    other.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
+    other.ok("EXPUNGE")
+    node.deliver(user, mail("number 6"), mail("another"))
+    told = [line for line in client.ok("NOOP") if b"FETCH" not in line and b"RECENT" not in line]
+    assert told == [
+        b'* ESEARCH (TAG "%b") REMOVEFROM (0 2)' % tag,
+        b"* 2 EXPUNGE",
+        b"* 6 EXISTS",
+        b'* ESEARCH (TAG "%b") ADDTO (0 5)' % tag,
+    ]
+    client.ok("SELECT INBOX")
+    node.deliver(user, mail("number 7"))
+    assert updates(client, "NOOP") == [], "it belonged to the selected mailbox"
+
+
+def test_rfc_5267_4_3_a_sort_is_kept_up_to_date_in_its_order(client: RawClient, node: Node, user: User) -> None:
+    client.ok("UID SORT RETURN (COUNT UPDATE) (REVERSE SUBJECT) UTF-8 UNDELETED")
+    tag = b"t%d" % client.tags
+    node.deliver(user, mail("number 35"), mail("aaa"))
+    assert updates(client, "NOOP") == [b'* ESEARCH (TAG "%b") UID ADDTO (3 6 7 7)' % tag]
+    assert updates(client, "STORE 4,1 +FLAGS (\\Deleted)") == [b'* ESEARCH (TAG "%b") UID REMOVEFROM (6 1 2 4)' % tag]
+
+
+@pytest.mark.parametrize("program", ["YOUNGER 100", "1:3", "OR SEEN NOT 2"])
+def test_rfc_5267_4_3_1_what_is_not_kept_up_to_date_is_said(client: RawClient, program: str) -> None:
+    refusal, answer = sorted(client.ok(f"SEARCH RETURN (COUNT UPDATE) {program}"), reverse=True)
+    assert answer.startswith(b"* ESEARCH")
+    assert refusal.startswith(b'* NO [NOUPDATE "t%d"]' % client.tags)
+
+
+def test_a_session_has_so_many_updates_and_no_more(client: RawClient) -> None:
+    for _ in range(10):
+        assert len(client.ok("SEARCH RETURN (UPDATE) SEEN")) == 1
+    assert b"NOUPDATE" in client.ok("SEARCH RETURN (UPDATE) SEEN")[1]
 
 
 def test_a_long_search_gives_way_to_others(node: Node, login: Login) -> None:
