@@ -86,7 +86,7 @@ def after_news(session: Session, selected: Selected, changed: set[int]) -> None:
             del selected.updates[update.tag]
             _refuse(session, update.tag, "too much has changed at once")
             continue
-        with session.reading() as reading:
+        with session.reading_of(selected.owner) as reading:
             _look_again(session, selected, update, known, reading)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from actors.directory import Target
 from actors.mailbox import Message
 from nodes.imap import search_response
 from nodes.imap.errors import BadCommand, Refusal
@@ -34,31 +35,32 @@ Take = Callable[[int, Message, Reading], None]
 
 
 @dataclass(frozen=True)
-class Place:
-    """A mailbox as a search sees it: its messages by number, which are recent, and what `$` stands for."""
+class Searched:
+    """A mailbox as a search sees it: whose, where it is another's; its messages by number, recent ones, `$`."""
 
+    owner: Target | None
     folder: bytes
     uids: array[int] | list[int]
     is_recent: Callable[[int], bool]
     saved: AbstractSet[int]
 
 
-def selected_place(session: Session) -> Place:
+def selected_mailbox(session: Session) -> Searched:
     selected = session.mailbox
-    return Place(selected.folder.id, selected.uids, selected.is_recent, selected.saved)
+    return Searched(selected.owner, selected.folder.id, selected.uids, selected.is_recent, selected.saved)
 
 
-async def run(session: Session, place: Place, program: Key, take: Take) -> None:
+async def run(session: Session, where: Searched, program: Key, take: Take) -> None:
     """Calls `take` with the number and the row of each message that matches, in order. Raises BadCommand."""
     keys = parts_of(program)
     if session.features.uidonly and any(isinstance(key, Numbers) and _is_numbered(key) for key in keys):
         raise BadCommand("there are no message sequence numbers any more", "UIDREQUIRED")  # RFC 9586 3
     if any(isinstance(key, ModSeq) for key in keys):
         session.enable("CONDSTORE")  # RFC 7162 3.1
-    narrowed = await _narrowed(session, place, program)
-    scope = Scope(place.uids, round(time.time() * 1000), place.saved, narrowed)
+    narrowed = await _narrowed(session, where, program)
+    scope = Scope(where.uids, round(time.time() * 1000), where.saved, narrowed)
     matches = compile_key(program, scope)
-    uids = place.uids
+    uids = where.uids
     chosen = bound(program, scope)
     wanted = uids if chosen is None else [uid for uid in sorted(chosen) if _has(uids, uid)]
     at = 0
@@ -66,11 +68,11 @@ async def run(session: Session, place: Place, program: Key, take: Take) -> None:
         batch = wanted[at : at + SLICE_ROWS]
         at += len(batch)
         until_s = time.perf_counter() + SLICE_S
-        with session.reading() as reading:
+        with session.reading_of(where.owner) as reading:
             load = loading(reading)
-            for row in rows_of(reading.view, place.folder, batch):
+            for row in rows_of(reading.view, where.folder, batch):
                 number = bisect_left(uids, row.uid) + 1
-                if matches(Candidate(number, row, place.is_recent(row.uid), load)):
+                if matches(Candidate(number, row, where.is_recent(row.uid), load)):
                     take(number, row, reading)
                 if time.perf_counter() > until_s:
                     at = bisect_left(wanted, row.uid) + 1
@@ -87,13 +89,13 @@ def _has(uids: array[int] | list[int], uid: int) -> bool:
     return at < len(uids) and uids[at] == uid
 
 
-async def _narrowed(session: Session, place: Place, program: Key) -> Mapping[Key, Narrowed]:
+async def _narrowed(session: Session, where: Searched, program: Key) -> Mapping[Key, Narrowed]:
     """What the full-text index knows of the program; nothing of a mailbox as it was, of which it may have less."""
     keys = {key for key in parts_of(program) if isinstance(key, HeaderHas | TextHas)}
     index = session.services.fulltext
     if not keys or index is None or session.past is not None:
         return {}
-    return await index.narrow(session.target.account, place.folder, keys)
+    return await index.narrow((where.owner or session.target).account, where.folder, keys)
 
 
 def asks_by_modseq(program: Key) -> bool:
@@ -131,7 +133,7 @@ async def search(session: Session, command: Search) -> str:
     def take(number: int, row: Message, _: Reading) -> None:
         found.append(Found(row.uid if command.by_uid else number, row.uid, row.modseq))
 
-    await saving(session, command.returned, run(session, selected_place(session), command.program, take))
+    await saving(session, command.returned, run(session, selected_mailbox(session), command.program, take))
     returned = command.returned
     if returned is None and session.features.rev2:
         returned = Returned(frozenset({"ALL"}))  # RFC 9051 6.4.4: the SEARCH response is no more

@@ -15,7 +15,7 @@ from nodes.imap import search_response, threads
 from nodes.imap.search_commands import Returned, Sort, SortBy, SortKey, Thread
 from nodes.imap.search_response import Found
 from nodes.imap.search_updates import Placing
-from nodes.imap.searching import asks_by_modseq, run, saving, selected_place, tell
+from nodes.imap.searching import asks_by_modseq, run, saving, selected_mailbox, tell
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
 from nodes.imap.sort_keys import SortKeyCache, SortKeys, cache_of, sort_keys
@@ -66,7 +66,7 @@ async def sort(session: Session, command: Sort) -> str:
     found: list[Sorted] = []
     with_headers = any(key.by not in _OF_THE_ROW for key in command.keys)
     take = _taking(session, found, with_headers)
-    await saving(session, command.returned, run(session, selected_place(session), command.program, take))
+    await saving(session, command.returned, run(session, selected_mailbox(session), command.program, take))
     await _aside(len(found), lambda: in_order(found, command.keys))
     shown = [Found(one.row.uid if command.by_uid else one.number, one.row.uid, one.row.modseq) for one in found]
     if command.returned is None:
@@ -96,7 +96,7 @@ def _placing(session: Session, command: Sort, found: list[Sorted]) -> Placing:
 
 async def thread(session: Session, command: Thread) -> str:
     found: list[Sorted] = []
-    await run(session, selected_place(session), command.program, _taking(session, found, with_headers=True))
+    await run(session, selected_mailbox(session), command.program, _taking(session, found, with_headers=True))
     messages = [Threaded(one.row.uid if command.by_uid else one.number, one.sent_ms, one.keys) for one in found]
     algorithm = threads.references if command.algorithm == "REFERENCES" else threads.ordered_subject
     text = await _aside(len(messages), lambda: threads.response(algorithm(messages)))

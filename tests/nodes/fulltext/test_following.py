@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -200,7 +201,9 @@ async def rebuild(node: Node) -> bool:
     return node.fulltext.rebuild()
 
 
-def test_an_index_of_another_history_is_not_used(tmp_path: Path) -> None:
+def test_an_index_of_another_history_is_thrown_away(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
     first = Node(tmp_path / "first", {}, index=True)
     user = first.add_user()
     first.deliver(user, mail("needle"))
@@ -209,8 +212,28 @@ def test_an_index_of_another_history_is_not_used(tmp_path: Path) -> None:
     with first.log.snapshot() as snapshot:
         assert stamp.is_of(stamp.read(root, schema.VERSION), snapshot)
     first.stop()
-    second = Node(tmp_path / "second", {}, index=False)
-    second.deliver(second.add_user(), mail("hay"))
+    moved = tmp_path / "second" / "data" / fulltext.FOLDER
+    shutil.copytree(root, moved)
+    second = Node(tmp_path / "second", {}, index=True)
+    another = second.add_user()
+    second.deliver(another, mail("needle"), mail("hay"))
+    assert search(second, another, "BODY needle") == [1]
+    wait_indexed(second)
+    assert second.fulltext.status().messages == 2
     with second.log.snapshot() as snapshot:
-        assert not stamp.is_of(stamp.read(root, schema.VERSION), snapshot)
+        assert stamp.is_of(stamp.read(moved, schema.VERSION), snapshot)
     second.stop()
+
+
+def test_switched_off_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / fulltext.FOLDER
+    folder.mkdir(parents=True)
+    (folder / "old").write_bytes(b"text")
+    node = Node(tmp_path, {}, index=False)
+    assert not folder.exists()
+    assert node.fulltext.status().state == "off"
+    assert not node.call(rebuild(node))
+    user = node.add_user()
+    node.deliver(user, mail("needle"))
+    assert search(node, user, "BODY needle") == [1]
+    node.stop()
