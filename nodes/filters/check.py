@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import structlog
+
 from nodes.config_filters import FilterSection
 from nodes.filters.health import Busy, Down, Health
 from nodes.filters.slots import Room
@@ -18,6 +20,8 @@ from nodes.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.smtp.session import Envelope, Session
+
+_log = structlog.get_logger("mailraft.filters")
 
 JUNK = "Junk"
 
@@ -81,7 +85,7 @@ class Filter(Check):
         except TooLarge:
             self._skip_large(incoming)
             return
-        self._follow(opinion, envelope, incoming)
+        self._follow(opinion, session, envelope, incoming)
 
     def without(self, down: Down) -> None:
         """It can not be asked. Raises Refused, unless mail is taken all the same."""
@@ -89,9 +93,11 @@ class Filter(Check):
         if self._section.when_down == "tempfail":
             raise Refused(NOT_AVAILABLE) from None
 
-    def refuse(self, refusal: bytes) -> Refused:
-        """The refusal to raise, counted."""
+    def refuse(self, session: Session, refusal: bytes) -> Refused:
+        """The refusal to raise, counted and told to the operator."""
         self._count("reject" if refusal[:1] == b"5" else "tempfail")
+        told = refusal.decode("ascii", "replace").strip()
+        _log.info("refused by a filter", filter=self.name, reply=told, client=session.client, cause=session.cause)
         return Refused(refusal)
 
     def _skip_large(self, incoming: Incoming) -> None:
@@ -100,9 +106,9 @@ class Filter(Check):
             raise Refused(TOO_LARGE)
         _note(incoming, self.name, {"skipped": "large"})
 
-    def _follow(self, opinion: Opinion, envelope: Envelope, incoming: Incoming) -> None:
+    def _follow(self, opinion: Opinion, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         if opinion.action == "refuse":
-            raise self.refuse(opinion.reply)
+            raise self.refuse(session, opinion.reply)
         self._count(opinion.action)
         _note(incoming, self.name, opinion.found)
         incoming.lines[-1:-1] = opinion.lines  # above our Received line, which is the last

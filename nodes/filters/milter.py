@@ -55,7 +55,7 @@ class MilterFilter(Filter):
             self.without(down)
             return
         if decision.move == "refuse":
-            raise self.refuse(decision.reply)
+            raise self.refuse(session, decision.reply)
 
     async def judge(self, session: Session, envelope: Envelope, incoming: Incoming) -> Opinion:
         """Raises Down."""

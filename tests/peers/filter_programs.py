@@ -1,4 +1,4 @@
-"""Rspamd, clamd and opendkim of Debian as processes of a test, with configurations of their own and no internet.
+"""Rspamd, clamd, opendkim and opendmarc of Debian as processes of a test, configured for it alone, without internet.
 
 clamd knows one signature, the test file of EICAR; nothing is downloaded.
 """
@@ -27,7 +27,7 @@ RSPAMD_CONFIGURATION = """
 options {{
   pidfile = "$RUNDIR/rspamd.pid"; cache_file = "$DBDIR/symbols.cache"; url_tld = "$DBDIR/suffixes";
   history_file = ""; stats_file = ""; rrd = ""; control_socket = "$RUNDIR/control mode=0600";
-  filters = "dkim,spf"; enable_test_patterns = true; local_addrs = ["192.0.2.0/24"];
+  filters = "dkim,spf"; enable_test_patterns = true; local_addrs = ["127.0.0.0/8"];
   dns {{ timeout = 2s; retransmits = 2; nameserver = ["{nameserver}"]; }}
 }}
 logging {{ type = "file"; filename = "$LOGDIR/rspamd.log"; level = "info"; }}
@@ -104,6 +104,20 @@ def opendkim(folder: Path, *lines: str) -> Iterator[Program]:
     configuration = [f"Socket local:{socket_path}", "Syslog no", "RequireSafeKeys no", "Background no", *lines]
     (folder / "opendkim.conf").write_text("\n".join(configuration) + "\n")
     with _running(folder, [program, "-f", "-x", str(folder / "opendkim.conf")]) as process:
+        _until(lambda: _answers(str(socket_path), b"", b""), folder)
+        yield Program(f"unix:{socket_path}", process)
+
+
+@contextlib.contextmanager
+def opendmarc(folder: Path, resolver_host: str, *lines: str) -> Iterator[Program]:
+    """It asks the name server of resolv.conf, which it is given in a mount namespace of its own: that needs root."""
+    program = wanted("opendmarc")
+    folder.mkdir(parents=True, exist_ok=True)
+    socket_path = folder / "opendmarc.sock"
+    (folder / "resolv.conf").write_text(f"nameserver {resolver_host}\n")
+    (folder / "opendmarc.conf").write_text("\n".join([f"Socket local:{socket_path}", "Syslog false", *lines]) + "\n")
+    script = 'mount --bind "$1/resolv.conf" /etc/resolv.conf && exec "$2" -f -c "$1/opendmarc.conf"'
+    with _running(folder, ["unshare", "-m", "sh", "-c", script, "sh", str(folder), program]) as process:
         _until(lambda: _answers(str(socket_path), b"", b""), folder)
         yield Program(f"unix:{socket_path}", process)
 

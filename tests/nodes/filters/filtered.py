@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,22 @@ ALICE = "alice@example.test"
 
 
 @contextmanager
-def filtered(folder: Path, sections: Mapping[str, Any], limits: Mapping[str, Any] | None = None) -> Iterator[Cell]:
-    """`sections` are tables of the configuration: filters, rspamd, clamav, milter."""
+def filtered(
+    folder: Path,
+    sections: Mapping[str, Any],
+    *,
+    dns: Mapping[str, Any] | None = None,
+    before: Callable[[Cell], tuple[Check, ...]] = lambda _: (),
+) -> Iterator[Cell]:
+    """`sections` are tables of the configuration: filters, rspamd, clamav, milter. `before`: checks that come first."""
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Filters] = []
 
     def checks(cell: Cell) -> tuple[Check, ...]:
         made.append(Filters(cell.config, cell.metrics, lambda _: "client.remote.test"))
-        return made[0].checks
+        return (*before(cell), *made[0].checks)
 
-    with Cell(folder, limits, checks=checks, sections=sections) as cell:
+    with Cell(folder, dns=dns, checks=checks, sections=sections) as cell:
         try:
             yield cell
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import smtplib
 import struct
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -261,6 +262,13 @@ def test_who_idles_makes_room_for_another_session(cell: Cell, milter: MilterPeer
     assert send(cell).startswith("250")  # there is one connection at a time in this cell
     assert client.transfer(LETTER).startswith("250")
     assert [milter.said(n).rstrip("Q") for n in range(3)] == ["OCHMR", "OCHMRTLLNBE", "OCHMRTLLNBE"]
+
+
+def test_many_sessions_share_one_connection_and_all_are_served(cell: Cell, milter: MilterPeer) -> None:
+    milter.begin()
+    with ThreadPoolExecutor(12) as sessions:
+        replies = list(sessions.map(lambda _: send(cell, LETTER, ALICE, BOB), range(36)))
+    assert [reply[:3] for reply in replies] == ["250"] * 36
 
 
 def test_a_session_that_ends_closes_its_connection(cell: Cell, milter: MilterPeer) -> None:

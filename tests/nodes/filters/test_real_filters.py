@@ -1,4 +1,4 @@
-"""Rspamd, clamd and opendkim of Debian behind a cell: they are understood, and they understand our signatures."""
+"""Rspamd, clamd, opendkim and opendmarc of Debian behind a cell: they are understood, and understand what we sign."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 import dkim
 import pytest
 
+from actors.verdicts import VERDICTS, SetVerdictPolicy
 from nodes.dkim_admin import DkimAdmin
 from nodes.dkim_keys import record_name, record_value, zone_line
+from nodes.verdicts.check import checks
 from tests.nodes.filters.filtered import ALICE, LETTER, filtered, found, kept, send
 from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.nodes.smtp.dialogue import Dialogue
@@ -22,6 +24,7 @@ from tests.peers.dns_server import DnsServer
 from tests.peers.filter_programs import EICAR, GTUBE, Program
 
 BOB = "bob@example.test"
+RESOLVER_HOST = "127.0.0.118"  # port 53, the only one that resolv.conf knows: an address that nothing else has
 UNAVAILABLE = "451 4.7.1 A filter is not available at the moment, try again later"
 SIGNED = signed(letter())
 
@@ -243,6 +246,42 @@ def test_a_milter_that_signs_has_its_signature_in_front_of_what_is_sent(tmp_path
     assert b"DKIM-Signature: v=1; a=rsa-sha256;" in item.trace
     record = key_record(private_key()).encode()
     assert dkim.verify(item.trace + letter(ALICE), dnsfunc=lambda name, timeout=5: record)
+
+
+# opendmarc, a milter that goes by what we found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a name server for opendmarc needs port 53, and so root")
+def test_opendmarc_in_front_refuses_by_our_results_what_its_author_wants_refused(tmp_path: Path) -> None:
+    zone = [
+        _txt("sender.com", "v=spf1 ip4:203.0.113.0/24 -all"),
+        _txt("_dmarc.sender.com", "v=DMARC1; p=reject"),
+        _txt("s._domainkey.sender.com", key_record(private_key())),
+    ]
+    lines = ("AuthservID judge.test", "TrustedAuthservIDs mx.example.test", "RejectFailures true")
+    with (
+        DnsServer("\n".join(zone), host=RESOLVER_HOST, port=53) as names,
+        filter_programs.opendmarc(tmp_path / "judge", RESOLVER_HOST, *lines) as judge,
+        filtered(
+            tmp_path / "cell",
+            {
+                "filters": {"milters": [f"opendmarc={judge.address}"]},
+                "verdicts": {"judge": "always"},
+                "smtp": {"xclient_from": ["127.0.0.1"]},
+            },
+            dns={"nameservers": [names.address]},
+            before=lambda cell: checks(cell.config, cell.log, cell.resolver, cell.metrics, cell.reports),
+        ) as cell,
+    ):
+        cell.call(cell.runtime.ask(VERDICTS, SetVerdictPolicy(dmarc="mark"), ADMIN))
+        honest = signed(letter("a@sender.com"), "sender.com")
+        assert from_elsewhere(cell, honest, "x@other.test").startswith("250")
+        front = kept(cell)[-1].partition(b"\r\nReceived: ")[0]
+        assert front.index(b"Authentication-Results: mx.example.test;") < front.index(
+            b"Authentication-Results: judge.test; dmarc=pass"
+        )
+        forged = letter("a@sender.com")
+        assert from_elsewhere(cell, forged, "x@other.test").startswith("550 5.7.1 rejected by DMARC policy")
 
 
 def test_a_milter_that_is_killed_between_two_commands_is_asked_anew(tmp_path: Path) -> None:

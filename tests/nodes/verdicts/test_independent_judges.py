@@ -1,4 +1,4 @@
-"""opendkim and opendmarc of Debian judge the same messages, by the same DNS, and come to the same verdicts.
+"""opendkim, opendmarc and Rspamd judge the same messages, by the same DNS, and come to the same verdicts.
 
 opendmarc reads our Authentication-Results as a filter behind us would, so it also judges whether that can be read. It
 asks the name server of resolv.conf, which it is given in a mount namespace of its own. Not asked of it is whether a
@@ -8,10 +8,12 @@ subdomain is strictly aligned: up to 1.4.2, with a list of public suffixes, it s
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +25,9 @@ from nodes.resolver import Resolver
 from nodes.verdicts.authentication_results import write
 from nodes.verdicts.judge import Arrival, Judgement, Limits, findings, judge
 from tests.nodes.verdicts.letters import key_record, letter, private_key, signed
+from tests.peers import filter_programs
 from tests.peers.dns_server import DnsServer
+from tests.peers.filter_programs import Program
 
 OPENDKIM, OPENDMARC = (shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("opendkim", "opendmarc"))
 SUFFIXES = Path("/usr/share/publicsuffix/public_suffix_list.dat")
@@ -112,6 +116,36 @@ def test_opendmarc_comes_to_our_verdict_by_our_results(names: DnsServer, tmp_pat
     assert found.dmarc is not None
     assert found.dmarc.result == theirs[1]
     assert theirs[2] in (found.dmarc.requested, "none") if found.dmarc.result == "fail" else True
+
+
+RSPAMD_SAYS = {
+    "spf": {"pass": "R_SPF_ALLOW", "fail": "R_SPF_FAIL", "neutral": "R_SPF_NEUTRAL", "none": "R_SPF_NA"},
+    "dkim": {"pass": "R_DKIM_ALLOW", "fail": "R_DKIM_REJECT", "none": "R_DKIM_NA"},
+    "dmarc": {"pass": "DMARC_POLICY_ALLOW", "none": "DMARC_NA"},
+}
+RSPAMD_ASKS = {"reject": "DMARC_POLICY_REJECT", "quarantine": "DMARC_POLICY_QUARANTINE"}
+
+
+@pytest.fixture(scope="module")
+def rspamd(tmp_path_factory: pytest.TempPathFactory, names: DnsServer) -> Iterator[Program]:
+    with filter_programs.rspamd(tmp_path_factory.mktemp("rspamd"), names.address) as program:
+        yield program
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rspamd_comes_to_our_verdict(names: DnsServer, rspamd: Program, case: str) -> None:
+    found, _ = ours(names, case)
+    data, sender, client = CASES[case]
+    told = {"IP": client, "Helo": "mx.sender.com", "From": sender or "<>", "Rcpt": "alice@example.test"}
+    request = urllib.request.Request(f"http://{rspamd.address}/checkv2", data, told)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        symbols = json.load(answer)["symbols"]
+    dkim = found.signatures[0].result if found.signatures else "none"
+    assert found.dmarc is not None
+    says = RSPAMD_SAYS["dmarc"].get(found.dmarc.result) or RSPAMD_ASKS[found.dmarc.requested]
+    assert {RSPAMD_SAYS["dkim"][dkim], says} <= symbols.keys()
+    if sender:
+        assert RSPAMD_SAYS["spf"][found.spf.result] in symbols
 
 
 def _opendmarc(folder: Path, sender: str, client: str) -> str:
