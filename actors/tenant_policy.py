@@ -48,6 +48,7 @@ SETTINGS: dict[str, Setting] = {
     "tenant_recipients_per_hour": Setting("recipients to whom all accounts together submit mail; 0: no limit"),
     "spam": Setting("where mail goes that a check calls spam", ("junk", "refuse", "inbox")),
     "message_bytes": Setting("size of a message; a node's own limit holds besides", least=1024, most=2**40),
+    "eight_bit": Setting("8-bit mail for servers that take 7 bits only", ("convert", "return")),
     "extensions": Setting("the mark of an address's extension, as in alice+shop", (EXTENSION_MARK, *"-=_#", OFF)),
 }
 

@@ -60,6 +60,11 @@ class DeliverySection(Section):
     trust: Path | None = Field(
         default=None, description="CA certificates (PEM) against which servers are checked; the system's if not given."
     )
+    eight_bit: Literal["convert", "return"] = Field(
+        default="convert",
+        description="Mail with 8-bit content for a server without 8BITMIME (RFC 6152 3): converted to 7 bits and "
+        "signed anew, or returned with 5.6.3. A tenant may have it otherwise.",
+    )
     mta_sts: bool = Field(default=True, description="Whether MTA-STS policies (RFC 8461) are fetched and obeyed.")
     mta_sts_port: Port = Field(default=443, description="The port of policy hosts; another one is for tests.")
     dane: bool = Field(default=True, description="Whether DANE (RFC 7672) counts, where dns.trust_ad says it can.")

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from nodes.delivery.attempt import Read
 
 END = b".\r\n"
+SLICE_BYTES = 64 * 1024
 BLANK = (b"\r\n\r\n", b"\n\n")
 
 
@@ -46,6 +47,12 @@ async def opened(read: Read) -> AsyncIterator[AsyncIterator[bytes]]:
         close = getattr(parts, "aclose", None)
         if close is not None:
             await close()
+
+
+async def in_slices(data: bytes) -> AsyncIterator[bytes]:
+    """A message that is in memory, as it is read."""
+    for start in range(0, len(data), SLICE_BYTES):
+        yield data[start : start + SLICE_BYTES]
 
 
 async def has_ascii_header(read: Read) -> bool:

@@ -22,6 +22,8 @@ from nodes.delivery import destinations
 from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, RecipientOutcome
 from nodes.delivery.client import Answer, Message, Refused, Sent, Session
 from nodes.delivery.connections import Connections
+from nodes.delivery.content import in_slices, is_ascii
+from nodes.delivery.converting import Convert, converter_of, is_wanted
 from nodes.delivery.destinations import Host, NoWay, Ourselves
 from nodes.delivery.login import LoginFailed
 from nodes.delivery.mta_sts import StsPolicies, StsPolicy
@@ -56,6 +58,7 @@ class Progress:
     failures: list[Answer] = field(default_factory=list)
     host: str = ""
     tries: int = 0
+    converted: bytes | None = None
 
     @property
     def left(self) -> list[Recipient]:
@@ -106,14 +109,17 @@ class MailTransport:
         record: RecordTlsResult = lambda _: None,
         file: Path | None = None,
         metrics: Metrics | None = None,
+        convert: Convert | None = None,
     ) -> None:
-        """`find_way` knows the routes, `record` is told of each TLS session, `file` keeps MTA-STS policies.
+        """`find_way` knows the routes, `record` is told of each TLS session, `file` keeps MTA-STS policies, `convert`
+        makes 7 bits of what a server does not take as it is.
 
         Raises OSError, ssl.SSLError.
         """
         trust = verifying_context(config.delivery.trust)
         self._find_way = find_way
         self._metrics = metrics
+        self._convert = convert
         self._config = config
         self._resolver = resolver
         self._ourselves = Ourselves(config)
@@ -128,7 +134,15 @@ class MailTransport:
         find_way = ways_of(services.log, services.directory)
         file = services.config.node.data_dir / STS_FILE
         record, metrics = services.reports.record_tls_result, services.metrics
-        return cls(services.config, services.resolver, find_way=find_way, record=record, file=file, metrics=metrics)
+        return cls(
+            services.config,
+            services.resolver,
+            find_way=find_way,
+            record=record,
+            file=file,
+            metrics=metrics,
+            convert=converter_of(services),
+        )
 
     async def stop(self) -> None:
         """Closes idle connections."""
@@ -201,6 +215,18 @@ class MailTransport:
             left.clear()
             progress.failures.append(Answer("failed", error.code, error.enhanced, str(error)))
 
+    async def _fitting(self, message: Message, session: Session, progress: Progress) -> Message:
+        """The message as the server takes it. Raises Unsendable."""
+        if self._convert is None or not is_wanted(message.options, session.offered):
+            return message
+        if message.options.body == "8BITMIME" and await is_ascii(message.read):
+            return message
+        if progress.converted is None:
+            progress.converted = await self._convert(progress.attempt)
+        data = progress.converted
+        options = message.options._replace(body="7BIT")
+        return message._replace(size=len(data), read=lambda: in_slices(data), options=options)
+
     async def _open(self, host: Host, left: list[str], way: Way, demand: Demand) -> Session:
         session = await self._opener.open(host, left, way, demand)
         if self._metrics is not None:
@@ -216,7 +242,7 @@ class MailTransport:
                 recipients = tuple(progress.left[:most])
                 message = Message(attempt.sender, recipients, attempt.size, attempt.read, attempt.options)
                 try:
-                    await session.send(message, sent)
+                    await session.send(await self._fitting(message, session, progress), sent)
                 finally:
                     progress.take(sent, session)
                 if sent.failure is not None:

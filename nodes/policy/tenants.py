@@ -35,6 +35,7 @@ class MailPolicy(NamedTuple):
     spam: str = "junk"
     message_bytes: int = 0
     extensions: str = "+"
+    eight_bit: str = "convert"
 
 
 def defaults(config: NodeConfig) -> MailPolicy:
@@ -46,6 +47,7 @@ def defaults(config: NodeConfig) -> MailPolicy:
         greylist_delay_s=section.greylist_delay_s,
         block_weight=section.block_weight,
         message_bytes=config.limits.message_bytes,
+        eight_bit=config.delivery.eight_bit,
         **rates,
     )
 
