@@ -23,6 +23,7 @@ class MailOptions(NamedTuple):
     deliver_by_ms: int = 0  # RFC 2852
     by_mode: Literal["", "R", "N"] = ""  # RFC 2852: return it, or notify
     by_trace: bool = False  # RFC 2852: tell of each relay
+    verp: bool = False  # an envelope sender for each recipient, so that what comes back says for whom it was
 
 
 class RecipientOptions(NamedTuple):

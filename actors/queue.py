@@ -33,6 +33,7 @@ from actors.queue_rows import (
     items_after,
     queue_stream,
     queues,
+    returned,
     suspension,
     throttle,
     totals,
@@ -60,6 +61,8 @@ from actors.queue_terms import (
     ItemsRerouted,
     ItemsRescheduled,
     MailQueued,
+    MailReturned,
+    NoteReturn,
     QueueCommand,
     QueueFact,
     QueueResumed,
@@ -108,6 +111,8 @@ __all__ = [
     "ItemsRerouted",
     "ItemsRescheduled",
     "MailQueued",
+    "MailReturned",
+    "NoteReturn",
     "QueueCommand",
     "QueueFact",
     "QueueResumed",
@@ -138,6 +143,7 @@ __all__ = [
     "items_after",
     "queue_stream",
     "queues",
+    "returned",
     "suspension",
     "tenant_of",
     "throttle",
@@ -166,6 +172,8 @@ def decide(view: View, command: QueueCommand) -> tuple[QueueFact, ...]:
             return _decide_by_hand(view, command)
         case ThrottleDomain() | SuspendQueue() | ResumeQueue():
             return _decide_domain(view, command)
+        case NoteReturn(_, recipient, item):
+            return (MailReturned(recipient, item),)
         case _:
             assert_never(command)
 
@@ -173,7 +181,7 @@ def decide(view: View, command: QueueCommand) -> tuple[QueueFact, ...]:
 def tenant_of(view: View, command: QueueCommand) -> bytes | None:
     """Whose item the command is about: of many, the first that is there; None for one about the domain."""
     match command:
-        case Enqueue(tenant=tenant):
+        case Enqueue(tenant=tenant) | NoteReturn(tenant=tenant):
             return tenant
         case Claim() | RecordAttempt() | Release() | RemoveItem() | FailItem():
             ids: Iterable[bytes] = (command.item_id,)

@@ -15,6 +15,7 @@ from actors.queue_rows import (
     DAY_MS,
     DAYS_KEPT,
     DOMAIN_KEY,
+    RETURN_KEY,
     SUSPENSION_KEY,
     THROTTLE_KEY,
     TOTALS_KEY,
@@ -45,6 +46,7 @@ from actors.queue_terms import (
     ItemsRerouted,
     ItemsRescheduled,
     MailQueued,
+    MailReturned,
     QueueFact,
     QueueResumed,
     QueueSuspended,
@@ -81,6 +83,9 @@ def evolve(view: View, fact: QueueFact, stamp: Stamp) -> list[Change]:
             return _each(view, item_ids, lambda one: _due(one._replace(route=route), now_ms, release=False))
         case DomainThrottled() | QueueSuspended() | QueueResumed():
             _of_domain(view, fact, stamp)
+            return []
+        case MailReturned():
+            _count_return(view, stamp)
             return []
         case _:
             assert_never(fact)
@@ -268,6 +273,17 @@ def _count(view: View, one: Item, sign: int) -> None:
     if one.counted:
         before = totals(view)
         view.put(TOTALS_KEY, (before.items + sign, before.bytes + sign * one.size))
+
+
+def _count_return(view: View, stamp: Stamp) -> None:
+    """By day, kept as long as the other counts of days."""
+    day = stamp.at_ms // DAY_MS
+    key = RETURN_KEY + day.to_bytes(4, "big")
+    before = view.peek(key)
+    if before is None:
+        for old, _ in list(view.range(RETURN_KEY, b"", (day - DAYS_KEPT).to_bytes(4, "big"))):
+            view.delete(old)
+    view.put(key, (before or 0) + 1)
 
 
 def _add_to_day(view: View, stamp: Stamp, more: Day) -> None:

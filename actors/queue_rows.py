@@ -27,6 +27,7 @@ TOTALS_KEY = b"n"
 THROTTLE_KEY = b"t"
 SUSPENSION_KEY = b"s"
 DAY_KEY = b"b"
+RETURN_KEY = b"v"
 DAY_MS = 86_400_000
 DAYS_KEPT = 30
 
@@ -191,6 +192,11 @@ def suspension(view: View) -> Suspension | None:
 def days(view: View) -> list[Day]:
     """The days of the last month on which something was tried, oldest first."""
     return [Day(int.from_bytes(key[1:], "big"), *row) for key, row in view.range(DAY_KEY)]
+
+
+def returned(view: View, since_day: int) -> int:
+    """Recipients whose mail was taken and came back, from that day on (days count from 1970)."""
+    return sum(count for _, count in view.range(RETURN_KEY, since_day.to_bytes(4, "big")))
 
 
 def queues(snapshot: Snapshot) -> list[str]:

@@ -179,6 +179,16 @@ class ResumeQueue(Command):
     pass
 
 
+@dataclass(frozen=True, slots=True)
+class NoteReturn(Command):
+    """Mail to this recipient, which a server had taken, came back; `item` is the beginning of its item's id."""
+
+    PIPELINES: ClassVar[bool] = True
+    tenant: bytes
+    recipient: str
+    item: bytes
+
+
 QueueCommand = (
     Enqueue
     | Claim
@@ -196,6 +206,7 @@ QueueCommand = (
     | ThrottleDomain
     | SuspendQueue
     | ResumeQueue
+    | NoteReturn
 )
 
 
@@ -321,6 +332,14 @@ class QueueResumed(Fact):
     SINCE: ClassVar[int] = 3
 
 
+@dataclass(frozen=True, slots=True)
+class MailReturned(Fact):
+    SINCE: ClassVar[int] = 3
+    recipient: str
+    item: bytes
+    REDACTABLE: ClassVar[tuple[str, ...]] = ("recipient",)
+
+
 QueueFact = (
     MailQueued
     | ItemClaimed
@@ -337,4 +356,5 @@ QueueFact = (
     | DomainThrottled
     | QueueSuspended
     | QueueResumed
+    | MailReturned
 )

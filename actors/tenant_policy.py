@@ -50,6 +50,7 @@ SETTINGS: dict[str, Setting] = {
     "message_bytes": Setting("size of a message; a node's own limit holds besides", least=1024, most=2**40),
     "eight_bit": Setting("8-bit mail for servers that take 7 bits only", ("convert", "return")),
     "extensions": Setting("the mark of an address's extension, as in alice+shop", (EXTENSION_MARK, *"-=_#", OFF)),
+    "verp": Setting("whether each recipient elsewhere gets an envelope sender of its own", _SWITCH),
 }
 
 

@@ -154,13 +154,14 @@ def stats(domain: str | None, cluster_dir: Path, as_json: bool) -> None:
             _how(one),
             one["last_7_days"]["delivered"],
             one["last_7_days"]["failed"],
+            one["last_7_days"]["returned"],
             f"{one['bounce_rate'] * 100:.1f} %" if one["bounce_rate"] is not None else None,
             one["last_7_days"]["unknown"] + one["last_7_days"]["taken_over"],
             one["reasons"][0]["reason"] if one["reasons"] else None,
         )
         for one in found["domains"]
     )
-    columns = ("domain", ">waiting", ">size", "oldest", "state", ">delivered", ">failed", ">bounced",
+    columns = ("domain", ">waiting", ">size", "oldest", "state", ">delivered", ">failed", ">returned", ">bounced",
                ">doubtful", "most frequent reason")  # fmt: skip
     print_table(columns, rows, "nothing waits, and nothing was sent in the last week")
 

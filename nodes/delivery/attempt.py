@@ -27,6 +27,7 @@ class Attempt:
 
     `read` gives the bytes to send, header lines of ours in front, CRLF line ends; each call begins anew. `size` is how
     many they are. `route` is a next hop (`host` or `host:port`) that an administrator chose for this item, "" for none.
+    `sender_for` gives each recipient an envelope sender of its own; None: `sender` for all.
     """
 
     item_id: bytes
@@ -38,6 +39,7 @@ class Attempt:
     options: MailOptions = NO_OPTIONS
     tenant: bytes = NO_TENANT
     route: str = ""
+    sender_for: Callable[[str], str] | None = None
 
 
 class RecipientOutcome(NamedTuple):

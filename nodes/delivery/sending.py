@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
+from actors.directory import tenant_with
 from actors.queue import Item
+from actors.tenant_policy import ON, settings
 from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, Read, RecipientOutcome, Transport
+from nodes.delivery.verp import PURPOSE, Verp
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -40,7 +43,21 @@ def _attempt(services: Services, domain: str, item: Item, now_ms: int) -> Attemp
         item.options,
         item.tenant,
         item.route,
+        _senders(services, domain, item),
     )
+
+
+def _senders(services: Services, domain: str, item: Item) -> Callable[[str], str] | None:
+    """Where the sender asked for it, or its tenant has it so. Addresses that we made for others stay as they are."""
+    local, _, host = item.sender.rpartition("@")
+    if not host or local[:3].upper() == "SRS":
+        return None
+    with services.log.snapshot() as snapshot:
+        wanted = item.options.verp or settings(snapshot.view(item.tenant)).get("verp") == ON
+        if not wanted or tenant_with(snapshot, host) != item.tenant:
+            return None
+    verp = Verp(services.directory.derived_key(PURPOSE))
+    return lambda recipient: verp.sender_for(item.sender, recipient, item.id, domain)
 
 
 def _reader(services: Services, item: Item) -> Read:

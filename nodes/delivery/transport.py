@@ -235,12 +235,14 @@ class MailTransport:
 
     async def _over(self, session: Session, key: Hashable, progress: Progress, *, fresh: bool) -> None:
         """Transactions over a session for as long as it takes them. Raises PeerFailed, Unsendable."""
-        most = min(self._config.delivery.recipients, most_recipients(session.offered))
+        sender_for = progress.attempt.sender_for
+        most = 1 if sender_for else min(self._config.delivery.recipients, most_recipients(session.offered))
         try:
             while progress.left and (fresh or session.is_reusable):
                 sent, attempt = Sent(), progress.attempt
                 recipients = tuple(progress.left[:most])
-                message = Message(attempt.sender, recipients, attempt.size, attempt.read, attempt.options)
+                sender = sender_for(recipients[0][0]) if sender_for else attempt.sender
+                message = Message(sender, recipients, attempt.size, attempt.read, attempt.options)
                 try:
                     await session.send(await self._fitting(message, session, progress), sent)
                 finally:

@@ -266,6 +266,7 @@ def _stats_json(snapshot: Snapshot, name: str) -> dict[str, Any]:
     reasons = Counter(one.reason for item in sample for one in item.recipients if one.state == "waiting" and one.reason)
     week = [one for one in queue.days(view) if one.day > now_ms // 86_400_000 - 7]
     counts = {key: sum(getattr(one, key) for one in week) for key in queue.Day._fields[1:]}
+    counts["returned"] = queue.returned(view, now_ms // 86_400_000 - 6)
     settled = counts["delivered"] + counts["failed"]
     return {
         "domain": name,
@@ -278,7 +279,7 @@ def _stats_json(snapshot: Snapshot, name: str) -> dict[str, Any]:
         "throttle_reason": throttle.reason if throttle else None,
         "suspended": suspended._asdict() if suspended else None,
         "last_7_days": counts,
-        "bounce_rate": counts["failed"] / settled if settled else None,
+        "bounce_rate": (counts["failed"] + counts["returned"]) / settled if settled else None,
     }
 
 

@@ -36,6 +36,7 @@ class MailPolicy(NamedTuple):
     message_bytes: int = 0
     extensions: str = "+"
     eight_bit: str = "convert"
+    verp: str = OFF
 
 
 def defaults(config: NodeConfig) -> MailPolicy:

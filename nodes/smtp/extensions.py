@@ -27,6 +27,7 @@ _MAIL_PARAMETERS = {
     "MT-PRIORITY": ("MT-PRIORITY",),
     "REQUIRETLS": ("REQUIRETLS",),
     "AUTH": ("AUTH",),
+    "XVERP": ("XVERP",),
 }
 _RECIPIENT_PARAMETERS = frozenset(("NOTIFY", "ORCPT"))
 
@@ -90,6 +91,7 @@ class Extensions:
             yield "DELIVERBY"
         if profile.submits:
             yield f"FUTURERELEASE {int(smtp.hold_s)} {self._latest_release()}"
+            yield "XVERP"
         if standing.priority or profile.submits:
             yield "MT-PRIORITY"
         if smtp.vrfy:

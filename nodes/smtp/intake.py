@@ -23,7 +23,8 @@ from actors.runtime import Context, NewBody
 from eventlog.bodies import CHUNK_BYTES
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import NO_TENANT, By, digest_of, new_id
-from nodes.delivery import rewriting
+from nodes.delivery import rewriting, verp
+from nodes.delivery.verp import Verp
 from nodes.smtp import inspection, replies, trace
 from nodes.smtp.checks import Check, Incoming, by_step
 from nodes.smtp.content import Content
@@ -34,6 +35,7 @@ from nodes.smtp.profile import Profile
 from nodes.smtp.rcpt import Recipient, place, take
 from nodes.smtp.recipients import Recipients
 from nodes.smtp.replies import Refused
+from nodes.smtp.returned import returns
 from nodes.smtp.session import Envelope, Session
 from nodes.smtp.success import failures_only, is_known, success_notice
 from nodes.trust import Trust
@@ -66,9 +68,9 @@ class Intake:
         self._rules = services.config.smtp
         self._exempt = Trust(services.config.policy.exempt)
         self.checks = by_step(services.checks)
-        self._recipients = Recipients(
-            services.log, services.runtime.homes, services.directory.derived_key(rewriting.PURPOSE)
-        )
+        self._verp = Verp(services.directory.derived_key(verp.PURPOSE))
+        srs_key = services.directory.derived_key(rewriting.PURPOSE)
+        self._recipients = Recipients(services.log, services.runtime.homes, srs_key, self._verp)
         self._propose_timeout_s = services.config.raft.propose_timeout_s
 
     def stop(self) -> None:
@@ -231,6 +233,7 @@ class Intake:
         tenants: dict[bytes, None] = {}
         if envelope.accepted:
             deliveries += self._deliveries(envelope, incoming, digest)
+            deliveries += returns(self._verp, envelope, incoming)
             tenants = envelope.tenants
         if envelope.remote:
             assert session.account is not None

@@ -97,7 +97,7 @@ def _body(value: str | None, moment: Moment) -> dict[str, Any]:
 
 
 def _flag(field: str) -> Callable[[str | None, Moment], dict[str, Any]]:
-    """A keyword without value: SMTPUTF8 (RFC 6531 3.4), REQUIRETLS (RFC 8689 2)."""
+    """A keyword without value: SMTPUTF8 (RFC 6531 3.4), REQUIRETLS (RFC 8689 2), XVERP (nodes/delivery/verp.py)."""
 
     def read(value: str | None, moment: Moment) -> dict[str, Any]:
         if value is not None:
@@ -201,4 +201,5 @@ _MAIL: dict[str, Callable[[str | None, Moment], dict[str, Any]]] = {
     "HOLDUNTIL": _hold_until,
     "BY": _by,
     "MT-PRIORITY": _priority,
+    "XVERP": _flag("verp"),
 }

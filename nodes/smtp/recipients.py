@@ -15,6 +15,7 @@ from actors.errors import InvalidName, NotLocal, TooLarge
 from actors.mailbox import usage
 from actors.names import address_name, domain_name, name_stream
 from nodes.delivery.rewriting import returned
+from nodes.delivery.verp import Verp
 from nodes.smtp import replies
 from nodes.smtp.grammar import domain_of
 from nodes.smtp.replies import Refused
@@ -31,8 +32,9 @@ REMEMBERED = 10_000
 class Recipients:
     """The lookups of one listener."""
 
-    def __init__(self, log: EventLog, homes: Homes, srs_key: bytes) -> None:
+    def __init__(self, log: EventLog, homes: Homes, srs_key: bytes, verp: Verp) -> None:
         self._log = log
+        self._verp = verp
         self._srs_key = srs_key
         self._homes = homes
         self._known: dict[str, list[Target]] = {}
@@ -68,8 +70,9 @@ class Recipients:
     def _resolve(self, snapshot: Snapshot, address: str) -> list[Target] | None:
         """A replica may be behind its home, so that an address is not known here says nothing."""
         targets = None
+        came_back = self._verp.read(address)
         try:
-            targets = resolve(snapshot, address)
+            targets = resolve(snapshot, came_back.sender if came_back is not None else address)
         except (NotLocal, InvalidName):
             if not is_local_domain(snapshot, domain_of(address)):
                 return None

@@ -30,7 +30,7 @@ def test_each_listener_offers_what_is_for_its_clients(talk: Talk) -> None:
     everywhere |= {"LIMITS", "STARTTLS", "HELP"}
     assert offered(talk()) == everywhere | {"DELIVERBY"}
     assert offered(talk("lmtp"), "LHLO") == everywhere
-    assert offered(talk("submission")) == everywhere | {"DELIVERBY", "FUTURERELEASE", "MT-PRIORITY", "AUTH"}
+    assert offered(talk("submission")) == everywhere | {"DELIVERBY", "FUTURERELEASE", "MT-PRIORITY", "AUTH", "XVERP"}
 
 
 def test_requiretls_is_offered_and_taken_over_tls_only(cell: Cell, talk: Talk) -> None:  # RFC 8689 2
