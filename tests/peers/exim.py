@@ -1,4 +1,4 @@
-"""A private Exim that receives for example.test into one Maildir, with TLS and a login: another MTA of the internet.
+"""A private Exim: one that receives for example.test into one Maildir, with TLS and a login, and one that sends.
 
 As a Debian package Exim excludes Postfix, so scripts/debian-packages unpacks its program alone.
 """
@@ -124,3 +124,50 @@ class EximReceiver:
     @property
     def log(self) -> str:
         return "".join(one.read_text() for one in self._folder.glob("*log"))
+
+
+SENDER = """
+primary_hostname = mx.remote.test
+exim_path = {program}
+spool_directory = {folder}/spool
+log_file_path = {folder}/%slog
+keep_environment =
+local_interfaces = 127.0.0.1
+trusted_users = root
+remote_max_parallel = 1
+begin routers
+all:
+  driver = manualroute
+  route_list = * 127.0.0.1 byname
+  self = send
+  transport = out
+begin transports
+out:
+  driver = smtp
+  port = {port}
+  allow_localhost = true
+  hosts_require_tls = *
+  tls_verify_certificates = {ca}
+  tls_verify_cert_hostnames =
+  tls_verify_hosts = *
+begin retry
+* * F,1h,1m
+"""
+
+
+def send(port: int, ca: Path, sender: str, recipients: list[str], message: bytes) -> str:
+    """Hands a message to Exim, which sends it over verified TLS to a port of this machine at once; gives its log."""
+    folder = Path(tempfile.mkdtemp(prefix="exim-sender."))
+    try:
+        (folder / "spool").mkdir()
+        shutil.copy(ca, folder / "ca.pem")
+        for path in (folder, *folder.iterdir()):
+            shutil.chown(path, "Debian-exim")
+        folder.chmod(0o755)
+        config = folder / "exim.conf"
+        config.write_text(SENDER.format(folder=folder, port=port, ca=folder / "ca.pem", program=program()))
+        command = [str(program()), "-C", str(config), "-odf", "-oi", "-f", sender, *recipients]
+        done = subprocess.run(command, input=message, capture_output=True, timeout=60)
+        return done.stderr.decode() + "".join(one.read_text() for one in folder.glob("*log"))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ from nodes import smtp
 from nodes.services import Listener
 from tests.nodes.smtp.cell import Cell
 from tests.nodes.smtp.dialogue import Dialogue
+from tests.peers import exim
 
 Swaks = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -94,6 +95,22 @@ def test_postfix_sends_addresses_outside_ascii(cell: Cell, relay: Relay) -> None
         client.data("Subject: umlaut ü\r\nFrom: <ü@remote.test>\r\n\r\nx\r\n".encode())
     trace, _ = arrived(cell, "umlaut ü".encode())
     assert b" with UTF8SMTPS id " in trace
+
+
+@pytest.mark.skipif(bool(exim.missing()), reason=exim.missing())
+def test_exim_sends_to_us_in_chunks_over_verified_tls(cell: Cell) -> None:
+    """It takes CHUNKING wherever that is offered, and pipelines BDAT."""
+    verbs = cell.metrics.commands_total.labels("smtp", "BDAT")
+    before = verbs._value.get()
+    text = b".\r\n..dots\r\n" + b"long line " * 90 + b"\r\n"
+    head = b"From: a@remote.test\nSubject: by exim\n\n"
+    recipients = ["bob@example.test", "nobody@example.test"]
+    log = exim.send(cell.port("smtp"), cell.ca, "a@remote.test", recipients, head + text.replace(b"\r\n", b"\n"))
+    trace, body = arrived(cell, b"by exim")
+    assert b" with ESMTPS id " in trace
+    assert body.endswith(b"\r\n\r\n" + text)
+    assert verbs._value.get() > before, log
+    assert "550 5.1.1" in log
 
 
 @pytest.mark.skipif(shutil.which("smtp-source") is None, reason="smtp-source is not installed")
