@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
 from cli.groups import Group
+from cli.jobs import progress_bar
 from cli.options import cluster_option, json_option, open_client
-from cli.output import CommandError, print_json, print_table, say
+from cli.output import CommandError, counted, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from cli.client import AdminClient
 
 ALGORITHMS = {"rsa": ["rsa-sha256"], "ed25519": ["ed25519-sha256"], "both": ["rsa-sha256", "ed25519-sha256"]}
 DAY_MS = 86_400_000
@@ -48,14 +52,36 @@ def generate(
 
 
 @dkim.command()
-@click.argument("domain")
+@click.argument("domain", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every domain that has keys.")
 @active_option
 @cluster_option
 @json_option
-def rotate(domain: str, active: bool, cluster_dir: Path, as_json: bool) -> None:
+def rotate(domain: str | None, everything: bool, active: bool, cluster_dir: Path, as_json: bool) -> None:
     """Make new keys for DOMAIN; they take over when their records are in DNS, and the old ones are retired."""
-    made = open_client(cluster_dir).change("POST", f"/v1/dkim/{quote(domain, safe='')}/rotate", {"active": active})
-    _tell_made(made, as_json)
+    if (domain is not None) == everything:
+        raise click.UsageError("Either a DOMAIN or --all.")
+    client = open_client(cluster_dir)
+    if domain is not None:
+        _tell_made(_rotated(client, domain, active), as_json)
+        return
+    domains = [one["domain"] for one in client.get("/v1/dkim")["domains"] if one["keys"]]
+    made = []
+    with progress_bar("new keys") as update:
+        for done, name in enumerate(domains):
+            update(done, len(domains))
+            made.append(_rotated(client, name, active))
+    if as_json:
+        print_json({"domains": made})
+    else:
+        for key in (key for one in made for key in one["keys"]):
+            click.echo(key["zone_line"])
+    say(f"new keys for {counted(len(made), 'domain')}; put these into DNS, then: mailraft dkim validate DOMAIN")
+
+
+def _rotated(client: AdminClient, domain: str, active: bool) -> dict[str, Any]:
+    made: dict[str, Any] = client.change("POST", f"/v1/dkim/{quote(domain, safe='')}/rotate", {"active": active})
+    return made
 
 
 @dkim.command("list")

@@ -10,12 +10,16 @@ from urllib.parse import quote, urlencode
 import click
 
 from cli.groups import Group
+from cli.jobs import progress_bar
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, counted, iso_time, print_json, print_table, say, size_text
 
 STATES = ("waiting", "scheduled", "deferred", "sending", "held", "throttled", "suspended")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 EVERY = "*"
+ACTIONS = "/v1/queue/actions"
+MOST_LISTED = 1_000_000
+PART = 500  # messages that one request changes
 
 
 def _age(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
@@ -203,8 +207,8 @@ def _act(
         raise CommandError(
             "name messages by ID, or by one of the filters, or give --all", f"mailraft queue {action} --help"
         )
-    which: dict[str, Any] = {"ids": list(ids)} if ids else {"filter": chosen}
-    answer = open_client(cluster_dir, 600.0).change("POST", "/v1/queue/actions", {"action": action, **which, **more})
+    client, what = open_client(cluster_dir, 600.0), {"action": action, **more}
+    answer = client.change("POST", ACTIONS, {**what, "ids": list(ids)}) if ids else _in_parts(client, what, chosen)
     if as_json:
         print_json(answer)
     for one in answer["refused"]:
@@ -214,6 +218,19 @@ def _act(
         raise CommandError(f"not in the queue: {', '.join(answer['missing'])}", "mailraft queue list")
     if answer["refused"]:
         raise CommandError(f"{counted(len(answer['refused']), 'message')} not changed", "the command again in a moment")
+
+
+def _in_parts(client: Any, what: dict[str, str], chosen: dict[str, str]) -> dict[str, Any]:
+    """The same to all that filters choose, so many at a time, so that one sees how far it is."""
+    total: dict[str, Any] = {"done": 0, "refused": [], "missing": []}
+    with progress_bar(what["action"]) as update:
+        ids = [item["id"] for item in _listed(client, chosen, MOST_LISTED)]
+        for start in range(0, len(ids), PART):
+            answer = client.change("POST", ACTIONS, {**what, "ids": ids[start : start + PART]})
+            total["done"] += answer["done"]
+            total["refused"] += answer["refused"]  # what is missing was sent, or taken out, meanwhile
+            update(min(start + PART, len(ids)), len(ids))
+    return total
 
 
 _on_items("retry", "Try messages now, and end the throttles of their domains.", "due now")

@@ -63,7 +63,8 @@ def test_keys_are_made_sign_are_rotated_and_go(site: Site) -> None:
     site.cluster.command("send", "--from", ALICE, "--to", BOB, "--subject", "signed", "--body", "x")
     signatures = with_subject(site, BOB, "signed").get_all("DKIM-Signature", [])
     assert {str(one).partition("s=")[2].partition(";")[0] for one in signatures} == {key["selector"] for key in made}
-    site.cluster.command("dkim", "rotate", "example.test", "--active")
+    (rotated,) = json.loads(site.cluster.command("dkim", "rotate", "--all", "--active", "--json"))["domains"]
+    assert rotated["domain"] == "example.test"
     states = [
         key["state"] for key in json.loads(site.cluster.command("dkim", "show", "example.test", "--json"))["keys"]
     ]
@@ -74,6 +75,11 @@ def test_keys_are_made_sign_are_rotated_and_go(site: Site) -> None:
         site.cluster.command("dkim", "delete", "example.test", key["selector"])
         site.cluster.command("dkim", "delete", "example.test", f"{key['selector']}-2", "--force")
     assert json.loads(site.cluster.command("dkim", "show", "example.test", "--json"))["keys"] == []
+    why = ("--reason", "a test", "--yes", "--json")
+    erased = json.loads(site.cluster.command("log", "redact", "--dkim", "example.test", *why))
+    assert (len(erased["events"]), erased["not_erased"]) == (2, {})
+    with pytest.raises(ClusterError, match="dkim delete"):
+        site.cluster.command("log", "redact", "--dkim", "example.test", *why)
 
 
 def test_a_schedule_is_told(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import smtplib
 import time
 from collections.abc import Callable, Coroutine
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from chaos.cluster import free_base_port
 from cli import layout
+from cli import queue as queue_commands
 from cli.client import AdminClient
+from cli.main import main
 from cli.output import CommandError
 from nodes import config_sources
 from nodes.server import Node
@@ -166,5 +170,22 @@ def test_what_is_asked_wrongly_is_refused(run: Run, tmp_path: Path, body: dict[s
     def story(site: Site) -> None:
         with pytest.raises(CommandError, match=message):
             site.client.change("POST", "/v1/queue/actions", body)
+
+    at_site(run, tmp_path, story)
+
+
+def test_what_filters_choose_is_changed_part_by_part(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_commands, "PART", 2)
+
+    def story(site: Site) -> None:
+        site.submit(*(f"bob@far{number}.test" for number in range(5)))
+        asked = ["queue", "hold", "--all", "--json", "--cluster", str(tmp_path / "cell")]
+        result = CliRunner().invoke(main, asked)
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout) == {"done": 5, "refused": [], "missing": []}
+        assert [one["state"] for one in site.items()] == ["held"] * 5
+        result = CliRunner().invoke(main, [*asked[:1], "delete", "--domain", "far3.test", *asked[3:]])
+        assert json.loads(result.stdout)["done"] == 1
+        assert len(site.items()) == 4
 
     at_site(run, tmp_path, story)
