@@ -62,8 +62,8 @@ class Metrics:
         )
         self.policy_refused_total = Counter(
             "mailraft_policy_refused_total",
-            "Connections, recipients and messages that policy refused, by what refused them (blocklist, greylist, "
-            "client rate, account rate, tenant rate).",
+            "Connections, commands, recipients and messages that policy refused, by what refused them (blocklist, "
+            "greylist, client rate, account rate, tenant rate, spam), and refusals that were held back (tarpit).",
             ["reason"],
             registry=registry,
         )

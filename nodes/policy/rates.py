@@ -97,7 +97,10 @@ class Rates(Check):
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""
-        take(list(self._due(session, envelope.tenants, MESSAGES)), self._metrics, 451, MESSAGES)
+        tenants = envelope.tenants
+        concerned = tenants if session.account is None else (session.account.tenant,)
+        if self._by_default or any(self._policies.of(one) is not self._policies.default for one in concerned):
+            take(list(self._due(session, tenants, MESSAGES)), self._metrics, 451, MESSAGES)
 
     def _due(self, session: Session, tenants: Iterable[bytes], what: str) -> Iterator[Due]:
         found: dict[bytes, Due] = {}
