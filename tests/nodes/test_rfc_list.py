@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from nodes.config import LimitsSection, NodeConfig, NodeSection
+from nodes.config_smtp import SmtpSection
 from nodes.imap import capability
 from nodes.pop3 import session as pop3
+from nodes.smtp.extensions import Extensions, Standing
+from nodes.smtp.profile import PROFILES
 
 TOP = Path(__file__).resolve().parents[2]
 ROWS = [line for line in (TOP / "docs/rfc.md").read_text().splitlines() if re.match(r"\| \d", line)]
@@ -47,6 +51,19 @@ def test_each_pop3_capability_has_a_line() -> None:
     names = {line.split()[0].decode("ascii") for line in told.data.split(b"\r\n")[1:-2]}
     assert "UIDL" in names
     assert names - _titles() == set()
+
+
+def test_each_smtp_extension_has_a_line() -> None:
+    config = NodeConfig.model_construct(
+        node=NodeSection.model_construct(hostname="mx.test"),
+        limits=LimitsSection(),
+        smtp=SmtpSection(vrfy=True),
+    )
+    standing = Standing(secure=True, starttls=True, mechanisms="PLAIN", priority=True)
+    offered = Extensions(config, PROFILES["submission"]).offer(standing).reply.decode("ascii").splitlines()[1:]
+    names = {line[4:].split()[0] for line in offered}
+    assert "CHUNKING" in names
+    assert names - _titles() == {"XVERP"}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dkim
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import directory
@@ -104,6 +104,7 @@ def test_what_would_say_something_else_is_not_converted(data: bytes, why: str) -
         to_seven_bits(data, "mx.test")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["text/plain", "application/x"]))
 def test_whatever_the_octets_are_they_come_out_again(body: bytes, kind: str) -> None:
     body = b"\xff" + body

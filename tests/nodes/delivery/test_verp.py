@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors import directory
@@ -31,6 +31,7 @@ BOUNCE = b"Content-Type: multipart/report\r\n\r\nAction: failed\r\n"
 LOCAL = st.text('abcXYZ.+-=_019 "\\@', min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(LOCAL, LOCAL)
 def test_an_address_says_what_went_into_it_and_is_one(sender: str, user: str) -> None:
     item, one = new_id(), written(f"{user}@far.test")

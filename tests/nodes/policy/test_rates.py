@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
+from nodes.failures import key_of
 from nodes.policy.rates import CLIENT, RECIPIENTS, Connecting, Rates
 from nodes.policy.tenants import TenantPolicies
 from nodes.smtp.checks import Check
@@ -181,7 +182,8 @@ def test_a_client_that_goes_to_another_node_has_the_same_bucket(run: Run, tmp_pa
     async def live() -> None:
         async with trio(tmp_path / "cell", "policy.client_recipients_per_hour=2") as nodes:
             assert [(await nodes.answer(0, "192.0.2.1"))[:3] for _ in range(3)] == ["250", "250", "451"]
-            await until(lambda: all(len(nodes.check(one, Rates).buckets[CLIENT, RECIPIENTS]) for one in (1, 2)))
+            key, others = key_of(CLIENT, "192.0.2.1"), [nodes.check(one, Rates) for one in (1, 2)]
+            await until(lambda: all(one.buckets[CLIENT, RECIPIENTS].wait_s(key, 2) > 0 for one in others))
             assert (await nodes.answer(1, "192.0.2.1")).startswith("451 4.7.0")
             assert (await nodes.answer(2, "192.0.2.9")).startswith("250")
 
