@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from email.utils import mktime_tz, parsedate_tz
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -42,6 +43,7 @@ def _ids(value: str) -> list[str]:
     return _MESSAGE_ID.findall(value)
 
 
+@lru_cache(1024)  # mail to many is of one second
 def _sent_ms(value: str | None) -> int | None:
     try:
         parsed = parsedate_tz(value) if value else None

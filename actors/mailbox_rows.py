@@ -55,6 +55,7 @@ REDACTED_NAME = "%redacted-"  # no name that is not redacted has a %
 _SHOWN_REDACTED = re.compile("redacted-[0-9a-f]{32}")
 
 NEARLY_FULL = 0.9  # of the quota: from here on, deliveries wait for one another
+NO_LIMITS = (None, None)
 EMPTY_USAGE: UsageRow = (0, 0, 1, 0)
 
 
@@ -289,6 +290,8 @@ def _limits(view: View) -> tuple[int | None, int | None]:
 
 def require_room(view: View, size: int, count: int = 1) -> None:
     """Raises OverQuota when so many messages more, of so many octets, would not fit."""
+    if _limits(view) == NO_LIMITS:
+        return
     used = usage(view)
     if not used.has_room(size, count, NEARLY_FULL):
         view.get(USAGE_KEY)  # near the limit a decision stands on the usage that it saw, so that none runs over it

@@ -111,7 +111,9 @@ class _PendingView(ScratchView):
         self._read: dict[bytes, tuple[int, Any]] = {}
 
     def get(self, key: bytes) -> Any:
-        return self._rows[key] if key in self._rows else self._as_it_stands(key)[1]
+        if key in self._rows:
+            return self._rows[key]
+        return (self._read.get(key) or self._as_it_stands(key))[1]
 
     peek = get
 

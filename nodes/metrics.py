@@ -7,6 +7,7 @@ login or anything else that a client can choose.
 from __future__ import annotations
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -25,6 +26,10 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         registry = self.registry
+        # what happens with every command and message is counted in plain numbers, and told when the text is asked for
+        self._commands: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._deliveries: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._proposed: dict[str, Histogram] = {}
         self.node_info = Gauge(
             "mailraft_node_info", "1; the label says which node this is.", ["node"], registry=registry
         )
@@ -177,11 +182,11 @@ class Metrics:
 
     def command(self, protocol: str, name: str) -> None:
         """A command was read; the caller gives "other" for one that it does not know."""
-        self.commands_total.labels(protocol, name).inc()
+        self._commands[protocol, name] += 1
 
     def delivery(self, protocol: str, outcome: str) -> None:
         """A message was "committed", "refused" or its outcome is "unknown"."""
-        self.deliveries_total.labels(protocol, outcome).inc()
+        self._deliveries[protocol, outcome] += 1
 
     def auth_failure(self, protocol: str, mechanism: str, reason: str) -> None:
         """A login failed."""
@@ -213,7 +218,10 @@ class Metrics:
 
     def proposed(self, outcome: str, seconds: float) -> None:
         """A write took `seconds` to be "committed", "rejected" or "unknown"."""
-        self.propose_seconds.labels(outcome).observe(seconds)
+        observing = self._proposed.get(outcome)
+        if observing is None:
+            observing = self._proposed[outcome] = self.propose_seconds.labels(outcome)
+        observing.observe(seconds)
 
     def attempted(self, outcomes: Iterable[str]) -> None:
         """What became of the recipients of a message that this node sent."""
@@ -235,4 +243,8 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The text that a Prometheus server reads."""
+        for counter, tally in ((self.commands_total, self._commands), (self.deliveries_total, self._deliveries)):
+            for labels, count in tally.items():
+                counter.labels(*labels).inc(count)
+            tally.clear()
         return generate_latest(self.registry)

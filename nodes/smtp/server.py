@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from eventlog.record import new_id
@@ -54,7 +53,6 @@ class SmtpListener:
         self.open_connections: set[Connection] = set()
         self.held_bytes = 0
         self._stopping = False
-        self._counters: dict[bytes, Callable[[], None]] = {}
 
     async def listen(self, address: str) -> None:
         """Binds `host:port`. Raises OSError when it can not."""
@@ -122,11 +120,7 @@ class SmtpListener:
 
     def count(self, verb: bytes) -> None:
         """A command was read."""
-        counter = self._counters.get(verb)
-        if counter is None:
-            labels = self.services.metrics.commands_total.labels(self.profile.kind, verb.decode("ascii"))
-            counter = self._counters[verb] = labels.inc
-        counter()
+        self.services.metrics.command(self.profile.kind, verb.decode("ascii"))
 
     def offer(self, session: Session, mechanisms: str) -> Offer:
         """What EHLO or LHLO offers this session; `mechanisms`: those to log in with, "" for none."""
