@@ -12,7 +12,7 @@ from chaos.messages import make_message
 from cli import layout
 
 SENDERS = 2
-PAUSE_S = 0.03
+PAUSE_S = 0.1
 TIMEOUT_S = 30.0
 
 
