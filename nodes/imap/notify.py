@@ -110,6 +110,7 @@ class Notices:
 
     async def _tell(self) -> None:
         await self._tell_selected()
+        self._session.place = None  # the rest is of one's own mailboxes
         names, self._names = self._names, []
         for fact in names:
             self._tell_name(fact)
@@ -121,6 +122,7 @@ class Notices:
         session, group = self._session, self._selected
         if group is None or session.selected is None or not self._has_selected_news:
             return
+        session.place = session.selected.owner
         session.tell(session.selected, expunges=group.which == "SELECTED", with_uid=True)
         if self._has_unfetched:
             wanted = SequenceSet(((self._fetched_uid + 1, self._highest_uid()),))
@@ -146,7 +148,7 @@ class Notices:
         selected = self._session.selected
         if selected is not None and selected.folder.id == folder_id:
             return
-        with self._session.reading() as reading:
+        with self._session.reading_of(None) as reading:
             found = folder(reading.view, folder_id)
         if found is None:
             return
@@ -156,7 +158,8 @@ class Notices:
 
     async def tell_standing(self) -> None:
         """RFC 5465 4: how each mailbox stands whose messages are asked for."""
-        with self._session.reading() as reading:
+        self._session.place = None
+        with self._session.reading_of(None) as reading:
             present: list[Folder] = folders(reading.view)
         selected = self._session.selected
         for told, found in enumerate(present, 1):
@@ -207,7 +210,7 @@ class Notices:
 
     def _tell_metadata(self, fact: AnnotationsSet) -> None:
         """RFC 5465 5.6, 5.7: which entries, not what is in them."""
-        with self._session.reading() as reading:
+        with self._session.reading_of(None) as reading:
             found = folder(reading.view, fact.folder_id)
         if found is not None:
             wanted = "MAILBOXMETADATACHANGE" in self._events_of(found.name, found.subscribed)
@@ -221,7 +224,7 @@ class Notices:
     # -- who asked for what
 
     def _is_subscribed(self, name: str) -> bool:
-        with self._session.reading() as reading:
+        with self._session.reading_of(None) as reading:
             return name in subscriptions(reading.view)
 
     def _events_of(self, name: str, subscribed: bool) -> frozenset[str]:

@@ -76,6 +76,7 @@ class Selected:
         self._flags: dict[int, tuple[tuple[str, ...] | None, int]] = {}  # and MODSEQ; None: the client knows them
         self._own_silent = False
         self._noted_modseq = 0
+        self._modseq_due = False  # what was told of says more, or less, than the MODSEQs beside it
 
     # -- first scan
 
@@ -159,8 +160,12 @@ class Selected:
         return max(self.told_modseq, self._noted_modseq)
 
     def qualified(self, reply: bytes) -> bytes:
-        """Where an expunge waits, what else was told has a higher MODSEQ: the client is kept from skipping over it."""
-        if not self._expunged or not reply.startswith(b"OK ") or reply.startswith(b"OK ["):
+        """Where an expunge waits, what else was told has a higher MODSEQ: the client is kept from skipping over it.
+
+        And once it has been told: VANISHED has no MODSEQ of its own that the client could go on from.
+        """
+        due, self._modseq_due = self._modseq_due, bool(self._expunged)
+        if not (due or self._expunged) or not reply.startswith(b"OK ") or reply.startswith(b"OK ["):
             return reply
         return b"OK [HIGHESTMODSEQ %d] " % self.told_modseq + reply[3:]
 
@@ -199,6 +204,7 @@ class Selected:
             self._flags.pop(uid, None)
         self._expunged = set()
         if self._features.vanishes:
+            self._modseq_due = self._features.qresync
             return [b"* VANISHED %b\r\n" % compact(sorted(numbers))] if numbers else []
         return [b"* %d EXPUNGE\r\n" % number for number in sorted(numbers.values(), reverse=True)]
 

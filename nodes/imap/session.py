@@ -341,7 +341,7 @@ class Session:
             return  # the past is quiet
 
         def applied(items: list[Any]) -> None:
-            if selected.applied(items) and self.idling:
+            if selected.applied(items) and (self.idling or self.notices is not None):
                 self.connection.wake()
 
         self._unwatch = self.shared.watchers.watch((self.place or self.target).account, applied)

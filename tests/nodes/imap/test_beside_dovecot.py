@@ -1,0 +1,167 @@
+"""CONDSTORE and QRESYNC beside Dovecot: the same commands to both, the same answers but for what is explained here.
+
+Dovecot's imap runs by itself on a folder, without its daemon. What differs by nature is made alike: UIDVALIDITY, the
+values of MODSEQ (their order counts), words for people, the order of items, quotes. Dovecot tells the keywords of a
+mailbox more often, in FLAGS and PERMANENTFLAGS, and RECENT behind an EXPUNGE; it has no MAILBOXID; it calls STATUS of
+the selected mailbox a client's bug; and it gives no HIGHESTMODSEQ at CLOSE, which RFC 7162 3.2.8 asks for.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, cast
+
+import pytest
+
+from tests.nodes.imap.client import RawClient
+from tests.nodes.imap.node import PASSWORD, Node, User
+
+IMAP = Path("/usr/lib/dovecot/imap")
+NOBODY = 65534
+
+CONFIG = """\
+log_path = {folder}/log
+mail_location = maildir:{folder}/mail
+ssl = no
+mail_uid = {uid}
+mail_gid = {gid}
+first_valid_uid = 1
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+"""
+
+# Two sessions, a and b; $V and $M stand for UIDVALIDITY and for the MODSEQ at the beginning.
+SCRIPT = """\
+a ENABLE QRESYNC X
+a SELECT INBOX
+b SELECT INBOX
+b STORE 2,4 +FLAGS (\\Deleted)
+b EXPUNGE
+a NOOP
+a UID FETCH 1:* (FLAGS) (CHANGEDSINCE $M VANISHED)
+a UID FETCH 1:4 (FLAGS) (CHANGEDSINCE $M VANISHED)
+a UID STORE 1,3 (UNCHANGEDSINCE $M) +FLAGS (\\Flagged)
+a UID STORE 1,3,5 (UNCHANGEDSINCE $M) +FLAGS.SILENT (Work)
+a STATUS INBOX (HIGHESTMODSEQ)
+b FETCH 1 (MODSEQ)
+b STORE 1 +FLAGS.SILENT (x)
+b STORE 1 (UNCHANGEDSINCE 0) +FLAGS (y)
+a CLOSE
+a SELECT INBOX (QRESYNC ($V $M))
+a SELECT INBOX (QRESYNC ($V $M 1:3))
+a SELECT INBOX (QRESYNC ($V $M 1:6 (1,3 1,5)))
+a UID STORE 1 +FLAGS (\\Deleted)
+a CLOSE
+a SELECT INBOX (QRESYNC (1 1))
+a EXAMINE INBOX (CONDSTORE)
+a UID FETCH 1:* (FLAGS) (VANISHED)
+a FETCH 1:* (FLAGS) (CHANGEDSINCE $M VANISHED)
+b UID EXPUNGE 1:*
+"""
+
+
+class Stdio(RawClient):
+    """A client of a server that speaks over its standard input and output."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, cwd="/"
+        )
+        self._file = cast("IO[bytes]", self.process.stdout)  # type: ignore[assignment]
+        self._tags = 0
+        self.greeting = self.response()
+
+    def send(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(20)
+        self._file.close()
+
+
+@pytest.fixture
+def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], RawClient]]:
+    if not IMAP.exists():
+        pytest.skip("dovecot-imapd is not installed: scripts/debian-packages")
+    folder = tmp_path_factory.mktemp("dovecot")
+    uid, gid = (NOBODY, NOBODY) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    (folder / "mail").mkdir()
+    (folder / "conf").write_text(CONFIG.format(folder=folder, uid=uid, gid=gid))
+    if os.getuid() == 0:
+        for path in (folder, folder / "mail", folder / "conf"):
+            os.chown(path, uid, gid)
+        for above in folder.parents[:2]:
+            above.chmod(0o711)  # pytest's own folders, which are root's alone
+    made: list[Stdio] = []
+
+    def make() -> RawClient:
+        made.append(Stdio([str(IMAP), "-c", str(folder / "conf")], {"USER": "u", "HOME": str(folder)}))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def _played(make: Callable[[], RawClient]) -> list[tuple[str, list[bytes]]]:
+    clients = {"a": make(), "b": make()}
+    for number in range(6):
+        assert clients["a"].append("INBOX", b"Subject: %d\r\n\r\nx\r\n" % number).startswith(b"OK")
+    (status,) = clients["a"].ok("STATUS INBOX (UIDVALIDITY HIGHESTMODSEQ)")
+    values = {name: re.search(rb"%b (\d+)" % word, status) for name, word in (("$V", b"VALIDITY"), ("$M", b"MODSEQ"))}
+    answers = []
+    for line in SCRIPT.splitlines():
+        who, _, command = line.partition(" ")
+        for name, found in values.items():
+            assert found is not None
+            command = command.replace(name, found[1].decode())
+        answers.append((line, clients[who].command(command)))
+    return answers
+
+
+_OWN = re.compile(rb"\* FLAGS |\* OK \[(PERMANENTFLAGS|MAILBOXID) |\* \d+ RECENT")
+_FETCH = re.compile(rb"(\* \d+ FETCH )\((.*)\)")
+_ITEM = re.compile(rb"[A-Z]+ (?:\([^)]*\)|\S+)")
+
+
+def _alike(answers: list[tuple[str, list[bytes]]]) -> list[tuple[str, list[bytes]]]:
+    """Without what differs by nature."""
+    found = {int(one) for _, lines in answers for line in lines for one in re.findall(rb"MODSEQ[ (]+(\d+)", line)}
+    rank = {modseq: b"#%d" % number for number, modseq in enumerate(sorted(found))}
+    return [(command, [_plain(line, rank) for line in lines if not _OWN.match(line)]) for command, lines in answers]
+
+
+def _plain(line: bytes, rank: dict[int, bytes]) -> bytes:
+    line = re.sub(rb"(MODSEQ[ (]+)(\d+)", lambda match: match[1] + rank[int(match[2])], line)
+    line = re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY", line).replace(b'"', b"")
+    line = re.sub(rb"^((?:\* )?(?:OK|NO|BAD)(?: \[[^]]*\])?).*", rb"\1", line)
+    line = line.replace(b" [CLIENTBUG]", b"")
+    fetch = _FETCH.match(line)
+    if fetch is None:
+        return line
+    items = [b"FLAGS (" + b" ".join(sorted(one[7:-1].split())) + b")" if one[:5] == b"FLAGS" else one
+             for one in _ITEM.findall(fetch[2])]  # fmt: skip
+    return fetch[1] + b" ".join(sorted(items))
+
+
+def test_dovecot_gives_the_same_answers(
+    node: Node, user: User, connect: Callable[[], RawClient], dovecot: Callable[[], RawClient]
+) -> None:
+    def ours() -> RawClient:
+        client = connect()
+        client.ok(f'LOGIN {user.login} "{PASSWORD}"')
+        return client
+
+    mine, theirs = _alike(_played(ours)), _alike(_played(dovecot))
+    closing = [at for at, (command, _) in enumerate(mine) if command == "a CLOSE"]
+    for at in closing:
+        mine[at][1][-1] = re.sub(rb"OK \[HIGHESTMODSEQ #\d+\]", b"OK", mine[at][1][-1])
+    assert [pair for pair in zip(mine, theirs, strict=True) if pair[0] != pair[1]] == []
