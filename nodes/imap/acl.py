@@ -6,6 +6,8 @@ stream, of where they find the mailbox.
 
 from __future__ import annotations
 
+import re
+
 from actors import tenant
 from actors.mailbox_acl import ANYONE, RIGHTS, Entry, SetRights, entries, ordered
 from actors.sharing import NoteShare
@@ -49,7 +51,7 @@ async def get_acl(session: Session, command: GetAcl) -> str:
     with session.reading_of(place.owner) as reading:
         found = entries(reading.view, place.folder.id)
     pairs += [(name, entry.rights) for entry in found if (name := _named(session, entry))]
-    text = b"".join(b" " + render.string(name.encode()) + b" " + shown(rights) for name, rights in pairs)
+    text = b"".join(b" " + _written(name) + b" " + shown(rights) for name, rights in pairs)
     session.write(b"* ACL " + render.mailbox(command.name, session.features.utf8) + text + b"\r\n")
     return "GETACL completed"
 
@@ -64,13 +66,19 @@ def _named(session: Session, entry: Entry) -> str | None:
     return None if account is None else sign + account.address
 
 
+def _written(name: str) -> bytes:
+    """An identifier, bare where it may be: IMAPClient takes the quotes for a part of it."""
+    text = name.encode()
+    return text if re.fullmatch(rb"[A-Za-z0-9@._+=-]+", text) else render.string(text)
+
+
 async def list_rights(session: Session, command: ListRights) -> str:
     """Who is nobody gets the answer for somebody: who asks does not learn who is there."""
     place = _administered(session, command.name)
     owner = place.owner or session.target
     mine = places.identifier(session, command.identifier) == owner.account
     choice = shown(RIGHTS) if mine else b'"" ' + b" ".join(b"%c" % right for right in shown(RIGHTS))
-    name = render.string(command.identifier.encode())
+    name = _written(command.identifier)
     session.write(
         b"* LISTRIGHTS " + render.mailbox(command.name, session.features.utf8) + b" " + name + b" " + choice + b"\r\n"
     )

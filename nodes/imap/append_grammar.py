@@ -15,15 +15,18 @@ def _append(cursor: Cursor) -> Command:
     cursor.space()
     name = cursor.mailbox()
     messages = [_message(cursor)]
-    while cursor.starts_with(b" (") or cursor.starts_with(b' "') or _begins_data(cursor):
+    while _goes_on(cursor):
         messages.append(_message(cursor))
         if len(messages) > MESSAGES_LIMIT:
             raise Refusal(f"at most {MESSAGES_LIMIT} messages at once", "LIMIT")
     return Append(name, tuple(messages))
 
 
-def _begins_data(cursor: Cursor) -> bool:
-    return any(cursor.starts_with(token) for token in (b" {", b" ~{", b" CATENATE (", b" UTF8 ("))
+def _goes_on(cursor: Cursor) -> bool:
+    """Whether another message follows; IMAPClient has two blanks in front of it."""
+    if cursor.starts_with(b"  "):
+        cursor.space()
+    return any(cursor.starts_with(token) for token in (b" (", b' "', b" {", b" ~{", b" CATENATE (", b" UTF8 ("))
 
 
 def _replace(by_uid: bool) -> Callable[[Cursor], Command]:

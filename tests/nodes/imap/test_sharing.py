@@ -78,9 +78,9 @@ def test_rfc_4314_3_1_rights_are_set_added_removed_and_shown(pair: Pair) -> None
     pair.own.ok(f"SETACL Team -{whom} t")
     owner, colleague = pair.owner.login.encode(), whom.encode()
     (line,) = pair.own.ok("GETACL Team")
-    assert line == (b'* ACL "Team" "%b" lrswipkxteacd "anyone" l "%b" lri "-%b" td' % (owner, colleague, colleague))
+    assert line == (b'* ACL "Team" %b lrswipkxteacd anyone l %b lri -%b td' % (owner, colleague, colleague))
     pair.own.ok(f"DELETEACL Team {whom}")
-    assert b' "%b"' % colleague not in pair.own.ok("GETACL Team")[0]
+    assert b" %b " % colleague not in pair.own.ok("GETACL Team")[0]
 
 
 def test_rfc_4314_3_5_one_asks_for_ones_own_rights(pair: Pair) -> None:
@@ -91,7 +91,7 @@ def test_rfc_4314_3_5_one_asks_for_ones_own_rights(pair: Pair) -> None:
 
 def test_rfc_4314_3_7_the_rights_that_may_be_given(pair: Pair) -> None:
     (line,) = pair.own.ok(f"LISTRIGHTS Team {pair.colleague.login}")
-    assert line == b'* LISTRIGHTS "Team" "%b" "" l r s w i p k x t e a c d' % pair.colleague.login.encode()
+    assert line == b'* LISTRIGHTS "Team" %b "" l r s w i p k x t e a c d' % pair.colleague.login.encode()
     (own,) = pair.own.ok(f"LISTRIGHTS Team {pair.owner.login}")
     assert own.endswith(b" lrswipkxteacd")
 
@@ -108,7 +108,7 @@ def test_lists_are_read_and_written_with_the_right_a_alone(pair: Pair) -> None:
     assert refused(pair.other, f"SETACL {pair.team} anyone lr").startswith(b"NO [NOPERM]")
     pair.grant("lra")
     pair.other.ok(f"SETACL {pair.team} anyone l")
-    assert b'"anyone" l' in pair.own.ok("GETACL Team")[0]
+    assert b" anyone l" in pair.own.ok("GETACL Team")[0]
 
 
 def test_negative_rights_are_taken_from_what_is_granted(pair: Pair) -> None:
@@ -306,7 +306,7 @@ def test_a_look_back_shows_ones_own_lists_and_mailboxes_alone(node: Node, pair: 
     pair.grant("lrswi")
     past = RawClient(node.port)
     past.ok(f'LOGIN "{pair.owner.login}@@#{then}" "{PASSWORD}"')
-    assert b'"%b" lr' % pair.colleague.login.encode() in past.ok("GETACL Team")[0].split(b" lrswipkxteacd ")[1]
+    assert b"%b lr" % pair.colleague.login.encode() in past.ok("GETACL Team")[0].split(b" lrswipkxteacd ")[1]
     assert refused(past, f"SETACL Team {pair.colleague.login} lr").startswith(b"NO [NOPERM]")
     past.close()
     theirs = RawClient(node.port)
