@@ -1,6 +1,8 @@
-"""Real clients: imaplib, mbsync (isync) and curl against a real node."""
+"""Real clients: imaplib, mbsync (isync), curl and imapflow against a real node."""
 
 import imaplib
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -112,3 +114,23 @@ def test_curl_lists_searches_and_fetches(node: Node, user: User) -> None:
     assert '"INBOX"' in curl("")
     assert "This is message 2." in curl("INBOX;UID=2")
     assert "* SEARCH 1" in curl("INBOX", "-X", 'SEARCH SUBJECT "number 1"')
+
+
+def test_imapflow_works_a_mailbox(node: Node, user: User) -> None:
+    """Needs `npm install imapflow`, and NODE_PATH where that is not global."""
+    found = subprocess.run([need("node"), "-e", "require('imapflow')"], capture_output=True)
+    if found.returncode != 0:
+        pytest.skip("imapflow is not installed")
+    script = str(Path(__file__).with_name("imapflow.cjs"))
+    arguments = [need("node"), script, str(node.port), user.login, PASSWORD]
+    trusting = {**os.environ, "NODE_EXTRA_CA_CERTS": str(node.folder / "ca.pem")}  # it insists on STARTTLS
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=trusting)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["exists"] == 3
+    assert seen["found"] == [2]
+    assert seen["subjects"] == ["number 0", "number 1", "number 2"]
+    assert seen["text"] == "text 1\r\n"
+    assert (seen["moved"], seen["status"]["messages"]) == ("INBOX", 1)
+    assert "Grüße" in seen["folders"]
+    assert sorted(node.held(user)) == [("Grüße", 1, ("\\Seen", "\\Flagged")), ("INBOX", 3, ("\\Flagged",))]
