@@ -75,7 +75,6 @@ def _node_json(one: Seen) -> dict[str, Any]:
         "pid": one.pid,
         **{key: answer.get(key) for key in ("role", "term", "commit", "applied", "chain")},
         "endpoints": {use: one.node.addresses[use] for use in ENDPOINTS},
-        "filters": answer.get("filters", {}),
     }
 
 
