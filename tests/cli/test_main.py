@@ -54,7 +54,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "meant"),
     [
-        (("status",), "Perhaps: mailraft cluster status, mailraft region status."),
+        (("status",), "Perhaps: mailraft cluster status, mailraft region status, "),
         (("what-if",), "Perhaps: mailraft log what-if."),
         (("queu",), "Perhaps: mailraft queue."),
         (("cluster", "verify"), "Perhaps: mailraft backup verify, mailraft log verify."),
