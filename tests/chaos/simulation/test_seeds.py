@@ -3,12 +3,14 @@
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 
 import pytest
 
 from chaos.simulation.run import USUAL, run_seed
 from chaos.simulation.seeds import parse_seeds, run_seeds
 from cli.supervisor import environment, program
+from eventlog import tails
 
 SEEDS = parse_seeds(os.environ.get("MAILRAFT_SIMULATION_SEEDS", "1..200"))
 JOBS = len(os.sched_getaffinity(0))
@@ -41,3 +43,20 @@ def test_a_seed_is_the_same_run_after_other_seeds() -> None:
     run_seed(12, short)
     again = run_seed(11, short)
     assert (first.digest, first.steps, first.trace) == (again.digest, again.steps, again.trace)
+
+
+def test_cells_whose_rows_have_tails_keep_every_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The simulation's records are small: to have tails, what counts as a page is made smaller still."""
+    for name, size in (("PAGE_BYTES", 128), ("FIRST_BYTES", 128 - tails.HEAD_BYTES), ("MOST_BYTES", 100)):
+        monkeypatch.setattr(tails, name, size)
+    parted, found = tails.parted, list[tails.Row]()
+
+    def noted(rows: Iterable[tails.Row]) -> tuple[list[tails.Row], list[tails.Row]]:
+        heads, rest = parted(rows)
+        found.extend(rest)
+        return heads, rest
+
+    monkeypatch.setattr("eventlog.store.parted", noted)
+    broken = [(r.seed, r.failure) for r in run_seeds(range(1, 9), USUAL._replace(seconds=6.0), 1) if not r.ok]
+    assert not broken
+    assert found
