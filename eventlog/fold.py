@@ -130,14 +130,15 @@ class Fold:
         command, index, term = entry
         kind, at_ms = command.kind, command.at_ms
         parts: list[bytes] = []
+        place = POSITION.pack(index)
         if kind not in RECORD_KINDS:
             folded = Folded(Stamp(index, at_ms, term, b"", _NOBODY, ""), None, Outcome.NOTHING)
         else:
-            folded, parts = self._apply_record(entry)
+            folded, parts = self._apply_record(entry, place)
         command.forget_parsed()
         outcome = folded.outcome
         self.chain = chain_hash(self.chain, index, term, kind, at_ms, outcome, parts)
-        self._chain_rows.append((POSITION.pack(index), self.chain + OUTCOME_BYTES[outcome]))
+        self._chain_rows.append((place, self.chain + OUTCOME_BYTES[outcome]))
         before_ms, self.at_ms = self.at_ms, at_ms
         self.applied = index
         if before_ms // PURGE_EVERY_MS != at_ms // PURGE_EVERY_MS:
@@ -162,7 +163,7 @@ class Fold:
 
     # -- one record ---------------------------------------------------------------------------------------------
 
-    def _apply_record(self, entry: Entry) -> tuple[Folded, list[bytes]]:
+    def _apply_record(self, entry: Entry, place: bytes) -> tuple[Folded, list[bytes]]:
         command, index, term = entry
         try:
             record, header = command.parsed()
@@ -202,7 +203,6 @@ class Fold:
                 self._bodies.add_composites(index, record)
             if self._dropped or self._redactions:
                 self._take_away(index)
-            place = POSITION.pack(index)
             if len(events) == 1:
                 self._streams.append(events[0].stream + place)
             else:
@@ -212,7 +212,7 @@ class Fold:
             self._overlay.drop_record()
             self._level_now = self.level
         if outcome not in _LEAVE_NO_ID:
-            self._ids[id_key] = POSITION.pack(index) + OUTCOME_BYTES[outcome]
+            self._ids[id_key] = place + OUTCOME_BYTES[outcome]
         return Folded(stamp, record, outcome, tuple(facts), tuple(results)), leaves(record, header)
 
     def _take_away(self, index: int) -> None:

@@ -207,7 +207,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         return found
 
     def entry(self, index: int) -> Entry:
-        return self._read(index)
+        return self._cache.get(index) or self._read(index)
 
     def configurations(self) -> list[Configuration]:
         """Every configuration that the log holds, the uncommitted tail's too, oldest first."""
@@ -218,6 +218,11 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             return _read_configs(self._store.txn, table)
         with self._store.env.begin() as txn:
             return _read_configs(txn, table)
+
+    @property
+    def quarantines_some(self) -> bool:
+        """Whether this log quarantines any entry at all, which is rare."""
+        return bool(self._quarantines)
 
     def quarantine_of(self, index: int) -> int | None:
         """The entry of this log that quarantines the one at `index`, committed or not."""

@@ -369,8 +369,9 @@ class Writer(threading.Thread):
             return
         deadline = time.monotonic() + FOLD_BUDGET_S
         journal, fold = self._journal, self._fold
+        some_quarantined = journal.quarantines_some
         for index in range(fold.applied + 1, self._raft.commit_index + 1):
-            if journal.quarantine_of(index) is not None and not journal.is_quarantined(index):
+            if some_quarantined and journal.quarantine_of(index) is not None and not journal.is_quarantined(index):
                 self._stalled = f"record {index}: its quarantine is not committed yet"
                 self._awaiting_quarantine = True
                 return
