@@ -112,7 +112,7 @@ def _describe(session: Session, selected: Selected, uidnext: int) -> None:
     ]
     if rev2:  # RFC 9051 6.3.2
         lines.append(b'* LIST () "/" %b\r\n' % render.mailbox(selected.folder.name, session.features.utf8))
-    elif selected.first_unseen:
+    elif selected.first_unseen and not session.features.uidonly:
         lines.insert(4, b"* OK [UNSEEN %d] first unseen message\r\n" % selected.first_unseen)
     session.write(b"".join(lines))
 

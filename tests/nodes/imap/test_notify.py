@@ -1,8 +1,11 @@
 """NOTIFY over real connections: what happens elsewhere is told without being asked for, and no more than was wanted."""
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nodes.imap import notify
 from nodes.imap.errors import BadCommand, Refusal
@@ -202,3 +205,26 @@ def test_the_past_is_quiet(node: Node, user: User, connect: Login) -> None:
     client.ok(f"NOTIFY SET (personal {MESSAGES})")
     node.deliver(user, b"Subject: x\r\n\r\nx\r\n")
     assert client.ok("NOOP") == []
+
+
+_WORDS = st.sampled_from(
+    [
+        b"SET",
+        b"NONE",
+        b"STATUS",
+        b"(selected",
+        b"(mailboxes",
+        b"x",
+        b"(",
+        b")",
+        b"(MessageNew",
+        b"MessageExpunge)",
+        b"UID",
+    ]
+)
+
+
+@given(st.lists(_WORDS, max_size=12).map(b" ".join))
+def test_words_in_any_order_are_a_command_or_a_refusal(text: bytes) -> None:
+    with contextlib.suppress(Refusal):
+        parse(b"a NOTIFY " + text)
