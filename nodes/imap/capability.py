@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 _ALWAYS = (
     "IMAP4rev1",
+    "IMAP4rev2",
     "SASL-IR",
     "ID",
     "IDLE",

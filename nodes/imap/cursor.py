@@ -40,8 +40,9 @@ _SYSTEM_FLAGS = {name.lower(): name for name in ("\\Seen", "\\Answered", "\\Flag
 class Cursor:
     """Where the reading of one command stands. `utf8`: mailbox names are UTF-8, not modified UTF-7."""
 
-    def __init__(self, frame: Frame, utf8: bool = False) -> None:
+    def __init__(self, frame: Frame, utf8: bool = False, takes_charset: bool = True) -> None:
         self._utf8 = utf8
+        self.takes_charset = takes_charset  # whether SEARCH may name one (RFC 9755 3)
         self._text = frame.text.removesuffix(b"\n").removesuffix(b"\r")
         self._literals = frame.literals
         self._next_literal = 0

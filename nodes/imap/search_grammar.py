@@ -47,6 +47,8 @@ _CHARSETS = {"US-ASCII": "ascii", "ASCII": "ascii", "UTF-8": "utf-8"}
 def search_program(cursor: Cursor) -> Key:
     """[CHARSET x SP] search-key *(SP search-key)"""
     if cursor.accept(b"CHARSET "):
+        if not cursor.takes_charset:
+            raise BadCommand("all text is UTF-8, once that is enabled")  # RFC 9755 3
         return charset_and_program(cursor)
     # Without CHARSET, 8-bit strings are taken as what they almost surely are.
     return _Reader(cursor, "utf-8").keys(0)

@@ -192,7 +192,7 @@ class Session:
         refused: Refusal | None = None
         reply = b""
         try:
-            command = read_command(Cursor(frame, self.features.utf8), tag)
+            command = read_command(Cursor(frame, self.features.utf8, not self.features.utf8_accept), tag)
             if isinstance(command, commands.Fetch):
                 self.last_text = kept
             if not is_legal(self.state, command):

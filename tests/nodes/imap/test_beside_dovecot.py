@@ -34,7 +34,7 @@ namespace inbox {{
 }}
 """
 
-# Two sessions, a and b; $V and $M stand for UIDVALIDITY and for the MODSEQ at the beginning.
+# Two sessions, a and b; $V is UIDVALIDITY, $M the MODSEQ at the beginning, $N the one behind it.
 SCRIPT = """\
 a ENABLE QRESYNC X
 a SELECT INBOX
@@ -46,6 +46,9 @@ a UID FETCH 1:* (FLAGS) (CHANGEDSINCE $M VANISHED)
 a UID FETCH 1:4 (FLAGS) (CHANGEDSINCE $M VANISHED)
 a UID STORE 1,3 (UNCHANGEDSINCE $M) +FLAGS (\\Flagged)
 a UID STORE 1,3,5 (UNCHANGEDSINCE $M) +FLAGS.SILENT (Work)
+a UID SEARCH MODSEQ $N
+a SEARCH RETURN (ALL) MODSEQ "/flags/\\\\draft" all $N
+a SEARCH RETURN (ALL) MODSEQ $N
 a STATUS INBOX (HIGHESTMODSEQ)
 b FETCH 1 (MODSEQ)
 b STORE 1 +FLAGS.SILENT (x)
@@ -72,7 +75,7 @@ class Stdio(RawClient):
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, cwd="/"
         )
         self._file = cast("IO[bytes]", self.process.stdout)  # type: ignore[assignment]
-        self._tags = 0
+        self.tags = 0
         self.greeting = self.response()
 
     def send(self, data: bytes) -> None:
@@ -116,13 +119,13 @@ def _played(make: Callable[[], RawClient]) -> list[tuple[str, list[bytes]]]:
     for number in range(6):
         assert clients["a"].append("INBOX", b"Subject: %d\r\n\r\nx\r\n" % number).startswith(b"OK")
     (status,) = clients["a"].ok("STATUS INBOX (UIDVALIDITY HIGHESTMODSEQ)")
-    values = {name: re.search(rb"%b (\d+)" % word, status) for name, word in (("$V", b"VALIDITY"), ("$M", b"MODSEQ"))}
+    validity, modseq = (int(one) for one in re.findall(rb"(?:VALIDITY|MODSEQ) (\d+)", status))
+    values = {"$V": validity, "$M": modseq, "$N": modseq + 1}
     answers = []
     for line in SCRIPT.splitlines():
         who, _, command = line.partition(" ")
-        for name, found in values.items():
-            assert found is not None
-            command = command.replace(name, found[1].decode())
+        for name, value in values.items():
+            command = command.replace(name, str(value))
         answers.append((line, clients[who].command(command)))
     return answers
 
@@ -142,6 +145,7 @@ def _alike(answers: list[tuple[str, list[bytes]]]) -> list[tuple[str, list[bytes
 def _plain(line: bytes, rank: dict[int, bytes]) -> bytes:
     line = re.sub(rb"(MODSEQ[ (]+)(\d+)", lambda match: match[1] + rank[int(match[2])], line)
     line = re.sub(rb"UIDVALIDITY \d+", b"UIDVALIDITY", line).replace(b'"', b"")
+    line = re.sub(rb"TAG t\d+", b"TAG", line)
     line = re.sub(rb"^((?:\* )?(?:OK|NO|BAD)(?: \[[^]]*\])?).*", rb"\1", line)
     line = line.replace(b" [CLIENTBUG]", b"")
     fetch = _FETCH.match(line)

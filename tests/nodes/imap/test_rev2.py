@@ -61,6 +61,22 @@ def test_rfc_9051_6_3_11_status_counts_what_is_deleted(node: Node, user: User, l
     assert client.ok("STATUS INBOX (DELETED MESSAGES)") == [b'* STATUS "INBOX" (DELETED 2 MESSAGES 3)']
 
 
+def test_rfc_9051_6_4_4_search_is_answered_by_esearch(node: Node, user: User, login: Login) -> None:
+    _fill(node, user, 3)
+    client = _enabled(login, "IMAP4rev2")
+    client.ok("SELECT INBOX")
+    assert client.ok("SEARCH SUBJECT 1") == [b'* ESEARCH (TAG "t4") ALL 2']
+    assert client.ok("UID SEARCH ALL") == [b'* ESEARCH (TAG "t5") UID ALL 1:3']
+    assert client.ok("SEARCH SUBJECT nothing") == [b'* ESEARCH (TAG "t6")']
+
+
+def test_rfc_9755_3_a_search_names_no_charset_once_utf_8_is_accepted(login: Login) -> None:
+    client = _enabled(login, "UTF8=ACCEPT")
+    client.ok("SELECT INBOX")
+    assert client.command("SEARCH CHARSET UTF-8 ALL")[-1].startswith(b"BAD")
+    assert client.ok('SEARCH SUBJECT "Grüße"'.encode()) == [b"* SEARCH"]
+
+
 @pytest.mark.parametrize("names", ["IMAP4rev2", "UTF8=ACCEPT"])
 def test_names_are_utf_8_for_those_who_enabled_it(login: Login, names: str) -> None:
     client, plain = _enabled(login, names), login()
