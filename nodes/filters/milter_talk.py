@@ -70,7 +70,7 @@ class Talk:
 
     async def recipient(self, session: Session, envelope: Envelope, address: str) -> Decision:
         """What it says to one more recipient."""
-        async with self._working(session, self._pool.limits.message_s) as connection:
+        async with self._working(session) as connection:
             decided = await self._catch_up(connection, session, envelope)
             if decided.move != "continue":
                 return decided
@@ -81,7 +81,7 @@ class Talk:
 
     async def message(self, session: Session, envelope: Envelope, told: Told) -> tuple[Decision, list[Change]]:
         """What it says to the message, and what it wants changed."""
-        async with self._working(session, self._pool.limits.message_s) as connection:
+        async with self._working(session) as connection:
             decision, changes = await self._catch_up(connection, session, envelope), list[Change]()
             if decision.move == "continue":
                 decision = await self._content(connection, told)
@@ -105,7 +105,7 @@ class Talk:
     # -- parts
 
     @asynccontextmanager
-    async def _working(self, session: Session, limit_s: float) -> AsyncIterator[MilterConnection]:
+    async def _working(self, session: Session) -> AsyncIterator[MilterConnection]:
         client = _client_of(session)
         if self._connection is not None and (client != self._client or self._connection.has_ended()):
             self.let_go()
@@ -117,7 +117,7 @@ class Talk:
             if not has_place:
                 await self._pool.take()
                 has_place = True
-            async with self._health.asked(limit_s):
+            async with self._health.asked(self._pool.limits.message_s):
                 if self._connection is None:
                     self._connection = await self._pool.open()
                     self._of_client = await self._introduce(self._connection, session)

@@ -27,7 +27,7 @@ RSPAMD_CONFIGURATION = """
 options {{
   pidfile = "$RUNDIR/rspamd.pid"; cache_file = "$DBDIR/symbols.cache"; url_tld = "$DBDIR/suffixes";
   history_file = ""; stats_file = ""; rrd = ""; control_socket = "$RUNDIR/control mode=0600";
-  filters = "dkim,spf"; enable_test_patterns = true; local_addrs = ["127.0.0.0/8"];
+  disable_hyperscan = true; filters = "dkim,spf"; enable_test_patterns = true; local_addrs = ["127.0.0.0/8"];
   dns {{ timeout = 2s; retransmits = 2; nameserver = ["{nameserver}"]; }}
 }}
 logging {{ type = "file"; filename = "$LOGDIR/rspamd.log"; level = "info"; }}

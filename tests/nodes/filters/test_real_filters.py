@@ -65,7 +65,11 @@ def scanned(tmp_path_factory: pytest.TempPathFactory, clamd: Program) -> Iterato
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory, rspamd: Program) -> Iterator[Cell]:
-    sections = {"filters": {"rspamd": rspamd.address}, "smtp": {"xclient_from": ["127.0.0.1"]}}
+    sections = {
+        "filters": {"rspamd": rspamd.address},
+        "rspamd": {"timeout_s": 60},
+        "smtp": {"xclient_from": ["127.0.0.1"]},
+    }
     with filtered(tmp_path_factory.mktemp("judged"), sections) as cell:
         yield cell
 
