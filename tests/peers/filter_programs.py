@@ -26,7 +26,7 @@ GTUBE = b"XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
 RSPAMD_CONFIGURATION = """
 options {{
   pidfile = "$RUNDIR/rspamd.pid"; cache_file = "$DBDIR/symbols.cache"; url_tld = "$DBDIR/suffixes";
-  history_file = ""; stats_file = ""; rrd = ""; control_socket = "$RUNDIR/control mode=0600";
+  history_file = ""; stats_file = "$DBDIR/stats"; rrd = ""; control_socket = "$RUNDIR/control mode=0600";
   disable_hyperscan = true; filters = "dkim,spf"; enable_test_patterns = true; local_addrs = ["127.0.0.0/8"];
   dns {{ timeout = 2s; retransmits = 2; nameserver = ["{nameserver}"]; }}
 }}
@@ -125,7 +125,7 @@ def opendmarc(folder: Path, resolver_host: str, *lines: str) -> Iterator[Program
 @contextlib.contextmanager
 def _running(folder: Path, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=folder, start_new_session=True)
     try:
         yield process
     finally:
