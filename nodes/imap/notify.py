@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from actors.mailbox import INBOX, SERVER, AnnotationsSet, Change, Folder, folder, folders, subscriptions
+from actors.mailbox_annotations import OWNER
 from actors.mailbox_rows import is_inferior
 from actors.mailbox_terms import (
     FolderCreated,
@@ -209,7 +210,10 @@ class Notices:
         self._session.write(line + (b' ("OLDNAME" (%b))\r\n' % render.mailbox(old, utf8) if old else b"\r\n"))
 
     def _tell_metadata(self, fact: AnnotationsSet) -> None:
-        """RFC 5465 5.6, 5.7: which entries, not what is in them."""
+        """RFC 5465 5.6, 5.7: which entries, not what is in them; what others keep for themselves is not told."""
+        written = [entry for entry, _ in fact.changes if fact.reader == OWNER or not entry.startswith("/private/")]
+        if not written:
+            return
         with self._session.reading_of(None) as reading:
             found = folder(reading.view, fact.folder_id)
         if found is not None:
@@ -218,7 +222,7 @@ class Notices:
             wanted = fact.folder_id == SERVER and any("SERVERMETADATACHANGE" in group.events for group in self._groups)
         if wanted:
             name = render.mailbox(found.name if found else "", self._session.features.utf8)
-            entries = b" ".join(render.string(entry.encode()) for entry, _ in fact.changes)
+            entries = b" ".join(render.string(entry.encode()) for entry in written)
             self._session.write(b"* METADATA %b %b\r\n" % (name, entries))
 
     # -- who asked for what

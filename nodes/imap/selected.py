@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from actors.mailbox import Change, Folder, Message, message, messages
-from actors.mailbox_acl import RIGHTS
+from actors.mailbox_acl import EVERY, RIGHTS
 from nodes.imap import render
 from nodes.imap.features import Features
 from nodes.imap.sequence import compact
@@ -125,7 +125,7 @@ class Selected:
             if isinstance(item.result, list):
                 own = item.stamp.cause == self._cause
                 for change in item.result:
-                    if isinstance(change, Change) and change.folder == self.folder.id:
+                    if isinstance(change, Change) and change.folder in (self.folder.id, EVERY):
                         self._note(change, own)
                         told = True
         return told

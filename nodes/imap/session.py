@@ -203,6 +203,8 @@ class Session:
             reply = b"OK " + (await self.shared.handlers[type(command)](self, command)).encode("ascii")
         except Refusal as refusal:
             refused, reply = refusal, refusal.reply()
+        finally:
+            self.place = None  # what is told between commands is of one's own mailboxes
         if command is not None:
             self.announce(command)
             if self.features.condstore and self.selected is not None:

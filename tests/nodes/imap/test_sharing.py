@@ -351,3 +351,43 @@ def test_public_folders_are_the_tenants(node: Node, pair: Pair) -> None:
     assert refused(pair.other, "DELETE Public/News").startswith(b"NO [NOPERM]")
     assert refused(pair.other, "CREATE Public/mine").startswith(b"NO [NONEXISTENT]")
     assert refused(pair.other, "CREATE Public").startswith(b"NO [NONEXISTENT]")
+
+
+# -- what is told between commands
+
+
+def test_who_looks_after_anothers_mail_is_told_at_once_when_that_ends(node: Node, pair: Pair) -> None:
+    def grant(rights: str) -> None:
+        steps = [
+            (pair.owner.account, SetRights(EVERY, pair.colleague.account, False, rights)),
+            (pair.owner.tenant, NoteShare(pair.colleague.account, pair.owner.account)),
+        ]
+        node.call(node.runtime.transact(steps, ADMIN._replace(tenant=pair.owner.tenant)))
+
+    grant("lr")
+    pair.other.ok(f"SELECT {pair.team}")
+    pair.other.send(b"x IDLE\r\n")
+    assert pair.other.response().startswith(b"+ ")
+    grant("")
+    assert pair.other.response() == b"* BYE the selected mailbox was deleted"
+
+
+def test_notices_are_of_ones_own_mailboxes_while_anothers_is_selected(node: Node, pair: Pair) -> None:
+    pair.grant("lr")
+    pair.other.ok(f"SELECT {pair.team}")
+    pair.other.ok("NOTIFY SET (personal (MessageNew MessageExpunge)) (selected (MessageNew (FLAGS) MessageExpunge))")
+    pair.other.ok("FETCH 1 FLAGS")
+    node.deliver(pair.colleague, MAIL)
+    assert pair.other.response().startswith(b'* STATUS "INBOX" (')
+    pair.own.append("Team", MAIL)
+    assert pair.other.response() == b"* 2 EXISTS"
+    lines = [pair.other.response(), pair.other.response()]
+    assert any(line.startswith(b"* 2 FETCH (UID 2 FLAGS (") for line in lines), lines
+
+
+def test_private_annotations_of_others_are_not_told(pair: Pair) -> None:
+    pair.grant("lrw")
+    pair.own.ok("NOTIFY SET (personal (MailboxMetadataChange))")
+    pair.other.ok(f'SETMETADATA {pair.team} (/private/comment "mine")')
+    pair.other.ok(f'SETMETADATA {pair.team} (/shared/comment "ours" /private/comment "other")')
+    assert pair.own.response() == b'* METADATA "Team" "/shared/comment"'
