@@ -17,6 +17,6 @@ class FullTextSection(Section):
         description="Whether there is one, in the folder `fulltext` of node.data_dir; needs `mailraft[search]`.",
     )
     delay_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = Field(
-        default=5.0,
+        default=30.0,
         description="How long new messages are gathered before they are indexed; until then searches read them.",
     )

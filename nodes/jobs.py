@@ -297,7 +297,7 @@ def fulltext(
     """Makes the full-text index follow the log until nothing comes any more; with `mode` rebuild, first all anew."""
     from nodes.fulltext.indexer import Indexer, keep_up
 
-    os.nice(int(niceness))
+    os.setpriority(os.PRIO_PROCESS, 0, max(int(niceness), os.getpriority(os.PRIO_PROCESS, 0)))
     tune_memory()
     indexer = Indexer(path, Path(root), lambda: _print({"committed": True}))
     if mode == "rebuild":

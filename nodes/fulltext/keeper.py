@@ -77,7 +77,8 @@ class FullText:
         reader = Reader(self._root)
         with self._log.snapshot() as snapshot:
             is_ours = stamp.is_of(reader.stamp, snapshot)
-            if snapshot.position > reader.stamp.done.position and _has_accounts(snapshot):
+            behind = snapshot.position > reader.stamp.done.position
+            if behind and (reader.stamp.generations or _has_accounts(snapshot)):
                 self._wanted.set()
         self._reader = reader if is_ours else None  # of another history: the indexer begins anew
         self._unsubscribe = self._log.subscribe(None, self._applied)
@@ -118,7 +119,10 @@ class FullText:
 
     def is_free_of(self, redaction: int) -> bool:
         """Whether what the redaction at this position erased is in no file of the index any more."""
-        return self._task is None or (self._reader is not None and self._reader.stamp.done.position >= redaction)
+        if self._task is None:
+            return True
+        found = self._reader.stamp if self._reader is not None else None
+        return found is not None and (not found.generations or found.done.position >= redaction)
 
     def rebuild(self) -> bool:
         """Has all of it made anew while searches go on with the old one; False where there is no index."""
