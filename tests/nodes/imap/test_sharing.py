@@ -391,3 +391,28 @@ def test_private_annotations_of_others_are_not_told(pair: Pair) -> None:
     pair.other.ok(f'SETMETADATA {pair.team} (/private/comment "mine")')
     pair.other.ok(f'SETMETADATA {pair.team} (/shared/comment "ours" /private/comment "other")')
     assert pair.own.response() == b'* METADATA "Team" "/shared/comment"'
+
+
+# -- searches
+
+
+def test_rfc_7377_2_2_a_search_of_several_mailboxes_sees_those_of_others_that_may_be_read(pair: Pair) -> None:
+    command = 'ESEARCH IN (personal subtree "Other Users") RETURN (COUNT) SUBJECT shared'
+    assert pair.other.ok(command) == []
+    pair.grant("l")
+    assert pair.other.ok(command) == [], "its name alone may be known"
+    pair.grant("lr")
+    (line,) = pair.other.ok(command)
+    assert f"MAILBOX {pair.team} ".encode() in line
+    assert line.endswith(b"UID COUNT 1")
+    assert pair.other.ok("ESEARCH IN (personal) RETURN (COUNT) SUBJECT shared") == []
+
+
+def test_a_folder_of_another_is_searched_sorted_and_kept_up_to_date(pair: Pair) -> None:
+    pair.grant("lrs")
+    pair.own.append("Team", b"Subject: another\r\n\r\nneedle\r\n")
+    pair.other.ok(f"SELECT {pair.team}")
+    assert pair.other.ok("SORT (SUBJECT) UTF-8 ALL") == [b"* SORT 2 1"]
+    assert pair.other.ok("UID SEARCH RETURN (ALL UPDATE) BODY needle")[0].endswith(b"UID ALL 2")
+    pair.own.append("Team", b"Subject: third\r\n\r\nneedle\r\n")
+    assert pair.other.ok("NOOP")[-1].endswith(b"UID ADDTO (0 3)")
