@@ -18,7 +18,7 @@ from actors.directory import Target
 from actors.mailbox import Message
 from nodes.imap import search_response
 from nodes.imap.errors import BadCommand, Refusal
-from nodes.imap.search import HeaderHas, Key, ModSeq, Numbers, TextHas, parts_of
+from nodes.imap.search import All, HeaderHas, Key, ModSeq, Numbers, TextHas, parts_of
 from nodes.imap.search_commands import CancelUpdate, Returned, Search, Sort
 from nodes.imap.search_match import Candidate, Narrowed, Scope, bound, compile_key, loading
 from nodes.imap.search_response import Found
@@ -133,7 +133,12 @@ async def search(session: Session, command: Search) -> str:
     def take(number: int, row: Message, _: Reading) -> None:
         found.append(Found(row.uid if command.by_uid else number, row.uid, row.modseq))
 
-    await saving(session, command.returned, run(session, selected_mailbox(session), command.program, take))
+    where = selected_mailbox(session)
+    if isinstance(command.program, All):
+        # What every client asks first; no row has to be read for it.
+        found += (Found(uid if command.by_uid else number, uid, 0) for number, uid in enumerate(where.uids, 1))
+    else:
+        await saving(session, command.returned, run(session, where, command.program, take))
     returned = command.returned
     if returned is None and session.features.rev2:
         returned = Returned(frozenset({"ALL"}))  # RFC 9051 6.4.4: the SEARCH response is no more
