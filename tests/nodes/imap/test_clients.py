@@ -1,4 +1,4 @@
-"""Real clients: imaplib, mbsync (isync), curl and imapflow against a real node."""
+"""Real clients: imaplib, mbsync (isync), curl, imapflow, fetchmail, getmail and OfflineIMAP against a real node."""
 
 import imaplib
 import json
@@ -134,3 +134,82 @@ def test_imapflow_works_a_mailbox(node: Node, user: User) -> None:
     assert (seen["moved"], seen["status"]["messages"]) == ("INBOX", 1)
     assert "Grüße" in seen["folders"]
     assert sorted(node.held(user)) == [("Grüße", 1, ("\\Seen", "\\Flagged")), ("INBOX", 3, ("\\Flagged",))]
+
+
+def run(*command: str, home: Path) -> None:
+    environment = {**os.environ, "HOME": str(home)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_fetchmail_takes_each_message_once(node: Node, user: User, tmp_path: Path) -> None:
+    node.deliver(user, *[mail(number) for number in range(5)])
+    config, taken = tmp_path / "fetchmailrc", tmp_path / "taken"
+    config.write_text(
+        f'poll 127.0.0.1 service {node.port} protocol IMAP auth password user "{user.login}" password "{PASSWORD}"'
+        f' sslproto "" fetchall mda "/bin/sh -c \'cat >> {taken}\'"\n'
+    )
+    config.chmod(0o600)
+    run(need("fetchmail"), "-f", str(config), "--nosyslog", "--idfile", str(tmp_path / "ids"), home=tmp_path)
+    assert [b"This is message %d." % n in taken.read_bytes() for n in range(5)] == [True] * 5
+    assert node.held(user) == []
+
+
+def test_getmail_takes_each_message_once_and_leaves_them(node: Node, user: User, tmp_path: Path) -> None:
+    node.deliver(user, *[mail(number) for number in range(5)])
+    taken = tmp_path / "taken"
+    (tmp_path / "getmailrc").write_text(
+        f"""[retriever]
+type = SimpleIMAPRetriever
+server = 127.0.0.1
+port = {node.port}
+username = {user.login}
+password = {PASSWORD}
+[destination]
+type = MDA_external
+path = /usr/bin/tee
+arguments = ("-a", "{taken}")
+allow_root_commands = true
+[options]
+read_all = false
+"""
+    )
+    for _ in range(2):
+        run(need("getmail"), "-g", str(tmp_path), "-r", "getmailrc", home=tmp_path)
+    assert taken.read_bytes().count(b"This is message") == 5
+    assert len(node.held(user)) == 5
+
+
+def test_offlineimap_synchronises_both_ways(node: Node, user: User, tmp_path: Path) -> None:
+    node.deliver(user, *[mail(number) for number in range(5)])
+    (tmp_path / "offlineimaprc").write_text(
+        f"""[general]
+accounts = test
+metadata = {tmp_path}/state
+[Account test]
+localrepository = near
+remoterepository = far
+[Repository near]
+type = Maildir
+localfolders = {tmp_path}/mail
+[Repository far]
+type = IMAP
+remotehost = 127.0.0.1
+remoteport = {node.port}
+remoteuser = {user.login}
+remotepass = {PASSWORD}
+ssl = no
+starttls = no
+auth_mechanisms = PLAIN
+"""
+    )
+    command = (need("offlineimap"), "-c", str(tmp_path / "offlineimaprc"), "-u", "quiet", "-o", "-1")
+    run(*command, home=tmp_path)
+    assert len(maildir(tmp_path, "INBOX")) == 5
+    (tmp_path / "mail/INBOX/new/1.added").write_bytes(mail(1000).replace(b"\r\n", b"\n"))
+    first = maildir(tmp_path, "INBOX")[0]
+    first.rename(first.parent.parent / "cur" / (first.name.split(":2,")[0] + ":2,FS"))
+    run(*command, home=tmp_path)
+    held = [message for message in node.held(user) if message[0] == "INBOX"]
+    assert len(held) == 6
+    assert sum("\\Flagged" in flags for _, _, flags in held) == 1
