@@ -28,6 +28,7 @@ from nodes.pop3.session import (
     Close,
     Event,
     Limits,
+    Listing,
     LogIn,
     Refused,
     Remove,
@@ -198,6 +199,11 @@ class Connection(asyncio.Protocol):
         match event:
             case Say(data):
                 await self._send(data)
+                return None
+            case Listing():
+                for piece in event.pieces():
+                    await self._send(piece)
+                    await asyncio.sleep(0)
                 return None
             case Send(entry, lines):
                 return await self._send_message(session, entry, lines)

@@ -43,7 +43,8 @@ class Maildrop:
         self.folder_id = folder_id
         self._entries = entries
         self._marked: set[int] = set()
-        self._unique_ids = _unique_ids(entries)
+        self._octets = sum(entry.size for entry in entries)
+        self._marked_octets = 0
 
     def entry(self, number: int) -> Entry:
         """Raises NoSuchEntry."""
@@ -51,39 +52,33 @@ class Maildrop:
             raise NoSuchEntry(number)
         return self._entries[number - 1]
 
-    def unique_id(self, number: int) -> str:
-        """The same in every session for the same message (RFC 1939 7). Raises NoSuchEntry."""
-        self.entry(number)
-        return self._unique_ids[number - 1]
-
     def present(self) -> Iterator[tuple[int, Entry]]:
         """Number and message of all that are not marked."""
         return ((number, entry) for number, entry in enumerate(self._entries, 1) if number not in self._marked)
 
     def total(self) -> tuple[int, int]:
         """Messages and octets that are not marked."""
-        sizes = [entry.size for _, entry in self.present()]
-        return len(sizes), sum(sizes)
+        return len(self._entries) - len(self._marked), self._octets - self._marked_octets
 
     def mark(self, number: int) -> None:
         """DELE. Raises NoSuchEntry."""
-        self.entry(number)
+        self._marked_octets += self.entry(number).size
         self._marked.add(number)
 
     def unmark_all(self) -> None:
         """RSET."""
         self._marked.clear()
+        self._marked_octets = 0
 
     def marked(self) -> tuple[int, ...]:
         """The UIDs of marked messages."""
         return tuple(self._entries[number - 1].uid for number in sorted(self._marked))
 
 
-def _unique_ids(entries: list[Entry]) -> list[str]:
-    """The message id; a copy of a message inside INBOX has the same, so it gets its UID added."""
-    seen: set[bytes] = set()
-    found = []
-    for entry in entries:
-        found.append(f"{entry.id.hex()}-{entry.uid}" if entry.id in seen else entry.id.hex())
-        seen.add(entry.id)
-    return found
+def unique_id(entry: Entry) -> str:
+    """A function of the message alone, whatever else comes or goes: at most 43 characters of 0x21 to 0x7E.
+
+    Copies of a message have its id, so the UID is added, which INBOX never gives twice; and an account that is made
+    anew gives other ids.
+    """
+    return f"{entry.id.hex()}-{entry.uid}"

@@ -7,12 +7,15 @@ Respond, StartTls and Remove the session waits until it is told how that ended. 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from nodes import sasl
-from nodes.pop3.maildrop import Entry, Maildrop, NoSuchEntry
+from nodes.pop3.maildrop import Entry, Maildrop, NoSuchEntry, unique_id
 from nodes.pop3.states import KNOWN, LEGAL, State
+
+LINES_AT_ONCE = 500
 
 
 class Limits(NamedTuple):
@@ -26,6 +29,17 @@ class Say(NamedTuple):
     """Send this."""
 
     data: bytes
+
+
+class Listing(NamedTuple):
+    """Send these lines, piece by piece: of a large maildrop there are many."""
+
+    lines: Iterator[str]
+
+    def pieces(self) -> Iterator[bytes]:
+        """The lines as they are sent."""
+        while batch := list(itertools.islice(self.lines, LINES_AT_ONCE)):
+            yield "".join(f"{line}\r\n" for line in batch).encode()
 
 
 class LogIn(NamedTuple):
@@ -72,7 +86,7 @@ class Close(NamedTuple):
     data: bytes
 
 
-Event = Say | LogIn | Authenticate | Respond | StartTls | Send | Remove | Close
+Event = Say | Listing | LogIn | Authenticate | Respond | StartTls | Send | Remove | Close
 
 
 class Refused(Exception):
@@ -88,9 +102,14 @@ def ok(text: str) -> Say:
     return Say(f"+OK {text}\r\n".encode())
 
 
-def listing(title: str, lines: list[str]) -> Say:
-    """A positive multi-line answer."""
-    return Say("".join(f"{line}\r\n" for line in [f"+OK {title}", *lines, "."]).encode())
+def few(title: str, lines: Iterable[str]) -> Say:
+    """A positive multi-line answer of a few lines."""
+    return Say("".join(f"{line}\r\n" for line in (f"+OK {title}", *lines, ".")).encode())
+
+
+def listing(title: str, lines: Iterable[str]) -> Listing:
+    """A positive multi-line answer with a line for each message."""
+    return Listing(itertools.chain((f"+OK {title}",), lines, (".",)))
 
 
 class Session:
@@ -213,7 +232,7 @@ class Session:
             names += ["USER", f"SASL {' '.join(self._mechanisms)}"]
         if self._offers_tls and not self._secure and not self.is_logged_in:
             names.append("STLS")
-        return listing("Capabilities follow", names)
+        return few("Capabilities follow", names)
 
     def _user(self, argument: bytes) -> Event:
         self._check_may_log_in()
@@ -232,7 +251,7 @@ class Session:
     def _auth(self, argument: bytes) -> Event:
         word, _, initial = argument.strip().partition(b" ")
         if not word:
-            return listing("Mechanisms follow", list(self._mechanisms))
+            return few("Mechanisms follow", self._mechanisms)
         self._check_may_log_in()
         mechanism = word.upper().decode("ascii", "replace")
         if mechanism not in self._mechanisms:
@@ -268,17 +287,15 @@ class Session:
             number, entry = self._named_entry(argument)
             return ok(f"{number} {entry.size}")
         messages, octets = self.maildrop.total()
-        lines = [f"{number} {entry.size}" for number, entry in self.maildrop.present()]
+        lines = (f"{number} {entry.size}" for number, entry in self.maildrop.present())
         return listing(f"{messages} messages ({octets} octets)", lines)
 
     def _uidl(self, argument: bytes) -> Event:
-        maildrop = self.maildrop
         if argument.strip():
-            number, _ = self._named_entry(argument)
-            return ok(f"{number} {maildrop.unique_id(number)}")
-        return listing(
-            "Unique ids follow", [f"{number} {maildrop.unique_id(number)}" for number, _ in maildrop.present()]
-        )
+            number, entry = self._named_entry(argument)
+            return ok(f"{number} {unique_id(entry)}")
+        lines = (f"{number} {unique_id(entry)}" for number, entry in self.maildrop.present())
+        return listing("Unique ids follow", lines)
 
     def _retr(self, argument: bytes) -> Event:
         return Send(self._named_entry(argument)[1], None)

@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from actors.mailbox import Message
 from tests.nodes.smtp.cell import Cell
 from tests.nodes.smtp.dialogue import Dialogue
 
 Talk = Callable[..., Dialogue]
 Deliver = Callable[[bytes], None]
 MESSAGE = b"Subject: one\r\n\r\n.dot\r\n..two\r\nend\r\n"
+
+
+def uidl(message: Message) -> bytes:
+    return f"{message.id.hex()}-{message.uid}".encode()
 
 
 def test_poplib_reads_keeps_and_removes(cell: Cell, user: str, deliver: Deliver) -> None:
@@ -30,7 +35,7 @@ def test_poplib_reads_keeps_and_removes(cell: Cell, user: str, deliver: Deliver)
     count, octets = first.stat()
     messages = [message for message, _ in cell.inbox(user)]
     assert (count, octets) == (3, sum(message.size for message in messages))
-    assert first.uidl()[1] == [b"%d %b" % (n, m.id.hex().encode()) for n, m in enumerate(messages, 1)]
+    assert first.uidl()[1] == [b"%d %b" % (n, uidl(m)) for n, m in enumerate(messages, 1)]
     assert first.retr(2)[1][-3:] == [b"Subject: 1", b"", b".body 1"]
     assert first.top(3, 0)[1][-2:] == [b"Subject: 2", b""]
     first.dele(2)
@@ -40,7 +45,7 @@ def test_poplib_reads_keeps_and_removes(cell: Cell, user: str, deliver: Deliver)
     second = poplib.POP3_SSL("localhost", cell.port("pop3s"), context=context)
     second.user(user)
     second.pass_("pw of it")
-    assert second.uidl()[1] == [b"1 %b" % messages[0].id.hex().encode(), b"2 %b" % messages[2].id.hex().encode()]
+    assert second.uidl()[1] == [b"1 %b" % uidl(messages[0]), b"2 %b" % uidl(messages[2])]
     second.quit()
 
 

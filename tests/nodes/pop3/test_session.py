@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.pop3.maildrop import Entry, Maildrop
+from nodes.pop3.maildrop import Entry, Maildrop, unique_id
 from nodes.pop3.session import (
     COMMANDS,
     Authenticate,
     Close,
     Event,
     Limits,
+    Listing,
     LogIn,
     Remove,
     Respond,
@@ -45,9 +46,12 @@ def ask(one: Session, line: bytes) -> Event | None:
 
 
 def said(one: Session, line: bytes) -> bytes:
-    event = ask(one, line)
-    assert isinstance(event, Say)
-    return event.data
+    return data_of(ask(one, line))
+
+
+def data_of(event: Event | None) -> bytes:
+    assert isinstance(event, Say | Listing)
+    return event.data if isinstance(event, Say) else b"".join(event.pieces())
 
 
 def test_every_command_of_the_table_is_carried_out_by_somebody() -> None:
@@ -154,8 +158,8 @@ def test_listings_leave_out_what_is_marked() -> None:
     assert said(one, b"LIST") == b"+OK 2 messages (120 octets)\r\n1 30\r\n3 90\r\n.\r\n"
     assert said(one, b"LIST 3") == b"+OK 3 90\r\n"
     uidl = said(one, b"UIDL")
-    assert uidl == b"+OK Unique ids follow\r\n1 %b\r\n3 %b\r\n.\r\n" % (b"03" * 16, b"09" * 16)
-    assert said(one, b"UIDL 1") == b"+OK 1 %b\r\n" % (b"03" * 16)
+    assert uidl == b"+OK Unique ids follow\r\n1 %b-3\r\n3 %b-9\r\n.\r\n" % (b"03" * 16, b"09" * 16)
+    assert said(one, b"UIDL 1") == b"+OK 1 %b-3\r\n" % (b"03" * 16)
     for line in (b"LIST 2", b"UIDL 2", b"RETR 2", b"DELE 2", b"TOP 2 1"):
         fresh = opened()
         said(fresh, b"DELE 2")
@@ -201,9 +205,7 @@ def test_an_over_long_line_is_refused_and_the_session_goes_on() -> None:
     assert one.next_event() is None
     one.feed(b"x" * 500 + b"\r\nCAPA\r\n")
     assert one.next_event() == Say(b"-ERR Line too long\r\n")
-    event = one.next_event()
-    assert isinstance(event, Say)
-    assert event.data.startswith(b"+OK")
+    assert data_of(one.next_event()).startswith(b"+OK")
 
 
 def test_too_many_errors_close_the_session() -> None:
@@ -215,12 +217,17 @@ def test_too_many_errors_close_the_session() -> None:
     assert ask(one, b"CAPA") is None
 
 
-def test_a_copy_inside_the_maildrop_has_an_id_of_its_own() -> None:
-    twice = [ENTRIES[0], ENTRIES[0]._replace(uid=77)]
-    assert said(opened(twice), b"UIDL") == b"+OK Unique ids follow\r\n1 %b\r\n2 %b-77\r\n.\r\n" % (
-        b"03" * 16,
-        b"03" * 16,
-    )
+def test_unique_ids_stay_when_the_message_they_were_copied_from_goes() -> None:
+    copy = ENTRIES[0]._replace(uid=77)
+    assert said(opened([ENTRIES[0], copy]), b"UIDL 2") == b"+OK 2 %b-77\r\n" % (b"03" * 16)
+    assert said(opened([copy]), b"UIDL 1") == b"+OK 1 %b-77\r\n" % (b"03" * 16)
+
+
+@given(st.binary(min_size=16, max_size=16), st.integers(1, 2**32 - 1))
+def test_a_unique_id_is_of_1_to_70_printable_characters(id_: bytes, uid: int) -> None:
+    text = unique_id(Entry(uid, id_, b"", 0, b""))
+    assert 1 <= len(text) <= 70
+    assert all(0x21 <= ord(character) <= 0x7E for character in text)
 
 
 @given(st.lists(st.binary(max_size=30), max_size=20))
@@ -229,6 +236,8 @@ def test_arbitrary_input_gives_status_lines_and_never_an_exception(chunks: list[
     for chunk in chunks:
         one.feed(chunk)
         while (event := one.next_event()) is not None:
+            if isinstance(event, Listing):
+                assert b"".join(event.pieces()).endswith(b"\r\n.\r\n")
             if isinstance(event, Say | Close):
                 assert event.data.startswith((b"+", b"-ERR "))
             if isinstance(event, Remove):
