@@ -21,13 +21,10 @@ from nodes.logins import Door, LoggedIn, LoginRefused
 from nodes.moments import parse_moment
 from nodes.past import NotThen
 from nodes.pop3 import multiline
-from nodes.pop3.loading import load_maildrop, load_past_maildrop
-from nodes.pop3.maildrop import Entry, Maildrop
-from nodes.pop3.session import (
+from nodes.pop3.events import (
     Authenticate,
     Close,
     Event,
-    Limits,
     Listing,
     LogIn,
     Refused,
@@ -35,9 +32,11 @@ from nodes.pop3.session import (
     Respond,
     Say,
     Send,
-    Session,
     StartTls,
 )
+from nodes.pop3.loading import load_maildrop, load_past_maildrop
+from nodes.pop3.maildrop import Entry, Maildrop
+from nodes.pop3.session import Limits, Session
 from nodes.reading import body_of
 
 if TYPE_CHECKING:

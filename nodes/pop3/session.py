@@ -1,4 +1,4 @@
-"""POP3 without I/O: bytes in, events out (RFC 1939; CAPA RFC 2449; STLS RFC 2595; AUTH RFC 5034).
+"""POP3 without I/O: bytes in, events out (RFC 1939; CAPA RFC 2449; STLS RFC 2595; AUTH RFC 5034; UTF8, LANG RFC 6856).
 
 `feed` takes bytes; `next_event` gives what to do next, or None when more bytes are needed. After LogIn, Authenticate,
 Respond, StartTls and Remove the session waits until it is told how that ended. It keeps no password and reads no table.
@@ -7,15 +7,28 @@ Respond, StartTls and Remove the session waits until it is told how that ended. 
 from __future__ import annotations
 
 import base64
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nodes import sasl
+from nodes.pop3 import languages
+from nodes.pop3.events import (
+    Authenticate,
+    Close,
+    Event,
+    LogIn,
+    Refused,
+    Remove,
+    Respond,
+    Say,
+    Send,
+    StartTls,
+    few,
+    listing,
+    ok,
+)
 from nodes.pop3.maildrop import Entry, Maildrop, NoSuchEntry, unique_id
 from nodes.pop3.states import KNOWN, LEGAL, State
-
-LINES_AT_ONCE = 500
 
 
 class Limits(NamedTuple):
@@ -23,93 +36,6 @@ class Limits(NamedTuple):
 
     line_bytes: int
     errors: int
-
-
-class Say(NamedTuple):
-    """Send this."""
-
-    data: bytes
-
-
-class Listing(NamedTuple):
-    """Send these lines, piece by piece: of a large maildrop there are many."""
-
-    lines: Iterator[str]
-
-    def pieces(self) -> Iterator[bytes]:
-        """The lines as they are sent."""
-        while batch := list(itertools.islice(self.lines, LINES_AT_ONCE)):
-            yield "".join(f"{line}\r\n" for line in batch).encode()
-
-
-class LogIn(NamedTuple):
-    """Check these and answer with `logged_in` or `not_logged_in`."""
-
-    credentials: sasl.Credentials
-
-
-class Authenticate(NamedTuple):
-    """Run this mechanism, with `challenge` for what the client is asked; answer as after LogIn."""
-
-    mechanism: str
-    initial: bytes | None  # in base64
-
-
-class Respond(NamedTuple):
-    """What the client answers to a challenge, in base64."""
-
-    line: bytes
-
-
-class StartTls(NamedTuple):
-    """Send `data`, then do the handshake, then call `tls_started`."""
-
-    data: bytes
-
-
-class Send(NamedTuple):
-    """Send a message as a multi-line answer, the whole of it or only `lines` lines of its body."""
-
-    entry: Entry
-    lines: int | None
-
-
-class Remove(NamedTuple):
-    """Remove these UIDs for good and answer with `removed`."""
-
-    uids: tuple[int, ...]
-
-
-class Close(NamedTuple):
-    """Send this and close."""
-
-    data: bytes
-
-
-Event = Say | Listing | LogIn | Authenticate | Respond | StartTls | Send | Remove | Close
-
-
-class Refused(Exception):
-    """A command that gets -ERR; `code` is a response code (RFC 2449 8, RFC 3206)."""
-
-    def __init__(self, text: str, code: str = "") -> None:
-        super().__init__(text)
-        self.answer = f"-ERR [{code}] {text}\r\n".encode() if code else f"-ERR {text}\r\n".encode()
-
-
-def ok(text: str) -> Say:
-    """A positive status line."""
-    return Say(f"+OK {text}\r\n".encode())
-
-
-def few(title: str, lines: Iterable[str]) -> Say:
-    """A positive multi-line answer of a few lines."""
-    return Say("".join(f"{line}\r\n" for line in (f"+OK {title}", *lines, ".")).encode())
-
-
-def listing(title: str, lines: Iterable[str]) -> Listing:
-    """A positive multi-line answer with a line for each message."""
-    return Listing(itertools.chain((f"+OK {title}",), lines, (".",)))
 
 
 class Session:
@@ -124,6 +50,7 @@ class Session:
         self._skipping = False
         self._errors = 0
         self._login = ""
+        self.utf8 = False  # the client has said UTF8
         self._maildrop: Maildrop | None = None
         self.state = State.AUTHORIZATION
 
@@ -185,6 +112,7 @@ class Session:
         """What the client sent in clear after STLS is thrown away (RFC 2595 4)."""
         self._input.clear()
         self._secure = True
+        self.utf8 = False
         self._mechanisms = mechanisms
         self.state = State.AUTHORIZATION
 
@@ -227,7 +155,8 @@ class Session:
     # Authorization
 
     def _capa(self, argument: bytes) -> Event:
-        names = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "IMPLEMENTATION mailraft"]
+        names = ["TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "EXPIRE NEVER", "LANG", "UTF8 USER"]
+        names.append("IMPLEMENTATION mailraft")
         if self._mechanisms:
             names += ["USER", f"SASL {' '.join(self._mechanisms)}"]
         if self._offers_tls and not self._secure and not self.is_logged_in:
@@ -275,6 +204,22 @@ class Session:
             raise Refused("TLS is active already" if self._secure else "TLS is not available")
         self.state = State.WAITING
         return StartTls(b"+OK Begin TLS\r\n")
+
+    def _utf8(self, argument: bytes) -> Event:
+        if argument.strip():
+            raise Refused("UTF8 takes nothing")
+        self.utf8 = True
+        return ok("UTF-8 it is")
+
+    # Both
+
+    def _lang(self, argument: bytes) -> Event:
+        if not argument.strip():
+            return few("Languages follow", languages.lines())
+        tag = languages.lookup(argument.strip())
+        if tag is None:
+            raise Refused("That language is not spoken here")
+        return ok(f"{tag} {languages.SPOKEN[tag]} it is")
 
     # Transaction
 
@@ -355,6 +300,8 @@ COMMANDS: dict[bytes, Callable[[Session, bytes], Event]] = {
     b"PASS": Session._pass,
     b"AUTH": Session._auth,
     b"STLS": Session._stls,
+    b"UTF8": Session._utf8,
+    b"LANG": Session._lang,
     b"STAT": Session._stat,
     b"LIST": Session._list,
     b"UIDL": Session._uidl,

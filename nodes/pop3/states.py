@@ -1,4 +1,4 @@
-"""Which POP3 command is legal in which state (RFC 1939 4 to 6), as data: a command that the table lacks is refused."""
+"""Which POP3 command is legal in which state (RFC 1939 4 to 6, RFC 6856): what the table lacks is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-_LOG_IN = frozenset((b"USER", b"AUTH", b"STLS", b"CAPA", b"QUIT"))
+_LOG_IN = frozenset((b"USER", b"AUTH", b"STLS", b"CAPA", b"UTF8", b"LANG", b"QUIT"))
 
 LEGAL: dict[State, frozenset[bytes]] = {
     State.AUTHORIZATION: _LOG_IN,
@@ -24,7 +24,7 @@ LEGAL: dict[State, frozenset[bytes]] = {
     State.SASL: frozenset(),
     State.WAITING: frozenset(),
     State.TRANSACTION: frozenset(
-        (b"STAT", b"LIST", b"RETR", b"DELE", b"NOOP", b"RSET", b"TOP", b"UIDL", b"CAPA", b"QUIT")
+        (b"STAT", b"LIST", b"RETR", b"DELE", b"NOOP", b"RSET", b"TOP", b"UIDL", b"LANG", b"CAPA", b"QUIT")
     ),
     State.CLOSED: frozenset(),
 }

@@ -11,6 +11,7 @@ from nodes.config import LimitsSection, NodeConfig, NodeSection
 from nodes.config_smtp import SmtpSection
 from nodes.imap import capability
 from nodes.pop3 import session as pop3
+from nodes.pop3.events import Say
 from nodes.smtp.extensions import Extensions, Standing
 from nodes.smtp.profile import PROFILES
 
@@ -47,7 +48,7 @@ def test_each_pop3_capability_has_a_line() -> None:
     session = pop3.Session(pop3.Limits(200, 5), secure=False, offers_tls=True, mechanisms=("PLAIN",))
     session.feed(b"CAPA\r\n")
     told = session.next_event()
-    assert isinstance(told, pop3.Say)
+    assert isinstance(told, Say)
     names = {line.split()[0].decode("ascii") for line in told.data.split(b"\r\n")[1:-2]}
     assert "UIDL" in names
     assert names - _titles() == set()

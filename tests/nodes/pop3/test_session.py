@@ -1,25 +1,25 @@
 """The POP3 session without I/O: what each command is answered, in which state."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.pop3.maildrop import Entry, Maildrop, unique_id
-from nodes.pop3.session import (
-    COMMANDS,
+from nodes.pop3.events import (
     Authenticate,
     Close,
     Event,
-    Limits,
     Listing,
     LogIn,
     Remove,
     Respond,
     Say,
     Send,
-    Session,
     StartTls,
 )
+from nodes.pop3.maildrop import Entry, Maildrop, unique_id
+from nodes.pop3.session import COMMANDS, Limits, Session
 from nodes.pop3.states import KNOWN, LEGAL, State
 from nodes.sasl import Credentials
 
@@ -128,7 +128,7 @@ def test_no_password_is_taken_in_clear_where_policy_forbids_it() -> None:
     refusal = b"-ERR A password may not come in clear: send STLS first\r\n"
     assert said(one, b"USER alice") == refusal
     assert said(one, b"AUTH PLAIN") == refusal
-    assert b"USER" not in said(one, b"CAPA")
+    assert b"\r\nUSER\r\n" not in said(one, b"CAPA")
     assert ask(one, b"STLS") == StartTls(b"+OK Begin TLS\r\n")
     one.tls_started(MECHANISMS)
     assert said(one, b"USER alice") == b"+OK Send PASS\r\n"
@@ -242,3 +242,33 @@ def test_arbitrary_input_gives_status_lines_and_never_an_exception(chunks: list[
                 assert event.data.startswith((b"+", b"-ERR "))
             if isinstance(event, Remove):
                 one.removed(True)
+
+
+def test_rfc_6856_2_1_utf8_is_said_before_log_in_and_forgotten_with_stls() -> None:
+    one = session()
+    assert b"\r\nUTF8 USER\r\n" in said(one, b"CAPA")
+    assert said(one, b"UTF8") == b"+OK UTF-8 it is\r\n"
+    assert said(one, b"UTF8 x").startswith(b"-ERR ")
+    ask(one, b"STLS")
+    one.tls_started(MECHANISMS)
+    assert not one.utf8
+    assert said(one, b"UTF8").startswith(b"+OK ")
+    assert said(opened(), b"UTF8") == b"-ERR Not in this state\r\n"
+
+
+def test_rfc_6856_2_2_names_and_passwords_may_be_utf_8() -> None:
+    one = session()
+    said(one, b"UTF8")
+    said(one, "USER jürgen@example.test".encode())
+    assert ask(one, "PASS grüße".encode()) == LogIn(Credentials("jürgen@example.test", "grüße"))
+
+
+@pytest.mark.parametrize("make", [session, opened])
+def test_rfc_6856_3_languages_are_listed_and_chosen_in_both_states(make: Callable[[], Session]) -> None:
+    one = make()
+    assert b"\r\nLANG\r\n" in said(one, b"CAPA")
+    assert said(one, b"LANG") == b"+OK Languages follow\r\nen English\r\ni-default The default, English\r\n.\r\n"
+    for line, tag in ((b"EN", b"en"), (b"en-GB-oed", b"en"), (b"*", b"i-default"), (b"i-default", b"i-default")):
+        assert said(one, b"LANG " + line).startswith(b"+OK %b " % tag)
+    for line in (b"fr", b"i", b"-", b"\xff", b"x" * 150):
+        assert said(make(), b"LANG " + line) == b"-ERR That language is not spoken here\r\n"
