@@ -56,6 +56,7 @@ from actors.mailbox_terms import (
     QuotaSet,
 )
 from actors.redaction import redacted_id
+from eventlog.levels import SYNC_SINCE
 from eventlog.record import Stamp
 from eventlog.views import View
 
@@ -79,7 +80,7 @@ def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
         case FlagsChanged():
             return _flags_changed(view, fact)
         case MessagesExpunged():
-            return _expunged(view, fact.folder_id, fact.uids, fact.force)
+            return _expunged(view, fact, stamp)
         case MessagesCopied():
             return _copied(view, fact, stamp)
         case MessagesMoved():
@@ -95,7 +96,7 @@ def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
         case FolderDeleted():
             return _folder_deleted(view, fact.folder_id)
         case MessagesRedacted():
-            return _messages_redacted(view, fact)
+            return _messages_redacted(view, fact, stamp)
         case FolderNamesRedacted():
             return _names_redacted(view, fact)
         case FolderSubscribed():
@@ -130,8 +131,9 @@ def _arrived(view: View, fact: MessageDelivered | MessageAppended, stamp: Stamp)
     used_bytes, used_messages, modseq, uidvalidity = view.get(USAGE_KEY) or EMPTY_USAGE
     uid, _, count, unseen, size_bytes = view.get(counters_key(folder_id))
     modseq += 1
-    saved_s = saved_after_s(stamp.at_ms, fact.internaldate_ms)
-    row = (fact.message_id, fact.digest, size, fact.internaldate_ms, flags, modseq, fact.trace, saved_s)
+    row = (fact.message_id, fact.digest, size, fact.internaldate_ms, flags, modseq, fact.trace)
+    if stamp.level >= SYNC_SINCE:
+        row = (*row, saved_after_s(stamp.at_ms, fact.internaldate_ms))  # type: ignore[assignment]
     view.put(message_key(folder_id, uid), row)
     view.put(counters_key(folder_id), (uid + 1, modseq, count + 1, unseen + (SEEN not in flags), size_bytes + size))
     view.put(USAGE_KEY, (used_bytes + size, used_messages + 1, modseq, uidvalidity))
@@ -166,16 +168,17 @@ def _flags_changed(view: View, fact: FlagsChanged) -> list[Change]:
     return changes
 
 
-def _expunged(view: View, folder_id: bytes, uids: Iterable[int], force: bool) -> list[Change]:
+def _expunged(view: View, fact: MessagesExpunged, stamp: Stamp) -> list[Change]:
+    folder_id = fact.folder_id
     counters: CountersRow | None = view.get(counters_key(folder_id))
     if counters is None:
         return []
-    gone = [(uid, row) for uid, row in _present(view, folder_id, uids) if force or DELETED in row[4]]
+    gone = [(uid, row) for uid, row in _present(view, folder_id, fact.uids) if fact.force or DELETED in row[4]]
     if not gone:
         return []
     used_bytes, used_messages, modseq, uidvalidity = _usage(view)
     modseq += 1
-    freed = _remove(view, folder_id, counters, gone, modseq)
+    freed = _remove(view, folder_id, counters, gone, modseq, stamp)
     view.put(USAGE_KEY, (used_bytes - freed, used_messages - len(gone), modseq, uidvalidity))
     return [Change(folder_id, uid, "expunged", row[4], modseq) for uid, row in gone]
 
@@ -201,14 +204,14 @@ def _moved(view: View, fact: MessagesMoved, stamp: Stamp) -> list[Change]:
         return []
     used_bytes, used_messages, modseq, uidvalidity = _usage(view)
     modseq += 1
-    _remove(view, fact.folder_id, source, found, modseq)
+    _remove(view, fact.folder_id, source, found, modseq, stamp)
     # Read after the removal: source and target may be the same folder.
     added = _add(view, fact.target_id, view.get(counters_key(fact.target_id)), _saved(found, stamp), modseq)
     view.put(USAGE_KEY, (used_bytes, used_messages, modseq, uidvalidity))
     return [*added, *(Change(fact.folder_id, uid, "expunged", row[4], modseq) for uid, row in found)]
 
 
-def _messages_redacted(view: View, fact: MessagesRedacted) -> list[Change]:
+def _messages_redacted(view: View, fact: MessagesRedacted, stamp: Stamp) -> list[Change]:
     """Whatever a row said, it says the same afterwards: nothing here depends on what was redacted."""
     counters: CountersRow | None = view.get(counters_key(fact.folder_id))
     sizes = dict(zip(fact.uids, fact.sizes, strict=False))
@@ -217,7 +220,7 @@ def _messages_redacted(view: View, fact: MessagesRedacted) -> list[Change]:
         return []
     used_bytes, used_messages, modseq, uidvalidity = _usage(view)
     modseq += 1
-    freed = _remove(view, fact.folder_id, counters, found, modseq)
+    freed = _remove(view, fact.folder_id, counters, found, modseq, stamp)
     left: list[tuple[int, MessageRow]] = [
         (uid, (redacted_id(row[0]), fact.digest or row[1], sizes[uid], row[3], row[4], modseq, b""))
         for uid, row in found
@@ -249,7 +252,7 @@ def _present(view: View, folder_id: bytes, uids: Iterable[int]) -> Iterator[tupl
 
 
 def _remove(
-    view: View, folder_id: bytes, counters: CountersRow, rows: list[tuple[int, MessageRow]], modseq: int
+    view: View, folder_id: bytes, counters: CountersRow, rows: list[tuple[int, MessageRow]], modseq: int, stamp: Stamp
 ) -> int:
     freed = 0
     seen = 0
@@ -257,7 +260,8 @@ def _remove(
         view.delete(message_key(folder_id, uid))
         freed += row[2]
         seen += SEEN in row[4]
-    mailbox_expunged.note(view, folder_id, modseq, [uid for uid, _ in rows])
+    if stamp.level >= SYNC_SINCE:
+        mailbox_expunged.note(view, folder_id, modseq, [uid for uid, _ in rows])
     uidnext, _, count, unseen, size_bytes = counters
     after = (uidnext, modseq, count - len(rows), unseen - (len(rows) - seen), size_bytes - freed)
     view.put(counters_key(folder_id), after)
@@ -266,6 +270,8 @@ def _remove(
 
 def _saved(rows: list[tuple[int, MessageRow]], stamp: Stamp) -> list[tuple[int, MessageRow]]:
     """The rows as they come into a folder now."""
+    if stamp.level < SYNC_SINCE:
+        return rows
     return [(uid, (*row[:7], saved_after_s(stamp.at_ms, row[3]))) for uid, row in rows]
 
 
@@ -297,7 +303,8 @@ def _opened(view: View, fact: MailboxOpened, stamp: Stamp) -> list[Change]:
         return []
     view.put(IDENTITY_KEY, (fact.tenant, fact.address, stamp.at_ms))
     view.put(LIMITS_KEY, (fact.limit_bytes,))
-    mailbox_expunged.begin(view)
+    if stamp.level >= SYNC_SINCE:
+        mailbox_expunged.begin(view)
     changes = []
     for folder_id, name, special_use in fact.folders:
         changes += _folder_created(view, folder_id, name, special_use, stamp)

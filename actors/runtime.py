@@ -314,7 +314,7 @@ class Runtime:
 
     def _decide_on(self, snapshot: Snapshot, steps: Steps, context: Context) -> _Decision:
         position, at_ms, level = snapshot.position, snapshot.at_ms, self._log.feature_level
-        stamp = Stamp(position + 1, max(at_ms, self._now_ms()), 0, NO_TENANT, context.by, context.cause)
+        stamp = Stamp(position + 1, max(at_ms, self._now_ms()), 0, NO_TENANT, context.by, context.cause, level)
         pending: dict[bytes, _PendingView] = {}
         facts: list[Fact] = []
         events: list[Event] = []

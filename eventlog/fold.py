@@ -132,7 +132,7 @@ class Fold:
         parts: list[bytes] = []
         place = POSITION.pack(index)
         if kind not in RECORD_KINDS:
-            folded = Folded(Stamp(index, at_ms, term, b"", _NOBODY, ""), None, Outcome.NOTHING)
+            folded = Folded(Stamp(index, at_ms, term, b"", _NOBODY, "", self._level_now), None, Outcome.NOTHING)
         else:
             folded, parts = self._apply_record(entry, place)
         command.forget_parsed()
@@ -168,10 +168,10 @@ class Fold:
         try:
             record, header = command.parsed()
         except RecordError:
-            stamp = Stamp(index, command.at_ms, term, b"", _NOBODY, "")
+            stamp = Stamp(index, command.at_ms, term, b"", _NOBODY, "", self._level_now)
             return Folded(stamp, None, Outcome.BAD_RECORD), [raw_leaf(command.data)]
         kind, at_ms, events, bodies = command.kind, command.at_ms, record.events, record.bodies
-        stamp = Stamp(index, at_ms, term, record.id, record.by, record.cause)
+        stamp = Stamp(index, at_ms, term, record.id, record.by, record.cause, self._level_now)
         if kind == KIND_CONFIG:
             return self._apply_configuration(record, stamp), leaves(record, header)
         id_key = _id_key(record)

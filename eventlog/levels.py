@@ -4,17 +4,27 @@ Each version of the program knows a highest level, and tells it to the leader. T
 other; it only rises, when every member knows the higher one. An event type says since which level it may be written.
 """
 
+from __future__ import annotations
+
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import msgpack
 
-from eventlog.record import NO_TENANT, SALT_BYTES, By, Event, Record, RecordError, decode, stream_id
-from eventlog.views import View
+from eventlog.record import NO_TENANT, SALT_BYTES, By, Event, Record, RecordError, decode, decode_events, stream_id
+from eventlog.tables import LOG_HEAD
+
+if TYPE_CHECKING:
+    from eventlog.store import Snapshot
+    from eventlog.views import View
 
 OLDEST = 1  # of a cell whose log says nothing of levels: the first release
 NEWEST = 3  # what this program knows
 MEMBERS_SINCE = 2  # the members of the cell stand in its log
 TAILS_SINCE = 3  # rows of a database may have tails (eventlog/tails.py); until then an earlier release may come back
+
+SYNC_SINCE = 3  # accounts note what was expunged, rows of messages say when they were saved
 
 LEVEL = stream_id("log", "level")
 FEATURE_LEVEL_RAISED = "FeatureLevelRaised"
@@ -68,6 +78,22 @@ def evolve(view: View, event: Event) -> int:
     level = max(in_force(view), raised_to(event))
     view.put(_ROW, level)
     return level
+
+
+def history(snapshot: Snapshot, last: int | None = None) -> list[tuple[int, int]]:
+    """Each position up to `last` at which the level was raised, ascending, and the level behind it."""
+    raised, level = [], OLDEST
+    for position, value in snapshot.stream_entries(LEVEL, last):
+        for event in decode_events(value[LOG_HEAD.size :], LEVEL)[3]:
+            level = max(level, raised_to(event))
+        raised.append((position, level))
+    return raised
+
+
+def at(history: list[tuple[int, int]], position: int) -> int:
+    """The level that a record at this position found."""
+    before = bisect_left(history, (position,))
+    return history[before - 1][1] if before else OLDEST
 
 
 def in_force(view: View) -> int:

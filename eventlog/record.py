@@ -112,6 +112,7 @@ class Stamp(NamedTuple):
     record_id: bytes
     by: By
     cause: str
+    level: int  # the feature level in force: what a later one added to the tables is not made below it
 
 
 def new_id(now_ms: int | None = None) -> bytes:

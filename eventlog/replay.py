@@ -16,12 +16,13 @@ def view_as_of(
     Reads only the records of that stream. With neither argument it is the present, folded again.
     """
     view = DictView(stream)
+    raised = levels.history(snapshot, position)
     for found, value in snapshot.stream_entries(stream, position):
         term, _, stamped_ms = LOG_HEAD.unpack_from(value)
         if at_ms is not None and stamped_ms > at_ms:
             break
         record_id, by, cause, events = decode_events(value[LOG_HEAD.size :], stream)
-        stamp = Stamp(found, stamped_ms, term, record_id, by, cause)
+        stamp = Stamp(found, stamped_ms, term, record_id, by, cause, levels.at(raised, found))
         for event in events:
             _fold(view.at(found), event, stamp, evolve)
     return view

@@ -29,6 +29,7 @@ from actors.mailbox import (
 )
 from actors.mailbox_terms import FolderCreated, MailboxFact
 from actors.names import address_name, holder, name_stream, normalise_address
+from eventlog import levels
 from eventlog.fold import Outcome
 from eventlog.record import By, Record, Stamp, new_id
 from eventlog.replay import view_as_of
@@ -37,7 +38,7 @@ from eventlog.views import DictView
 from nodes.config import Size
 from nodes.record_json import utc
 
-_NOBODY = Stamp(0, 0, 0, b"", By("node", b"", "what-if"), "")
+_NOBODY = Stamp(0, 0, 0, b"", By("node", b"", "what-if"), "", levels.NEWEST)
 READ_AT_ONCE = 500
 MOST_ALIASES = 100
 KEPT = -1  # in place of a quota: the rule does not change it
@@ -106,12 +107,14 @@ def what_if(store: Store, rule: Rule, first: int, last: int, progress: Progress 
     """What the rule would have changed in the records from `first` to `last`, in the log's order."""
     with store.snapshot() as snapshot:
         again = _Again(snapshot, rule, first)
+        raised = levels.history(snapshot, last)
     for begin in range(first, last + 1, READ_AT_ONCE):
         with store.snapshot() as snapshot:
             for stored in snapshot.records(begin, min(last, begin + READ_AT_ONCE - 1)):
                 record = stored.record
                 if record is not None and stored.outcome == Outcome.COMMITTED:
-                    stamp = Stamp(stored.position, stored.at_ms, stored.term, record.id, record.by, record.cause)
+                    level = levels.at(raised, stored.position)
+                    stamp = Stamp(stored.position, stored.at_ms, stored.term, record.id, record.by, record.cause, level)
                     yield from again.take(snapshot, record, stamp)
         if progress is not None:
             progress(min(last, begin + READ_AT_ONCE - 1) - first + 1, last - first + 1)

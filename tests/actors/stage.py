@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from actors.kind import Command, Fact, encode
 from actors.registry import fold_event, kind_of
+from eventlog import levels
 from eventlog.overlay import Overlay, OverlayView
 from eventlog.record import NO_TENANT, By, Event, Guard, Stamp
 from eventlog.store import Store
@@ -84,6 +85,7 @@ class Stage:
         self.stream = stream
         self.at_ms = START_MS
         self.position = 0
+        self.level = levels.NEWEST
         self.history: list[tuple[Stamp, Event]] = []
         self.guards: tuple[Guard, ...] = ()
 
@@ -101,7 +103,7 @@ class Stage:
     def fold(self, *facts: Fact) -> list[Any]:
         """Fold facts as one record, whether or not anybody would still decide them; gives their results."""
         self.position += 1
-        stamp = Stamp(self.position, self.at_ms, 1, bytes(16), _BY, "test")
+        stamp = Stamp(self.position, self.at_ms, 1, bytes(16), _BY, "test", self.level)
         results = []
         for fact in facts:
             event = Event(NO_TENANT, self.stream, fact.TYPE, fact.VERSION, encode(fact), bytes(16))

@@ -104,7 +104,7 @@ def test_a_version_without_a_way_up_is_unknown() -> None:
 def test_a_type_that_no_kind_has_is_unknown() -> None:
     event = Event(bytes(16), bytes(16), "PigsFlew", 1, msgpack.packb([]), bytes(16))
     with pytest.raises(UnknownEventType):
-        fold_event(DictView(bytes(16)), event, Stamp(1, START_MS, 1, bytes(16), None, ""))  # type: ignore[arg-type]
+        fold_event(DictView(bytes(16)), event, Stamp(1, START_MS, 1, bytes(16), None, "", 3))  # type: ignore[arg-type]
 
 
 def test_a_type_has_one_home() -> None:

@@ -6,7 +6,12 @@ from hypothesis import strategies as st
 
 from actors import mailbox_expunged
 from actors.mailbox_expunged import BLOCK_MODSEQS, BLOCKS_KEPT, expunged_since, forget_all, note
+from actors.mailbox_rows import counters, message
+from actors.mailbox_terms import Expunge, MoveMessages
+from eventlog.levels import SYNC_SINCE
 from eventlog.views import DictView
+from tests.actors.mail import deliver, folder_named, open_mailbox
+from tests.actors.stage import Stage
 
 FOLDER, OTHER = b"f" * 16, b"o" * 16
 
@@ -56,3 +61,22 @@ def test_closing_leaves_nothing() -> None:
 @pytest.mark.parametrize(("uids", "spans"), [([], []), ([1], [(1, 1)]), ([1, 2, 4], [(1, 2), (4, 4)])])
 def test_uids_become_spans(uids: list[int], spans: list[tuple[int, int]]) -> None:
     assert mailbox_expunged.spans_of(uids) == spans
+
+
+def test_a_cell_of_an_earlier_level_is_given_no_row_that_its_other_nodes_would_not_make(stage: Stage) -> None:
+    stage.level = SYNC_SINCE - 1
+    open_mailbox(stage)
+    inbox, trash = folder_named(stage, "INBOX"), folder_named(stage, "Trash")
+    first, second, third = deliver(stage, 3)
+    stage.do(Expunge(inbox.id, (first,), force=True))
+    stage.do(MoveMessages(inbox.id, (second,), trash.id))
+    assert {key[:1] for key in stage.rows()} & {b"x", b"X"} == set()
+    assert {len(row) for key, (_, row) in stage.rows().items() if key[:1] == b"m"} == {7}
+    stage.level = SYNC_SINCE
+    stage.do(Expunge(inbox.id, (third,), force=True))
+    (saved,) = deliver(stage)
+    highest = counters(stage.view, inbox.id).highestmodseq
+    assert expunged_since(stage.view, inbox.id, highest - 2) == [(third, third)]
+    assert expunged_since(stage.view, inbox.id, 1) is None
+    assert message(stage.view, inbox.id, saved).saved_ms is not None  # type: ignore[union-attr]
+    assert stage.refolded_rows() == stage.rows()

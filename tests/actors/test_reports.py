@@ -33,7 +33,7 @@ SUBJECT = Subject("dmarc", 20_000, "sender.test")
 def do(view: DictView, *commands: ReportCommand, at_ms: int = 1) -> DictView:
     for command in commands:
         for fact in decide(view, command):
-            evolve(view, fact, Stamp(1, at_ms, 0, bytes(16), By("node", b"", "test"), "test"))
+            evolve(view, fact, Stamp(1, at_ms, 0, bytes(16), By("node", b"", "test"), "test", 3))
     return view
 
 
@@ -110,7 +110,7 @@ def test_who_reports_is_kept() -> None:
 
 def test_evolve_is_total() -> None:
     view = DictView(REPORTS)
-    stamp = Stamp(1, 1, 0, bytes(16), By("node", b"", "test"), "test")
+    stamp = Stamp(1, 1, 0, bytes(16), By("node", b"", "test"), "test", 3)
     evolve(view, reports.ReportFinished(*SUBJECT, "sent", ()), stamp)
     first = reports.ReportReceived(b"i" * 16, -5, "arf", "", "", "", 0, 0, "", b"")
     evolve(view, first, stamp)

@@ -21,7 +21,7 @@ from actors.verdicts import (
 from eventlog.record import By, Stamp
 from eventlog.views import DictView
 
-STAMP = Stamp(1, 0, 0, bytes(16), By("admin", b"", "test"), "test")
+STAMP = Stamp(1, 0, 0, bytes(16), By("admin", b"", "test"), "test", 3)
 ONE, OTHER = b"1" * 16, b"2" * 16
 
 

@@ -106,7 +106,7 @@ def test_evolve_is_told_the_stamp_of_its_record(store: Store) -> None:
     node.term = 7
     made = record()
     node.take(made, START_MS + 5)
-    assert stamps == [Stamp(1, START_MS + 5, 7, made.id, made.by, made.cause)]
+    assert stamps == [Stamp(1, START_MS + 5, 7, made.id, made.by, made.cause, levels.OLDEST)]
 
 
 def test_the_versions_of_rows_and_streams_follow_the_log(node: Node) -> None:
@@ -329,6 +329,26 @@ def test_the_cells_own_streams_can_be_seen_as_of_a_position(node: Node) -> None:
     with node.store.snapshot() as snapshot:
         assert [name for name, _ in rows(view_as_of(snapshot, MEMBERS, ledger.evolve, position=1))] == ["n1"]
         assert levels.in_force(view_as_of(snapshot, levels.LEVEL, ledger.evolve)) == 2
+
+
+def test_a_look_back_folds_each_record_at_the_level_that_it_was_folded_at(store: Store) -> None:
+    stamps: list[Stamp] = []
+
+    def evolve(view: View, event: Event, stamp: Stamp) -> tuple[Any, Any]:
+        stamps.append(stamp)
+        return None, None
+
+    node = Node(store)
+    node.fold = Fold(store, node.journal, evolve)
+    for level in (None, 2, 3, None, 3):
+        if level is not None:
+            node.take(levels.raise_record(level, ledger.CLIENT, "a test", START_MS, os.urandom))
+        node.take(record(ledger.event("a")))
+    live, stamps = stamps, []
+    assert [stamp.level for stamp in live] == [1, 2, 3, 3, 3]
+    with store.snapshot() as snapshot:
+        view_as_of(snapshot, ledger.STREAM, evolve)
+    assert stamps == live
 
 
 def _flip_log(store: Store, position: int) -> None:

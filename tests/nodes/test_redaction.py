@@ -229,5 +229,5 @@ def fold(*facts: DkimFact) -> list[Key]:
     """The keys that a refold leaves."""
     view = DictView(dkim_stream("example.test")).at(1)
     for fact in facts:
-        evolve(view, fact, Stamp(1, 1, 1, bytes(16), ADMIN.by, ""))
+        evolve(view, fact, Stamp(1, 1, 1, bytes(16), ADMIN.by, "", 3))
     return all_keys(view)

@@ -32,7 +32,7 @@ def change(kind: str, uid: int, *flags: str, folder: bytes = b"f") -> Change:
 
 
 def apply(session: Selected, *changes: Change, cause: str = "other") -> bool:
-    stamp = Stamp(1, 1, 1, b"", By("account", b"", ""), cause)
+    stamp = Stamp(1, 1, 1, b"", By("account", b"", ""), cause, 3)
     return session.applied([Applied(stamp, cast(Event, None), None, list(changes))])
 
 
