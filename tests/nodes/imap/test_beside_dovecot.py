@@ -8,7 +8,9 @@ the selected mailbox a client's bug; and it gives no HIGHESTMODSEQ at CLOSE, whi
 
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, cast
@@ -91,18 +93,16 @@ class Stdio(RawClient):
 
 
 @pytest.fixture
-def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], RawClient]]:
+def dovecot() -> Iterator[Callable[[], RawClient]]:
     if not IMAP.exists():
         pytest.skip("dovecot-imapd is not installed: scripts/debian-packages")
-    folder = tmp_path_factory.mktemp("dovecot")
+    folder = Path(tempfile.mkdtemp(prefix="mailraft-dovecot-"))  # pytest's own folders are for its user alone
     uid, gid = (NOBODY, NOBODY) if os.getuid() == 0 else (os.getuid(), os.getgid())
     (folder / "mail").mkdir()
     (folder / "conf").write_text(CONFIG.format(folder=folder, uid=uid, gid=gid))
     if os.getuid() == 0:
         for path in (folder, folder / "mail", folder / "conf"):
             os.chown(path, uid, gid)
-        for above in folder.parents[:2]:
-            above.chmod(0o711)  # pytest's own folders, which are root's alone
     made: list[Stdio] = []
 
     def make() -> RawClient:
@@ -112,6 +112,7 @@ def dovecot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], R
     yield make
     for client in made:
         client.close()
+    shutil.rmtree(folder)
 
 
 def _played(make: Callable[[], RawClient]) -> list[tuple[str, list[bytes]]]:
