@@ -17,6 +17,7 @@ from cli.bench.processor_time import cpu_seconds, with_descendants
 
 START_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 60.0
+SETTLE_TIMEOUT_S = 60.0
 MAIN_CF = """\
 compatibility_level = 3.6
 queue_directory = {folder}/queue
@@ -77,6 +78,15 @@ class PostfixPeer:
         """Processor time of all its processes so far."""
         master = int((self._folder / "queue" / "pid" / "master.pid").read_text())
         return cpu_seconds(with_descendants(master))
+
+    def settle(self) -> None:
+        """Waits until it has nothing left to do, so that the next to be measured has the machine. Raises PeerError."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+        queue = self._folder / "queue"
+        while any(next((queue / name).iterdir(), None) for name in ("maildrop", "incoming", "active")):
+            if time.monotonic() > deadline:
+                raise PeerError(f"Postfix has not discarded what it took within {SETTLE_TIMEOUT_S:.0f} s")
+            time.sleep(0.1)
 
     def restart(self, settings: str) -> None:
         """Stops it and has it go on with other settings; its queue stays."""
