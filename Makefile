@@ -4,7 +4,7 @@
 #   make test    every test (installs the mail programs and name servers that the tests use, through apt-get, where missing)
 #                [TEST_WORKERS=] processes at a time, [TEST_ARGS=] for pytest
 #   make check   ruff, mypy --strict, import direction
-#   make bench   the log, SMTP and connections; results/*.json
+#   make bench   the log, SMTP, connections and IMAP; results/*.json
 #   make simulate  cells in simulated time under faults: [SEEDS=1..5000] one cell a seed, [JOBS=] processes at a time
 #   make chaos   every scenario on real processes: [SEEDS="1 2 3"], [DURATION=] seconds of faults each; results/chaos
 #   make soak    half an hour of mail under one fault after another: nothing lost, memory flat; results/soak
@@ -61,7 +61,8 @@ bench: $(STAMP)
 	$(BIN)/mailraft bench log --json > results/log.json
 	$(BIN)/mailraft bench smtp --peer postfix --json > results/smtp.json
 	$(BIN)/mailraft bench connections --json > results/connections.json
-	@echo "results/log.json, smtp.json and connections.json; against an earlier run: mailraft bench compare OLD NEW"
+	$(BIN)/mailraft bench imap --peer dovecot --json > results/imap.json
+	@echo "results/log.json, smtp.json, connections.json and imap.json; against an earlier run: mailraft bench compare OLD NEW"
 
 simulate: SEEDS = 1..5000
 simulate: $(STAMP)

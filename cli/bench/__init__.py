@@ -79,6 +79,53 @@ def smtp(
 
 
 @bench.command()
+@click.option("--messages", type=click.IntRange(1), default=10_000, show_default=True, help="Messages that are read.")
+@click.option("--bytes", "size_bytes", type=click.IntRange(1), default=4096, show_default=True, help="Bytes a message.")
+@click.option(
+    "--large", type=click.IntRange(0), default=100_000, show_default=True, help="Messages of the largest mailbox."
+)
+@click.option("--appends", type=click.IntRange(1), default=1000, show_default=True, help="Messages appended a round.")
+@click.option("--notices", type=click.IntRange(0), default=50, show_default=True, help="Deliveries told of in IDLE.")
+@click.option("--idle", type=click.IntRange(0), default=10_000, show_default=True, help="Connections in IDLE.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option(
+    "--nodes",
+    type=click.Choice(["1", "3", "5"]),
+    multiple=True,
+    default=("1", "3"),
+    show_default=True,
+    help="Of a cell.",
+)
+@click.option("--peer", type=click.Choice(["dovecot"]), help="Measure this server too, by turns.")
+@json_option
+def imap(
+    messages: int,
+    size_bytes: int,
+    large: int,
+    appends: int,
+    notices: int,
+    idle: int,
+    rounds: int,
+    nodes: tuple[str, ...],
+    peer: str | None,
+    as_json: bool,
+) -> None:
+    """IMAP commands to fresh cells of one and three nodes: what each takes, and what waiting costs."""
+    from chaos.cluster import ClusterError
+    from cli.bench.dovecot_peer import PeerError
+    from cli.bench.imap_client import ImapFailed
+    from cli.bench.imap_rates import Amounts, bench_imap
+    from cli.bench.smtp_rates import BenchError
+
+    amounts = Amounts(messages, size_bytes, large, appends, notices, idle, rounds)
+    try:
+        rows = bench_imap(amounts, sorted(map(int, set(nodes))), peer == "dovecot", say)
+    except (ImapFailed, BenchError, PeerError, ClusterError, OSError) as error:
+        raise CommandError(f"the benchmark could not be finished: {error}") from error
+    _show("imap", rows, as_json)
+
+
+@bench.command()
 @click.option("--idle", type=click.IntRange(1), default=10_000, show_default=True, help="Connections that say nothing.")
 @click.option("--busy", type=click.IntRange(0), default=200, show_default=True, help="Connections that send mail.")
 @click.option("--messages", type=click.IntRange(1), default=4000, show_default=True, help="Messages of the busy ones.")
