@@ -1,6 +1,7 @@
 """ARC (RFC 8617): what those through whose hands a message went say that they found, and our own word added to it.
 
-dkimpy knows which chains are legal; which bytes were signed, and whether the signatures hold, is computed as for DKIM.
+dkimpy says which values tags may have; which bytes were signed, and whether the signatures hold, is computed as for
+DKIM.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple
+from contextlib import suppress
+from typing import Literal, NamedTuple
 
-import dkim
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
+from dkim import validate_signature_fields
 
 from nodes.resolver import ResolverFailed
 from nodes.verdicts.dkim_signatures import Keys, verify_body, verify_header
@@ -27,15 +29,18 @@ from nodes.verdicts.signed import (
     check_signature,
     header_hash,
     key_name,
+    names_of,
     parse_key,
     select,
     tags_of,
+    validated,
 )
 
 MOST_SETS = 50  # RFC 8617 4.2.1
 AAR, AMS, SEAL = b"arc-authentication-results", b"arc-message-signature", b"arc-seal"
 _NAMES = (AAR, AMS, SEAL)
-_INSTANCE = re.compile(rb"(?:^|[;\s])i[ \t\r\n]{0,9}=[ \t\r\n]{0,9}(\d{1,4})(?![\d])", re.IGNORECASE)
+_OF_RESULTS = re.compile(rb"[ \t\r\n]{0,9}i[ \t\r\n]{0,9}=[ \t\r\n]{0,9}([0-9]{1,2})[ \t\r\n]{0,9};")  # RFC 8617 4.2.1
+_NEEDED = {AMS: [b"i", b"a", b"b", b"bh", b"d", b"h", b"s"], SEAL: [b"i", b"a", b"b", b"cv", b"d", b"s"]}
 _SIGNED = (
     b"from", b"reply-to", b"subject", b"date", b"message-id", b"to", b"cc", b"mime-version", b"content-type",
     b"content-transfer-encoding", b"in-reply-to", b"references", b"list-id", b"dkim-signature",
@@ -61,102 +66,118 @@ class Chain(NamedTuple):
 NO_CHAIN = Chain("none")
 
 
+class _Set(NamedTuple):
+    """What one sealer added, its tags read."""
+
+    fields: dict[bytes, Field]
+    message: Tags
+    seal: Tags
+
+
 def key_names(message: Message) -> list[str]:
     """Where the keys of a chain stand in the DNS; none for a message without one, or with one that is no use."""
-    if not is_sealed(message) or _fault(message):
+    try:
+        sets = _chain(message)
+        names = [key_name(sets[-1].message)] if sets else []
+        return list(dict.fromkeys([*names, *(key_name(one.seal) for one in sets)]))
+    except Unacceptable:
         return []
-    names = []
-    for one in message.fields:
-        if one.name in (AMS, SEAL):
-            try:
-                names.append(key_name(tags_of(one.value)))
-            except Unacceptable:
-                return []
-    return list(dict.fromkeys(names))
-
-
-def is_sealed(message: Message) -> bool:
-    """Whether there is anything of ARC in it."""
-    return any(one.name in _NAMES for one in message.fields)
 
 
 def judge(message: Message, keys: Keys) -> Chain:
     """Whether the chain of a message holds (RFC 8617 5.2). `keys`: what the DNS says of each of `key_names`."""
-    if not is_sealed(message):
-        return NO_CHAIN
-    fault = _fault(message)
-    if fault:
-        return Chain("fail", reason=fault)
     try:
-        result, sets, reason = _Chain(message, keys).verify(dnsfunc=None)
-        seals = tuple(Seal(one["instance"], one["as-domain"].decode(), _results(one["aar-value"])) for one in sets)
-    except Exception as error:  # dkimpy on malformed chains
-        return Chain("fail", reason=str(error)[:100])
-    if result == dkim.CV_Pass:
-        return Chain("pass", tuple(sorted(seals)))
-    return Chain("fail", reason=str(reason)[:100])
+        sets = _chain(message)
+        if not sets:
+            return NO_CHAIN
+        _verify_message(message, sets[-1], keys)
+        for instance in range(len(sets), 0, -1):
+            _verify_seal([one.fields for one in sets[:instance]], sets[instance - 1].seal, keys)
+    except Unacceptable as fault:
+        return Chain("fail", reason=fault.reason)
+    return Chain("pass", tuple(_told(instance, one) for instance, one in enumerate(sets, 1)))
 
 
-def _fault(message: Message) -> str:
-    found = [one for one in message.fields if one.name in _NAMES]
-    if len(found) > 3 * MOST_SETS:
-        return "more sets than a chain may have"
-    if any(len(one.value) > MOST_SIGNATURE_BYTES for one in found):
-        return "a field of the chain is too long"
-    instances = [_INSTANCE.search(one.value) for one in found]
-    if not all(one is not None and 1 <= int(one[1]) <= MOST_SETS for one in instances):
-        return "a field of the chain has no instance"
-    return ""
-
-
-def _results(value: bytes) -> bytes:
+def _told(instance: int, one: _Set) -> Seal:
     """RFC 8617 4.1.1: `i=N;` and then what an Authentication-Results field would say."""
-    return value.partition(b";")[2].strip()
+    results = one.fields[AAR].value.partition(b";")[2].strip()
+    return Seal(instance, one.seal[b"d"].decode("ascii"), results)
 
 
-class _Chain(dkim.ARC):  # type: ignore[misc]
-    """dkimpy's rules for chains over our own signatures; seals are signed in order of instance, wherever they stand."""
+def _chain(message: Message) -> list[_Set]:
+    """The sets, oldest first, if they are what a chain may be (RFC 8617 5.2, 1 to 3). Raises Unacceptable."""
+    fields = [one for one in message.fields if one.name in _NAMES]
+    if len(fields) > 3 * MOST_SETS:
+        raise Unacceptable("fail", "more sets than a chain may have")
+    found: Sets = {}
+    for one in fields:
+        if found.setdefault(_instance(one), {}).setdefault(one.name, one) is not one:
+            raise Unacceptable("fail", "a field of the chain is there twice")
+    if list(range(1, len(found) + 1)) != sorted(found) or any(len(one) < len(_NAMES) for one in found.values()):
+        raise Unacceptable("fail", "the chain has a gap")
+    return [_set(instance, found[instance]) for instance in sorted(found)]
 
-    def __init__(self, message: Message, keys: Keys) -> None:
-        self._message = message
-        self._keys = keys
-        self._sets = _sets(message)
-        super().__init__(None)
-        self.headers = [(one.spelled, one.value) for one in message.fields if one.name in _NAMES]
 
-    def verify_sig(self, sig: Tags, include_headers: list[bytes], sig_header: Any, dnsfunc: Any) -> bool:
-        own = Field(sig_header[0].lower().strip(), *sig_header)
-        sig[b"c"] = b"relaxed/relaxed"  # RFC 8617 4.1.2
-        for name in (b"b", b"bh"):
-            sig[name] = re.sub(rb"\s", b"", sig.get(name, b""))
-        try:
-            if own.name == AMS:
-                verify_body(self._message, sig)
-                verify_header(self._message, own, sig, include_headers, self._keys)
-            else:
-                self._verify_seal(own, sig)
-        except Unacceptable as fault:
-            self.logger.debug(fault.reason)
-            return False
-        return True
+def _set(instance: int, fields: dict[bytes, Field]) -> _Set:
+    """Raises Unacceptable."""
+    message, seal = (_tags(fields[name]) for name in (AMS, SEAL))
+    if b"from" not in names_of(message) or SEAL in names_of(message):  # RFC 6376 5.4, RFC 8617 4.1.2
+        raise Unacceptable("fail", "From is not signed, or a seal is")
+    if b"h" in seal:  # RFC 8617 4.1.3
+        raise Unacceptable("fail", "a seal has h=")
+    if seal[b"cv"] != (b"none" if instance == 1 else b"pass"):
+        raise Unacceptable("fail", "the chain has been said to be broken")
+    return _Set(fields, message, seal)
 
-    def _verify_seal(self, own: Field, tags: Tags) -> None:
-        records = self._keys[key_name(tags)]
-        if isinstance(records, ResolverFailed) or not records:
-            raise Unacceptable("fail", "no key")
-        digest = header_hash(_sealed(self._sets, int(tags[b"i"])), own, "relaxed")
-        check_signature(parse_key(records[0]), tags[b"a"], tags[b"b"], digest)
+
+def _instance(field: Field) -> int:
+    """Raises Unacceptable."""
+    if len(field.value) > MOST_SIGNATURE_BYTES:
+        raise Unacceptable("fail", "a field of the chain is too long")
+    if field.name == AAR:
+        found = _OF_RESULTS.match(field.value)
+        digits = found[1] if found else b""
+    else:
+        digits = tags_of(field.value).get(b"i", b"")
+    if re.fullmatch(rb"[0-9]{1,2}", digits) is None or not 1 <= int(digits) <= MOST_SETS:
+        raise Unacceptable("fail", "a field of the chain has no instance")
+    return int(digits)
+
+
+def _tags(field: Field) -> Tags:
+    """Raises Unacceptable."""
+    tags = tags_of(field.value)
+    validated(validate_signature_fields, tags, _NEEDED[field.name], True)
+    key_name(tags)
+    return tags
+
+
+def _verify_message(message: Message, last: _Set, keys: Keys) -> None:
+    """RFC 8617 5.2, 4: those of earlier sealers need not hold. Raises Unacceptable."""
+    verify_body(message, last.message, accept_length=False)  # what stands behind l= is nobody's word
+    tags = {name: value for name, value in last.message.items() if name != b"i"}  # which is no identity here
+    verify_header(message, last.fields[AMS], tags, names_of(tags), keys)
+
+
+def _verify_seal(sets: list[dict[bytes, Field]], tags: Tags, keys: Keys) -> None:
+    """Raises Unacceptable where the last of the sets is not sealed over all of them."""
+    records = keys[key_name(tags)]
+    if isinstance(records, ResolverFailed) or not records:
+        raise Unacceptable("fail", "no key")
+    digest = header_hash(_sealed(dict(enumerate(sets, 1)), len(sets)), sets[-1][SEAL], "relaxed")
+    check_signature(parse_key(records[0]), tags[b"a"], tags[b"b"], digest)
 
 
 Sets = dict[int, dict[bytes, Field]]
 
 
 def _sets(message: Message) -> Sets:
+    """Whatever can be told to be of a set."""
     found: Sets = {}
     for one in message.fields:
-        instance = _INSTANCE.search(one.value) if one.name in _NAMES else None
-        if instance is not None:
-            found.setdefault(int(instance[1]), {})[one.name] = one
+        if one.name in _NAMES:
+            with suppress(Unacceptable):
+                found.setdefault(_instance(one), {})[one.name] = one
     return found
 
 
