@@ -50,6 +50,9 @@ class _Query(spf.query):  # type: ignore[misc]
 
     def __init__(self, answers: _Answers, client: str, sender: str, helo: str, receiver: str) -> None:
         super().__init__(i=client, s=sender, h=helo, receiver=receiver, strict=True)
+        local, at, domain = sender.rpartition("@")
+        if at:  # pyspf looks for the first, which may stand in a quoted local part
+            self.l, self.o, self.d = local or "postmaster", domain, domain
         self._answers = answers
         self.unanswered: _Question | None = None  # pyspf swallows whatever is raised while it fetches exp=
 
@@ -153,7 +156,7 @@ async def judge(
     except ValueError:
         return Spf("none", domain)
     found = Spf(result, domain, explanation[:MOST_EXPLANATION] if result == "fail" else "")
-    if remembered is not None and sender.count("@") < 2:  # pyspf takes a quoted local part with one for a domain
+    if remembered is not None:
         remembered.keep(client, found, asked)
     return found
 

@@ -95,11 +95,21 @@ def test_what_a_macro_decides_is_judged_for_each_sender(record: str) -> None:
     assert found(dns, remembered) == ""
 
 
-def test_an_address_that_holds_another_in_quotes_teaches_nothing_about_its_domain() -> None:
-    dns, remembered = Keeping(sender_test=f"TXT v=spf1 ip4:{CLIENT} -all"), Remembered()
-    judged(dns, remembered, '"x@elsewhere.test"@sender.test')
-    assert found(dns, remembered) == ""
-    assert judged(dns, remembered).result == "pass"
+@pytest.mark.parametrize(
+    "sender", ['"x@elsewhere.test"@sender.test', '"x@y@sender.test"@sender.test', '"@"@sender.test']
+)
+@pytest.mark.parametrize(("record", "result"), [(f"v=spf1 ip4:{CLIENT} -all", "pass"), ("v=spf1 -all", "fail")])
+def test_an_at_in_a_quoted_local_part_is_no_part_of_the_domain(sender: str, record: str, result: str) -> None:
+    dns, remembered = Keeping(sender_test=f"TXT {record}"), Remembered()
+    assert judged(dns, remembered, sender).result == result
+    assert found(dns, remembered) == result
+
+
+def test_a_macro_gets_the_whole_of_a_quoted_local_part() -> None:
+    dns = Keeping(
+        sender_test="TXT v=spf1 exists:%{o}.%{d}.all.test -all", sender_test_sender_test_all_test="A 127.0.0.2"
+    )
+    assert judged(dns, Remembered(), '"x@elsewhere.test"@sender.test').result == "pass"
 
 
 def test_only_so_many_evaluations_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
