@@ -245,6 +245,8 @@ def _change_flags(view: View, command: ChangeFlags) -> Facts:
 def _expunge(view: View, command: Expunge) -> Facts:
     _identity(view)
     _existing(view, command.folder_id)
+    if command.whole and any(view.get(message_key(command.folder_id, uid)) is None for uid in command.uids):
+        raise NoSuchMessage("some of the messages are no longer there")
     found = _found(view, command.folder_id, command.uids)
     uids = tuple(one.uid for one in found if command.force or DELETED in one.flags)
     return (MessagesExpunged(command.folder_id, uids, command.force),) if uids else ()

@@ -141,11 +141,15 @@ class MoveMessages(Command):
 
 @dataclass(frozen=True, slots=True)
 class Expunge(Command):
-    """Remove those of `uids` that carry \\Deleted; with `force`, all of them (POP3 QUIT)."""
+    """Remove those of `uids` that carry \\Deleted; with `force`, all of them (POP3 QUIT).
+
+    With `whole`, refused where one of them has gone: what is appended elsewhere in the same record is then not doubled.
+    """
 
     folder_id: bytes
     uids: tuple[int, ...]
     force: bool = False
+    whole: bool = False
     SLICED: ClassVar[bool] = True
 
 

@@ -10,7 +10,8 @@ import asyncio
 from itertools import islice
 
 from actors import mailbox as actor
-from actors.mailbox import counters, folder, messages, superior_names
+from actors.errors import InvalidName
+from actors.mailbox import counters, folder, messages, normalise_folder_name, superior_names
 from eventlog.record import new_id
 from nodes.imap import commands, places, render, sync
 from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox, refusal_of
@@ -138,6 +139,10 @@ def _new_name(session: Session, name: str) -> str:
 
     Names of one's own under the namespaces are not made any more; those that are there keep their names.
     """
+    try:
+        normalise_folder_name(name)  # first: what is refused for its form tells nothing of who is there
+    except InvalidName as error:
+        raise refusal_of(error) from None
     named = places.speaks_of(session, name)
     if named is None or not named.name or name in (places.OTHERS, places.PUBLIC):
         raise no_such_mailbox()
@@ -162,9 +167,11 @@ async def rename(session: Session, command: commands.Rename) -> str:
     """A mailbox stays with its owner: to give it away, its messages are moved."""
     found = places.enter(session, command.name, "x")
     place = session.place
-    new_name = _new_name(session, command.new_name)
-    if session.place != place or (place is not None and found.name.endswith("/" + actor.INBOX)):
+    to = places.speaks_of(session, command.new_name)
+    # Whoever it would go to, and whether there is somebody of that name, the answer is the same.
+    if to is None or to.owner != place or (place is not None and found.name.endswith("/" + actor.INBOX)):
         raise Refusal("a mailbox stays with its owner", "CANNOT")
+    new_name = _new_name(session, command.new_name)
     inbox_id = new_id() if found.name == actor.INBOX else None
     await session.ask(actor.RenameFolder(found.id, new_name, inbox_id, _superiors(new_name)))
     return "RENAME completed"

@@ -35,16 +35,29 @@ async def transfer(
     pairs: list[tuple[int, int]] = []
     left = uids
     while left:
-        group, left = _group(session, selected, left)
-        if not group.rows:
-            continue
-        steps: list[Step] = [session.step(target.owner, _appended(target, row, group)) for row in group.rows]
-        if move:
-            gone = actor.Expunge(selected.folder.id, tuple(row.uid for row in group.rows), force=True)
-            steps.append(session.step(selected.owner, gone))
-        done = await session.ask_all(steps, tuple(group.bodies.values()))
-        pairs += [(row.uid, result[0].uid) for row, result in zip(group.rows, done.results) if result]
+        group, rest = _group(session, selected, left)
+        try:
+            pairs += await _given(session, selected, group, target, move)
+        except Refusal as refusal:
+            if refusal.code != "EXPUNGEISSUED":
+                raise
+            continue  # somebody else took some of them: those that are left are looked at again
+        left = rest
     return pairs
+
+
+async def _given(
+    session: Session, selected: Selected, group: _Group, target: Place, move: bool
+) -> list[tuple[int, int]]:
+    """One record; of a MOVE refused where one of the messages has gone, or it would be in two places."""
+    if not group.rows:
+        return []
+    steps: list[Step] = [session.step(target.owner, _appended(target, row, group)) for row in group.rows]
+    if move:
+        gone = actor.Expunge(selected.folder.id, tuple(row.uid for row in group.rows), force=True, whole=True)
+        steps.append(session.step(selected.owner, gone))
+    done = await session.ask_all(steps, tuple(group.bodies.values()))
+    return [(row.uid, result[0].uid) for row, result in zip(group.rows, done.results) if result]
 
 
 def _require_room(session: Session, selected: Selected, uids: list[int], target: Place) -> None:

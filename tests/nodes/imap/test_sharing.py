@@ -243,6 +243,30 @@ def test_a_move_that_may_not_remove_moves_nothing(node: Node, pair: Pair) -> Non
     assert (len(node.held(pair.owner)), node.held(pair.colleague)) == (1, [])
 
 
+def test_two_who_move_the_same_messages_at_once_have_each_of_them_once(
+    node: Node, pair: Pair, session: Sessions
+) -> None:
+    pair.grant("lrswite")
+    for number in range(19):
+        pair.own.append("Team", b"Subject: %d\r\n\r\nx\r\n" % number)
+    again = session(pair.colleague)
+    for client in (pair.other, again):
+        client.ok(f"SELECT {pair.team}")
+    for client in (pair.other, again):
+        client.send(b"x MOVE 1:20 INBOX\r\n")
+    for client in (pair.other, again):
+        client.until(b"x")
+    assert (len(node.held(pair.owner)), len(node.held(pair.colleague))) == (0, 20)
+
+
+def test_what_is_made_or_renamed_below_an_address_does_not_tell_who_is_there(pair: Pair) -> None:
+    for command in ('CREATE "Other Users/{}/a//b"', 'RENAME INBOX "Other Users/{}/new"'):
+        answers = [
+            pair.other.command(command.format(one)) for one in (pair.owner.login, "nobody@example.test", "a@b.example")
+        ]
+        assert answers[0] == answers[1] == answers[2]
+
+
 def test_folders_are_made_renamed_and_deleted_with_k_and_x_and_inherit_the_list(pair: Pair) -> None:
     pair.grant("lr")
     below = pair.team[:-1] + '/below"'
