@@ -5,7 +5,6 @@ import re
 SUBJECT_LIMIT = 4000  # characters; what is longer is cut before it is looked at
 
 _SPACES = re.compile(r"[ \t\r\n]+")
-_TRAILER = re.compile(r"(?:\(fwd\)|[ \t])+\Z", re.IGNORECASE)
 _BLOB = re.compile(r"\[[^\[\]]*\][ \t]*")
 _REFWD = re.compile(r"(?:re|fwd?)[ \t]*(?:\[[^\[\]]*\][ \t]*)?:", re.IGNORECASE)
 _FORWARDED = re.compile(r"\[fwd:", re.IGNORECASE)
@@ -28,8 +27,12 @@ def base_subject(subject: str) -> tuple[str, bool]:
 
 def _without_trailers(text: str) -> tuple[str, bool]:
     """Step 2: `(fwd)` and blanks at the end."""
-    found = _TRAILER.search(text) if text[-1:] in (")", " ") else None
-    return (text[: found.start()], found[0].strip() != "") if found else (text, False)
+    found = False
+    while True:
+        text = text.rstrip(" ")
+        if text[-5:].lower() != "(fwd)":
+            return text, found
+        text, found = text[:-5], True
 
 
 def _without_leaders(text: str) -> tuple[str, bool]:
@@ -40,13 +43,16 @@ def _without_leaders(text: str) -> tuple[str, bool]:
         while text[at : at + 1] == " ":
             at += 1
         leader = _leader(text, at)
-        if leader is not None:
-            at, is_reply = leader, True
-            continue
-        blob = _BLOB.match(text, at)
-        if blob is None or blob.end() == len(text):
-            return text[at:], is_reply
+        if leader is None:
+            return text[_behind_blobs(text, at) :], is_reply
+        at, is_reply = leader, True
+
+
+def _behind_blobs(text: str, at: int) -> int:
+    """Where the blobs end that begin here, but for one with nothing behind it: no `Re:` follows these."""
+    while (blob := _BLOB.match(text, at)) is not None and blob.end() < len(text):
         at = blob.end()
+    return at
 
 
 def _leader(text: str, at: int) -> int | None:

@@ -50,7 +50,7 @@ def test_a_base_has_none_left_to_take_away(subject: str) -> None:
     assert base_subject("Re: " + subject)[0] == base
 
 
-@pytest.mark.parametrize("piece", ["[", "[x] ", "re:", "re[", "(fwd", "(fwd) ", "[fwd:", " "])
+@pytest.mark.parametrize("piece", ["[", "[] ", "[x] ", "re:", "re[", "(fwd", "(fwd) ", "[fwd:", " "])
 def test_a_subject_of_nothing_but_marks_is_read_at_once(piece: str) -> None:
     started_s = time.process_time()
     base_subject(piece * 100_000 + "]" * 1000)
