@@ -18,33 +18,47 @@ _BLANKS = re.compile(rb"[\r\n\t ]+")
 _BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 
 
-def render_binary(item: Binary, data: bytes, root: Part) -> bytes:
+Kept = dict[int, bytes]  # decoded parts of one message, by where they begin: together no larger than it
+
+
+def render_binary(item: Binary, data: bytes, root: Part, kept: Kept) -> bytes:
     """The item as FETCH answers it. Raises Refusal with UNKNOWN-CTE (RFC 3516 4.3)."""
     label = b"[" + b".".join(b"%d" % number for number in item.numbers) + b"]"
-    found = decoded(data, root, item.numbers)
+    found = decoded(data, root, item.numbers, kept)
     if item.size_only:
         return b"BINARY.SIZE%b %d" % (label, 0 if found is None else len(found))
     if item.partial is not None:
         label += b"<%d>" % item.partial[0]
-        found = found and found[item.partial[0] :][: item.partial[1]]
+        found = None if found is None else found[item.partial[0] :][: item.partial[1]]
     if found is None:
         return b"BINARY%b NIL" % label
-    return b"BINARY%b %b" % (label, b"~" + literal(found) if b"\x00" in found else literal(found))
+    value = bytes(found)
+    return b"BINARY%b %b" % (label, b"~" + literal(value) if b"\x00" in value else literal(value))
 
 
-def decoded(data: bytes, root: Part, numbers: tuple[int, ...]) -> bytes | None:
+def decoded(data: bytes, root: Part, numbers: tuple[int, ...], kept: Kept) -> memoryview | None:
     """The part's bytes; of no number the whole message, as it is; None where there is no such part."""
-    if not numbers:
-        return data
-    part = structure.descend(root, numbers)
-    return None if part is None else _decoded(data, part)
+    part = structure.descend(root, numbers) if numbers else root
+    if part is None:
+        return None
+    if not numbers or _is_plain(data, part):
+        return memoryview(data)[part.body if numbers else 0 : part.end if numbers else len(data)]
+    if part.body not in kept:  # once, however many pieces of it are asked for
+        kept[part.body] = _decoded(data, part)
+    return memoryview(kept[part.body])
+
+
+def _encoding(data: bytes, part: Part) -> bytes:
+    return (header.first(data, part.fields, b"content-transfer-encoding") or b"").strip().lower()
+
+
+def _is_plain(data: bytes, part: Part) -> bool:
+    return part.is_multipart or part.message is not None or _encoding(data, part) in _IDENTITY
 
 
 def _decoded(data: bytes, part: Part) -> bytes:
     raw = data[part.body : part.end]
-    encoding = (header.first(data, part.fields, b"content-transfer-encoding") or b"").strip().lower()
-    if encoding in _IDENTITY or part.is_multipart or part.message is not None:
-        return raw
+    encoding = _encoding(data, part)
     if encoding == b"quoted-printable":
         return quopri.decodestring(raw)
     if encoding == b"base64":

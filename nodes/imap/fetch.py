@@ -10,14 +10,17 @@ from typing import Final, assert_never
 
 from actors.mailbox import Message
 from nodes.imap import render, structure_text
-from nodes.imap.binary import render_binary
+from nodes.imap.binary import Kept, render_binary
 from nodes.imap.commands import Attribute, FetchItem, Section
 from nodes.imap.content_commands import Binary, Preview
+from nodes.imap.errors import Refusal
 from nodes.imap.object_ids import email_id, thread_id
 from nodes.mime import header, structure
 from nodes.mime.preview import preview
 from nodes.mime.structure import Part
 
+TOLD_TIMES = 4
+TOLD_AT_LEAST_BYTES = 4 * 1024 * 1024  # BODYSTRUCTURE of ten thousand empty parts is larger than they are
 STRUCTURE_CACHE_BYTES = 16 * 1024 * 1024
 STRUCTURE_CACHE_ENTRY_BYTES = 64 * 1024
 
@@ -55,6 +58,7 @@ class MessageText:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+        self.decoded: Kept = {}
         self._root: Part | None = None
 
     @property
@@ -136,11 +140,28 @@ class Plan:
         return any(self._cache.get(item, self._tenant, row.digest) is None for item in self._kept)
 
     def render(self, number: int, row: Message, text: MessageText | None, recent: bool) -> bytes:
-        """One `* n FETCH (...)` line, of RFC 9586 where nothing has numbers. `text` is there if needs_body said so."""
-        items = b" ".join([piece(row, text, recent) for piece in self._pieces])
+        """One `* n FETCH (...)` line, of RFC 9586 where nothing has numbers. `text` is there if needs_body said so.
+
+        Raises Refusal.
+        """
+        if self._sections:
+            items = b" ".join(self._bounded(row, text, recent))
+        else:
+            items = b" ".join([piece(row, text, recent) for piece in self._pieces])
         if self.uidonly:
             return b"* %d UIDFETCH (%b)\r\n" % (row.uid, items)
         return b"* %d FETCH (%b)\r\n" % (number, items)
+
+    def _bounded(self, row: Message, text: MessageText | None, recent: bool) -> list[bytes]:
+        """Each item; one response is held in memory, so it may tell a message a few times over and no more."""
+        left = TOLD_AT_LEAST_BYTES if text is None else max(TOLD_AT_LEAST_BYTES, TOLD_TIMES * len(text.data))
+        found: list[bytes] = []
+        for piece in self._pieces:
+            found.append(piece(row, text, recent))
+            left -= len(found[-1])
+            if left < 0:
+                raise Refusal("that is more of one message than can be told at once", "LIMIT")
+        return found
 
     def _piece(self, item: FetchItem) -> Piece:
         if isinstance(item, Section):
@@ -207,7 +228,7 @@ def _saved(row: Message) -> bytes:
 def _binary_piece(item: Binary) -> Piece:
     def piece(_row: Message, text: MessageText | None, _recent: bool) -> bytes:
         assert text is not None
-        return render_binary(item, text.data, text.root)
+        return render_binary(item, text.data, text.root, text.decoded)
 
     return piece
 

@@ -74,15 +74,16 @@ class Framer:
         self._searched = 0  # no line end before this offset
         self._text = bytearray()
         self._literals: list[bytes] = []
-        self._literals_bytes = 0
+        self._literals_bytes = 0  # announced
+        self._taken_bytes = 0  # arrived, of those
         self._wanted: int | None = None  # size of the literal that is arriving
         self._to_skip = 0
         self._refused: Oversize | None = None
 
     @property
     def buffered(self) -> int:
-        """Bytes that arrived and were not consumed."""
-        return len(self._buffer)
+        """Bytes that arrived and were not consumed: literals of a command of which more is to come are held too."""
+        return len(self._buffer) + self._taken_bytes
 
     @property
     def in_command(self) -> bool:
@@ -171,6 +172,7 @@ class Framer:
         if len(self._buffer) < size:
             return False
         self._literals.append(bytes(memoryview(self._buffer)[:size]))
+        self._taken_bytes += size
         del self._buffer[:size]
         self._searched = 0
         self._wanted = None
@@ -192,6 +194,7 @@ class Framer:
         self._text.clear()
         self._literals = []
         self._literals_bytes = 0
+        self._taken_bytes = 0
         self._wanted = None
         self._refused = None
 

@@ -141,7 +141,9 @@ def _fetch_batch(
                     continue
                 read_bytes += len(text.data)
             number = 0 if plan.uidonly else selected.number(row.uid)
-            session.write(plan.render(number, row, text, selected.is_recent(row.uid)))
+            line = plan.render(number, row, text, selected.is_recent(row.uid))
+            session.write(line)
+            read_bytes += len(line)
             if read_bytes >= BATCH_BYTES:
                 return rows, at + batch.index(row.uid) + 1
     return rows, at + len(batch)

@@ -77,6 +77,8 @@ class Notices:
         self._session.connection.wake()
 
     def _note_name(self, fact: NameChange) -> None:
+        if isinstance(fact, AnnotationsSet):  # what is in them is not told, and not kept
+            fact = dataclasses.replace(fact, changes=tuple((entry, None) for entry, _ in fact.changes))
         if len(self._names) < NAMES_LIMIT:
             self._names.append(fact)
         else:

@@ -35,13 +35,17 @@ from nodes.imap.search import (
     Within,
 )
 from nodes.mime import header, searched
+from nodes.mime.header import Field
 from nodes.reading import Reading
 
 
 class Candidate:
-    """One message that a program looks at. `load` gives its bytes, none where they are not kept."""
+    """One message that a program looks at. `load` gives its bytes, none where they are not kept.
 
-    __slots__ = ("_load", "_more", "_parts", "_text", "number", "recent", "row")
+    What was made of them is kept: a program may ask a thousand times.
+    """
+
+    __slots__ = ("_fields", "_headers", "_load", "_more", "_named", "_parts", "_text", "number", "recent", "row")
 
     def __init__(self, number: int, row: Message, recent: bool, load: Callable[[Message], bytes]) -> None:
         self.number = number
@@ -51,12 +55,36 @@ class Candidate:
         self._text: MessageText | None = None
         self._parts: list[str] = []
         self._more: Iterator[str] | None = None
+        self._fields: dict[bytes, list[Field]] | None = None
+        self._named: dict[bytes, list[str]] = {}
+        self._headers: list[str] | None = None
+
+    def read(self) -> None:
+        """Loads the message now, while what it is read from is there."""
+        self._text = self._text or MessageText(self._load(self.row))
 
     @property
     def text(self) -> MessageText:
         if self._text is None:
             self._text = MessageText(self._load(self.row))
         return self._text
+
+    def field_texts(self, name: bytes) -> list[str]:
+        """The values of the fields of that name, without case."""
+        data = self.text.data
+        if self._fields is None:
+            self._fields = {}
+            for field in header.fields(data, 0, header.header_end(data, 0, len(data))):
+                self._fields.setdefault(field.name, []).append(field)
+        if name not in self._named:
+            self._named[name] = [searched.field_text(data, one) for one in self._fields.get(name, ())]
+        return self._named[name]
+
+    def header_texts(self) -> list[str]:
+        """The headers of the message and of its parts, without case."""
+        if self._headers is None:
+            self._headers = list(searched.header_texts(self.text.data, self.text.root))
+        return self._headers
 
     def body_texts(self) -> Iterator[str]:
         """The decoded texts without case: each made once, and only when it is asked for."""
@@ -223,7 +251,7 @@ def _sent_day(candidate: Candidate) -> date | None:
     try:
         parsed = parsedate_tz(value[:200].decode("latin-1"))
         return date(*parsed[:3]) if parsed else None
-    except (ValueError, IndexError, TypeError):
+    except (ValueError, IndexError, TypeError, OverflowError):
         return None
 
 
@@ -233,7 +261,7 @@ def _text_key(key: HeaderHas | TextHas, narrowed: Narrowed | None) -> Predicate:
         name, text = key.field, key.text
 
         def has(candidate: Candidate) -> bool:
-            return _header_has(candidate.text.data, name, text)
+            return any(text in value for value in candidate.field_texts(name))
     else:
         text, headers = key.text, key.headers
 
@@ -246,14 +274,8 @@ def _text_key(key: HeaderHas | TextHas, narrowed: Narrowed | None) -> Predicate:
     return lambda candidate: (candidate.row.uid > last_uid or candidate.row.uid in uids) and has(candidate)
 
 
-def _header_has(data: bytes, name: bytes, wanted: str) -> bool:
-    end = header.header_end(data, 0, len(data))
-    found = header.fields(data, 0, end)
-    return any(wanted in searched.field_text(data, one) for one in found if one.name == name)
-
-
 def _text_has(candidate: Candidate, wanted: str, headers: bool) -> bool:
     """In the decoded texts, and with `headers` in the header too, in those of the parts as well."""
-    if headers and any(wanted in text for text in searched.header_texts(candidate.text.data, candidate.text.root)):
+    if headers and any(wanted in text for text in candidate.header_texts()):
         return True
     return any(wanted in text for text in candidate.body_texts())

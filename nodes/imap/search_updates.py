@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 UPDATES_LIMIT = 10  # of one session
 SORTED_LIMIT = 20_000  # messages of a sort that is kept
-READ_LIMIT = 1000  # messages that are read again at once, where their texts decide
+READ_LIMIT = 1000  # messages that are read again at once for all results, where their texts decide
+READ_BYTES = 8 * 1024 * 1024
 
 
 # Of a sort: the UIDs in order, of those that it has and those that came.
@@ -81,13 +82,22 @@ def before_news(session: Session, selected: Selected, gone: set[int]) -> None:
 def after_news(session: Session, selected: Selected, changed: set[int]) -> None:
     """Looks again at messages that came or have other flags, now that the client knows of them."""
     known = sorted(uid for uid in changed if selected.has(uid))
-    for update in list(selected.updates.values()):
-        if cost_of(update.program) > ROW and len(known) > READ_LIMIT:
+    reading_ones = [update for update in selected.updates.values() if cost_of(update.program) > ROW]
+    if reading_ones and _is_too_much(session, selected, known, len(reading_ones)):
+        for update in reading_ones:
             del selected.updates[update.tag]
             _refuse(session, update.tag, "too much has changed at once")
-            continue
+    for update in list(selected.updates.values()):
         with session.reading_of(selected.owner) as reading:
             _look_again(session, selected, update, known, reading)
+
+
+def _is_too_much(session: Session, selected: Selected, known: list[int], times: int) -> bool:
+    """Whether reading these messages so many times would hold up the others."""
+    if len(known) * times > READ_LIMIT:
+        return True
+    with session.reading_of(selected.owner) as reading:
+        return times * sum(row.size for row in rows_of(reading.view, selected.folder.id, known)) > READ_BYTES
 
 
 def _look_again(session: Session, selected: Selected, update: Update, known: list[int], reading: Reading) -> None:
@@ -97,10 +107,11 @@ def _look_again(session: Session, selected: Selected, update: Update, known: lis
     went: set[int] = set()
     for row in rows_of(reading.view, selected.folder.id, known):
         candidate = Candidate(selected.number(row.uid), row, selected.is_recent(row.uid), load)
-        if matches(candidate) and row.uid not in update.members:
-            came.append(row)
-        elif row.uid in update.members and not matches(candidate):
+        is_member = row.uid in update.members
+        if is_member and not matches(candidate):
             went.add(row.uid)
+        elif not is_member and matches(candidate):
+            came.append(row)
     _remove(session, selected, update, went)
     if came:
         _add(session, selected, update, came, reading)

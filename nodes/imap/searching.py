@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
 
 from actors.directory import Target
 from actors.mailbox import Message
@@ -30,6 +31,8 @@ from nodes.reading import Reading
 
 SLICE_ROWS = 1000  # rows read in one snapshot
 SLICE_S = 0.01  # of work before others have their turn
+ASIDE_BYTES = 16 * 1024 * 1024  # of a message's size for each text that is looked for: beyond it, in a thread
+INDEXED_KEYS = 32  # texts that the index is asked about: each answer may name every message
 
 Take = Callable[[int, Message, Reading], None]
 
@@ -63,8 +66,10 @@ async def run(session: Session, where: Searched, program: Key, take: Take) -> No
     uids = where.uids
     chosen = bound(program, scope)
     wanted = uids if chosen is None else [uid for uid in sorted(chosen) if _has(uids, uid)]
+    texts = sum(isinstance(key, HeaderHas | TextHas) for key in keys)
     at = 0
     while at < len(wanted):
+        heavy: Candidate | None = None
         batch = wanted[at : at + SLICE_ROWS]
         at += len(batch)
         until_s = time.perf_counter() + SLICE_S
@@ -72,12 +77,20 @@ async def run(session: Session, where: Searched, program: Key, take: Take) -> No
             load = loading(reading)
             for row in rows_of(reading.view, where.folder, batch):
                 number = bisect_left(uids, row.uid) + 1
-                if matches(Candidate(number, row, where.is_recent(row.uid), load)):
+                candidate = Candidate(number, row, where.is_recent(row.uid), load)
+                if texts * row.size > ASIDE_BYTES:
+                    candidate.read()
+                    heavy = candidate
+                elif matches(candidate):
                     take(number, row, reading)
-                if time.perf_counter() > until_s:
+                if heavy is not None or time.perf_counter() > until_s:
                     at = bisect_left(wanted, row.uid) + 1
                     break
-        await asyncio.sleep(0)
+        if heavy is None:
+            await asyncio.sleep(0)
+        elif await asyncio.to_thread(matches, heavy):
+            with session.reading_of(where.owner) as reading:
+                take(heavy.number, heavy.row, reading)
 
 
 def _is_numbered(key: Numbers) -> bool:
@@ -91,7 +104,8 @@ def _has(uids: array[int] | list[int], uid: int) -> bool:
 
 async def _narrowed(session: Session, where: Searched, program: Key) -> Mapping[Key, Narrowed]:
     """What the full-text index knows of the program; nothing of a mailbox as it was, of which it may have less."""
-    keys = {key for key in parts_of(program) if isinstance(key, HeaderHas | TextHas)}
+    texts = (key for key in parts_of(program) if isinstance(key, HeaderHas | TextHas))
+    keys = set(islice(texts, INDEXED_KEYS))
     index = session.services.fulltext
     if not keys or index is None or session.past is not None:
         return {}

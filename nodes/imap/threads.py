@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from nodes.imap.sort_keys import SortKeys
 
+DEPTH_LOOKED = 500  # messages above one, when two threads are joined
+
 
 class Threaded(NamedTuple):
     """One message: its number or UID as the response shows it, and what it is threaded by."""
@@ -102,12 +104,17 @@ def _leave(node: Node) -> None:
 
 
 def _is_below(node: Node | None, above: Node) -> bool:
-    """Whether `node` is `above` or one of its descendants."""
-    while node is not None:
-        if node is above:
-            return True
+    """Whether `node` is `above` or one of its descendants; of who stands too deep to look, it is said that it is.
+
+    A thread grows at its end, where nothing is below: what is refused for its depth is none that people wrote.
+    """
+    if not above.children:
+        return node is above
+    for _ in range(DEPTH_LOOKED):
+        if node is None or node is above:
+            return node is not None
         node = node.parent
-    return False
+    return True
 
 
 def _pruned(roots: list[Node]) -> list[Node]:
