@@ -1,7 +1,8 @@
 """What is sent to a server that does not take a message as it is: one of 7 bits, signed anew, or nothing.
 
-A tenant may have such mail returned instead. Signatures of ours are made again, since they would not hold; those of
-others, on mail that is forwarded, are left to fail.
+A tenant may have such mail returned instead. Signatures of ours are made again, since they would not hold. Mail that is
+forwarded is never signed, whoever stands in its From: anybody may have written that, and its signatures are left to
+fail.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 RETURN = "return"
 Convert = Callable[[Attempt], Awaitable[bytes]]
 
+_SIGNED = b"DKIM-Signature:"
 _DOMAIN = re.compile(rb"(?:^|;)\s*d\s*=\s*([^;\s]+)")
 
 
@@ -50,7 +52,9 @@ def converter_of(services: Services) -> Convert:
         except Unconvertible as error:
             text = f"the server takes 7 bits only, and the message can not be converted: {error}"
             raise Unsendable(554, "5.6.3", text) from None
-        signatures = await services.signing.sign(attempt.tenant, converted)
+        # what we signed when it was submitted has our signature on top; what is forwarded, lines of ours that are none
+        is_ours = data.startswith(_SIGNED)
+        signatures = await services.signing.sign(attempt.tenant, converted) if is_ours else []
         if not signatures:
             return converted
         return b"".join(signatures) + without_signatures(converted, author_domain(converted) or "")

@@ -152,3 +152,25 @@ def test_mail_for_a_server_of_7_bits_is_converted_and_signed_anew_or_returned_as
         assert b"Status: 5.6.3" in cell.inbox(ALICE)[0][1]
         cell.call(manager.stop(1.0))
         cell.call(transport.stop())
+
+
+def test_mail_that_an_alias_leads_on_is_converted_and_never_signed_as_ours_whoever_stands_in_from(
+    tmp_path: Path,
+) -> None:
+    forged = f"DKIM-Signature: v=1; d=example.test\r\nFrom: {ALICE}\r\nSubject: pay\r\n\r\n{TEXT}"
+    with SmtpPeer(extensions=("SIZE 1000000", "PIPELINING")) as peer, Cell(tmp_path) as cell:
+        route = SetRoute("default", "127.0.0.1", peer.port, "clear", "", "", b"")
+        cell.call(cell.runtime.ask(ROUTES, route, ADMIN))
+        cell.call(DkimAdmin(cell.services).generate("example.test", ADMIN, active=True))
+        cell.call(cell.directory.add_alias("team@example.test", ["friend@far.test"], ADMIN))
+        transport = MailTransport.of(cell.services)
+        manager = Manager(cell.services, transport)
+        cell.call(manager.start())
+        with smtplib.SMTP("127.0.0.1", cell.port("smtp")) as client:
+            client.sendmail("mallory@evil.test", ["team@example.test"], forged.encode(), ["BODY=8BITMIME"])
+        wait_until(lambda: peer.taken)
+        sent = peer.taken[0].data
+        assert is_seven_bits(sent)
+        assert sent.count(b"DKIM-Signature:") == 1  # the one that came
+        cell.call(manager.stop(1.0))
+        cell.call(transport.stop())
