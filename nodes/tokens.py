@@ -95,7 +95,8 @@ class IssuedTokens:
     def _address(self, claims: dict[str, Any]) -> str | None:
         """The account's address, in a domain that the issuer may speak for."""
         named = claims.get(self._config.claim)
-        if not isinstance(named, str) or (self._config.claim == "email" and claims.get("email_verified") is False):
+        unverified = claims.get("email_verified") in (False, "false", "False")  # some issuers write it as a text
+        if not isinstance(named, str) or (self._config.claim == "email" and unverified):
             return None
         try:
             address = normalise_address(named)
@@ -164,7 +165,14 @@ def _issuer(token: str) -> str:
 
 def _key_set(text: bytes) -> dict[str | None, jwt.PyJWK]:
     """By their ids; keys that this program can not use are left out. Raises ValueError, jwt.PyJWTError."""
-    keys = jwt.PyJWKSet.from_dict(json.loads(text)).keys
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is no set of keys") from None
+    listed = found.get("keys") if isinstance(found, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise ValueError("it is no set of keys")
+    keys = jwt.PyJWKSet.from_dict(found).keys
     return {key.key_id: key for key in keys if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")}
 
 

@@ -93,6 +93,7 @@ def test_a_good_token_names_its_account(tmp_path: Path, run: Run) -> None:
         {"email": "no address"},
         {"email": "alice@elsewhere.test"},
         {"email_verified": False},
+        {"email_verified": "false"},
     ],
 )
 def test_a_token_that_lacks_anything_names_nobody(tmp_path: Path, run: Run, changed: dict[str, Any]) -> None:
@@ -113,6 +114,15 @@ def test_a_signature_of_anybody_else_or_of_another_kind_counts_for_nothing(tmp_p
         "",
     ):
         assert checked(tmp_path, run, forged) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "null", '"keys"', '{"keys": 5}', '{"keys": [5]}', '{"keys": null}', '{"keys": [{}]}', "[" * 100_000]
+)
+def test_an_issuer_that_shows_no_set_of_keys_lets_nobody_in(tmp_path: Path, run: Run, text: str) -> None:
+    keys = tmp_path / "broken.json"
+    keys.write_text(text)
+    assert checked(tmp_path, run, token(), keys_file=keys) is None
 
 
 def test_each_issuer_speaks_by_its_own_keys_audience_and_claim_for_its_own_domains(tmp_path: Path, run: Run) -> None:
