@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import random
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from eventlog.log import EventLog
 from eventlog.rebuild import rebuild
 from eventlog.record import digest_of
 from eventlog.rewrite import copy_rows, same_rows
-from eventlog.store import LOG, POSITION, SLICES, Store, open_for_reading
+from eventlog.store import LOG, LOG_HEAD, POSITION, SLICES, Store, open_for_reading
 from eventlog.tables import TAILS
 from eventlog.tails import FIRST_BYTES, HEAD_BYTES, MOST_BYTES, PAGE_BYTES, parted, whole
 from eventlog.verify import verify
@@ -172,3 +173,85 @@ def test_a_checkpoint_and_a_copy_of_the_file_hold_the_same(tmp_path: Path, run: 
         with open_for_reading(tmp_path / "copy") as copy:
             assert same_rows(live, copy)
     assert verify(tmp_path / "joined").ok
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_appended_cut_off_replaced_dropped_and_undone_a_tail_belongs_to_its_value(
+    tmp_path: Path, seed: int
+) -> None:
+    """Against a model, over rows of lengths around the ends of pages; a database that is closed in mid-tick, too."""
+    chosen = random.Random(seed)
+    store = Store(tmp_path, MAP_BYTES, durable=False)
+    journal = LmdbJournal(store)
+    rows: dict[int, tuple[bytes, bytes | None]] = {}  # record and body, as they should be
+    kept: dict[int, tuple[bytes, bytes | None]] = {}  # when the tick began
+    folded = 0
+
+    def some_bytes() -> bytes:
+        return chosen.randbytes(max(0, PAGE_BYTES * chosen.randint(0, 3) + chosen.randint(-80, MOST_BYTES + 40)))
+
+    def append() -> None:
+        index = len(rows) + 1
+        data, body = some_bytes(), some_bytes() + index.to_bytes(2, "big")
+        found = ledger.encoded(ledger.event(data), bodies=(ledger.body(body),))
+        journal.add(Command(KIND_RECORD, 1000, found, [body]), index, 1)
+        rows[index] = found, body
+
+    def cut_off() -> None:
+        first = chosen.randint(folded + 1, len(rows) + 1)
+        journal.deleteEntriesFrom(first - 1)
+        for index in range(first, len(rows) + 1):
+            del rows[index]
+
+    def replace() -> None:
+        index = chosen.choice(list(rows))
+        head = (store.txn.get(POSITION.pack(index), db=store.db[LOG]) or b"")[: LOG_HEAD.size]
+        data = rows[index][0][: chosen.choice([FIRST_BYTES - LOG_HEAD.size, FULL - LOG_HEAD.size, 50])]
+        store.replace(LOG, POSITION.pack(index), head + data)
+        rows[index] = data, rows[index][1]
+
+    def drop() -> None:
+        index = chosen.choice([one for one, (_, body) in rows.items() if body is not None] or [0])
+        body = rows[index][1] if index else None
+        if body is not None:
+            journal.drop_body(ledger.TENANT + digest_of(body))
+            rows[index] = rows[index][0], None
+
+    for step in range(120):
+        if step == 30:
+            store.keep_tails()
+        choice = chosen.choice([append] * 6 + [cut_off, replace, drop]) if rows else append
+        if choice in (replace, drop):  # what a fold does to entries that are committed, and never cut off again
+            store.commit()
+            journal.reload()
+            kept, folded = dict(rows), len(rows)
+        choice()
+        match chosen.randint(0, 9):
+            case 0 | 1 | 2:
+                store.commit()
+                kept = dict(rows)
+            case 3:
+                store.abort()
+                rows = dict(kept)
+            case 4:
+                store.close()
+                store = Store(tmp_path, MAP_BYTES, durable=False)
+                journal = LmdbJournal(store)
+                rows = dict(kept)
+            case _:
+                continue
+        journal.reload()
+        _same(store, rows)
+    store.close()
+
+
+def _same(store: Store, rows: dict[int, tuple[bytes, bytes | None]]) -> None:
+    with store.snapshot() as snapshot:
+        for index, (data, body) in rows.items():
+            assert value_at(store, index) == data
+            assert snapshot.introduced(index, 0) == body
+    with store.env.begin() as txn:
+        for key in txn.cursor(db=store.db[TAILS]).iternext(values=False):
+            stored = txn.get(key, db=store.db[LOG if len(key) == POSITION.size else SLICES])
+            assert stored is not None, "a tail of nothing"
+            assert (len(stored) + HEAD_BYTES) % PAGE_BYTES == 0, "a tail of what is whole"
