@@ -95,6 +95,12 @@ class PolicySection(Section):
     client_commands_per_hour: PerHour = Field(
         default=0, description="Commands of one client at all SMTP listeners, then 421 and the connection is closed."
     )
+    account_connections_per_hour: PerHour = Field(
+        default=0, description="SMTP connections over which one account logs in, then 421 at its next command."
+    )
+    tenant_connections_per_hour: PerHour = Field(
+        default=0, description="SMTP connections over which all accounts of one tenant log in, then 421."
+    )
     account_commands_per_hour: PerHour = Field(default=0, description="Commands of one account that submits, then 421.")
     tenant_commands_per_hour: PerHour = Field(
         default=0, description="Commands of all accounts of one tenant that submit, then 421."

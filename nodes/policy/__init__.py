@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nodes.policy import dnsbl
 from nodes.policy.content import Sizes, Spam
 from nodes.policy.greylisting import Greylisting
-from nodes.policy.pace import Commands, Tarpit
+from nodes.policy.pace import Commands, LoggedIn, Tarpit
 from nodes.policy.rates import Connecting, Rates
 from nodes.policy.sharing import Sharing
 from nodes.policy.tenants import TenantPolicies
@@ -33,10 +33,12 @@ class Policy:
         rates = Rates(config.policy, self.tenants, metrics)
         greylisting = Greylisting(config.policy, self.tenants.of, metrics, lists[0] if lists else None)
         connecting = (Connecting(config.policy, metrics),) if config.policy.client_connections_per_hour else ()
+        logged_in = LoggedIn(self.tenants, metrics)
         commands = Commands(config.policy, self.tenants, metrics)
         tarpit = (Tarpit(config.policy, metrics),) if config.policy.tarpit_s else ()
         self.checks: tuple[Check, ...] = (
             *connecting,
+            logged_in,
             commands,
             *tarpit,
             rates,
@@ -45,7 +47,12 @@ class Policy:
             greylisting,
         )
         self.last: tuple[Check, ...] = (Spam(self.tenants, metrics),)
-        shared: dict[str, Shared] = {**rates.shared, **commands.shared, **greylisting.shared}
+        shared: dict[str, Shared] = {
+            **rates.shared,
+            **logged_in.shared,
+            **commands.shared,
+            **greylisting.shared,
+        }
         for one in (*connecting, *tarpit):
             shared |= one.shared
         self._sharing = Sharing(log.telling, shared)

@@ -1,4 +1,4 @@
-"""How fast a client may go: commands by the hour, and a tarpit for those that are refused again and again.
+"""How fast a client may go: logins and commands by the hour, and a tarpit for those that are refused again and again.
 
 The tarpit holds back a refusal, longer with each that the client's network got lately, whatever node it came to. Only
 so many sessions are held at a time: beyond them refusals leave at once, so that it can not take a node's connections.
@@ -16,7 +16,7 @@ from nodes.config_policy import PolicySection
 from nodes.failures import SharedCounts, key_of
 from nodes.policy.buckets import Buckets
 from nodes.policy.clients import stranger
-from nodes.policy.rates import ACCOUNT, CLIENT, TENANT, Due, take
+from nodes.policy.rates import ACCOUNT, CLIENT, CONNECTIONS, TENANT, Due, take
 from nodes.policy.tenants import TenantPolicies
 from nodes.security import network_of
 from nodes.smtp.checks import Check, Pause
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nodes.smtp.session import Session
 
 COMMANDS = "commands"
+COUNTED = "login counted"  # among a session's notes
 REFUSALS_KEPT_S = 600.0  # without another, a network's refusals are forgotten
 
 
@@ -70,6 +71,37 @@ class Commands(Check):
                 yield Due(self.buckets[TENANT], key, policy.tenant_commands_per_hour, TENANT)
         elif (client := stranger(session, self._exempt)) is not None:
             yield Due(self.buckets[CLIENT], key_of(CLIENT, network_of(str(client))), self._of_client, CLIENT)
+
+
+class LoggedIn(Check):
+    """Takes a token for each connection that logs in, of the account and of its tenant, at its first command since."""
+
+    def __init__(self, policies: TenantPolicies, metrics: Metrics, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._policies = policies
+        self._metrics = metrics
+        self.buckets = {scope: Buckets(now_s) for scope in (ACCOUNT, TENANT)}
+
+    @property
+    def shared(self) -> dict[str, Shared]:
+        """What the nodes tell each other, by topic."""
+        return {f"rate {scope} {CONNECTIONS}": buckets for scope, buckets in self.buckets.items()}
+
+    def command(self, session: Session) -> None:
+        """Raises Refused."""
+        if session.account is None:
+            return
+        policy = self._policies.of(session.account.tenant)
+        rates = (policy.account_connections_per_hour, policy.tenant_connections_per_hour)
+        if not any(rates) or session.notes.get(COUNTED) == session.account.account:
+            return
+        names = ((ACCOUNT, session.account.account), (TENANT, session.account.tenant))
+        due = [
+            Due(self.buckets[scope], key_of(scope, id_.hex()), per_hour, scope)
+            for (scope, id_), per_hour in zip(names, rates, strict=True)
+            if per_hour
+        ]
+        take(due, self._metrics, 421, CONNECTIONS)
+        session.notes[COUNTED] = session.account.account
 
 
 class Tarpit(Check):

@@ -26,9 +26,11 @@ class MailPolicy(NamedTuple):
     allowlists: str = ON
     client_messages_per_hour: int = 0
     client_recipients_per_hour: int = 0
+    account_connections_per_hour: int = 0
     account_commands_per_hour: int = 0
     account_messages_per_hour: int = 0
     account_recipients_per_hour: int = 0
+    tenant_connections_per_hour: int = 0
     tenant_commands_per_hour: int = 0
     tenant_messages_per_hour: int = 0
     tenant_recipients_per_hour: int = 0

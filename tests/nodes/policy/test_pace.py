@@ -13,7 +13,7 @@ import structlog
 from nodes.config_policy import PolicySection
 from nodes.failures import key_of
 from nodes.metrics import Metrics
-from nodes.policy.pace import Commands, Tarpit
+from nodes.policy.pace import Commands, LoggedIn, Tarpit
 from nodes.policy.tenants import TenantPolicies
 from tests.nodes.policy.elsewhere import TRUSTING, client_at
 from tests.nodes.policy.test_rates import Clock
@@ -35,9 +35,11 @@ def make_paced(tmp_path: Path) -> Iterator[MakePaced]:
     def make(**policy: Any) -> tuple[Cell, Tarpit, Clock]:
         clock, made = Clock(), []
 
-        def checks(cell: Cell) -> tuple[Commands, Tarpit]:
+        def checks(cell: Cell) -> tuple[LoggedIn, Commands, Tarpit]:
             made.append(Tarpit(cell.config.policy, cell.metrics))
-            return Commands(cell.config.policy, TenantPolicies(cell.log, cell.config), cell.metrics, clock), made[0]
+            policies = TenantPolicies(cell.log, cell.config)
+            logged_in = LoggedIn(policies, cell.metrics, clock)
+            return logged_in, Commands(cell.config.policy, policies, cell.metrics, clock), made[0]
 
         cell = Cell(tmp_path, checks=checks, sections={"policy": policy, "smtp": TRUSTING})
         started.append(cell.__enter__())
@@ -88,6 +90,29 @@ def test_the_commands_of_an_account_are_counted_over_all_its_connections(make_pa
     with smtplib.SMTP("127.0.0.1", cell.port("submission")) as client:
         client.login("bob@example.test", "secret of bob")
         assert client.noop()[0] == 250
+
+
+def test_connections_that_log_in_are_counted_by_account_and_by_tenant(make_paced: MakePaced) -> None:
+    cell, _, clock = make_paced(account_connections_per_hour=2, tenant_connections_per_hour=3)
+
+    def logged_in(name: str) -> tuple[int, bytes]:
+        with smtplib.SMTP("127.0.0.1", cell.port("submission")) as client:
+            client.login(f"{name}@example.test", f"secret of {name}")
+            answer = client.noop()
+            if answer[0] == 250:
+                assert client.noop()[0] == 250  # one connection is one, whatever is said over it
+            client.close()
+            return answer
+
+    assert [logged_in("alice")[0] for _ in range(2)] == [250, 250]
+    assert logged_in("alice") == (
+        421,
+        b"4.7.0 Too many connections of this account for now, come again in 1800 seconds",
+    )
+    assert logged_in("bob")[0] == 250
+    assert logged_in("bob") == (421, b"4.7.0 Too many connections of this tenant for now, come again in 1200 seconds")
+    clock.now_s += 3601
+    assert logged_in("alice")[0] == 250
 
 
 def test_each_refusal_waits_longer_than_the_one_before_it_up_to_a_limit() -> None:
