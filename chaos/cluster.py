@@ -228,7 +228,7 @@ class Cluster:
             write_atomically(folder / layout.CLUSTER_FILE, tomli_w.dumps(document).encode())
         return folder
 
-    def command(self, *arguments: str, stdin: str = "") -> str:
+    def command(self, *arguments: str, stdin: str = "", timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Runs one `mailraft` command against this cluster; what it printed. Raises ClusterError if it fails."""
         try:
             done = subprocess.run(
@@ -237,10 +237,10 @@ class Cluster:
                 capture_output=True,
                 text=True,
                 env={**environment(), "MAILRAFT_CLUSTER": str(self.folder)},
-                timeout=COMMAND_TIMEOUT_S,
+                timeout=timeout_s,
             )
         except subprocess.TimeoutExpired as late:
-            raise ClusterError(f"mailraft {' '.join(arguments)}: nothing within {COMMAND_TIMEOUT_S:.0f} s") from late
+            raise ClusterError(f"mailraft {' '.join(arguments)}: nothing within {timeout_s:.0f} s") from late
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip()
             raise ClusterError(f"mailraft {' '.join(arguments)}: exit {done.returncode}: {said}")

@@ -170,11 +170,15 @@ def _large(found: Sequence[Server], amounts: Amounts, measured: Measured, say: S
         for server, client in opened:
             say(f"{server.name}: a mailbox of {count} messages")
             _fill_large(client, amounts.large)
+        first: list[tuple[str, Step]] = [
+            (f"SELECT of {count} messages, the first time", lambda client: client.do("SELECT large"))
+        ]
         steps: list[tuple[str, Step]] = [
             (f"SELECT of {count} messages", lambda client: client.do("SELECT large")),
             (f"FETCH of {count} flags", lambda client: client.do("FETCH 1:* (UID FLAGS)")),
         ]
         say("SELECT and FETCH of flags, by turns")
+        _run(opened, measured, 1, first)
         _run(opened, measured, amounts.rounds, steps)
 
 

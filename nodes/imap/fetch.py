@@ -5,7 +5,7 @@ structure of a message never changes, so ENVELOPE and BODYSTRUCTURE are kept, re
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, assert_never
 
 from actors.mailbox import Message
@@ -126,6 +126,9 @@ class Plan:
             self._kept.append("PREVIEW")
         self._sections = [item for item in items if isinstance(item, Section | Binary)]
         self._pieces = [self._piece(item) for item in items]
+        self._with_uid = items[:1] == ("UID",)
+        # Whether it asks for what a scan of the mailbox has found already.
+        self.tells_flags_alone = items in (("FLAGS",), ("UID", "FLAGS")) and not uidonly
         self.sets_seen = any(not section.peek for section in self._sections)
         self.is_partial = any(section.partial is not None for section in self._sections)
 
@@ -162,6 +165,13 @@ class Plan:
             if left < 0:
                 raise Refusal("that is more of one message than can be told at once", "LIMIT")
         return found
+
+    def flags(self, numbers: Iterable[int], uids: Iterable[int], texts: Iterable[bytes]) -> bytes:
+        """The responses of a plan that tells flags alone, of several messages with their flags as text."""
+        if self._with_uid:
+            told = zip(numbers, uids, texts, strict=True)
+            return b"".join([b"* %d FETCH (UID %d FLAGS %b)\r\n" % one for one in told])
+        return b"".join([b"* %d FETCH (FLAGS %b)\r\n" % one for one in zip(numbers, texts, strict=True)])
 
     def _piece(self, item: FetchItem) -> Piece:
         if isinstance(item, Section):

@@ -17,6 +17,7 @@ from nodes.imap import commands, places, render, sync
 from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox, refusal_of
 from nodes.imap.messages import send
 from nodes.imap.object_ids import mailbox_id
+from nodes.imap.scans import Scan
 from nodes.imap.selected import REV2_KEYWORDS, Selected, permanent_flags
 from nodes.imap.sequence import STAR, SequenceSet
 from nodes.imap.session import Session
@@ -81,17 +82,28 @@ async def _resynchronise(session: Session, selected: Selected, resync: Resync) -
 
 async def _scan(session: Session, selected: Selected) -> None:
     """Slice by slice, so that a mailbox of a million messages does not hold up the other sessions."""
-    first = 1
+    account, scans = session.selected_account, session.shared.scans
+    scan = None if session.past is not None else scans.get(account, selected.folder.id, selected.told_modseq)
+    if scan is None:
+        scan = await _scanned(session, selected.folder.id)
+        with session.reading() as reading:
+            modseq = counters(reading.view, selected.folder.id).highestmodseq
+        if session.past is None and modseq == selected.told_modseq:
+            scans.keep(account, selected.folder.id, modseq, scan)
+    selected.take(scan)
+    selected.settle()
+
+
+async def _scanned(session: Session, folder_id: bytes) -> Scan:
+    scan, first = Scan(), 1
     while True:
         with session.reading() as reading:
-            view = reading.view
-            rows = list(islice(messages(view, selected.folder.id, first), SCAN_MESSAGES))
-            selected.take_rows(rows)
+            rows = list(islice(messages(reading.view, folder_id, first), SCAN_MESSAGES))
+        scan.take(rows)
         if len(rows) < SCAN_MESSAGES:
-            break
+            return scan
         first = rows[-1].uid + 1
         await asyncio.sleep(0)
-    selected.settle()
 
 
 def _describe(session: Session, selected: Selected, uidnext: int) -> None:

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors import mailbox as actor
-from actors.mailbox import Change, Folder, Message, Mode
-from nodes.imap import commands, places, sync
+from actors.mailbox import Change, Folder, Message, Mode, counters
+from nodes.imap import commands, places, render, sync
 from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox
 from nodes.imap.fetch import MessageText, Plan
 from nodes.imap.places import Place
+from nodes.imap.scans import Scan
 from nodes.imap.search_response import page_of
 from nodes.imap.selected import Selected, rows_of
 from nodes.imap.sequence import SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids
@@ -79,6 +80,9 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
     found = at = 0
     if since and sync.is_unchanged(session, selected, since):
         return
+    if not since and command.partial is None and (scan := _scan_of(session, selected, plan)) is not None:
+        await _send_flags(session, selected, plan, scan, uids)
+        return
     if command.partial is not None:
         uids = list(page_of(await _changed(session, selected, uids, since), command.partial))
     while at < len(uids):
@@ -95,6 +99,31 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
         raise Refusal("the text of some of the messages is missing on this server", "SERVERBUG")
     if found < len(uids) and not command.by_uid:
         raise Refusal("some of the messages were expunged", "EXPUNGEISSUED")  # RFC 2180 4.1.2
+
+
+def _scan_of(session: Session, selected: Selected, plan: Plan) -> Scan | None:
+    """Where only flags are asked for, and all are as they were when the mailbox was scanned last: that scan."""
+    if not plan.tells_flags_alone or session.past is not None:
+        return None
+    with session.reading() as reading:
+        modseq = counters(reading.view, selected.folder.id).highestmodseq
+    scan = session.shared.scans.get(session.selected_account, selected.folder.id, modseq)
+    return scan if scan is not None and scan.uids == selected.uids else None
+
+
+async def _send_flags(session: Session, selected: Selected, plan: Plan, scan: Scan, uids: Sequence[int]) -> None:
+    """No row is read. What changes meanwhile is told behind it, as ever."""
+    is_all = len(uids) == len(scan.uids)
+    for at in range(0, len(uids), BATCH_MESSAGES):
+        batch = uids[at : at + BATCH_MESSAGES]
+        numbers = range(at + 1, at + len(batch) + 1) if is_all else list(map(selected.number, batch))
+        texts = scan.rendered(numbers, render.flags)
+        if selected.recent_count:
+            recent = scan.rendered(numbers, lambda flags: render.flags(flags, recent=True))
+            texts = [recent[n] if selected.is_recent(uid) else texts[n] for n, uid in enumerate(batch)]
+        session.write(plan.flags(numbers, batch, texts))
+        await session.drain()
+        await asyncio.sleep(0)
 
 
 async def _changed(session: Session, selected: Selected, uids: list[int], since: int) -> list[int]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from actors.directory import Target
     from eventlog.log import Applied
     from eventlog.views import View
+    from nodes.imap.scans import Scan
     from nodes.imap.search_updates import Update
 
 ALL_RIGHTS = frozenset(RIGHTS)
@@ -80,15 +81,11 @@ class Selected:
 
     # -- first scan
 
-    def take_rows(self, rows: Iterable[Message]) -> None:
-        """Messages of the first scan, in ascending order of UID; called slice by slice."""
-        flag_sets: set[tuple[str, ...]] = set()
-        for row in rows:
-            self.uids.append(row.uid)
-            if not self.first_unseen and "\\Seen" not in row.flags:
-                self.first_unseen = len(self.uids)
-            flag_sets.add(row.flags)
-        for flags in flag_sets:
+    def take(self, scan: Scan) -> None:
+        """What the first scan found, or one before."""
+        self.uids = scan.uids[:]
+        self.first_unseen = scan.first_unseen
+        for flags in scan.flag_sets:
             self._learn(flags)
 
     def settle(self) -> None:

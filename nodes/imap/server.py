@@ -33,6 +33,7 @@ from nodes.imap import (
 from nodes.imap.connection import Connection
 from nodes.imap.errors import Farewell
 from nodes.imap.fetch import StructureCache
+from nodes.imap.scans import Scans
 from nodes.imap.selected import RecentMarks
 from nodes.imap.session import TLS_HANDSHAKE_S, Session
 from nodes.imap.shared import Held, Shared
@@ -45,7 +46,7 @@ _BACKLOG = 512
 _FAREWELL_S = 0.2
 
 # What the `imap` and the `imaps` listener of one node have in common.
-_NODE_WIDE: WeakKeyDictionary[EventLog, tuple[RecentMarks, StructureCache]] = WeakKeyDictionary()
+_NODE_WIDE: WeakKeyDictionary[EventLog, tuple[RecentMarks, StructureCache, Scans]] = WeakKeyDictionary()
 
 HANDLERS = {
     **login.HANDLERS,
@@ -73,8 +74,8 @@ class ImapListener:
     def __init__(self, services: Services, kind: ListenerKind) -> None:
         self._services = services
         self._kind = kind
-        marks, structures = _NODE_WIDE.setdefault(services.log, (RecentMarks(), StructureCache()))
-        self._shared = Shared(services, kind, Watchers(services.log), marks, structures, HANDLERS, Held())
+        found = _NODE_WIDE.setdefault(services.log, (RecentMarks(), StructureCache(), Scans()))
+        self._shared = Shared(services, kind, Watchers(services.log), *found, HANDLERS, Held())
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._server: asyncio.Server | None = None
 

@@ -293,6 +293,11 @@ class Session:
         return selected.owner
 
     @property
+    def selected_account(self) -> bytes:
+        """Whose mailbox the present command is about."""
+        return (self.place or self.target).account
+
+    @property
     def origin(self) -> str:
         """Where the client is, for the record."""
         return f"{self.shared.kind} {self.connection.peer}:{self.connection.peer_port}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nodes.imap.fetch import StructureCache
+from nodes.imap.scans import Scans
 from nodes.imap.selected import RecentMarks
 from nodes.imap.watchers import Watchers
 
@@ -34,5 +35,6 @@ class Shared:
     watchers: Watchers
     marks: RecentMarks
     structures: StructureCache
+    scans: Scans
     handlers: dict[type, Handler]
     held: Held

@@ -27,6 +27,7 @@ STEPS = [
     "STORE of 120 flags",
     "SEARCH SUBJECT in 120",
     "SEARCH TEXT in 120",
+    "SELECT of 1,500 messages, the first time",
     "SELECT of 1,500 messages",
     "FETCH of 1,500 flags",
     "APPEND of 20, one session",

@@ -9,6 +9,7 @@ from actors.mailbox import Change, Folder, Message
 from eventlog.log import Applied
 from eventlog.record import By, Event, Stamp
 from nodes.imap.features import Features
+from nodes.imap.scans import Scan
 from nodes.imap.selected import RecentMarks, Selected
 
 FOLDER = Folder(b"f", "INBOX", 1, None, True)
@@ -18,11 +19,17 @@ def message(uid: int, *flags: str) -> Message:
     return Message(uid, b"", b"", 1, 0, flags, 1, b"")
 
 
+def scan(*uids: int) -> Scan:
+    found = Scan()
+    found.take(map(message, uids))
+    return found
+
+
 def selected(
     *uids: int, marks: RecentMarks | None = None, read_only: bool = False, features: Features | None = None
 ) -> Selected:
     session = Selected(FOLDER, read_only, "me", marks or RecentMarks(), features or Features())
-    session.take_rows([message(uid) for uid in uids])
+    session.take(scan(*uids))
     session.settle()
     return session
 
@@ -123,9 +130,8 @@ def test_other_folders_do_not_concern_it() -> None:
 
 def test_what_changes_during_the_first_scan_is_part_of_it() -> None:
     session = Selected(FOLDER, False, "me", RecentMarks(), Features())
-    session.take_rows([message(1), message(2)])
     apply(session, change("expunged", 1), change("added", 3), change("added", 4), change("expunged", 4))
-    session.take_rows([message(3)])
+    session.take(scan(1, 2, 3))
     session.settle()
     assert list(session.uids) == [2, 3]
     assert told(session) == []

@@ -1,0 +1,146 @@
+"""Scans that are kept: they say what the rows say, for as long as the mailbox is as it was, and no longer."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from actors.mailbox import Message
+from nodes.imap import scans
+from nodes.imap.scans import Scan, Scans
+from tests.nodes.imap.client import RawClient
+from tests.nodes.imap.node import Node, User
+
+Login = Callable[[], RawClient]
+
+
+@pytest.fixture(autouse=True)
+def _small_mailboxes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scans, "LEAST_MESSAGES", 1)
+
+
+def fill(node: Node, user: User, login: Login) -> RawClient:
+    """Five messages, of which nobody else was told; the third is to be the first unseen one."""
+    node.deliver(user, *(b"Subject: %d\r\n\r\nbody\r\n" % number for number in range(5)))
+    client = login()
+    client.ok("SELECT INBOX")
+    client.ok(r"STORE 1:2 FLAGS.SILENT (\Seen Work)")
+    client.ok(r"STORE 4 FLAGS.SILENT (\Flagged \Answered)")
+    return client
+
+
+def from_rows(client: RawClient, wanted: str = "FETCH 1:*") -> list[bytes]:
+    """What the same FETCH tells with something that no scan knows; without that."""
+    lines = client.ok(f"{wanted} (UID FLAGS RFC822.SIZE)")
+    return [re.sub(rb" RFC822.SIZE \d+", b"", line) for line in lines]
+
+
+def from_scan(client: RawClient, wanted: str = "FETCH 1:*") -> list[bytes]:
+    return client.ok(f"{wanted} (UID FLAGS)")
+
+
+def reads_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Notes each reading of rows, whoever does it."""
+    read: list[str] = []
+    for where in ("nodes.imap.folders.messages", "nodes.imap.messages.rows_of"):
+        monkeypatch.setattr(where, partial(_noted, read, where, _at(where)))
+    return read
+
+
+def _noted(read: list[str], where: str, original: Callable[..., object], *arguments: object) -> object:
+    read.append(where)
+    return original(*arguments)
+
+
+def _at(where: str) -> Callable[..., object]:
+    module, _, name = where.rpartition(".")
+    found: Callable[..., object] = getattr(__import__(module, fromlist=[name]), name)
+    return found
+
+
+def test_a_mailbox_as_it_was_is_selected_and_its_flags_are_told_without_reading_rows(
+    node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fill(node, user, login)
+    described = [line for line in first.ok("SELECT INBOX") if b"RECENT" not in line]
+    rows = from_rows(first)
+    read = reads_rows(monkeypatch)
+    second = login()
+    assert [line for line in second.ok("SELECT INBOX") if b"RECENT" not in line] == described
+    assert any(b"UNSEEN 3" in line for line in described)
+    assert any(b"Work" in line for line in described)
+    assert from_scan(second) == rows
+    assert second.ok("FETCH 1:* FLAGS") == [re.sub(rb"UID \d+ ", b"", line) for line in rows]
+    assert from_scan(second, "UID FETCH 2,4:5") == [rows[1], *rows[3:]]
+    assert read == []
+
+
+@pytest.mark.parametrize("change", [r"STORE 3 +FLAGS (\Seen)", r"STORE 1 -FLAGS (\Seen Work)", "EXPUNGE", "APPEND"])
+def test_whatever_changes_a_message_makes_the_scan_useless(node: Node, user: User, login: Login, change: str) -> None:
+    client = fill(node, user, login)
+    client.ok(r"STORE 2 +FLAGS.SILENT (\Deleted)")
+    other = login()
+    other.ok("SELECT INBOX")
+    if change == "APPEND":
+        client.append("INBOX", b"Subject: new\r\n\r\n")
+    else:
+        client.ok(change)
+    other.ok("NOOP")
+    assert from_scan(other) == from_rows(other)
+    third = login()
+    described = third.ok("SELECT INBOX")
+    rows = from_rows(third)
+    assert from_scan(third) == rows
+    assert any(line == b"* %d EXISTS" % len(rows) for line in described)
+    unseen = next(number for number, line in enumerate(rows, 1) if b"\\Seen" not in line)
+    assert any(b"[UNSEEN %d]" % unseen in line for line in described)
+
+
+def test_recent_messages_are_told_as_such_by_a_scan_too(node: Node, user: User, login: Login) -> None:
+    fill(node, user, login)
+    node.deliver(user, b"Subject: new\r\n\r\n")
+    for _ in range(2):  # EXAMINE takes \Recent from nobody
+        client = login()
+        client.ok("EXAMINE INBOX")
+        told = from_scan(client)
+        assert told == from_rows(client)
+        assert [b"\\Recent" in line for line in told] == [False] * 5 + [True]
+
+
+def test_a_session_that_was_not_told_of_an_expunge_counts_as_before(node: Node, user: User, login: Login) -> None:
+    client, other = fill(node, user, login), login()
+    other.ok("SELECT INBOX")
+    client.ok(r"STORE 1 +FLAGS.SILENT (\Deleted)")
+    client.ok("EXPUNGE")
+    client.ok("SELECT INBOX")  # a scan of four
+    told = from_scan(other, "UID FETCH 1:*")
+    assert len([line for line in told if b"UID" in line]) == 4
+    assert from_scan(other, "UID FETCH 1:*") == from_rows(client, "UID FETCH 1:*")
+
+
+def scan(*flag_sets: tuple[str, ...]) -> Scan:
+    found = Scan()
+    found.take(Message(uid, b"", b"", 1, 0, flags, 1, b"") for uid, flags in enumerate(flag_sets, 1))
+    return found
+
+
+def test_the_oldest_scans_go_when_there_are_too_many() -> None:
+    kept = Scans(limit_bytes=3 * scan(()).size_bytes)
+    for folder in (b"1", b"2", b"3"):
+        kept.keep(b"a", folder, 7, scan(()))
+    assert kept.get(b"a", b"1", 7) is not None
+    kept.keep(b"a", b"4", 7, scan(()))
+    assert [folder for folder in (b"1", b"2", b"3", b"4") if kept.get(b"a", folder, 7)] == [b"1", b"3", b"4"]
+    assert kept.get(b"a", b"1", 8) is None
+    assert kept.get(b"b", b"1", 7) is None
+
+
+def test_a_mailbox_with_more_sets_of_flags_than_it_counts_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scans, "MOST_FLAG_SETS", 2)
+    kept, many = Scans(), scan((), ("a",), ("b",), ("\\Seen",))
+    kept.keep(b"a", b"f", 1, many)
+    assert kept.get(b"a", b"f", 1) is None
+    assert (list(many.uids), len(many.flag_sets)) == ([1, 2, 3, 4], 2)
+    kept.keep(b"a", b"f", 1, scan((), ("a",)))
+    assert kept.get(b"a", b"f", 1) is not None
