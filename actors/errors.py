@@ -63,6 +63,10 @@ class NotAllowed(CommandRefused):
     """The state forbids it: INBOX can not be deleted, a live lease is not taken over (IMAP: `[CANNOT]`)."""
 
 
+class MaildropInUse(CommandRefused):
+    """Another session has the maildrop open, alone (POP3: `[IN-USE]`)."""
+
+
 class NoRight(CommandRefused):
     """Another's mailbox, and not among the rights to it (IMAP: `[NOPERM]`)."""
 

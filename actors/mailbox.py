@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from actors import mailbox_acl, mailbox_acting, mailbox_annotations
+from actors import mailbox_acl, mailbox_acting, mailbox_annotations, mailbox_maildrop
 from actors.errors import (
     FolderExists,
     NoSuchAccount,
@@ -24,6 +24,7 @@ from actors.mailbox_acl import EVERY, Acting, FolderRightsSet, SetRights
 from actors.mailbox_annotations import SERVER, Annotation, AnnotationsSet, SetAnnotations, annotations_of
 from actors.mailbox_expunged import expunged_since
 from actors.mailbox_fold import Change, evolve
+from actors.mailbox_maildrop import LockMaildrop, UnlockMaildrop
 from actors.mailbox_rows import (
     DELETED,
     DELIMITER,
@@ -161,6 +162,9 @@ def decide(view: View, command: MailboxCommand) -> Facts:
         case NotePastViewed():
             _identity(view)
             return (PastViewed(command.position),)
+        case LockMaildrop() | UnlockMaildrop():
+            _identity(view)
+            return mailbox_maildrop.decide(view, command)
         case _:
             assert_never(command)
 

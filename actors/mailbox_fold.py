@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, assert_never
 
-from actors import mailbox_acl, mailbox_annotations, mailbox_expunged
+from actors import mailbox_acl, mailbox_annotations, mailbox_expunged, mailbox_maildrop
 from actors.mailbox_acl import EVERY, FolderRightsSet
 from actors.mailbox_annotations import SERVER, AnnotationsSet
+from actors.mailbox_maildrop import MaildropLocked, MaildropUnlocked
 from actors.mailbox_rows import (
     DELETED,
     EMPTY_USAGE,
@@ -111,6 +112,9 @@ def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
         case AnnotationsSet():
             if view.get(IDENTITY_KEY if fact.folder_id == SERVER else folder_key(fact.folder_id)) is not None:
                 mailbox_annotations.evolve(view, fact)
+        case MaildropLocked() | MaildropUnlocked():
+            if view.get(IDENTITY_KEY) is not None:
+                mailbox_maildrop.evolve(view, fact)
         case PastViewed():
             pass
         case _:
@@ -320,6 +324,7 @@ def _closed(view: View) -> list[Change]:
     mailbox_expunged.forget_all(view)
     mailbox_annotations.forget_all(view)
     mailbox_acl.forget_all(view)
+    mailbox_maildrop.forget_all(view)
     view.delete(LIMITS_KEY)
     view.delete(IDENTITY_KEY)
     return changes

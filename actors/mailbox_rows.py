@@ -9,7 +9,7 @@ Rows of one account's stream, by first byte of the key:
   m + folder id + UID: message [id, digest, size, internaldate_ms, flags, modseq, trace, saved_s]
     (saved_s: seconds from the internal date to when it came into the folder: few bytes for what was delivered;
     not there in rows of a program before)
-  x, X: expunged messages (mailbox_expunged.py)
+  x, X: expunged messages (mailbox_expunged.py)    P: who has the maildrop open (mailbox_maildrop.py)
 Readers take any view and never write. A closed mailbox has no A row and no folders.
 """
 

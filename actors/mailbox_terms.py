@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, NamedTuple
 from actors.kind import Command, Fact
 from actors.mailbox_acl import Acting, FolderRightsSet, SetRights
 from actors.mailbox_annotations import AnnotationsSet, SetAnnotations
+from actors.mailbox_maildrop import MaildropCommand, MaildropFact
 
 Mode = Literal["add", "remove", "replace"]
 Parents = tuple[tuple[bytes, str], ...]
@@ -236,6 +237,7 @@ MailboxCommand = (
     | RedactMessages
     | RedactFolderNames
     | NotePastViewed
+    | MaildropCommand
 )
 
 
@@ -419,4 +421,5 @@ MailboxFact = (
     | MessagesRedacted
     | FolderNamesRedacted
     | PastViewed
+    | MaildropFact
 )

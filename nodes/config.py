@@ -173,6 +173,13 @@ class LimitsSection(Section):
     pop3_idle_s: Patience = Field(
         default=600.0, description="A silent POP3 client is closed (RFC 1939 3: not below 600)."
     )
+    pop3_lease_s: float = Field(
+        default=60.0,
+        ge=1,
+        le=600,
+        description="Where a tenant lets one POP3 session have a maildrop alone: how long it stays so after the "
+        "session's node was killed.",
+    )
     auth_failures: Count = Field(default=5, description="Wrong passwords after which a connection is closed.")
     auth_delay_s: Seconds = Field(
         default=0.5, description="Delay of the next attempt after a wrong password; it doubles with each."

@@ -9,6 +9,7 @@ from actors import registry
 from actors.custody import CUSTODY, LogRedacted
 from actors.following import EventFollowed
 from actors.kind import UnknownEventType, decode
+from actors.mailbox_maildrop import MaildropLocked, MaildropUnlocked
 from actors.mailbox_terms import (
     FlagsChanged,
     FolderCreated,
@@ -25,7 +26,7 @@ SLICE = 1000
 
 _OF_MAILBOXES = frozenset(fact.TYPE for fact in registry.KINDS["mailbox"].facts)
 _ADD = frozenset(kind.TYPE for kind in (MessageAppended, MessageDelivered, MessagesCopied))
-_LEAVE = frozenset(kind.TYPE for kind in (FlagsChanged, FolderCreated, PastViewed))
+_LEAVE = frozenset(kind.TYPE for kind in (FlagsChanged, FolderCreated, PastViewed, MaildropLocked, MaildropUnlocked))
 
 
 class Changes(NamedTuple):

@@ -7,19 +7,14 @@ vanishes or falls silent, nothing is removed (RFC 1939 3 and 6).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, assert_never
 
-from actors.errors import CommandRefused, replica_text
+from actors.errors import CommandRefused
 from actors.mailbox import Expunge
-from actors.runtime import Context
 from eventlog.errors import LogError
-from eventlog.record import By
 from nodes import logins, sasl
 from nodes.logins import Door, LoggedIn, LoginRefused
-from nodes.moments import parse_moment
-from nodes.past import NotThen
 from nodes.pop3 import multiline
 from nodes.pop3.events import (
     Authenticate,
@@ -34,13 +29,13 @@ from nodes.pop3.events import (
     Send,
     StartTls,
 )
-from nodes.pop3.loading import load_maildrop, load_past_maildrop
-from nodes.pop3.maildrop import Entry, Maildrop
+from nodes.pop3.exclusive import Hold
+from nodes.pop3.maildrop import Entry
+from nodes.pop3.opening import CanNotOpen
 from nodes.pop3.session import Limits, Session
 from nodes.reading import body_of
 
 if TYPE_CHECKING:
-    from actors.directory import Target
     from nodes.pop3.server import Pop3Listener
 
 COMMANDS_AT_ONCE = 100
@@ -48,6 +43,7 @@ HELD_INPUT_BYTES = 64 * 1024
 GREETING = b"+OK mailraft POP3 ready\r\n"
 TIMED_OUT = b"-ERR [SYS/TEMP] No command came in time\r\n"
 STOPPING = b"-ERR [SYS/TEMP] The server is stopping\r\n"
+LOST = b"-ERR [SYS/TEMP] The maildrop is no longer held by this session\r\n"
 TOO_MANY_CONNECTIONS = b"-ERR [SYS/TEMP] Too many connections\r\n"
 INTERNAL_ERROR = b"-ERR [SYS/TEMP] Internal error\r\n"
 
@@ -77,7 +73,9 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._gone = False
-        self._stopping = False
+        self._ending = b""  # what is said before the connection is closed, as soon as nothing is under way
+        self._hold: Hold | None = None
+        self._refuses_utf8 = False
         self._failed_logins = 0
         self._opened_s = listener.loop.time()
         self._task: asyncio.Task[None] | None = None
@@ -138,7 +136,10 @@ class Connection(asyncio.Protocol):
             self._transport.write(INTERNAL_ERROR)
         finally:
             self._transport.close()
-            self._listener.release(self)
+            try:
+                await self._let_go()
+            finally:
+                self._listener.release(self)
 
     async def _converse(self) -> None:
         limits = self._services.config.limits
@@ -158,16 +159,22 @@ class Connection(asyncio.Protocol):
                 if taken % COMMANDS_AT_ONCE == 0:
                     await asyncio.sleep(0)  # one read may bring thousands of commands: others have their turn
                 if isinstance(event, Close):
+                    await self._let_go()  # before the answer: who logs in again at once finds it free
                     await self._send(event.data)
                     return
                 event = await self._perform(session, event) or session.next_event()
             self._at_rest = True
-            if self._stopping:
-                self._transport.write(STOPPING)
+            if self._ending:
+                self._transport.write(self._ending)
                 return
             if not await self._receive(session):
                 self._transport.write(TIMED_OUT)
                 return
+
+    async def _let_go(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            await hold.release()
 
     async def _receive(self, session: Session) -> bool:
         """Waits for input and gives it to the session; False when none came in time. Raises Gone."""
@@ -180,7 +187,7 @@ class Connection(asyncio.Protocol):
                     await self._news.wait()
             except TimeoutError:
                 return False
-            if self._stopping:
+            if self._ending:
                 return True
         session.feed(bytes(self._input))
         self._input.clear()
@@ -224,7 +231,10 @@ class Connection(asyncio.Protocol):
 
     def stop(self) -> None:
         """Close once nothing is under way; no deletion is carried out."""
-        self._stopping = True
+        self._end(STOPPING)
+
+    def _end(self, farewell: bytes) -> None:
+        self._ending = farewell
         if self._at_rest:
             self._news.set()
 
@@ -253,6 +263,8 @@ class Connection(asyncio.Protocol):
             body = body_of(snapshot, session.maildrop.tenant, entry.digest)
         if body is None:
             return Say(Refused("The message is no longer there", "SYS/PERM").answer)
+        if self._refuses_utf8 and not session.utf8 and multiline.is_utf8(multiline.top(body, 0)):
+            return Say(Refused("Its header is in UTF-8: say UTF8 before log-in", "UTF8").answer)
         parts = (entry.trace, body)
         if lines is None:
             await self._send(f"+OK {entry.size} octets\r\n".encode())
@@ -285,8 +297,8 @@ class Connection(asyncio.Protocol):
             if not await self._receive(session):
                 self._transport.write(TIMED_OUT)
                 raise Gone
-            if self._stopping:
-                self._transport.write(STOPPING)
+            if self._ending:
+                self._transport.write(self._ending)
                 raise Gone
         if not isinstance(event, Respond):
             raise Unanswered(event)
@@ -298,25 +310,15 @@ class Connection(asyncio.Protocol):
         except LoginRefused as refused:
             return self._refusal(session, refused)
         try:
-            maildrop = await self._load(found.target, found.moment)
-        except (NotThen, ValueError) as error:
-            return session.not_logged_in(f"{error}".replace("\n", " ")[:200], "SYS/PERM")
-        if maildrop is None:
-            return session.not_logged_in("The mailbox is closed", "SYS/PERM")
-        return session.logged_in(maildrop)
+            opened = await self._listener.opener.open(found, self.origin, self._lose)
+        except CanNotOpen as error:
+            return session.not_logged_in(error.text, error.code)
+        self._hold, self._refuses_utf8 = opened.hold, opened.refuses_utf8
+        return session.logged_in(opened.maildrop)
 
-    async def _load(self, target: Target, moment: str | None) -> Maildrop | None:
-        """Raises NotThen, or ValueError for a moment that is none."""
-        if moment is None:
-            home = self._services.runtime.homes.of(target.tenant)
-            return await load_maildrop(self._services.log, target, None if home is None else replica_text(home))
-        when = parse_moment(moment, time.time_ns() // 1_000_000)
-        by = By("account", target.account, f"{self._listener.kind} {self.origin}")
-        past = await self._services.past.open(target, when, by, f"{self._listener.kind} log-in")
-        try:
-            return await load_past_maildrop(past, target)
-        finally:
-            self._services.past.close(target, past)
+    def _lose(self) -> None:
+        """Another session may have the maildrop now."""
+        self._end(LOST)
 
     def _refusal(self, session: Session, refused: LoginRefused) -> Event:
         """Guesses are counted by connection too, whatever login each of them names."""
@@ -353,12 +355,9 @@ class Connection(asyncio.Protocol):
 
     async def _remove(self, session: Session, uids: tuple[int, ...]) -> bool:
         maildrop = session.maildrop
-        context = Context(
-            By("account", maildrop.account, f"{self._listener.kind} {self.origin}"),
-            f"{self._listener.kind} quit",
-            maildrop.tenant,
-            self._services.config.raft.propose_timeout_s,
-        )
+        if self._hold is not None and not await self._hold.is_held():
+            return False
+        context = self._listener.opener.context(maildrop.account, maildrop.tenant, self.origin, "quit")
         try:
             command = Expunge(maildrop.folder_id, uids, force=True)
             await self._services.runtime.ask(maildrop.account, command, context)

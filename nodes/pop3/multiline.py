@@ -42,6 +42,17 @@ def top(data: bytes, lines: int) -> bytes:
     return data[:end]
 
 
+def is_utf8(header: bytes) -> bool:
+    """Whether it has UTF-8 outside ASCII (RFC 6532), and not octets of an unknown charset."""
+    if header.isascii():
+        return False
+    try:
+        header.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _header_end(data: bytes) -> int:
     if data.startswith((b"\r\n", b"\n")):
         return data.index(b"\n") + 1

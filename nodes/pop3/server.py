@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nodes.config import ListenerKind, split_address
 from nodes.pop3.connection import Connection
+from nodes.pop3.opening import Opener
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -23,6 +24,7 @@ class Pop3Listener:
         self.kind = kind
         self.loop = loop
         self.stls = services.tls if kind == "pop3" else None
+        self.opener = Opener(services, kind)
         self.address = ""
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
