@@ -7,6 +7,7 @@ Asking about nobody costs as much as a wrong password, and looks the same: it ha
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import hmac
 import logging
 import os
@@ -15,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from actors import app_passwords, credentials, tenant
+from actors import apop, app_passwords, credentials, tenant
 from actors.credentials import AppPassword
 from actors.errors import InvalidName, NoSuchAccount
 from actors.names import normalise_address
@@ -29,7 +30,7 @@ from actors.passwords import (
     Verifiers,
     read_verifiers,
 )
-from actors.sealing import SealBroken, unseal
+from actors.sealing import SealBroken, seal, unseal
 from eventlog.log import EventLog
 from eventlog.store import Snapshot
 
@@ -40,6 +41,7 @@ CACHE_S = 30.0
 CACHE_ENTRIES = 10_000
 MAIN = b"password"  # the credential that is the account's own password
 TOKEN = b"token"  # it was not a password of ours
+APOP = b"apop"
 NOBODY = ScramKey(b"nobody", bytes(32), bytes(32))  # no proof fits: nobody knows what SHA-256 makes 32 zeros of
 
 _log = logging.getLogger("mailraft.directory")
@@ -73,6 +75,7 @@ class Authentication:
         self._account_of = account_of
         self._key = key
         self._passwords = passwords
+        self._sealed_nothing = seal(key, os.urandom(apop.LEAST_CHARACTERS), b"")
         self._cache_key = os.urandom(32)
         self._cache: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
 
@@ -123,6 +126,22 @@ class Authentication:
         found = self._find(address, "")
         same = found is not None and (not login or self._find(login, "") == found)
         return Login(found.target, TOKEN) if found is not None and same else None
+
+    def apop(self, login: str, timestamp: bytes, digest: bytes) -> Login | None:
+        """Whose digest this is of the greeting's timestamp (RFC 1939 7). Nobody costs what a wrong digest costs."""
+        sealed = place = None
+        with contextlib.suppress(NoSuchAccount, InvalidName), self._event_log.snapshot() as snapshot:
+            target = self._account_of(snapshot, login)
+            view = snapshot.view(target.tenant)
+            found = apop.secret_of(view, target.account)
+            if found is not None and apop.is_allowed(view):
+                sealed, place = found.sealed, apop.place(target.tenant, target.account)
+        secret = unseal(self._key, self._sealed_nothing, b"") if sealed is None else None
+        if sealed is not None and place is not None:
+            secret = self._unsealed(target, sealed, place)
+        expected = hashlib.md5(timestamp + (secret or b""), usedforsecurity=False).hexdigest().encode()
+        same = hmac.compare_digest(expected, digest)
+        return Login(target, APOP) if same and sealed is not None and secret is not None else None
 
     def salt(self, login: str) -> tuple[bytes, int]:
         """Salt and iterations that all passwords of the account share, or would if it had any."""

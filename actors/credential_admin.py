@@ -20,8 +20,9 @@ import msgpack
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
-from actors import app_passwords, credentials
-from actors.authentication import MAIN, TOKEN, Login
+from actors import apop, app_passwords, credentials
+from actors.apop import ApopCommand, RemoveApopSecret, SetApopSecret
+from actors.authentication import APOP, MAIN, TOKEN, Login
 from actors.credentials import (
     DAY_MS,
     AddAppPassword,
@@ -92,9 +93,21 @@ class CredentialAdmin:
         target = self._directory.account(address)
         await self._ask(target, RevokeAppPassword(target.account, _id_of(name)), context)
 
+    async def set_apop_secret(self, address: str, secret: str, context: Context) -> None:
+        """In place of the one that it has. Raises NoSuchAccount, NotAllowed (the tenant does not; too short)."""
+        apop.check(secret)
+        target = self._directory.account(address)
+        sealed = self._directory.seal(secret.encode(), apop.place(target.tenant, target.account))
+        await self._ask(target, SetApopSecret(target.account, sealed), context)
+
+    async def remove_apop_secret(self, address: str, context: Context) -> None:
+        """Raises NoSuchAccount, NoSuchCredential."""
+        target = self._directory.account(address)
+        await self._ask(target, RemoveApopSecret(target.account), context)
+
     def is_new_use(self, login: Login) -> bool:
         """Whether this is the first use of an app password for about a day, as far as this node knows; said once."""
-        if login.credential in (MAIN, TOKEN):
+        if login.credential in (MAIN, TOKEN, APOP):
             return False
         place, now_ms = login.target.account + login.credential, _now_ms()
         if now_ms - self._noted.get(place, 0) < DAY_MS:
@@ -166,7 +179,9 @@ class CredentialAdmin:
 
     # -- parts
 
-    async def _ask(self, target: Target, command: credentials.CredentialCommand, context: Context) -> None:
+    async def _ask(
+        self, target: Target, command: credentials.CredentialCommand | ApopCommand, context: Context
+    ) -> None:
         await self._directory.runtime.ask(target.tenant, command, context._replace(tenant=target.tenant))
 
     def _codes(self, target: Target) -> OneTimeCodes:

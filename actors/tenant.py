@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
+from actors import apop, sharing, tenant_policy
 from actors import credentials as more
-from actors import sharing, tenant_policy
+from actors.apop import ApopCommand, ApopFact, ApopSecretRemoved, ApopSecretSet, RemoveApopSecret, SetApopSecret
 from actors.credentials import CredentialCommand, CredentialFact
 from actors.errors import NameTaken, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchTenant, NotAllowed, TooLarge
 from actors.kind import Command, Fact
@@ -122,6 +123,7 @@ TenantCommand = (
     | AllowTimeTravel
     | SetMailPolicy
     | NoteShare
+    | ApopCommand
     | CredentialCommand
 )
 
@@ -192,6 +194,7 @@ TenantFact = (
     | TimeTravelAllowed
     | MailPolicySet
     | MailboxShared
+    | ApopFact
     | CredentialFact
 )
 
@@ -222,6 +225,7 @@ def _decide(
         | DeleteAlias
         | AllowTimeTravel
         | SetMailPolicy
+        | ApopCommand
         | CredentialCommand
     ),
 ) -> TenantFact:
@@ -254,6 +258,8 @@ def _decide(
             return TimeTravelAllowed(allowed)
         case SetMailPolicy():
             return tenant_policy.decide(view, command)
+        case SetApopSecret() | RemoveApopSecret():
+            return apop.decide(view, command)
         case _:
             return more.decide(view, command)
 
@@ -310,6 +316,7 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             view.delete(b"a" + fact.account)
             view.delete(b"c" + fact.account)
             more.forget(view, fact.account)
+            apop.forget(view, fact.account)
             sharing.forget(view, fact.account)
         case AliasAdded():
             view.put(b"l" + fact.alias_id, (fact.address, fact.targets, stamp.at_ms))
@@ -321,6 +328,8 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             tenant_policy.evolve(view, fact)
         case MailboxShared():
             sharing.evolve(view, fact)
+        case ApopSecretSet() | ApopSecretRemoved():
+            apop.evolve(view, fact, stamp)
         case _:
             more.evolve(view, fact, stamp)
 
@@ -367,7 +376,7 @@ def password_place(tenant: bytes, account_id: bytes) -> bytes:
     return tenant + account_id
 
 
-SEALED = frozenset((PasswordSet.TYPE, more.AppPasswordAdded.TYPE, more.OneTimeCodesEnrolled.TYPE))
+SEALED = frozenset((PasswordSet.TYPE, more.AppPasswordAdded.TYPE, more.OneTimeCodesEnrolled.TYPE, ApopSecretSet.TYPE))
 
 
 def sealed_place(tenant: bytes, fact: Fact) -> bytes | None:
@@ -379,6 +388,8 @@ def sealed_place(tenant: bytes, fact: Fact) -> bytes | None:
             return more.app_password_place(tenant, fact.account, fact.id)
         case more.OneTimeCodesEnrolled():
             return more.one_time_place(tenant, fact.account)
+        case ApopSecretSet():
+            return apop.place(tenant, fact.account)
         case _:
             return None
 

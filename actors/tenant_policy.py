@@ -52,6 +52,7 @@ SETTINGS: dict[str, Setting] = {
     "message_bytes": Setting("size of a message; a node's own limit holds besides", least=1024, most=2**40),
     "eight_bit": Setting("8-bit mail for servers that take 7 bits only", ("convert", "return")),
     "extensions": Setting("the mark of an address's extension, as in alice+shop", (EXTENSION_MARK, *"-=_#", OFF)),
+    "pop3_apop": Setting("whether POP3 takes APOP, of accounts that have a secret for it", _SWITCH),
     "pop3_exclusive": Setting("whether a maildrop is open in one POP3 session only, of the whole cluster", _SWITCH),
     "pop3_utf8": Setting("mail with UTF-8 in its header, for POP3 clients that did not say UTF8", ("send", "refuse")),
     "verp": Setting("whether each recipient elsewhere gets an envelope sender of its own", _SWITCH),

@@ -1,4 +1,4 @@
-"""`mailraft account app-password`, `totp` and `show`: what lets somebody in beside the password, and who tried."""
+"""`mailraft account app-password`, `totp`, `apop`, `show`: what lets somebody in beside the password, and who tried."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import quote
 import click
 
 from cli.groups import Group
-from cli.options import cluster_option, json_option, open_client
+from cli.options import cluster_option, json_option, open_client, password_option, read_password
 from cli.output import counted, iso_time, print_json, print_table, say
 
 _FROM_NOW = re.compile(r"(\d{1,5})([hdw])", re.ASCII)
@@ -163,6 +163,27 @@ def status(address: str, cluster_dir: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("address")
+@password_option
+@click.option("--remove", is_flag=True, help="Let ADDRESS in by APOP no more.")
+@cluster_option
+def apop(address: str, password_stdin: bool, remove: bool, cluster_dir: Path) -> None:
+    """Give ADDRESS a secret for APOP (POP3), or take it away.
+
+    It must not be a password of the account: the log keeps it so that it can be read back, sealed. The tenant must
+    allow APOP: mailraft policy set TENANT pop3_apop=on.
+    """
+    if remove:
+        open_client(cluster_dir).change("DELETE", _path(address, "apop"))
+        say(f"{address} is let in by APOP no more")
+        say("sealed, the secret is in the log still: mailraft log redact --apop TENANT erases what was removed")
+        return
+    secret = read_password(password_stdin)
+    open_client(cluster_dir).change("PUT", _path(address, "apop"), {"secret": secret})
+    say(f"{address} can log in by APOP")
+
+
+@click.command()
+@click.argument("address")
 @cluster_option
 @json_option
 def show(address: str, cluster_dir: Path, as_json: bool) -> None:
@@ -176,6 +197,9 @@ def show(address: str, cluster_dir: Path, as_json: bool) -> None:
     click.echo(f"account         {found['address']}")
     click.echo(f"one-time codes  {_codes_text(found['totp'])}")
     click.echo(f"app passwords   {', '.join(one['name'] for one in found['app_passwords']) or 'none'}")
+    if found["apop"]["since_ms"]:
+        counts = "" if found["apop"]["allowed"] else ", which its tenant does not allow"
+        click.echo(f"APOP            a secret since {_time(found['apop']['since_ms'])}{counts}")
     click.echo(f"refused logins  {refused['attempts']}{last}")
 
 

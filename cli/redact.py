@@ -63,6 +63,7 @@ def quarantine(position: int, reason: str, yes: bool, cluster_dir: Path, as_json
 @click.option(
     "--dkim", metavar="DOMAIN", help="The private parts, which are sealed, of its DKIM keys that are deleted."
 )
+@click.option("--apop", metavar="TENANT", help="Its accounts' secrets for APOP, which are sealed, that were removed.")
 @click.option("--reason", metavar="TEXT", help="Why; it stays in the log for ever.")
 @click.option("--dry-run", is_flag=True, help="Show what would be erased, and erase nothing.")
 @click.option(
@@ -77,6 +78,7 @@ def redact(
     message: str | None,
     body: str | None,
     dkim: str | None,
+    apop: str | None,
     reason: str | None,
     dry_run: bool,
     wait_s: int,
@@ -90,7 +92,7 @@ def redact(
     node's disk when this command ends well; a node that is down erases it when it comes back. It can not be undone.
     `mailraft mailbox show` gives the SHA-256 of messages, `mailraft log tail` positions.
     """
-    target = _target(position, event, message, body, dkim)
+    target = _target(position, event, message, body, dkim, apop)
     if not dry_run and not reason:
         raise CommandError("a redaction needs a reason, which stays in the log", "--reason TEXT, or --dry-run")
     client = open_client(cluster_dir, timeout_s=REDACT_TIMEOUT_S)
@@ -129,10 +131,10 @@ def erased(cluster_dir: Path, as_json: bool) -> None:
 
 
 def _target(
-    position: int | None, event: int | None, message: str | None, body: str | None, dkim: str | None
+    position: int | None, event: int | None, message: str | None, body: str | None, dkim: str | None, apop: str | None
 ) -> dict[str, Any]:
-    if sum(given is not None for given in (position, message, body, dkim)) != 1:
-        what = "one of POSITION, --message, --body and --dkim says what to erase"
+    if sum(given is not None for given in (position, message, body, dkim, apop)) != 1:
+        what = "one of POSITION, --message, --body, --dkim and --apop says what to erase"
         raise CommandError(what, "mailraft log redact --help")
     if event is not None and position is None:
         raise CommandError("--event names one of a record's events, so it needs a POSITION")
@@ -140,6 +142,8 @@ def _target(
         return {"position": position, "event": event}
     if dkim is not None:
         return {"dkim": dkim}
+    if apop is not None:
+        return {"apop": apop}
     return {"message": message} if message is not None else {"body": body}
 
 

@@ -216,7 +216,7 @@ def past(path: Path, account: str, position: str, folder: str) -> None:
 def redaction(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
     """Finds what a redaction has to erase."""
     from eventlog.store import open_for_reading
-    from nodes.redaction import Nothing, plan_event, plan_keys, plan_message
+    from nodes.redaction import Nothing, plan_apop, plan_event, plan_keys, plan_message
 
     target = json.loads(wanted)
     with open_for_reading(path) as store:
@@ -225,6 +225,8 @@ def redaction(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
                 plan = plan_event(store, target["position"], target["event"], progress)
             elif "dkim" in target:
                 plan = plan_keys(store, target["dkim"], progress)
+            elif "apop" in target:
+                plan = plan_apop(store, target["apop"], progress)
             else:
                 digest = bytes.fromhex(target.get("message") or target["body"])
                 plan = plan_message(store, digest, "message" in target, progress)

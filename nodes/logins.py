@@ -163,6 +163,8 @@ async def _check(services: Services, at: Door, claim: sasl.Claim, known: bool) -
             return await logins.password(login, password, at.scope, network_of(at.client), known)
         case sasl.Proof(login, key):
             return logins.proved(login, key, at.scope) if key is not None else None
+        case sasl.Digest(login, timestamp, digest):
+            return logins.apop(login, timestamp, digest)
         case sasl.Bearer(login, token):
             address = await services.tokens.account(token) if services.tokens is not None else None
             return logins.vouched(address, login) if address is not None else None

@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from actors import registry
+from actors import apop, registry
+from actors.apop import ApopSecretSet
+from actors.directory import tenant_named
 from actors.dkim import DkimKeysAdded, all_keys, dkim_stream
+from actors.errors import NoSuchTenant
 from actors.kind import Fact, UnknownEventType, decode
 from actors.mail_options import NO_OPTIONS, MailOptions
 from actors.mailbox_rows import is_inferior, name_hash, redacted_name
@@ -190,6 +193,26 @@ def plan_keys(store: Store, domain: str, progress: Progress) -> Plan:
                 events.append(_redacted(found, places(fact, {"sealed": (b"",) * len(fact.sealed)})))
     if not events:
         raise Nothing(f"no private key of {domain} is in the log whose making is deleted whole: mailraft dkim delete")
+    return Plan(tuple(events), ())
+
+
+def plan_apop(store: Store, name: str, progress: Progress) -> Plan:
+    """Secrets for APOP of a tenant that were removed or replaced, or whose account was. Raises Nothing."""
+    with store.snapshot() as snapshot:
+        try:
+            tenant = tenant_named(snapshot, name)
+        except NoSuchTenant:
+            raise Nothing(f"there is no tenant {name}") from None
+    events = []
+    for position, record in _records(store, {ApopSecretSet.TYPE.encode()}, progress):
+        for found in _events(position, record):
+            if isinstance(found.fact, ApopSecretSet) and found.event.stream == tenant:
+                with store.snapshot() as snapshot:
+                    kept = apop.secret_of(snapshot.view(tenant), found.fact.account)
+                if kept is None or kept.sealed != found.fact.sealed:
+                    events.append(_redacted(found, blank(found.fact)))
+    if not events:
+        raise Nothing(f"no secret for APOP of {name} that was removed is in the log: mailraft account apop --remove")
     return Plan(tuple(events), ())
 
 

@@ -54,7 +54,19 @@ class Bearer(NamedTuple):
         return f"Bearer({self.login!r})"
 
 
-Claim = Credentials | Proof | Bearer
+class Digest(NamedTuple):
+    """APOP's digest of a timestamp and the account's secret (RFC 1939 7), in hexadecimal digits."""
+
+    login: str
+    timestamp: bytes
+    digest: bytes
+    acting_as: str = ""
+
+    def __repr__(self) -> str:
+        return f"Digest({self.login!r})"
+
+
+Claim = Credentials | Proof | Bearer | Digest
 
 
 class Challenge(NamedTuple):

@@ -1,4 +1,4 @@
-"""Over the admin API: app passwords, one-time codes, and logging in on the web with them.
+"""Over the admin API: app passwords, one-time codes, secrets for APOP, and logging in on the web with them.
 
 A secret is in the answer of the request that made it, and never again.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from actors import credentials
+from actors import apop, credentials
 from actors.credentials import SCOPES
 from actors.directory import Target, account_of
 from nodes import web_login
@@ -41,10 +41,12 @@ async def show(request: web.Request) -> web.Response:
         apps = credentials.app_passwords(view, target.account)
         codes = credentials.one_time_codes(view, target.account)
         refused = credentials.refused_logins(view, target.account)
+        secret, allowed = apop.secret_of(view, target.account), apop.is_allowed(view)
     found = {
         "address": target.address,
         "app_passwords": [_app_json(one) for one in apps],
         "totp": _codes_json(codes),
+        "apop": {"since_ms": secret.since_ms if secret else None, "allowed": allowed},
         "refused_logins": {"attempts": refused.attempts, "last_ms": refused.last_ms or None},
     }
     return answer(found, stale=stale)
@@ -94,6 +96,22 @@ async def confirm(request: web.Request) -> web.Response:
 async def disable(request: web.Request) -> web.Response:
     directory = await directory_for_change(request)
     await directory.credentials.disable(request.match_info["address"], context(request))
+    return web.json_response({})
+
+
+@ROUTES.put("/v1/accounts/{address}/apop")
+async def set_apop_secret(request: web.Request) -> web.Response:
+    """{"secret"}: what APOP takes from now on."""
+    secret = text_field(await json_body(request), "secret", apop.MOST_CHARACTERS)
+    directory = await directory_for_change(request)
+    await directory.credentials.set_apop_secret(request.match_info["address"], secret, context(request))
+    return web.json_response({})
+
+
+@ROUTES.delete("/v1/accounts/{address}/apop")
+async def remove_apop_secret(request: web.Request) -> web.Response:
+    directory = await directory_for_change(request)
+    await directory.credentials.remove_apop_secret(request.match_info["address"], context(request))
     return web.json_response({})
 
 

@@ -67,7 +67,8 @@ async def erased(request: web.Request) -> web.Response:
 async def redact(request: web.Request) -> web.Response:
     """{"target": {...}, "reason", "dry_run"}: finds what holds the target and erases it; gives what was found.
 
-    A target is {"message": SHA-256}, {"body": SHA-256}, {"position": N, "event": N or null} or {"dkim": DOMAIN}.
+    A target is {"message": SHA-256}, {"body": SHA-256}, {"position": N, "event": N or null}, {"dkim": DOMAIN} or
+    {"apop": TENANT}.
     """
     body = await json_body(request)
     target, dry_run = _target(body.get("target")), body.get("dry_run") is True
@@ -98,8 +99,10 @@ def _target(given: Any) -> dict[str, Any]:
             pass
         case {"dkim": str(domain)}:
             return {"dkim": normalise_domain(domain)}
+        case {"apop": str(tenant)}:
+            return {"apop": tenant}
         case _:
-            what = "a message or a body by SHA-256, a position, or a domain's DKIM keys"
+            what = "a message or a body by SHA-256, a position, a domain's DKIM keys, or a tenant's APOP"
             raise bad_request(f"target: {what}", "mailraft mailbox show")
     found: dict[str, Any] = given
     return found

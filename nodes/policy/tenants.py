@@ -38,6 +38,7 @@ class MailPolicy(NamedTuple):
     message_bytes: int = 0
     extensions: str = "+"
     eight_bit: str = "convert"
+    pop3_apop: str = OFF
     pop3_exclusive: str = OFF
     pop3_utf8: str = "send"
     verp: str = OFF

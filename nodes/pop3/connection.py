@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 COMMANDS_AT_ONCE = 100
 HELD_INPUT_BYTES = 64 * 1024
-GREETING = b"+OK mailraft POP3 ready\r\n"
+GREETING = b"+OK mailraft POP3 ready"
 TIMED_OUT = b"-ERR [SYS/TEMP] No command came in time\r\n"
 STOPPING = b"-ERR [SYS/TEMP] The server is stopping\r\n"
 LOST = b"-ERR [SYS/TEMP] The maildrop is no longer held by this session\r\n"
@@ -148,8 +148,9 @@ class Connection(asyncio.Protocol):
             secure=self._is_secure(),
             offers_tls=self._listener.stls is not None,
             mechanisms=self._door().offer.mechanisms,
+            timestamp=(timestamp := await self._listener.apop.timestamp()),
         )
-        self._transport.write(GREETING)
+        self._transport.write(b" ".join(filter(None, (GREETING, timestamp))) + b"\r\n")
         while True:
             event = session.next_event()
             taken = 0
@@ -213,8 +214,8 @@ class Connection(asyncio.Protocol):
                 return None
             case Send(entry, lines):
                 return await self._send_message(session, entry, lines)
-            case LogIn(credentials):
-                return await self._log_in(session, logins.admit(self._services, self._door(), credentials, "USER"))
+            case LogIn(claim, mechanism):
+                return await self._log_in(session, logins.admit(self._services, self._door(), claim, mechanism))
             case Authenticate():
                 return await self._authenticate(session, event)
             case StartTls(data):

@@ -32,7 +32,8 @@ class Listing(NamedTuple):
 class LogIn(NamedTuple):
     """Check these and answer with `logged_in` or `not_logged_in`."""
 
-    credentials: sasl.Credentials
+    claim: sasl.Credentials | sasl.Digest
+    mechanism: str  # as metrics and the log call it
 
 
 class Authenticate(NamedTuple):

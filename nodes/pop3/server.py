@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from nodes.config import ListenerKind, split_address
+from nodes.pop3.apop import Greetings
 from nodes.pop3.connection import Connection
 from nodes.pop3.opening import Opener
 
@@ -25,6 +26,7 @@ class Pop3Listener:
         self.loop = loop
         self.stls = services.tls if kind == "pop3" else None
         self.opener = Opener(services, kind)
+        self.apop = Greetings(services)
         self.address = ""
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()

@@ -7,6 +7,7 @@ Respond, StartTls and Remove the session waits until it is told how that ended. 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ from nodes.pop3.events import (
 from nodes.pop3.maildrop import Entry, Maildrop, NoSuchEntry, unique_id
 from nodes.pop3.states import KNOWN, LEGAL, State
 
+DIGEST = re.compile(rb"[0-9A-Fa-f]{32}")
+
 
 class Limits(NamedTuple):
     """What a client may do before it is refused."""
@@ -39,13 +42,19 @@ class Limits(NamedTuple):
 
 
 class Session:
-    """One client. `mechanisms`: how one may log in over this connection as it is, if at all."""
+    """One client. `mechanisms`: how one may log in over this connection as it is, if at all.
 
-    def __init__(self, limits: Limits, *, secure: bool, offers_tls: bool, mechanisms: Sequence[str]) -> None:
+    `timestamp`: what the greeting ends with where APOP is possible (RFC 1939 7).
+    """
+
+    def __init__(
+        self, limits: Limits, *, secure: bool, offers_tls: bool, mechanisms: Sequence[str], timestamp: bytes = b""
+    ) -> None:
         self._limits = limits
         self._secure = secure
         self._offers_tls = offers_tls
         self._mechanisms = mechanisms
+        self._timestamp = timestamp
         self._input = bytearray()
         self._skipping = False
         self._errors = 0
@@ -175,7 +184,17 @@ class Session:
         if not argument:
             raise Refused("PASS needs a password")
         self.state = State.WAITING
-        return LogIn(sasl.Credentials(self._login, _text(argument)))
+        return LogIn(sasl.Credentials(self._login, _text(argument)), "USER")
+
+    def _apop(self, argument: bytes) -> Event:
+        words = argument.split()
+        if not self._timestamp:
+            raise Refused("APOP is not offered")
+        self._check_may_log_in()
+        if len(words) != 2 or not DIGEST.fullmatch(words[1]):
+            raise Refused("APOP needs a name and a digest")
+        self.state = State.WAITING
+        return LogIn(sasl.Digest(_text(words[0]), self._timestamp, words[1].lower()), "APOP")
 
     def _auth(self, argument: bytes) -> Event:
         word, _, initial = argument.strip().partition(b" ")
@@ -298,6 +317,7 @@ COMMANDS: dict[bytes, Callable[[Session, bytes], Event]] = {
     b"CAPA": Session._capa,
     b"USER": Session._user,
     b"PASS": Session._pass,
+    b"APOP": Session._apop,
     b"AUTH": Session._auth,
     b"STLS": Session._stls,
     b"UTF8": Session._utf8,

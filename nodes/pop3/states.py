@@ -16,7 +16,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-_LOG_IN = frozenset((b"USER", b"AUTH", b"STLS", b"CAPA", b"UTF8", b"LANG", b"QUIT"))
+_LOG_IN = frozenset((b"USER", b"APOP", b"AUTH", b"STLS", b"CAPA", b"UTF8", b"LANG", b"QUIT"))
 
 LEGAL: dict[State, frozenset[bytes]] = {
     State.AUTHORIZATION: _LOG_IN,

@@ -35,7 +35,7 @@ def session(*, secure: bool = False, may_log_in: bool = True) -> Session:
 def opened(entries: list[Entry] | None = None) -> Session:
     one = session()
     ask(one, b"USER alice")
-    assert ask(one, b"PASS two words") == LogIn(Credentials("alice", "two words"))
+    assert ask(one, b"PASS two words") == LogIn(Credentials("alice", "two words"), "USER")
     one.logged_in(Maildrop(b"t" * 16, b"a" * 16, b"f" * 16, ENTRIES if entries is None else entries))
     return one
 
@@ -260,7 +260,7 @@ def test_rfc_6856_2_2_names_and_passwords_may_be_utf_8() -> None:
     one = session()
     said(one, b"UTF8")
     said(one, "USER jürgen@example.test".encode())
-    assert ask(one, "PASS grüße".encode()) == LogIn(Credentials("jürgen@example.test", "grüße"))
+    assert ask(one, "PASS grüße".encode()) == LogIn(Credentials("jürgen@example.test", "grüße"), "USER")
 
 
 @pytest.mark.parametrize("make", [session, opened])
