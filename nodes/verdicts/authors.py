@@ -9,6 +9,7 @@ from typing import NamedTuple
 from actors.errors import InvalidName
 from actors.names import normalise_domain
 from nodes.mime.addresses import addresses
+from nodes.mime.header import FIELDS_LIMIT
 from nodes.verdicts.signed import Message
 
 MOST_FROM_BYTES = 16 * 1024  # a longer one is not read to its end, where the author that is shown may stand
@@ -31,7 +32,8 @@ def authors(message: Message) -> Authors:
         short = len(one.value) <= REMEMBERED_BYTES
         domains |= dict.fromkeys(_remembered(one.value) if short else _domains(one.value[:MOST_FROM_BYTES]))
     ambiguous = len(found) > 1 or any(len(one.value) > MOST_FROM_BYTES for one in found) or len(domains) > MOST_DOMAINS
-    return Authors(tuple(domains)[:MOST_DOMAINS], ambiguous)
+    cut_off = len(message.fields) >= FIELDS_LIMIT  # what stands behind is not seen here
+    return Authors(tuple(domains)[:MOST_DOMAINS], ambiguous or cut_off)
 
 
 def _domains(value: bytes) -> tuple[str, ...]:

@@ -69,6 +69,8 @@ def test_fields_are_counted_whole_with_their_continuation_lines() -> None:
     folded = b"a: b\r\n" + b" c\r\n" * 50
     assert judged(folded * 3 + b"\r\n", rules) is None
     assert judged(folded * 4 + b"\r\n", rules) == replies.TOO_MANY_FIELDS
+    assert judged(b"\x01:\r\n" * 4 + b"\r\n", rules) == replies.TOO_MANY_FIELDS  # to some readers it is one
+    assert judged(b"\x01:\r\n \x01:\r\n" * 3 + b"\r\n", rules) is None
     assert judged(b"x\r\n" * 100, rules) is None  # no header at all
 
 

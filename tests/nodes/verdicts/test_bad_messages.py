@@ -41,6 +41,13 @@ def test_every_message_of_the_corpus_is_judged() -> None:
         judged(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
 
 
+@pytest.mark.parametrize("field", [b"x:\r\n", b"\x01:\r\n"])
+def test_an_author_behind_more_fields_than_are_looked_at_is_no_clear_one(field: bytes) -> None:
+    forged = b"From: <ceo@sender.test>\r\nSubject: pay\r\n\r\n"
+    assert judged(field * 9000 + forged).authors == (("sender.test",), False)
+    assert judged(field * 10_000 + forged).authors.is_ambiguous
+
+
 FIELDS = st.sampled_from(
     [b"From", b"DKIM-Signature", b"ARC-Seal", b"ARC-Message-Signature", b"ARC-Authentication-Results", b"X"]
 )
