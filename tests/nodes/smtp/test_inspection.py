@@ -6,7 +6,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodes.config_smtp import SmtpSection
@@ -24,12 +24,14 @@ def judged(data: bytes, rules: SmtpSection = DEFAULT, *, utf8: bool = False, bin
     return fault(data, rules, utf8=utf8, binary=binary)
 
 
+@settings(deadline=None)
 @given(soups)
 def test_bare_line_ends_are_found_wherever_they_stand(data: bytes) -> None:
     bare = re.search(rb"(?<!\r)\n|\r(?!\n)", data) is not None
     assert (judged(data, SmtpSection(nul_octets="accept")) == replies.BARE_LINE_END) == bare
 
 
+@settings(deadline=None)
 @given(soups)
 def test_a_lone_dot_beside_a_bare_line_end_is_refused_even_where_those_are_let_pass(data: bytes) -> None:
     ends = [(match.start(), match.end(), match[0]) for match in re.finditer(rb"\r\n|\r|\n", data)]
