@@ -65,7 +65,7 @@ def decide(view: View, command: SetAnnotations) -> tuple[AnnotationsSet, ...]:
     wanted = {normalise_entry(entry): value for entry, value in command.changes}
     if any(value is not None and len(value) > MAX_VALUE_BYTES for value in wanted.values()):
         raise TooLarge(f"a value has at most {MAX_VALUE_BYTES} octets")
-    count, size = view.get(_TOTALS_KEY) or (0, 0)
+    count, size = before_count, before_size = view.get(_TOTALS_KEY) or (0, 0)
     changes: list[tuple[str, bytes | None]] = []
     for entry, value in wanted.items():
         before = _row(view, command.folder_id, entry, command.reader)
@@ -76,7 +76,16 @@ def decide(view: View, command: SetAnnotations) -> tuple[AnnotationsSet, ...]:
         size += len(value or b"") - len(before or b"")
     if any(value is not None for _, value in changes) and (count > MAX_ANNOTATIONS or size > MAX_TOTAL_BYTES):
         raise TooManyAnnotations(f"an account has at most {MAX_ANNOTATIONS} annotations of {MAX_TOTAL_BYTES} octets")
+    if command.reader != OWNER and (count > before_count or size > before_size):
+        _require_room_beside_owner(view, count - before_count, size - before_size)
     return (AnnotationsSet(command.folder_id, command.reader, tuple(changes)),) if changes else ()
+
+
+def _require_room_beside_owner(view: View, more: int, more_bytes: int) -> None:
+    """What readers keep for themselves takes half of the owner's room and no more. Raises TooManyAnnotations."""
+    sizes = [len(row[1]) for key, row in view.range(_TOTALS_KEY) if key != _TOTALS_KEY and row[2] != OWNER]
+    if len(sizes) + more > MAX_ANNOTATIONS // 2 or sum(sizes) + more_bytes > MAX_TOTAL_BYTES // 2:
+        raise TooManyAnnotations("those who read the mailboxes of this account have written as much as they may")
 
 
 def evolve(view: View, fact: AnnotationsSet) -> None:

@@ -267,6 +267,17 @@ def test_what_is_made_or_renamed_below_an_address_does_not_tell_who_is_there(pai
         assert answers[0] == answers[1] == answers[2]
 
 
+def test_a_reader_does_not_use_up_the_owners_room_for_annotations(pair: Pair) -> None:
+    pair.grant("lr")
+    for first in range(0, 400, 200):
+        entries = " ".join(f'/private/{number} "x"' for number in range(first, first + 200))
+        pair.other.ok(f"SETMETADATA {pair.team} ({entries})")
+    entries = " ".join(f'/private/{number} "x"' for number in range(400, 600))
+    assert refused(pair.other, f"SETMETADATA {pair.team} ({entries})").startswith(b"NO [METADATA TOOMANY]")
+    pair.other.ok(f"SETMETADATA {pair.team} (/private/0 NIL)")
+    pair.own.ok(f"SETMETADATA Team ({entries})")
+
+
 def test_folders_are_made_renamed_and_deleted_with_k_and_x_and_inherit_the_list(pair: Pair) -> None:
     pair.grant("lr")
     below = pair.team[:-1] + '/below"'
