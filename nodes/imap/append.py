@@ -35,6 +35,9 @@ class _Ready(NamedTuple):
     body: NewBody
 
 
+_Texts = dict[bytes, MessageText]  # the message that the last URL was about: many are of parts of one
+
+
 async def append(session: Session, command: Append) -> str:
     target = _target(session, command.name)
     ready = await _all_ready(session, command.messages)
@@ -76,8 +79,9 @@ async def _all_ready(session: Session, wanted: Sequence[AppendMessage]) -> list[
     """Together they may be as large as what the framer would have taken. Raises Refusal."""
     left_bytes = session.limits.message_bytes + session.limits.literal_bytes
     ready: list[_Ready] = []
+    texts: _Texts = {}
     for one in wanted:
-        data = await _data(session, one.pieces, left_bytes)
+        data = await _data(session, one.pieces, left_bytes, texts)
         left_bytes -= len(data)
         ready.append(await _ready(session, one, data))
     return ready
@@ -100,13 +104,13 @@ def _bodies(ready: Sequence[_Ready]) -> tuple[NewBody, ...]:
     return tuple({one.message.digest: one.body for one in ready}.values())
 
 
-async def _data(session: Session, pieces: Sequence[bytes | Url], left_bytes: int) -> bytes:
+async def _data(session: Session, pieces: Sequence[bytes | Url], left_bytes: int, texts: _Texts) -> bytes:
     if len(pieces) == 1 and isinstance(pieces[0], bytes):
         return pieces[0]
     left_bytes = min(left_bytes, session.limits.message_bytes)
     found: list[bytes] = []
     for piece in pieces:
-        data = piece if isinstance(piece, bytes) else _linked(session, piece)
+        data = piece if isinstance(piece, bytes) else _linked(session, piece, texts)
         left_bytes -= len(data)
         if left_bytes < 0:
             raise Refusal(f"put together it has more than {session.limits.message_bytes} bytes", "TOOBIG")
@@ -115,27 +119,33 @@ async def _data(session: Session, pieces: Sequence[bytes | Url], left_bytes: int
     return b"".join(found)
 
 
-def _linked(session: Session, url: Url) -> bytes:
+def _linked(session: Session, url: Url, texts: _Texts) -> bytes:
     """The bytes that a URL of CATENATE stands for. Raises Refusal with BADURL (RFC 4469 4)."""
     found = imap_url.parse(url.text, session.services.config.node.hostname, session.target.address)
-    data = None if found is None else _part(session, found)
+    data = None if found is None else _part(session, found, texts)
     if data is None:
         shown = "".join(c if "!" <= c <= "~" and c not in '"\\]' else "?" for c in url.text[:300])
         raise Refusal("there is nothing of that URL", f'BADURL "{shown}"')
     return data
 
 
-def _part(session: Session, url: imap_url.MessageUrl) -> bytes | None:
+def _part(session: Session, url: imap_url.MessageUrl, texts: _Texts) -> bytes | None:
     place = places.find(session, url.mailbox)
     if place is None or "r" not in place.rights or url.uidvalidity not in (None, place.folder.uidvalidity):
         return None
     where = place.folder
     with session.reading_of(place.owner) as reading:
         row = message(reading.view, where.id, url.uid)
-        body = reading.body(row.digest) if row is not None else None
-        if row is None or body is None:
+        if row is None:
             return None
-    return MessageText(row.trace + body).section(url.section)
+        text = texts.get(row.id)
+        body = reading.body(row.digest) if text is None else b""
+    if text is None:
+        if body is None:
+            return None
+        texts.clear()
+        text = texts[row.id] = MessageText(row.trace + body)
+    return text.section(url.section)
 
 
 # -- where it went

@@ -82,22 +82,30 @@ def before_news(session: Session, selected: Selected, gone: set[int]) -> None:
 def after_news(session: Session, selected: Selected, changed: set[int]) -> None:
     """Looks again at messages that came or have other flags, now that the client knows of them."""
     known = sorted(uid for uid in changed if selected.has(uid))
-    reading_ones = [update for update in selected.updates.values() if cost_of(update.program) > ROW]
-    if reading_ones and _is_too_much(session, selected, known, len(reading_ones)):
-        for update in reading_ones:
-            del selected.updates[update.tag]
-            _refuse(session, update.tag, "too much has changed at once")
+    reading_ones = {tag: uids for tag, update in selected.updates.items() if (uids := _read_again(update, known))}
+    if _is_too_much(session, selected, list(reading_ones.values())):
+        for tag in reading_ones:
+            del selected.updates[tag]
+            _refuse(session, tag, "too much has changed at once")
     for update in list(selected.updates.values()):
         with session.reading_of(selected.owner) as reading:
             _look_again(session, selected, update, known, reading)
 
 
-def _is_too_much(session: Session, selected: Selected, known: list[int], times: int) -> bool:
-    """Whether reading these messages so many times would hold up the others."""
-    if len(known) * times > READ_LIMIT:
+def _read_again(update: Update, known: list[int]) -> list[int]:
+    """The messages, of those that changed, whose texts say where they stand in a result."""
+    if cost_of(update.program) > ROW:
+        return known
+    return [] if update.place is None else [uid for uid in known if uid not in update.members]
+
+
+def _is_too_much(session: Session, selected: Selected, wanted: list[list[int]]) -> bool:
+    """Whether reading these messages would hold up the others."""
+    if sum(map(len, wanted)) > READ_LIMIT:
         return True
     with session.reading_of(selected.owner) as reading:
-        return times * sum(row.size for row in rows_of(reading.view, selected.folder.id, known)) > READ_BYTES
+        sizes = [row.size for uids in wanted for row in rows_of(reading.view, selected.folder.id, uids)]
+    return sum(sizes) > READ_BYTES
 
 
 def _look_again(session: Session, selected: Selected, update: Update, known: list[int], reading: Reading) -> None:
