@@ -1,6 +1,7 @@
 """ENVELOPE, BODY and BODYSTRUCTURE (RFC 3501 7.4.2) of a parsed message, rendered.
 
-Values go out as they stand in the message, unfolded but not decoded; 8-bit text becomes a literal, as the grammar asks.
+Values go out as they stand in the message, unfolded and with RFC 2231's pieces joined, but not decoded; 8-bit text
+becomes a literal, as the grammar asks.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from nodes.imap.render import nstring, string
 from nodes.mime import header
 from nodes.mime.addresses import Address, addresses
 from nodes.mime.header import Field
-from nodes.mime.parameters import Disposition, Parameters, disposition
+from nodes.mime.parameters import Disposition, MediaType, Parameters, disposition, joined
 from nodes.mime.structure import Part
 
 _NIL = b"NIL"
@@ -81,7 +82,7 @@ def body_structure(data: bytes, part: Part, extended: bool) -> bytes:
 def _fields(data: bytes, part: Part, firsts: Firsts) -> Sequence[bytes]:
     """body-fields"""
     return (
-        _parameters(part.media.parameters),
+        _parameters(_with_charset(part.media)),
         _value(data, firsts, b"content-id"),
         _value(data, firsts, b"content-description"),
         string(_raw(data, firsts, b"content-transfer-encoding") or b"7bit"),
@@ -89,10 +90,17 @@ def _fields(data: bytes, part: Part, firsts: Firsts) -> Sequence[bytes]:
     )
 
 
+def _with_charset(media: MediaType) -> Parameters:
+    """RFC 2046 4.1.2: text that names no charset is in us-ascii; some clients show none without being told."""
+    if media.type != b"text" or any(name.partition(b"*")[0] == b"charset" for name, _ in media.parameters):
+        return media.parameters
+    return (*media.parameters, (b"charset", b"us-ascii"))
+
+
 def _parameters(pairs: Parameters) -> bytes:
     if not pairs:
         return _NIL
-    return b"(" + b" ".join(string(name) + b" " + string(value) for name, value in pairs) + b")"
+    return b"(" + b" ".join(string(name) + b" " + string(value) for name, value in joined(pairs)) + b")"
 
 
 def _extension(data: bytes, firsts: Firsts) -> bytes:

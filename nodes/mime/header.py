@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 # One field with its folded lines. Each step consumes a line, so matching is linear whatever the input.
 _LOGICAL_LINE = re.compile(rb"[^\n]+(?:\n[ \t][^\n]*)*\n?|\n")
+_EMPTY = (b"\r\n", b"\n")
 _FOLD = re.compile(rb"\r?\n")
 _UNSENDABLE = re.compile(rb"[\r\n\x00]")
 
@@ -49,24 +50,28 @@ def fields(data: bytes, start: int, end: int) -> list[Field]:
 
 
 def _fields(data: bytes, start: int, end: int) -> Iterator[Field]:
+    return (field for field in _lines(data, start, end) if field.name)
+
+
+def _lines(data: bytes, start: int, end: int) -> Iterator[Field]:
+    """Every line with its folded ones, the empty one that ends the header too; what is no field has no name."""
     for line in _LOGICAL_LINE.finditer(data, start, end):
         first, last = line.span()
         colon = data.find(b":", first, last)
-        if colon < 0:
-            continue
-        name = data[first:colon].rstrip(b" \t").lower()
-        if name and b"\n" not in name:
-            yield Field(name, first, colon + 1, last)
+        name = data[first:colon].rstrip(b" \t").lower() if colon >= 0 else b""
+        yield Field(b"" if b"\n" in name else name, first, colon + 1, last)
 
 
 def selected_lines(data: bytes, start: int, end: int, names: frozenset[bytes], keep: bool) -> bytes:
     """The lines of the fields in `names` (lower case), or with `keep` false of all others, unchanged and in order.
 
-    RFC 3501 6.4.5, HEADER.FIELDS and HEADER.FIELDS.NOT, without the empty line that ends them.
+    RFC 3501 6.4.5, HEADER.FIELDS and HEADER.FIELDS.NOT, without the empty line that ends them. A line that is no field
+    is one of the others.
     """
     if keep:
         return b"".join(_lines_of(names).findall(data[start:end]))
-    return b"".join([data[f.start : f.end] for f in _fields(data, start, end) if (f.name in names) is keep])
+    others = [data[line.start : line.end] for line in _lines(data, start, end) if line.name not in names]
+    return b"".join(others[:-1] if others and others[-1] in _EMPTY else others)
 
 
 @lru_cache(maxsize=512)

@@ -12,6 +12,7 @@ _PARAMETER = re.compile(rb';\s*([^\s=;"()]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^;]
 _COMMENT = re.compile(rb"\([^()]*\)")
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _MEDIA_TYPE = re.compile(rb"\s*([^\s/;()]+)\s*/\s*([^\s/;()]+)")
+_PIECE = re.compile(rb"([^*]+)\*(\d{1,3})(\*?)")
 _TOKEN = re.compile(rb"\s*([^\s;()]+)")
 
 PARAMETERS_LIMIT = 200
@@ -72,6 +73,27 @@ def parameter(pairs: Parameters, name: bytes) -> bytes | None:
         if key.startswith(name + b"*") and key[len(name) + 1 :].rstrip(b"*").isdigit() and len(key) < len(name) + 6
     )
     return b"".join(value for _, value in pieces) if pieces else None
+
+
+def joined(pairs: Parameters) -> Parameters:
+    """RFC 2231 3: pieces as one value where the first stood, called `name*` (4.1) where one of them is encoded.
+
+    Pieces of which one is missing stay as they are.
+    """
+    pieces: dict[bytes, dict[int, tuple[bool, bytes]]] = {}
+    for name, value in pairs:
+        if found := _PIECE.fullmatch(name):
+            pieces.setdefault(found[1], {}).setdefault(int(found[2]), (bool(found[3]), value))
+    whole = {name: _whole(name, found) for name, found in pieces.items() if max(found) == len(found) - 1}
+    result = [whole.get(piece[1], pair) if (piece := _PIECE.fullmatch(pair[0])) else pair for pair in pairs]
+    return tuple(dict.fromkeys(result)) if whole else pairs
+
+
+def _whole(name: bytes, pieces: dict[int, tuple[bool, bytes]]) -> tuple[bytes, bytes]:
+    in_order = [piece for _, piece in sorted(pieces.items())]
+    if not any(encoded for encoded, _ in in_order):
+        return name, b"".join(value for _, value in in_order)
+    return name + b"*", b"".join(value if encoded else value.replace(b"%", b"%25") for encoded, value in in_order)
 
 
 def _parameter_value(raw: bytes) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.nodes.imap import beside
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import PASSWORD, Node, User
 
@@ -45,3 +46,11 @@ def login(connect: Callable[[], RawClient], user: User) -> Callable[[], RawClien
         return client
 
     return make
+
+
+@pytest.fixture
+def dovecot() -> Iterator[Callable[[], RawClient]]:
+    """Makes sessions on an empty mailbox of Dovecot's."""
+    if not beside.IMAP.exists():
+        pytest.skip("dovecot-imapd is not installed: scripts/debian-packages")
+    yield from beside.dovecot_sessions()

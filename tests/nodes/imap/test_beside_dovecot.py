@@ -6,35 +6,11 @@ mailbox more often, in FLAGS and PERMANENTFLAGS, and RECENT behind an EXPUNGE; i
 the selected mailbox a client's bug; and it gives no HIGHESTMODSEQ at CLOSE, which RFC 7162 3.2.8 asks for.
 """
 
-import os
 import re
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import IO, cast
-
-import pytest
+from collections.abc import Callable
 
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import PASSWORD, Node, User
-
-IMAP = Path("/usr/lib/dovecot/imap")
-NOBODY = 65534
-
-CONFIG = """\
-log_path = {folder}/log
-mail_location = maildir:{folder}/mail
-ssl = no
-mail_uid = {uid}
-mail_gid = {gid}
-first_valid_uid = 1
-namespace inbox {{
-  inbox = yes
-  separator = /
-}}
-"""
 
 # Two sessions, a and b; $V is UIDVALIDITY, $M the MODSEQ at the beginning, $N the one behind it.
 SCRIPT = """\
@@ -67,52 +43,6 @@ a UID FETCH 1:* (FLAGS) (VANISHED)
 a FETCH 1:* (FLAGS) (CHANGEDSINCE $M VANISHED)
 b UID EXPUNGE 1:*
 """
-
-
-class Stdio(RawClient):
-    """A client of a server that speaks over its standard input and output."""
-
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, cwd="/"
-        )
-        self._file = cast("IO[bytes]", self.process.stdout)  # type: ignore[assignment]
-        self.tags = 0
-        self.greeting = self.response()
-
-    def send(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(20)
-        self._file.close()
-
-
-@pytest.fixture
-def dovecot() -> Iterator[Callable[[], RawClient]]:
-    if not IMAP.exists():
-        pytest.skip("dovecot-imapd is not installed: scripts/debian-packages")
-    folder = Path(tempfile.mkdtemp(prefix="mailraft-dovecot-"))  # pytest's own folders are for its user alone
-    uid, gid = (NOBODY, NOBODY) if os.getuid() == 0 else (os.getuid(), os.getgid())
-    (folder / "mail").mkdir()
-    (folder / "conf").write_text(CONFIG.format(folder=folder, uid=uid, gid=gid))
-    if os.getuid() == 0:
-        for path in (folder, folder / "mail", folder / "conf"):
-            os.chown(path, uid, gid)
-    made: list[Stdio] = []
-
-    def make() -> RawClient:
-        made.append(Stdio([str(IMAP), "-c", str(folder / "conf")], {"USER": "u", "HOME": str(folder)}))
-        return made[-1]
-
-    yield make
-    for client in made:
-        client.close()
-    shutil.rmtree(folder)
 
 
 def _played(make: Callable[[], RawClient]) -> list[tuple[str, list[bytes]]]:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from nodes.mime.parameters import disposition, media_type, parameter, parameters
+from nodes.mime.parameters import disposition, joined, media_type, parameter, parameters
 
 
 def test_type_subtype_and_names_come_in_lower_case_and_values_as_they_are() -> None:
@@ -56,3 +56,18 @@ def test_hostile_repetition_costs_no_more_than_its_length(unit: bytes) -> None:
     disposition(value)
     media_type(unit * (200_000 // len(unit)))
     assert time.process_time() - start < 2
+
+
+def test_the_pieces_of_a_value_become_one_under_its_name() -> None:
+    pieces = parameters(b'a/b; x=1; name*1="name.txt"; name*0="long "; y=2')
+    assert joined(pieces) == ((b"x", b"1"), (b"name", b"long name.txt"), (b"y", b"2"))
+
+
+def test_a_plain_piece_among_encoded_ones_keeps_its_percent_sign() -> None:
+    pieces = parameters(b"a/b; name*0*=utf-8''%C3%A4; name*1=50%")
+    assert joined(pieces) == ((b"name*", b"utf-8''%C3%A450%25"),)
+
+
+def test_pieces_of_which_one_is_missing_stay_as_they_are() -> None:
+    pieces = parameters(b"a/b; name*0=a; name*2=c")
+    assert joined(pieces) == pieces
