@@ -20,3 +20,8 @@ class FullTextSection(Section):
         default=30.0,
         description="How long new messages are gathered before they are indexed; until then searches read them.",
     )
+    niceness: Annotated[int, Field(ge=0, le=19)] = Field(
+        default=19,
+        description="Of the process that indexes. At 19 it takes what nobody else wants, and falls behind where a node is "
+        "never idle: searches then read more.",
+    )

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 RETRY_S = 5.0
 LINGER_S = 20.0  # how long the process waits for more before it ends
 POLL_S = 1.0
-NICENESS = 19  # of the process: it takes what nobody else wants
 KEYS_LIMIT = 100  # of one search; it scans for more
 
 
@@ -47,15 +46,12 @@ class Status(NamedTuple):
 class FullText:
     """One node's index. Event loop only, but for what `Reader` does."""
 
-    def __init__(
-        self, config: FullTextSection, log: EventLog, data_dir: Path, logger: Logger, niceness: int = NICENESS
-    ) -> None:
+    def __init__(self, config: FullTextSection, log: EventLog, data_dir: Path, logger: Logger) -> None:
         self._config = config
         self._log = log
         self._data_dir = data_dir
         self._root = data_dir / fulltext.FOLDER
         self._logger = logger
-        self._niceness = niceness
         self._reader: Reader | None = None
         self._wanted = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -175,7 +171,7 @@ class FullText:
     async def _run(self, mode: str) -> None:
         """One life of the process. Raises JobFailed, OSError."""
         self._state = "rebuilding" if mode == "rebuild" else "indexing"
-        arguments = (str(self._root), mode, str(LINGER_S), str(POLL_S), str(self._niceness))
+        arguments = (str(self._root), mode, str(LINGER_S), str(POLL_S), str(self._config.niceness))
         async with contextlib.aclosing(jobs.run("fulltext", self._data_dir, *arguments)) as lines:
             async for line in lines:
                 self._take(json.loads(line))

@@ -82,7 +82,7 @@ def test_what_is_done_to_a_mailbox_is_found_on_every_node(
 
 @pytest.fixture(scope="module")
 def witnessed(site: Site) -> tuple[Target, History]:
-    """A few seconds of everything to a mailbox of its own, through all nodes."""
+    """A hundred operations of everything to a mailbox of its own, through all nodes."""
     for account in (WITNESS, VAULT):
         site.cluster.command("account", "add", account, "--password-stdin", stdin=site.password + "\n")
     endpoints = {node.name: node.endpoints for node in site.cluster.status().nodes}
@@ -94,7 +94,10 @@ def witnessed(site: Site) -> tuple[Target, History]:
     async def work() -> None:
         stop = asyncio.Event()
         workload = asyncio.create_task(Workload(5, target, history, 30, Mix(0, 2, 10, 4)).run(stop))
+        deadline_s = asyncio.get_running_loop().time() + 60
         await asyncio.sleep(4)
+        while len(history.operations) < 100 and asyncio.get_running_loop().time() < deadline_s:
+            await asyncio.sleep(0.2)
         stop.set()
         await workload
 

@@ -16,7 +16,9 @@ MESSAGES = 30
 
 
 def test_every_node_finds_what_a_scan_finds_before_and_after_a_kill(tmp_path: Path) -> None:
-    with Cluster(tmp_path / "cluster", environment={"MAILRAFT_FULLTEXT_DELAY_S": "1"}) as cluster:
+    with Cluster(
+        tmp_path / "cluster", environment={"MAILRAFT_FULLTEXT_DELAY_S": "1", "MAILRAFT_FULLTEXT_NICENESS": "0"}
+    ) as cluster:
         password = cluster.add_accounts("example", (ANNA,))
         append(cluster, password, range(MESSAGES))
         wait_indexed(cluster)

@@ -88,8 +88,8 @@ class Node:
                 "limits": {"auth_delay_s": 0.01, **self._limits},
             }
         )
-        section = FullTextSection(index=self._index, delay_s=0)
-        self.fulltext = FullText(section, self.log, log_config.data_dir, structlog.get_logger(), niceness=0)
+        section = FullTextSection(index=self._index, delay_s=0, niceness=0)
+        self.fulltext = FullText(section, self.log, log_config.data_dir, structlog.get_logger())
         self.fulltext.start()
         self.services = Services(
             config=config,
