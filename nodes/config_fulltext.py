@@ -22,6 +22,6 @@ class FullTextSection(Section):
     )
     niceness: Annotated[int, Field(ge=0, le=19)] = Field(
         default=19,
-        description="Of the process that indexes. At 19 it takes what nobody else wants, and falls behind where a node is "
-        "never idle: searches then read more.",
+        description="Of the process that indexes. At 19 it takes what nobody else wants, and falls behind where a node "
+        "is never idle: searches then read more.",
     )
