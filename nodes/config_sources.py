@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import ssl
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,8 +82,40 @@ def check_files(config: NodeConfig) -> None:
             path.open("rb").close()
         except OSError as error:
             wrong.append(f"{name} = {_shown_path(path)}: can not be read: {error.strerror}")
+    if not wrong:
+        wrong = _damaged_tls_files(config.tls)
     if wrong:
         raise ConfigError("\n".join(wrong))
+
+
+def _damaged_tls_files(tls: TlsSection) -> list[str]:
+    """What is wrong with what stands in the files, which can be read."""
+    pairs = [("certificate", tls.certificate, "key", tls.key)]
+    if tls.server_certificate is not None and tls.server_key is not None:
+        pairs.append(("server_certificate", tls.server_certificate, "server_key", tls.server_key))
+    certificates = [("ca", tls.ca), *((name, path) for name, path, _, _ in pairs)]
+    wrong = [
+        f'tls.{name} = "{path}": holds no certificate in PEM form'
+        for name, path in certificates
+        if not _holds_one(path)
+    ]
+    for name, path, key_name, key in () if wrong else pairs:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key, password="")
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                wrong.append(f'tls.{key_name} = "{key}": is not the key of tls.{name} = "{path}"')
+            else:
+                wrong.append(f'tls.{key_name} = "{key}": holds no private key in PEM form without a password')
+    return wrong
+
+
+def _holds_one(certificate: Path) -> bool:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=certificate)
+    except ssl.SSLError:
+        return False
+    return True
 
 
 def open_secrets(config: NodeConfig) -> list[str]:

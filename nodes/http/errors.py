@@ -47,7 +47,6 @@ _HINTS: dict[type[CommandRefused], str] = {
     actor_errors.NoSuchFollow: "mailraft region status",
     actor_errors.IsReplica: "the command on the cell that is its home",
     actor_errors.NameTaken: "another name; mailraft account list, alias list and tenant list tell who has it",
-    actor_errors.InvalidName: "an address is local-part@domain, as in alice@example.test",
 }
 _REJECTED_HINTS = {
     "disk_full": "make room on the node's disk",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cli import layout
 from nodes import config_sources
 from nodes.config import MIB, NodeConfig
 from nodes.config_sources import ConfigError
@@ -250,3 +251,26 @@ def test_pools_of_addresses_can_be_given_as_text(tmp_path: Path) -> None:
         "default": ("192.0.2.1", "2001:db8::1/six.example.test"),
         "bulk": ("192.0.2.2",),
     }
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("node.pem", b"garbage", 'tls.certificate = "{folder}/n1/node.pem": holds no certificate in PEM form'),
+        ("ca.pem", b"", 'tls.ca = "{folder}/n1/ca.pem": holds no certificate in PEM form'),
+        ("node.key", b"", 'tls.key = "{folder}/n1/node.key": holds no private key in PEM form without a password'),
+        (
+            "node.key",
+            None,
+            'tls.key = "{folder}/n1/node.key": is not the key of tls.certificate = "{folder}/n1/node.pem"',
+        ),
+    ],
+)
+def test_a_damaged_certificate_or_key_is_named(tmp_path: Path, file: str, content: bytes | None, said: str) -> None:
+    layout.create(tmp_path / "c", 3, 20000)
+    folder = tmp_path / "c" / "n1"
+    config_sources.check_files(config_sources.load(folder / "mailraft.toml", {}))
+    (folder / file).write_bytes((tmp_path / "c" / "n2" / file).read_bytes() if content is None else content)
+    with pytest.raises(ConfigError) as caught:
+        config_sources.check_files(config_sources.load(folder / "mailraft.toml", {}))
+    assert str(caught.value) == said.format(folder=tmp_path / "c")
