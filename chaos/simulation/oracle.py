@@ -64,6 +64,14 @@ class Seen:
         """Of the newest configuration in the log, committed or not, which is the one in force (thesis, 4.1)."""
         return self.configurations[-1].voters
 
+    def voters_since(self, index: int) -> list[frozenset[str]]:
+        """Of the configuration in force when an entry was the last, and of each that was written behind it.
+
+        One step of a lonely leader may append a change, commit it alone, and append the next.
+        """
+        begins = max(one.position for one in self.configurations if one.position <= index)
+        return [one.voters for one in self.configurations if one.position >= begins]
+
     @property
     def last(self) -> tuple[int, int]:
         """Term and index of the last entry: what decides whether one may be voted for (section 5.4.1)."""
@@ -232,7 +240,7 @@ class Oracle:
             (holders if index < len(seen.log) and seen.log[index] == entry else others).append(name)
         what = f"{node.name} calls entry {index} of term {entry.term} committed in term {node.raft.term}"
         self._require(
-            _is_majority(holders, self.seen[node.name].voters) or _is_majority(holders, before),
+            any(_is_majority(holders, one) for one in (before, *self.seen[node.name].voters_since(index))),
             "committed is on a majority of disks",
             f"{what}; {', '.join(holders)} have it",
         )
