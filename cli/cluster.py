@@ -121,7 +121,7 @@ def status(cluster_dir: Path, as_json: bool) -> None:
     elif any(one.pid is not None for one in seen):
         say("no leader: writes wait until a majority of the nodes is up")
     else:
-        say(f"no leader: nothing runs; mailraft cluster up {cluster_dir} starts it")
+        say("no leader: nothing runs; mailraft cluster up DIR starts it")
 
 
 @cluster.command(epilog=DIR_NOTE)
