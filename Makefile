@@ -18,9 +18,10 @@ TEST_ARGS ?=
 TEST_WORKERS ?= 4
 
 # tests wait more than they work; a file stays whole, and those that take longest come first, as they are collected;
-# a test that hangs ends the run
+# a test that hangs ends the run; one that fails is tried once more, and the summary names it (RERUN): real processes on a
+# machine that others use, too
 export PYTHONDONTWRITEBYTECODE := # some machines set it: then each of hundreds of processes would compile all modules
-SPREAD = --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+SPREAD = --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --reruns 1 -raR
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import socket
 import struct
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from nodes.smtp.session import Envelope, Session
 
 CHUNK_BYTES = 64 * 1024
+MOST_ANSWER = 64 * 1024
 
 _FOUND = re.compile(rb"stream: (.+?)(?:\([^()]*\))? FOUND", re.DOTALL)
 _TOO_LARGE = b"INSTREAM size limit exceeded"
@@ -38,7 +41,7 @@ class ClamavFilter(Filter):
     async def judge(self, session: Session, envelope: Envelope, incoming: Incoming) -> Opinion:
         """Raises Down."""
         async with self._slots.one(self._timeout_s), self.health.asked(self._timeout_s):
-            answer = await self._scan(b"".join(content_for(incoming)))
+            answer = await scan(self._address, b"".join(content_for(incoming)))
             name = virus_in(answer) if not answer.startswith(_TOO_LARGE) else None
         if answer.startswith(_TOO_LARGE):
             raise TooLarge  # outside: that clamd refuses what is large is no failure of it
@@ -55,14 +58,23 @@ class ClamavFilter(Filter):
         if answer != b"PONG":
             raise Garbage("no PONG")
 
-    async def _scan(self, data: bytes) -> bytes:
-        async with sockets.connected(self._address) as (reader, writer):
-            sending = asyncio.ensure_future(_stream(writer, data))
-            try:
-                return await _answer(reader)  # it may answer before it has read all, and then it closes
-            finally:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+
+async def scan(address: str, data: bytes) -> bytes:
+    """What the clamd says of it. Raises OSError, EOFError, Garbage."""
+    async with sockets.connected(address) as (reader, writer):
+        behind = writer.get_extra_info("socket").dup()
+        sending = asyncio.ensure_future(_stream(writer, data))
+        try:
+            return await _answer(reader)  # it may answer before it has read all, and then it closes
+        except (OSError, EOFError):
+            # what is written to a connection that it closed ends our streams, though its answer be there unread
+            if answer := _left(behind):
+                return answer
+            raise
+        finally:
+            behind.close()
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
 
 def virus_in(answer: bytes) -> str | None:
@@ -91,3 +103,12 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
     except asyncio.LimitOverrunError:
         raise Garbage("a line without an end") from None
     return answer[:-1]
+
+
+def _left(connection: socket.socket) -> bytes:
+    """The answer that a socket still holds; empty: none."""
+    with contextlib.suppress(OSError):
+        answer, end, _ = connection.recv(MOST_ANSWER, socket.MSG_DONTWAIT).partition(b"\0")
+        if end:
+            return answer
+    return b""

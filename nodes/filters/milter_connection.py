@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import NamedTuple
 
 from nodes.filters import milter_protocol as protocol
@@ -54,7 +55,7 @@ class MilterConnection:
         steps = self.agreed.steps
         if command.declined and command.declined in steps:
             return CONTINUE
-        self._expect_silence()
+        await self._expect_silence()
         before = protocol.macros(command, macros) if macros else b""
         async with asyncio.timeout(self.limits.command_s) as limit:
             await sockets.send(self._writer, before, protocol.packet(command.letter, data))
@@ -68,7 +69,7 @@ class MilterConnection:
     async def end(self, macros: Macros) -> tuple[Decision, list[Change]]:
         """The end of the message: what it decides, and what it wants changed. Raises as above."""
         changes: list[Change] = []
-        self._expect_silence()
+        await self._expect_silence()
         async with asyncio.timeout(self.limits.command_s) as limit:
             await sockets.send(
                 self._writer, protocol.macros(protocol.END, macros), protocol.packet(protocol.END.letter)
@@ -100,8 +101,12 @@ class MilterConnection:
         else:
             transport.close()
 
-    def _expect_silence(self) -> None:
+    async def _expect_silence(self) -> None:
         """What it says before it is asked would be taken for an answer to something else."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                while True:  # what has arrived, no more
+                    await self._receive()
         if self._waiting:
             raise Garbage("it speaks without being asked")
 
@@ -113,8 +118,11 @@ class MilterConnection:
 
     async def _packet(self) -> Packet:
         while not self._waiting:
-            data = await self._reader.read(READ_BYTES)
-            if not data:
-                raise EOFError
-            self._waiting = self._decoder.feed(data)
+            await self._receive()
         return self._waiting.pop(0)
+
+    async def _receive(self) -> None:
+        data = await self._reader.read(READ_BYTES)
+        if not data:
+            raise EOFError
+        self._waiting += self._decoder.feed(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import smtplib
 import socket
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.filters.clamav import virus_in
+from nodes.filters.clamav import scan, virus_in
 from nodes.filters.health import Garbage
 from tests.nodes.filters.filtered import ALICE, LETTER, filtered, found, kept, send
 from tests.nodes.smtp.cell import Cell
@@ -78,6 +79,18 @@ def test_a_message_that_is_too_large_for_it_passes_and_says_so(cell: Cell, clamd
     clamd.serve = refuse_early
     assert send(cell, LETTER + b"x" * 70 * 50_000 + b"\r\n").startswith("250")
     assert found(cell) == {"clamav": {"skipped": "large"}}
+
+
+def test_what_it_says_before_it_hangs_up_is_heard_though_we_still_send(clamd: ClamdPeer) -> None:
+    answer = b"INSTREAM size limit exceeded. ERROR"
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(50_000)
+        connection.sendall(answer + b"\0")
+
+    clamd.serve = refuse
+    for _ in range(50):
+        assert asyncio.run(scan(clamd.address, b"x" * 3_000_000)) == answer
 
 
 def test_a_message_over_the_limit_is_refused_where_policy_says_so(tmp_path: Path, clamd: ClamdPeer) -> None:

@@ -19,7 +19,7 @@ from tests.nodes.filters.filtered import ALICE, LETTER, counted, filtered, found
 from tests.nodes.smtp.cell import Cell
 from tests.nodes.smtp.dialogue import Dialogue
 from tests.peers.filter_peer import read, reset
-from tests.peers.milter_peer import CLOSE, STALL, MilterPeer, packet
+from tests.peers.milter_peer import CLOSE, SILENT_AT, STALL, MilterPeer, packet
 from tests.peers.scanner_peers import ClamdPeer, RspamdPeer, http
 
 UNAVAILABLE = "451 4.7.1 A filter is not available at the moment, try again later"
@@ -141,6 +141,11 @@ def test_a_milter_that_says_what_is_no_answer(patient: Cells, peers: Peers, lett
 
 def test_a_milter_that_speaks_without_being_asked(patient: Cells, peers: Peers) -> None:
     peers.milter.begin({"T": packet("c") + packet("a")})
+    check_both(patient, "scripted", "not understood: it speaks without being asked")
+
+
+def test_a_milter_that_answers_where_it_promised_silence(patient: Cells, peers: Peers) -> None:
+    peers.milter.begin({"R": [packet("c")]}, steps=SILENT_AT["R"])
     check_both(patient, "scripted", "not understood: it speaks without being asked")
 
 
