@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
+from pykka import ActorRef, ActorRegistry
 
 from chaos.simulation.clock import BEGIN_S, Clock, NodeLoop
 from chaos.simulation.departures import DEPARTURES
@@ -148,6 +149,7 @@ class Simulation:
 def run_seed(seed: int, options: Options = USUAL) -> Result:
     """Runs one seed in a folder of its own, which is removed."""
     begun_s = time.process_time()
+    others = ActorRegistry.get_all()
     folder = Path(tempfile.mkdtemp(prefix="mailraft-simulation.", dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None))
     simulation = Simulation(seed, folder, options)
     rule = failure = ""
@@ -162,7 +164,16 @@ def run_seed(seed: int, options: Options = USUAL) -> Result:
                 simulation.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        _forget_actors(others)
     return _result(simulation, rule, failure, time.process_time() - begun_s)
+
+
+def _forget_actors(others: list[ActorRef[Any]]) -> None:
+    """Actors of lives that ended by a crash never stopped: their registry would keep the whole run."""
+    kept = set(others)
+    for actor in ActorRegistry.get_all():
+        if actor not in kept:
+            ActorRegistry.unregister(actor)
 
 
 def _result(simulation: Simulation, rule: str, failure: str, cpu_s: float) -> Result:

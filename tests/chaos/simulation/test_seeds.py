@@ -1,13 +1,15 @@
 """Cells under the faults that seeds draw. MAILRAFT_SIMULATION_SEEDS=FIRST..LAST runs others; `make simulate` many."""
 
+import gc
 import json
 import os
 import subprocess
 from collections.abc import Iterable
 
 import pytest
+from pykka import ActorRegistry
 
-from chaos.simulation.run import USUAL, run_seed
+from chaos.simulation.run import USUAL, Simulation, run_seed
 from chaos.simulation.seeds import parse_seeds, run_seeds
 from cli.supervisor import environment, program
 from eventlog import tails
@@ -35,6 +37,15 @@ def test_a_seed_is_the_same_run_in_every_process() -> None:
         runs.append(json.loads(done.stdout)["digests"])
     assert runs[0] == runs[1]
     assert len(set(runs[0].values())) == 2
+
+
+def test_a_run_that_is_over_is_not_kept() -> None:
+    """Thousands of them in one process; crashes leave actors behind that never stopped."""
+    others = set(ActorRegistry.get_all())
+    assert sum(run_seed(seed, USUAL._replace(seconds=4.0)).acknowledged for seed in (6, 8)) > 0
+    assert set(ActorRegistry.get_all()) == others
+    gc.collect()
+    assert not [left for left in gc.get_objects() if isinstance(left, Simulation)]
 
 
 def test_a_seed_is_the_same_run_after_other_seeds() -> None:
