@@ -31,6 +31,7 @@ COMMANDS = {
     "chaos": Lazy("cli.chaos", "chaos", "Break a cluster on purpose and check what it kept."),
     "cluster": Lazy("cli.cluster", "cluster", "Make, start, watch and stop a cluster on this machine."),
     "completion": Lazy("cli.completion", "completion", "Print the completion script of a shell."),
+    "config": Lazy("cli.config", "config", "What a node is told and by whom; check, explain and compare it."),
     "dkim": Lazy("cli.dkim", "dkim", "Keys that outgoing mail is signed with, and their DNS records."),
     "docs": Lazy("cli.reference", "docs", "Write the reference pages from the program.", hidden=True),
     "doctor": Lazy(

@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from cli.output import CommandError, say
 from nodes.config import NodeConfig, Section
-from nodes.config_sources import ENVIRONMENT_PREFIX, allowed, section_model
+from nodes.config_words import allowed, section_model, variable_of
 from nodes.metrics import Metrics
 
 HEAD = "<!-- Written by `mailraft docs --write` from the program. Do not edit. -->\n"
@@ -51,8 +51,10 @@ def configuration_page() -> str:
             "",
             "A node reads one TOML file: `--config FILE`, else `$MAILRAFT_CONFIG`, else `./mailraft.toml`, else",
             "`/etc/mailraft/mailraft.toml`. A flag `--set section.key=value` wins over the environment variable",
-            "`MAILRAFT_SECTION_KEY`, that over the file, that over the default. A key that is not on this page is an",
-            "error. Relative paths start at the folder of the file. `mailraft node run --check` checks it.",
+            "`MAILRAFT_SECTION__KEY`, that over the file, that over the profile (`node.profile`), that over the",
+            "default; what `mailraft config cluster set` set for the whole cell wins over all. A key that is not",
+            "on this page is an error. Relative paths start at the folder of the file. `mailraft config` checks a file",
+            "and explains a key; `mailraft node reload` has a running node read it again.",
             "",
             *(line for name, field in NodeConfig.model_fields.items() for line in _section(name, section_model(name))),
         ]
@@ -64,14 +66,14 @@ def _section(name: str, section: type[Section]) -> Iterator[str]:
     yield ""
     yield " ".join((section.__doc__ or "").split())
     yield ""
-    yield "| key | may be | default | |"
-    yield "|---|---|---|---|"
+    yield "| key | may be | default | reload | |"
+    yield "|---|---|---|---|---|"
     for key, field in section.model_fields.items():
         default = "(required)" if field.is_required() else f"`{_default(field.default)}`"
-        yield f"| `{key}` | {_cell(allowed(field))} | {default} | {_cell(field.description or '')} |"
+        reload = "yes" if section.reloads(key) else "no"
+        yield f"| `{key}` | {_cell(allowed(field))} | {default} | {reload} | {_cell(field.description or '')} |"
     yield ""
-    example = next(iter(section.model_fields))
-    yield f"Environment: `{ENVIRONMENT_PREFIX}{name.upper()}_{example.upper()}` and so on."
+    yield f"Environment: `{variable_of(name, next(iter(section.model_fields)))}` and so on."
     yield ""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from nodes.addresses import split_address as split_address
 from nodes.config_delivery import DeliverySection
@@ -47,6 +47,11 @@ class NodeSection(Section):
     """Which node this is, and where it keeps its data."""
 
     name: Name = Field(description="The node's name inside its cell; its certificate carries it.")
+    profile: Literal["development", "production", "strict"] = Field(
+        default="production",
+        description="What this node is for: it sets defaults and forbids what nobody wants there "
+        "(`mailraft config explain node.profile`).",
+    )
     cluster_id: str = Field(
         min_length=1, max_length=64, description="The cell's identity; certificates of another one are refused."
     )
@@ -285,18 +290,6 @@ class NodeConfig(Section):
     clamav: ClamavSection = ClamavSection.model_construct()
     milter: MilterSection = MilterSection.model_construct()
     heads: HeadsSection = HeadsSection.model_construct()
-
-    @model_validator(mode="after")
-    def _node_is_a_member(self) -> NodeConfig:
-        if self.node.name not in self.raft.peers:
-            raise ValueError(f"raft.peers: must name this node too ({self.node.name})")
-        if not self.raft.join and len(self.raft.peers) not in (1, 3, 5):
-            raise ValueError(f"raft.peers: has {len(self.raft.peers)} members; a cell has 1, 3 or 5")
-        if self.raft.heartbeat_ms * 2 > self.raft.election_timeout_ms[0]:
-            raise ValueError("raft.heartbeat_ms: must be at most half of the shortest raft.election_timeout_ms")
-        if (self.tls.server_certificate is None) != (self.tls.server_key is None):
-            raise ValueError("tls.server_key: is needed together with tls.server_certificate")
-        return self
 
     def with_paths_from(self, folder: Path) -> NodeConfig:
         """The same, each relative path starting at `folder` (the one that holds the file)."""

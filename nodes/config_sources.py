@@ -1,4 +1,5 @@
-"""Where a node's configuration comes from: flags, the environment, a TOML file, the defaults, in that order.
+"""Where a node's configuration comes from: flags, the environment, a TOML file, its profile, the defaults, in
+that order.
 
 Every error is one line that a person can act on: where the value stands, the key, the value, what is
 allowed. Values of [secrets] and of keys that sound like one are never repeated.
@@ -7,41 +8,67 @@ allowed. Values of [secrets] and of keys that sound like one are never repeated.
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import ssl
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
-from nodes import config_values as values
-from nodes.config import NodeConfig, Section, TlsSection
-from nodes.config_filters import check_filter_socket
-from nodes.config_smtp import parse_listeners, parse_networks
+from nodes.config import NodeConfig, TlsSection
+from nodes.config_places import lines_of_keys
+from nodes.config_rules import profile_defaults, wrong_together
+from nodes.config_words import ENVIRONMENT_PREFIX, allowed, section_model, shown, shown_path
 
-ENVIRONMENT_PREFIX = "MAILRAFT_"
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$")
-_SECRET = re.compile(r"password|passphrase|secret|token|(^|_)key$")
-_KEY_ITSELF = re.compile(r"[0-9A-Fa-f]{32,}|[0-9A-Za-z+/=_-]{40,}")
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: the key, its value as it may be shown, where it stands, what is allowed."""
+
+    place: str
+    name: str
+    value: str
+    reason: str
+    nearest: str = ""
+
+    def __str__(self) -> str:
+        subject = f"{self.name} = {self.value}" if self.value else self.name
+        meant = f"; did you mean {self.nearest}?" if self.nearest else ""
+        return ": ".join(part for part in (self.place, subject, self.reason) if part) + meant
 
 
 class ConfigError(Exception):
     """The configuration can not be used; the text has one line for each thing that is wrong."""
 
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(dict.fromkeys(map(str, problems))))
+        self.problems = tuple(problems)
+
+
+Kind = Literal["profile", "file", "variable", "flag"]
+
 
 class Value(NamedTuple):
-    """One setting as it was found. `source` names the place in an error."""
+    """One setting as it was found. `source` names the place, for an error and for people."""
 
     value: Any
     source: str
+    kind: Kind
 
 
 Values = dict[str, dict[str, Value]]
+
+
+class Loaded(NamedTuple):
+    """A configuration, and where each key that is not at its default came from."""
+
+    config: NodeConfig
+    path: Path
+    values: Values
 
 
 def discover(explicit: Path | None, environ: Mapping[str, str]) -> Path:
@@ -54,25 +81,47 @@ def discover(explicit: Path | None, environ: Mapping[str, str]) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise ConfigError(
-        "no configuration found: name it with --config FILE or $MAILRAFT_CONFIG, "
-        f"or put it at {' or '.join(str(c) for c in candidates)} (mailraft cluster init writes one for each node)"
-    )
+    raise ConfigError([
+        Problem("", "no configuration found", "", "name it with --config FILE or $MAILRAFT_CONFIG, "
+        f"or put it at {' or '.join(str(c) for c in candidates)} (mailraft cluster init writes one for each node)")
+    ])  # fmt: skip
 
 
 def load(path: Path, environ: Mapping[str, str], overrides: Sequence[str] = ()) -> NodeConfig:
     """The configuration of one node; `overrides` are `section.key=value`. Raises ConfigError."""
-    values: Values = {}
-    for section, table in _from_file(path).items():
-        values[section] = {key: Value(value, str(path)) for key, value in table.items()}
-    for section, key, value in (*_from_environment(environ), *_from_overrides(overrides)):
-        values.setdefault(section, {})[key] = value
-    return _validated(values, path).with_paths_from(path.absolute().parent)
+    return read(path, environ, overrides).config
+
+
+def read(path: Path, environ: Mapping[str, str], overrides: Sequence[str] = (), text: str | None = None) -> Loaded:
+    """The same, with where each value came from; `text` instead of what the file holds. Raises ConfigError."""
+    values, problems = _gathered(path, environ, overrides, text)
+    config, more = _validated(values, path)
+    if config is None or problems or more:
+        raise ConfigError([*problems, *more])
+    return Loaded(config.with_paths_from(path.absolute().parent), path, values)
+
+
+def _gathered(
+    path: Path, environ: Mapping[str, str], overrides: Sequence[str], text: str | None
+) -> tuple[Values, list[Problem]]:
+    """What each source says, the strongest last; and what is wrong about where it says it."""
+    values, problems = _from_file(path, text)
+    for found in (*_from_environment(environ), *_from_overrides(overrides)):
+        if isinstance(found, Problem):
+            problems.append(found)
+        else:
+            section, key, value = found
+            values.setdefault(section, {})[key] = value
+    profile = values.get("node", {}).get("profile")
+    for section, key, default in profile_defaults(profile.value if profile else None):
+        assert profile is not None
+        values.setdefault(section, {}).setdefault(key, Value(default, f"profile {profile.value}", "profile"))
+    return values, problems
 
 
 def check_files(config: NodeConfig) -> None:
     """Raises ConfigError for each file that the configuration names and that can not be read."""
-    wrong = []
+    wrong: list[Problem] = []
     named = [(f"tls.{key}", path) for key, path in config.tls]
     named += [(f"secrets.{key}", path) for key, path in config.secrets]
     for name, path in [*named, ("delivery.trust", config.delivery.trust)]:
@@ -81,21 +130,21 @@ def check_files(config: NodeConfig) -> None:
         try:
             path.open("rb").close()
         except OSError as error:
-            wrong.append(f"{name} = {_shown_path(path)}: can not be read: {error.strerror}")
+            wrong.append(Problem("", name, shown_path(path), f"can not be read: {error.strerror}"))
     if not wrong:
         wrong = _damaged_tls_files(config.tls)
     if wrong:
-        raise ConfigError("\n".join(wrong))
+        raise ConfigError(wrong)
 
 
-def _damaged_tls_files(tls: TlsSection) -> list[str]:
+def _damaged_tls_files(tls: TlsSection) -> list[Problem]:
     """What is wrong with what stands in the files, which can be read."""
     pairs = [("certificate", tls.certificate, "key", tls.key)]
     if tls.server_certificate is not None and tls.server_key is not None:
         pairs.append(("server_certificate", tls.server_certificate, "server_key", tls.server_key))
     certificates = [("ca", tls.ca), *((name, path) for name, path, _, _ in pairs)]
     wrong = [
-        f'tls.{name} = "{path}": holds no certificate in PEM form'
+        Problem("", f"tls.{name}", f'"{path}"', "holds no certificate in PEM form")
         for name, path in certificates
         if not _holds_one(path)
     ]
@@ -104,9 +153,10 @@ def _damaged_tls_files(tls: TlsSection) -> list[str]:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key, password="")
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
-                wrong.append(f'tls.{key_name} = "{key}": is not the key of tls.{name} = "{path}"')
+                reason = f'is not the key of tls.{name} = "{path}"'
             else:
-                wrong.append(f'tls.{key_name} = "{key}": holds no private key in PEM form without a password')
+                reason = "holds no private key in PEM form without a password"
+            wrong.append(Problem("", f"tls.{key_name}", f'"{key}"', reason))
     return wrong
 
 
@@ -133,157 +183,118 @@ def open_secrets(config: NodeConfig) -> list[str]:
     ]
 
 
-def _from_file(path: Path) -> dict[str, dict[str, Any]]:
+def _from_file(path: Path, text: str | None) -> tuple[Values, list[Problem]]:
+    """Raises ConfigError for what is no TOML at all."""
+    document, text = _document(path, text)
+    lines = lines_of_keys(text)
+    values: Values = {}
+    problems = []
+    for name, table in document.items():
+        line = f"{path}, line {lines.get((name,), 1)}"
+        if name not in NodeConfig.model_fields:
+            problems.append(_no_such_section(line, name))
+        elif not isinstance(table, dict):
+            problems.append(Problem(line, name, "", f"must be a table, as in [{name}]"))
+        else:
+            values[name] = {
+                key: Value(value, f"{path}, line {lines.get((name, key), 1)}", "file") for key, value in table.items()
+            }
+    return values, problems
+
+
+def _document(path: Path, text: str | None) -> tuple[dict[str, Any], str]:
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode() if text is None else text
+        return tomllib.loads(text), text
     except OSError as error:
-        raise ConfigError(f"{path}: can not be read: {error.strerror}") from None
+        raise ConfigError([Problem(str(path), "can not be read", "", str(error.strerror))]) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}, line {line}: not UTF-8 text") from None
-    try:
-        document = tomllib.loads(text)
+        raise ConfigError([Problem(f"{path}, line {line}", "not UTF-8 text", "", "")]) from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(_damaged(path, text, str(error))) from None
-    wrong = [_wrong_section(path, name, table) for name, table in document.items()]
-    if any(wrong):
-        raise ConfigError("\n".join(line for line in wrong if line))
-    return document
+        assert text is not None
+        raise ConfigError([_damaged(path, text, str(error))]) from None
 
 
-def _damaged(path: Path, text: str, message: str) -> str:
+def _damaged(path: Path, text: str, message: str) -> Problem:
     place = _PLACE.search(message)
     if place is None:
-        return f"{path}: not valid TOML: {message}"
+        return Problem(str(path), "not valid TOML", "", message)
     lines = text.splitlines() or [""]
     line, column = (place[1], place[2]) if place[1] else (str(len(lines)), str(len(lines[-1]) + 1))
-    return f"{path}, line {line}, column {column}: not valid TOML: {message[: place.start()]}"
+    return Problem(f"{path}, line {line}, column {column}", "not valid TOML", "", message[: place.start()])
 
 
-def _wrong_section(path: Path, name: str, table: Any) -> str | None:
-    if name not in NodeConfig.model_fields:
-        return f"{path}: [{name}]: no such section{_meant(name, NodeConfig.model_fields)}"
-    if not isinstance(table, dict):
-        return f"{path}: {name}: must be a table, as in [{name}]"
-    return None
+def _no_such_section(place: str, name: str) -> Problem:
+    return Problem(place, f"[{name}]", "", *_unknown("section", name, NodeConfig.model_fields))
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, Value]]:
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str, Value] | Problem]:
+    """MAILRAFT_SECTION__KEY; with one underline only where the section is one of ours, as there are other variables."""
     for variable, text in sorted(environ.items()):
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
-        section, underscore, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
-        if underscore and section in NodeConfig.model_fields:
-            yield section, key, Value(text, f"environment variable {variable}")
+        name = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+        section, clear, key = name.partition("__")
+        if not clear:
+            section, _, key = name.partition("_")
+        if key and section in NodeConfig.model_fields:
+            yield section, key, Value(text, f"environment variable {variable}", "variable")
+        elif clear:
+            yield _no_such_section(f"environment variable {variable}", section)
 
 
-def _from_overrides(overrides: Sequence[str]) -> Iterator[tuple[str, str, Value]]:
+def _from_overrides(overrides: Sequence[str]) -> Iterator[tuple[str, str, Value] | Problem]:
     for override in overrides:
         name, equals, text = override.partition("=")
         section, dot, key = name.strip().partition(".")
+        place = f"--set {name.strip()}"
         if not equals or not dot or not key:
-            raise ConfigError(f"--set {name}: must be section.key=value, as in limits.recipients=200")
-        if section not in NodeConfig.model_fields:
-            raise ConfigError(f"--set {name}: [{section}]: no such section{_meant(section, NodeConfig.model_fields)}")
-        yield section, key, Value(text, f"--set {name.strip()}")
+            yield Problem(place, "must be section.key=value, as in limits.recipients=200", "", "")
+        elif section not in NodeConfig.model_fields:
+            yield _no_such_section(place, section)
+        else:
+            yield section, key, Value(text, place, "flag")
 
 
-def _validated(values: Values, path: Path) -> NodeConfig:
+def _validated(values: Values, path: Path) -> tuple[NodeConfig | None, list[Problem]]:
     plain = {section: {key: found.value for key, found in table.items()} for section, table in values.items()}
     # a section with required keys that is missing altogether is named key by key
     for name, field in NodeConfig.model_fields.items():
         if field.is_required():
             plain.setdefault(name, {})
     try:
-        return NodeConfig.model_validate(plain)
+        config = NodeConfig.model_validate(plain)
     except ValidationError as error:
-        lines = [_line(item, values, path) for item in error.errors(include_url=False)]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        return None, [_problem(item, values, path) for item in error.errors(include_url=False)]
+    return config, [_together(key, reason, values, path) for key, reason in wrong_together(config)]
 
 
-def _line(error: Any, values: Values, path: Path) -> str:
+def _problem(error: Any, values: Values, path: Path) -> Problem:
     location, kind = error["loc"], error["type"]
     reason = str(error["ctx"]["error"]) if kind == "value_error" else ""
     if len(location) < 2:
-        return f"{path}: {reason or error['msg']}"
+        return Problem(str(path), "", "", f"{'.'.join(map(str, location))}: {reason or error['msg']}")
     section, key = str(location[0]), str(location[1])
     fields = section_model(section).model_fields
     if kind == "missing" and len(location) == 2:
-        return f"{path}: {section}.{key}: is missing: {allowed(fields[key])}"
+        return Problem(str(path), f"{section}.{key}", "", f"is missing: {allowed(fields[key])}")
     found = values[section][key]
-    where = f"{found.source}: {section}.{key} = {_shown(section, key, found.value)}"
-    if kind == "extra_forbidden":
-        return f"{where}: no such key{_meant(key, fields)}"
-    return f"{where}: {reason or 'must be ' + allowed(fields[key])}"
+    where = (found.source, f"{section}.{key}", shown(section, key, found.value))
+    if kind == "extra_forbidden" and len(location) == 2:
+        return Problem(*where, *_unknown("key", key, fields))
+    return Problem(*where, reason or "must be " + allowed(fields[key]))
 
 
-def section_model(name: str) -> type[Section]:
-    """The model of the section `name`."""
-    annotation = NodeConfig.model_fields[name].annotation
-    assert isinstance(annotation, type)
-    assert issubclass(annotation, Section)
-    return annotation
+def _together(name: str, reason: str, values: Values, path: Path) -> Problem:
+    section, _, key = name.partition(".")
+    found = values.get(section, {}).get(key)
+    if found is None:
+        return Problem(str(path), name, "", reason)
+    return Problem(found.source, name, shown(section, key, found.value), reason)
 
 
-def allowed(field: FieldInfo) -> str:
-    """What a key may hold, in words: for errors and for the reference page."""
-    parsers = {getattr(item, "func", None) for item in field.metadata}
-    special = {
-        values.parse_size: f'a number of bytes, or one with a unit as in "50 MiB"{_bounds(field)}',
-        parse_listeners: "listeners: smtp, submission, submissions, lmtp",
-        parse_networks: "networks, as in 192.0.2.0/24 or 2001:db8::/32",
-        values.parse_peers: "a table of names and host:port",
-        values.check_range: "two numbers of milliseconds, the shorter first",
-        values.check_address: "host:port",
-        values.check_listen: 'host:port, or "" for off',
-        check_filter_socket: 'host:port, unix:/path, or "" for none',
-        values.check_name: "a name of lower-case letters, digits and dashes",
-    }
-    for parser, words in special.items():
-        if parser in parsers:
-            return words
-    if get_origin(field.annotation) is Literal:
-        return " or ".join(f'"{choice}"' for choice in get_args(field.annotation))
-    if field.annotation is int:
-        return "a whole number" + _bounds(field)
-    if field.annotation is bool:
-        return "true or false"
-    if field.annotation is float:
-        return "a number" + _bounds(field)
-    if get_origin(field.annotation) is tuple:
-        return "a list"
-    if get_origin(field.annotation) is dict:
-        return "a table of lists"
-    return "text" if field.annotation is str else "a path"
-
-
-def _bounds(field: FieldInfo) -> str:
-    least = [item.ge for item in field.metadata if hasattr(item, "ge")]
-    above = [item.gt for item in field.metadata if hasattr(item, "gt")]
-    most = [item.le for item in field.metadata if hasattr(item, "le")]
-    words = []
-    if above:
-        words.append(f"above {max(above)}")
-    elif least:
-        words.append(f"at least {max(least)}")
-    if most:
-        words.append(f"at most {min(most)}")
-    return ", " + ", ".join(words) if words else ""
-
-
-def _shown(section: str, key: str, value: Any) -> str:
-    named_file = section == "tls" and key in TlsSection.model_fields
-    if section == "secrets" or (_SECRET.search(key) and not named_file):
-        return "(not shown)"
-    text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 120 else text[:117] + "..."
-
-
-def _shown_path(path: Path) -> str:
-    """Where a file should be; but not a key that was given in the place of its file."""
-    return "(not shown)" if _KEY_ITSELF.fullmatch(path.name) else json.dumps(str(path), ensure_ascii=False)
-
-
-def _meant(name: str, known: Mapping[str, Any]) -> str:
+def _unknown(what: str, name: str, known: Mapping[str, Any]) -> tuple[str, str]:
+    """The reason, and the nearest right name."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+    return (f"no such {what}", close[0]) if close else (f"no such {what}; there are {', '.join(known)}", "")

@@ -6,7 +6,7 @@ A table with a topic of its own stands in nodes/config_<topic>.py, built on this
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -77,6 +77,17 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Section(BaseModel):
-    """A table of the file: frozen, and a key that it does not know is an error."""
+    """A table of the file: frozen, and a key that it does not know is an error.
+
+    RELOADS: the keys that a running node can be told anew (nodes/reloading.py); every one for True.
+    CLUSTER: those that can be set for the whole cell, in its log (actors/settings.py).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+    RELOADS: ClassVar[bool | frozenset[str]] = False
+    CLUSTER: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def reloads(cls, key: str) -> bool:
+        """Whether the node need not be started again for a change of this key."""
+        return cls.RELOADS if isinstance(cls.RELOADS, bool) else key in cls.RELOADS

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cli import layout
-from nodes import config_sources
+from nodes import config_report, config_sources
 from nodes.config import MIB, NodeConfig
 from nodes.config_sources import ConfigError
 
@@ -114,7 +114,7 @@ def test_a_wrong_value_is_named_with_its_key_its_source_and_what_is_allowed(
 
 def test_a_wrong_value_in_the_file_names_the_file(tmp_path: Path) -> None:
     said = refusal(tmp_path, SOUND + "[log]\nformat = 5\n")
-    assert said == 'DIR/mailraft.toml: log.format = 5: must be "text" or "json"'
+    assert said == 'DIR/mailraft.toml, line 13: log.format = 5: must be "text" or "json"'
 
 
 def test_every_error_is_told_at_once(tmp_path: Path) -> None:
@@ -153,11 +153,13 @@ def test_a_file_that_is_no_text_names_the_line(tmp_path: Path) -> None:
 
 
 def test_an_unknown_section_is_named_with_a_guess(tmp_path: Path) -> None:
-    assert refusal(tmp_path, SOUND + "[limit]\n") == "DIR/mailraft.toml: [limit]: no such section; did you mean limits?"
+    said = refusal(tmp_path, SOUND + "[limit]\n")
+    assert said == "DIR/mailraft.toml, line 12: [limit]: no such section; did you mean limits?"
 
 
 def test_a_section_that_is_no_table_is_named(tmp_path: Path) -> None:
-    assert refusal(tmp_path, "limits = 5\n" + SOUND) == "DIR/mailraft.toml: limits: must be a table, as in [limits]"
+    said = refusal(tmp_path, "limits = 5\n" + SOUND)
+    assert said == "DIR/mailraft.toml, line 1: limits: must be a table, as in [limits]"
 
 
 def test_an_override_without_a_section_says_how_it_is_written(tmp_path: Path) -> None:
@@ -173,12 +175,13 @@ def test_a_secret_is_never_repeated(tmp_path: Path) -> None:
 
 
 def test_a_node_must_be_a_member_of_its_cell(tmp_path: Path) -> None:
-    assert "raft.peers: must name this node too (n9)" in refusal(tmp_path, SOUND, {}, "node.name=n9")
+    assert "must name this node too (n9)" in refusal(tmp_path, SOUND, {}, "node.name=n9")
 
 
 def test_a_cell_has_an_odd_number_of_members(tmp_path: Path) -> None:
     said = refusal(tmp_path, SOUND, {}, "raft.peers=n1=127.0.0.1:1,n2=127.0.0.1:2")
-    assert "raft.peers: has 2 members; a cell has 1, 3 or 5" in said
+    assert "--set raft.peers: raft.peers = " in said
+    assert "has 2 members; a cell has 1, 3 or 5" in said
 
 
 def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
@@ -274,3 +277,92 @@ def test_a_damaged_certificate_or_key_is_named(tmp_path: Path, file: str, conten
     with pytest.raises(ConfigError) as caught:
         config_sources.check_files(config_sources.load(folder / "mailraft.toml", {}))
     assert str(caught.value) == said.format(folder=tmp_path / "c")
+
+
+def test_a_value_of_the_file_is_named_with_its_line(tmp_path: Path) -> None:
+    text = SOUND + '[limits]\n# how many\nrecipients = [\n  5,\n]\n"line_bytes" = "x"\n[log]\nlevel="loud"\n'
+    lines = refusal(tmp_path, text).splitlines()
+    places = {line.partition(": ")[2].partition(" = ")[0]: line.partition(": ")[0] for line in lines}
+    assert places == {
+        "limits.recipients": "DIR/mailraft.toml, line 14",
+        "limits.line_bytes": "DIR/mailraft.toml, line 17",
+        "log.level": "DIR/mailraft.toml, line 19",
+    }
+
+
+def test_everything_that_is_wrong_is_told_at_once_wherever_it_stands(tmp_path: Path) -> None:
+    env = {"MAILRAFT_LIMITS__RECIPIENT": "1", "MAILRAFT_LIMIT__X": "1"}
+    said = refusal(tmp_path, SOUND + "[limit]\n[log]\nlevel = 5\n", env, "log=5", "lgo.level=info")
+    assert [line.partition(": ")[0] for line in said.splitlines()] == [
+        "DIR/mailraft.toml, line 12",
+        "environment variable MAILRAFT_LIMIT__X",
+        "--set log",
+        "--set lgo.level",
+        "environment variable MAILRAFT_LIMITS__RECIPIENT",
+        "DIR/mailraft.toml, line 14",
+    ]
+
+
+def test_a_variable_has_two_underlines_between_section_and_key(tmp_path: Path) -> None:
+    assert load(tmp_path, SOUND, {"MAILRAFT_NODE__STOP_GRACE_S": "7"}).node.stop_grace_s == 7
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("listen.smtp=127.0.0.1:25", "listen.lmtp=127.0.0.1:25"), "is the address of listen.smtp too"),
+        (("listen.imap=127.0.0.1:20000",), "is the address of raft.listen too"),
+        (("limits.auth_delay_s=20",), "must be at most limits.auth_delay_max_s (15)"),
+        (("queue.retry_first_s=9000",), "must be at most queue.retry_max_s (7200)"),
+        (("smtp.xclient_from=0.0.0.0/0",), "node.profile = production does not trust every address there is"),
+        (("node.profile=development", "listen.smtp=192.0.2.1:25"), "loopback addresses only"),
+        (("node.profile=strict", "auth.plaintext_without_tls=loopback"), "node.profile = strict allows never only"),
+        (("node.profile=strict", "listen.http=0.0.0.0:80"), "node.profile = strict has it on a loopback address only"),
+        (("node.profile=strict", "log.level=debug"), "node.profile = strict does not log what sessions say"),
+        (("node.profile=strict", "dns.trust_ad=true"), "node.profile = strict trusts name servers on this machine"),
+    ],
+)
+def test_what_can_not_be_together_is_refused(tmp_path: Path, overrides: tuple[str, ...], said: str) -> None:
+    assert said in refusal(tmp_path, SOUND, {}, *overrides)
+
+
+def test_a_profile_sets_defaults_that_the_file_overrides(tmp_path: Path) -> None:
+    strict = load(tmp_path, SOUND.replace("[node]", '[node]\nprofile = "strict"') + '[log]\nformat = "text"\n')
+    assert (strict.log.format, strict.smtp.long_lines) == ("text", "refuse")
+    assert load(tmp_path, SOUND, {}, "node.profile=development").auth.plaintext_without_tls == "loopback"
+
+
+def test_each_value_says_where_it_came_from(tmp_path: Path) -> None:
+    file = tmp_path / "mailraft.toml"
+    file.write_text(SOUND + "[limits]\nrecipients = 200\n")
+    loaded = config_sources.read(
+        file, {"MAILRAFT_LIMITS__ERRORS": "3"}, ["limits.connections=9", "node.profile=strict"]
+    )
+    found = {one.name: one for one in config_report.settings(loaded)}
+    assert found["limits.recipients"] == ("limits.recipients", "200", "file", f"{file}, line 13")
+    assert found["limits.errors"].source == "environment variable MAILRAFT_LIMITS__ERRORS"
+    assert found["limits.connections"].source == "--set limits.connections"
+    assert found["log.format"] == ("log.format", '"json"', "profile", "profile strict")
+    assert found["limits.login_s"].kind == "default"
+
+
+def test_a_comparison_names_what_differs(tmp_path: Path) -> None:
+    before, after = load(tmp_path), load(tmp_path, SOUND, {}, "limits.recipients=200", "log.level=debug")
+    assert config_report.changes(before, after) == [
+        ("limits.recipients", "100", "200"),
+        ("log.level", '"info"', '"debug"'),
+    ]
+
+
+def test_a_key_is_explained_with_all_that_is_known_of_it() -> None:
+    found = config_report.explanation("limits.message_bytes")
+    assert found["unit"] == "bytes"
+    assert found["may be"] == 'a number of bytes, or one with a unit as in "50 MiB", at least 65536'
+    assert found["default"] == str(50 * MIB)
+    assert found["variable"] == "MAILRAFT_LIMITS__MESSAGE_BYTES"
+
+
+@pytest.mark.parametrize(("name", "meant"), [("limits.recipient", "limits.recipients"), ("hostname", "node.hostname")])
+def test_a_key_that_is_not_there_is_answered_with_the_nearest(name: str, meant: str) -> None:
+    with pytest.raises(config_report.NoSuchKey, match=f"did you mean {meant}"):
+        config_report.explanation(name)
