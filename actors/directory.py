@@ -28,6 +28,7 @@ from actors.errors import (
 )
 from actors.kind import Command
 from actors.mailbox import DEFAULT_FOLDERS, CloseMailbox, OpenMailbox, SetQuota
+from actors.mailbox_acl import ForgetGrantee
 from actors.names import (
     ClaimName,
     NameHolder,
@@ -45,6 +46,7 @@ from actors.passwords import Passwords, prepare
 from actors.region import REGION, RegisterTenant
 from actors.runtime import Context, Runtime
 from actors.sealing import KEY_BYTES, seal, unseal
+from actors.sharing import granters
 from actors.sharing_admin import SharingAdmin
 from actors.tenant import POSTMASTER
 from actors.tenant_policy import extension_mark
@@ -307,12 +309,22 @@ class Directory:
             raise refusal
         if self.runtime.check(target.account, CloseMailbox()) is None:
             await self.runtime.ask(target.account, CloseMailbox(), context)
+        await self._take_from_lists(target, context)
         name = address_name(target.address)
         release = ReleaseName(name, target.account)
         try:
             await self.runtime.transact([(name_stream(name), release), (target.tenant, delete)], context)
         except Rejected as error:
             raise OutcomeUnknown(f"the mailbox is closed, the account is not deleted yet: {error}") from error
+
+    async def _take_from_lists(self, target: Target, context: Context) -> None:
+        """What others shared with an account that goes."""
+        with self.event_log.snapshot() as snapshot:
+            owners = granters(snapshot.view(target.tenant), target.account)
+        forget = ForgetGrantee(target.account)
+        for owner in owners:
+            if self.runtime.check(owner, forget) is None:
+                await self.runtime.ask(owner, forget, context)
 
     async def add_alias(self, address: str, targets: Sequence[str], context: Context) -> bytes:
         """An address that leads to others, here or elsewhere; gives its id.

@@ -20,7 +20,7 @@ from actors.errors import (
     NotAllowed,
     TooLarge,
 )
-from actors.mailbox_acl import EVERY, Acting, FolderRightsSet, SetRights
+from actors.mailbox_acl import EVERY, Acting, FolderRightsSet, ForgetGrantee, SetRights
 from actors.mailbox_annotations import SERVER, Annotation, AnnotationsSet, SetAnnotations, annotations_of
 from actors.mailbox_expunged import expunged_since
 from actors.mailbox_fold import Change, evolve
@@ -156,6 +156,9 @@ def decide(view: View, command: MailboxCommand) -> Facts:
             return _annotate(view, command)
         case SetRights():
             return _set_rights(view, command)
+        case ForgetGrantee():
+            _identity(view)
+            return mailbox_acl.forgotten(view, command)
         case Acting():
             _identity(view)
             return mailbox_acting.decide(view, command, decide)
@@ -249,8 +252,11 @@ def _change_flags(view: View, command: ChangeFlags) -> Facts:
 def _expunge(view: View, command: Expunge) -> Facts:
     _identity(view)
     _existing(view, command.folder_id)
-    if command.whole and any(view.get(message_key(command.folder_id, uid)) is None for uid in command.uids):
-        raise NoSuchMessage("some of the messages are no longer there")
+    for uid, modseq in zip(command.uids, command.modseqs):
+        view.get(message_key(command.folder_id, uid))  # the record stands on the row
+        row = message(view, command.folder_id, uid)
+        if row is None or row.modseq != modseq:
+            raise NoSuchMessage("some of the messages are no longer there, or not as they were")
     found = _found(view, command.folder_id, command.uids)
     uids = tuple(one.uid for one in found if command.force or DELETED in one.flags)
     return (MessagesExpunged(command.folder_id, uids, command.force),) if uids else ()

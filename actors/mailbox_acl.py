@@ -46,6 +46,13 @@ class SetRights(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetGrantee(Command):
+    """Every line of an account that goes: it would count for ever and could not be shown to anybody."""
+
+    whom: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Acting(Command):
     """A command for a mailbox by an account that is not its owner; `needs` stands in for what it needs by itself."""
 
@@ -120,6 +127,14 @@ def decide(view: View, command: SetRights) -> tuple[FolderRightsSet, ...]:
     if before is None and (view.get(_TOTAL_KEY) or 0) >= MAX_ENTRIES:
         raise TooLarge(f"the lists of an account have at most {MAX_ENTRIES} lines")
     return (FolderRightsSet(command.folder_id, command.whom, command.negative, rights),)
+
+
+def forgotten(view: View, command: ForgetGrantee) -> tuple[FolderRightsSet, ...]:
+    """For actors/mailbox.py: what takes the lines away."""
+    found = [key for key, _ in view.range(_TOTAL_KEY) if key[18:] == command.whom]
+    for key in found:
+        view.get(key)  # the record stands on the lines that it takes away
+    return tuple(FolderRightsSet(key[1:17], command.whom, key[17:18] == b"-", "") for key in found)
 
 
 def _changed(before: str, command: SetRights) -> str:

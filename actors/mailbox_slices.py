@@ -46,8 +46,8 @@ def slices(view: View, command: Command) -> tuple[Command, ...]:
             return tuple(CopyMessages(folder_id, part, target_id) for part in _parts(uids)) or (command,)
         case MoveMessages(folder_id, uids, target_id):
             return tuple(MoveMessages(folder_id, part, target_id) for part in _parts(uids)) or (command,)
-        case Expunge(folder_id, uids, force, whole):
-            return tuple(Expunge(folder_id, part, force, whole) for part in _parts(uids)) or (command,)
+        case Expunge(folder_id, uids, force) if not command.modseqs:
+            return tuple(Expunge(folder_id, part, force) for part in _parts(uids)) or (command,)
         case DeleteFolder(folder_id):
             doomed = folder(view, folder_id)
             if doomed is None or doomed.name == INBOX:

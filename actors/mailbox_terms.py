@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from actors.kind import Command, Fact
-from actors.mailbox_acl import Acting, FolderRightsSet, SetRights
+from actors.mailbox_acl import Acting, FolderRightsSet, ForgetGrantee, SetRights
 from actors.mailbox_annotations import AnnotationsSet, SetAnnotations
 from actors.mailbox_maildrop import MaildropCommand, MaildropFact
 
@@ -144,13 +144,14 @@ class MoveMessages(Command):
 class Expunge(Command):
     """Remove those of `uids` that carry \\Deleted; with `force`, all of them (POP3 QUIT).
 
-    With `whole`, refused where one of them has gone: what is appended elsewhere in the same record is then not doubled.
+    With `modseqs`, one for each of `uids`, refused where one of them has gone or has changed since: what is appended
+    elsewhere in the same record is then not doubled, and is as the message was.
     """
 
     folder_id: bytes
     uids: tuple[int, ...]
     force: bool = False
-    whole: bool = False
+    modseqs: tuple[int, ...] = ()
     SLICED: ClassVar[bool] = True
 
 
@@ -233,6 +234,7 @@ MailboxCommand = (
     | SetQuota
     | SetAnnotations
     | SetRights
+    | ForgetGrantee
     | Acting
     | RedactMessages
     | RedactFolderNames

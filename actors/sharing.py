@@ -52,6 +52,11 @@ def owners(view: View, account: bytes) -> list[bytes]:
     return sorted(found - {account})
 
 
+def granters(view: View, account: bytes) -> list[bytes]:
+    """The accounts (or the tenant's public folders) whose lists may name this one."""
+    return [key[17:] for key, _ in view.range(b"S" + account)]
+
+
 def public_stream(tenant: bytes) -> bytes:
     """The mailbox whose folders are the tenant's own."""
     return stream_id("public", tenant.hex())

@@ -169,19 +169,19 @@ class Cursor:
         if not flag.startswith("\\"):
             return flag
         known = _SYSTEM_FLAGS.get(flag.lower())
-        if known is None and flag.lower() != "\\recent":
-            raise BadCommand(f"no such system flag: {flag}")
-        return known or "\\Recent"
+        if known is None:  # \\Recent is none that a client can change (RFC 3501 2.3.2, 9)
+            raise BadCommand(f"no system flag that may be set: {flag}")
+        return known
 
     def flag_list(self) -> tuple[str, ...]:
-        """flag-list, without \\Recent, which no client can set (RFC 3501 2.3.2)."""
+        """flag-list; each flag once."""
         self.expect(b"(")
         flags: list[str] = []
         while not self.accept(b")"):
             if flags:
                 self.space()
             flags.append(self.flag())
-        return tuple(dict.fromkeys(flag for flag in flags if flag != "\\Recent"))
+        return tuple(dict.fromkeys(flags))
 
     def date(self) -> date:
         quoted = self.accept(b'"')

@@ -30,6 +30,10 @@ class BadCommand(Refusal):
     status = b"BAD"
 
 
+class Uncertain(Refusal):
+    """Nobody can say yet whether it was done. A client takes NO for "not done" and would do it again."""
+
+
 class Farewell(Exception):
     """The session ends: `* BYE text` is the last line."""
 
@@ -71,7 +75,7 @@ _CODES: tuple[tuple[type[actor_errors.CommandRefused], str], ...] = (
 def refusal_of(error: actor_errors.CommandRefused | LogError) -> Refusal:
     """The reply to a write that did not succeed, or may not have."""
     if isinstance(error, OutcomeUnknown):
-        return Refusal("no majority confirmed this in time; it may have taken effect, or may yet", "UNAVAILABLE")
+        return Uncertain("no majority confirmed this in time; it may have taken effect, or may yet", "UNAVAILABLE")
     if isinstance(error, Rejected):
         if error.reason == "too_large":
             return Refusal("too large for one record of the log", "LIMIT")

@@ -78,7 +78,7 @@ def _list(cursor: Cursor) -> Command:
             option = cursor.keyword()
             if option == "STATUS":  # RFC 5819
                 cursor.space()
-                status = _words(cursor, frozenset(STATUS_ITEMS))
+                status = _status_items(cursor)
             elif option == "METADATA":  # RFC 9590
                 cursor.space()
                 metadata = entries(cursor)
@@ -117,7 +117,14 @@ def _words(cursor: Cursor, known: frozenset[str]) -> tuple[str, ...]:
 def _status(cursor: Cursor) -> Command:
     name = _mailbox(cursor)
     cursor.space()
-    return commands.Status(name, _words(cursor, frozenset(STATUS_ITEMS)))
+    return commands.Status(name, _status_items(cursor))
+
+
+def _status_items(cursor: Cursor) -> tuple[str, ...]:
+    items = _words(cursor, frozenset(STATUS_ITEMS))
+    if not items:
+        raise BadCommand("the status of what?")  # RFC 3501 9: status-att is not optional
+    return items
 
 
 COMMANDS: Readers = {

@@ -36,7 +36,7 @@ def _store(by_uid: bool) -> Callable[[Cursor], Command]:
         flags = [cursor.flag()]
         while cursor.accept(b" "):
             flags.append(cursor.flag())
-        return commands.Store(messages, mode, tuple(f for f in flags if f != "\\Recent"), silent, by_uid, since)
+        return commands.Store(messages, mode, tuple(flags), silent, by_uid, since)
 
     return read
 

@@ -13,9 +13,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from actors.mailbox import INBOX, SERVER, AnnotationsSet, Change, Folder, folder, folders, subscriptions
+from actors.mailbox import INBOX, SERVER, AnnotationsSet, Change, Folder, folder, folders
 from actors.mailbox_annotations import OWNER
-from actors.mailbox_rows import is_inferior
+from actors.mailbox_rows import subscription_key, superior_names
 from actors.mailbox_terms import (
     FolderCreated,
     FolderDeleted,
@@ -114,12 +114,18 @@ class Notices:
     async def _tell(self) -> None:
         await self._tell_selected()
         self._session.place = None  # the rest is of one's own mailboxes
-        names, self._names = self._names, []
-        for fact in names:
-            self._tell_name(fact)
+        await self._tell_names()
         dirty, self._dirty = self._dirty, {}
         for folder_id, kinds in dirty.items():
             await self._tell_status(folder_id, kinds)
+
+    async def _tell_names(self) -> None:
+        names, self._names = self._names, []
+        for told, fact in enumerate(names, 1):
+            self._tell_name(fact)
+            if told % FOLDERS_AT_ONCE == 0:
+                await self._session.drain()
+                await asyncio.sleep(0)
 
     async def _tell_selected(self) -> None:
         session, group = self._session, self._selected
@@ -231,21 +237,22 @@ class Notices:
 
     def _is_subscribed(self, name: str) -> bool:
         with self._session.reading_of(None) as reading:
-            return name in subscriptions(reading.view)
+            return reading.view.peek(subscription_key(name)) is not None
 
     def _events_of(self, name: str, subscribed: bool) -> frozenset[str]:
         """By the first group that names the mailbox (RFC 5465 6)."""
-        return next((group.events for group in self._groups if _covers(group, name, subscribed)), frozenset())
+        return next((group.events for group in self._groups if covers(group, name, subscribed)), frozenset())
 
 
-def _covers(group: EventGroup, name: str, subscribed: bool) -> bool:
+def covers(group: EventGroup, name: str, subscribed: bool) -> bool:
+    """Whether a group is about a mailbox; costs the same however many names the group has."""
     match group.which:
         case "INBOXES":
             return name == INBOX
         case "SUBSCRIBED":
             return subscribed
         case "SUBTREE":
-            return any(name == top or is_inferior(name, top) for top in group.names)
+            return name in group.names or any(above in group.names for above in superior_names(name))
         case "MAILBOXES":
             return name in group.names
         case _:

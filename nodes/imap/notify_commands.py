@@ -30,7 +30,7 @@ class EventGroup:
     """Events (in capitals) of some mailboxes; `fetched`: what MessageNew tells of a message in the selected one."""
 
     which: Which
-    names: tuple[str, ...]
+    names: frozenset[str]
     events: frozenset[str]
     fetched: tuple[FetchItem, ...] = ()
 

@@ -32,7 +32,7 @@ def _group(cursor: Cursor) -> EventGroup:
     which = cursor.keyword()
     if which not in get_args(Which):
         raise BadCommand(f"unknown mailboxes {which[:40]}")
-    names: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
     if which in ("SUBTREE", "MAILBOXES"):
         cursor.space()
         names = _names(cursor)
@@ -47,16 +47,16 @@ def _group(cursor: Cursor) -> EventGroup:
     return group
 
 
-def _names(cursor: Cursor) -> tuple[str, ...]:
+def _names(cursor: Cursor) -> frozenset[str]:
     if not cursor.accept(b"("):
-        return (cursor.mailbox(),)
-    names = [cursor.mailbox()]
+        return frozenset((cursor.mailbox(),))
+    names = {cursor.mailbox()}
     while not cursor.accept(b")"):
         cursor.space()
-        names.append(cursor.mailbox())
+        names.add(cursor.mailbox())
         if len(names) > ITEMS_LIMIT:
             raise Refusal("too many mailboxes", "LIMIT")
-    return tuple(names)
+    return frozenset(names)
 
 
 def _events(cursor: Cursor) -> tuple[frozenset[str], tuple[FetchItem, ...]]:

@@ -21,14 +21,14 @@ from nodes import logins
 from nodes.imap import capability, commands, search_updates
 from nodes.imap.connection import Connection, ConnectionLost
 from nodes.imap.cursor import Cursor
-from nodes.imap.errors import BadCommand, Farewell, Refusal, no_such_mailbox, refusal_of
+from nodes.imap.errors import BadCommand, Farewell, Refusal, Uncertain, no_such_mailbox, refusal_of
 from nodes.imap.features import Features
 from nodes.imap.fetch import MessageText
 from nodes.imap.framing import Continuation, Frame, Framer, Limits, Oversize
 from nodes.imap.grammar import read_command, read_tag
 from nodes.imap.selected import Selected
 from nodes.imap.shared import Shared
-from nodes.imap.states import State, is_legal, may_announce_expunges, names_numbers, works_on_selected
+from nodes.imap.states import State, adds_messages, is_legal, may_announce_expunges, names_numbers, works_on_selected
 from nodes.logins import Door
 from nodes.reading import Present
 
@@ -202,6 +202,9 @@ class Session:
             self.place = self._place_of(command)
             reply = b"OK " + (await self.shared.handlers[type(command)](self, command)).encode("ascii")
         except Refusal as refusal:
+            if isinstance(refusal, Uncertain) and adds_messages(command):
+                # who is cut off looks at what is there first; who is told NO appends once more
+                raise Farewell(refusal.text, refusal.code) from None
             refused, reply = refusal, refusal.reply()
         finally:
             self.place = None  # what is told between commands is of one's own mailboxes

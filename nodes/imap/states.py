@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import get_args
 
-from nodes.imap import commands, search_commands
+from nodes.imap import append_commands, commands, search_commands
 from nodes.imap.commands import Command
 
 
@@ -38,6 +38,11 @@ def names_numbers(command: Command) -> bool:
     """Whether the command names messages by sequence number, or is answered by them (RFC 9586 3)."""
     resync = command.resync if isinstance(command, commands.Select) else None
     return getattr(command, "by_uid", True) is False or (resync is not None and resync.matches is not None)
+
+
+def adds_messages(command: Command | None) -> bool:
+    """Whether asking for it again, once it was done, would leave messages twice."""
+    return isinstance(command, append_commands.Append | append_commands.Replace | commands.Copy)
 
 
 def works_on_selected(command: Command) -> bool:

@@ -41,7 +41,7 @@ async def transfer(
         except Refusal as refusal:
             if refusal.code != "EXPUNGEISSUED":
                 raise
-            continue  # somebody else took some of them: those that are left are looked at again
+            continue  # somebody else took or marked some of them: those that are left are looked at again
         left = rest
     return pairs
 
@@ -49,12 +49,13 @@ async def transfer(
 async def _given(
     session: Session, selected: Selected, group: _Group, target: Place, move: bool
 ) -> list[tuple[int, int]]:
-    """One record; of a MOVE refused where one of the messages has gone, or it would be in two places."""
+    """One record; of a MOVE refused where one of the messages has gone or has other flags by now."""
     if not group.rows:
         return []
     steps: list[Step] = [session.step(target.owner, _appended(target, row, group)) for row in group.rows]
     if move:
-        gone = actor.Expunge(selected.folder.id, tuple(row.uid for row in group.rows), force=True, whole=True)
+        uids, modseqs = tuple(row.uid for row in group.rows), tuple(row.modseq for row in group.rows)
+        gone = actor.Expunge(selected.folder.id, uids, force=True, modseqs=modseqs)
         steps.append(session.step(selected.owner, gone))
     done = await session.ask_all(steps, tuple(group.bodies.values()))
     return [(row.uid, result[0].uid) for row, result in zip(group.rows, done.results) if result]

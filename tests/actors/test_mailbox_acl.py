@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import NoRight, NoSuchFolder, TooLarge
+from actors.errors import NoRight, NoSuchFolder, NoSuchMessage, TooLarge
 from actors.mailbox import (
     EVERY,
     Acting,
@@ -163,6 +163,38 @@ def test_where_mail_is_shared_is_forgotten_with_either_account(tmp_path: Path, r
                 assert owners(snapshot.view(tenant), EVE) == [bob]
 
     run(scenario())
+
+
+def test_what_was_shared_with_an_account_goes_with_it(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            alice, bob = cell.account("alice@example.test"), cell.account("bob@example.test")
+            tenant = cell.tenant("alice@example.test")
+            context = ADMIN._replace(tenant=tenant)
+            lines = [(cell.folder(alice).id, bob, False), (EVERY, bob, True), (EVERY, EVE, False)]
+            for folder_id, whom, negative in lines:
+                steps = [(alice, SetRights(folder_id, whom, negative, "lr")), (tenant, NoteShare(whom, alice))]
+                await cell.runtime.transact(steps, context)
+            await cell.directory.delete_account("bob@example.test", ADMIN)
+            with cell.log.snapshot() as snapshot:
+                view = snapshot.view(alice)
+                left = [entry for folder_id in (cell.folder(alice).id, EVERY) for entry in entries(view, folder_id)]
+                assert [entry.whom for entry in left] == [EVE]
+                assert view.get(b"R") == 1  # and they count no more
+
+    run(scenario())
+
+
+def test_a_message_that_changed_since_is_not_expunged_with_what_is_copied_of_it(opened: Stage) -> None:
+    folder_id = inbox(opened)
+    seen = {one.uid: one.modseq for one in messages(opened.view, folder_id)}
+    opened.do(ChangeFlags(folder_id, (2,), "add", ("\\Flagged",)))
+    with pytest.raises(NoSuchMessage):
+        opened.decide(Expunge(folder_id, (1, 2), True, (seen[1], seen[2])))
+    opened.do(Expunge(folder_id, (1,), True, (seen[1],)))
+    with pytest.raises(NoSuchMessage):
+        opened.decide(Expunge(folder_id, (1,), True, (seen[1],)))
+    assert [one.uid for one in messages(opened.view, folder_id)] == [2, 3]
 
 
 def test_a_mailbox_of_public_folders_has_none_at_first(stage: Stage) -> None:

@@ -137,6 +137,10 @@ class Node:
             view = snapshot.view(user.account)
             return [(f.name, m.uid, m.flags) for f in folders(view) for m in messages(view, f.id)]
 
+    def folder_id(self, user: User, name: str) -> bytes:
+        with self.log.snapshot() as snapshot:
+            return next(one.id for one in folders(snapshot.view(user.account)) if one.name == name)
+
     @property
     def port(self) -> int:
         return int(self.listener.address.rpartition(":")[2])

@@ -5,9 +5,11 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from eventlog.errors import OutcomeUnknown
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import PASSWORD, Node, User
 
@@ -289,3 +291,46 @@ def test_a_message_whose_bytes_are_missing_is_an_error_and_never_an_empty_messag
     assert last.startswith(b"NO [SERVERBUG]")
     assert len(client.ok("FETCH 1:2 FLAGS")) == 2
     assert client.ok("SEARCH SUBJECT one") == [b"* SEARCH 1"]
+
+
+# -- what nobody can say yet
+
+
+@pytest.mark.parametrize("command", ["APPEND", "COPY 1 Archive", "MOVE 1 Archive", "REPLACE"])
+def test_who_would_do_it_again_is_cut_off_where_the_outcome_is_unknown(
+    node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A client that hears NO to an APPEND sends the message once more; one that is cut off looks at what is there."""
+    client = login()
+    client.append("INBOX", b"Subject: x\r\n\r\nx\r\n")
+    client.ok("SELECT INBOX")
+    propose = node.log.propose
+
+    async def unheard(*arguments: Any) -> Any:
+        await propose(*arguments)
+        raise OutcomeUnknown("nothing was heard of it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.log, "propose", unheard)
+        text = {"APPEND": "APPEND INBOX {1+}\r\nx", "REPLACE": "REPLACE 1 INBOX {1+}\r\nx"}.get(command, command)
+        client.send(b"a " + text.encode() + b"\r\n")
+        (last,) = ended(client)
+    assert last.startswith(b"* BYE [UNAVAILABLE] ")
+    assert b"may have taken effect" in last
+
+
+def test_flags_and_expunges_of_unknown_outcome_are_refused_and_may_be_asked_for_again(
+    node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = login()
+    client.append("INBOX", b"x")
+    client.ok("SELECT INBOX")
+
+    async def unheard(*_: Any) -> Any:
+        raise OutcomeUnknown("nothing was heard of it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.log, "propose", unheard)
+        assert client.command("STORE 1 +FLAGS (\\Deleted)")[-1].startswith(b"NO [UNAVAILABLE] ")
+    client.ok("STORE 1 +FLAGS (\\Deleted)")
+    client.ok("EXPUNGE")

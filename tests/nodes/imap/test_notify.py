@@ -1,15 +1,17 @@
 """NOTIFY over real connections: what happens elsewhere is told without being asked for, and no more than was wanted."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nodes.imap import notify
+from nodes.imap.cursor import ITEMS_LIMIT
 from nodes.imap.errors import BadCommand, Refusal
-from nodes.imap.notify_commands import EventGroup, Notify
+from nodes.imap.notify_commands import EventGroup, Notify, Which
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import PASSWORD, Node, User
 from tests.nodes.imap.test_grammar import parse
@@ -30,8 +32,8 @@ MESSAGES = "(MessageNew MessageExpunge FlagChange)"
             b"b notify set (selected (MessageNew (uid flags) MessageExpunge)) (subtree x (MessageNew MessageExpunge))",
             Notify(
                 (
-                    EventGroup("SELECTED", (), frozenset({"MESSAGENEW", "MESSAGEEXPUNGE"}), ("UID", "FLAGS")),
-                    EventGroup("SUBTREE", ("x",), frozenset({"MESSAGENEW", "MESSAGEEXPUNGE"})),
+                    EventGroup("SELECTED", frozenset(), frozenset({"MESSAGENEW", "MESSAGEEXPUNGE"}), ("UID", "FLAGS")),
+                    EventGroup("SUBTREE", frozenset({"x"}), frozenset({"MESSAGENEW", "MESSAGEEXPUNGE"})),
                 )
             ),
         ),
@@ -39,8 +41,8 @@ MESSAGES = "(MessageNew MessageExpunge FlagChange)"
             b"a NOTIFY SET STATUS (mailboxes (INBOX x) NONE) (personal (MailboxName))",
             Notify(
                 (
-                    EventGroup("MAILBOXES", ("INBOX", "x"), frozenset()),
-                    EventGroup("PERSONAL", (), frozenset({"MAILBOXNAME"})),
+                    EventGroup("MAILBOXES", frozenset({"INBOX", "x"}), frozenset()),
+                    EventGroup("PERSONAL", frozenset(), frozenset({"MAILBOXNAME"})),
                 ),
                 status=True,
             ),
@@ -68,6 +70,36 @@ def test_rfc_5465_8_a_command_is_read(text: bytes, expected: Notify) -> None:
 def test_rfc_5465_5_what_does_not_go_together_is_bad(text: bytes) -> None:
     with pytest.raises(BadCommand):
         parse(text)
+
+
+def test_more_names_or_groups_than_anybody_means_are_refused() -> None:
+    names = b" ".join(b"m%d" % number for number in range(ITEMS_LIMIT + 1))
+    groups = b" (personal (MailboxName))" * (ITEMS_LIMIT + 1)
+    for text in (b"a NOTIFY SET (mailboxes (%b) (MailboxName))" % names, b"a NOTIFY SET" + groups):
+        with pytest.raises(Refusal) as refused:
+            parse(text)
+        assert refused.value.code == "LIMIT"
+
+
+def test_a_name_is_looked_for_in_a_group_once_however_many_it_names() -> None:
+    """Forty thousand names and five thousand folders would be two hundred million comparisons."""
+
+    class Counting(frozenset[str]):
+        looked = 0
+
+        def __contains__(self, name: object) -> bool:
+            Counting.looked += 1
+            return super().__contains__(name)
+
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("every name was looked at")
+
+    names = Counting(f"m{number}" for number in range(ITEMS_LIMIT))
+    for which in get_args(Which):
+        assert notify.covers(EventGroup(which, names, frozenset()), "m1/b/c", False) is (
+            which not in ("INBOXES", "SUBSCRIBED", "MAILBOXES")
+        )
+    assert Counting.looked <= 4
 
 
 def test_rfc_5465_5_an_unknown_event_is_answered_by_those_that_are_known() -> None:

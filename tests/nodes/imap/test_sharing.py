@@ -1,14 +1,15 @@
 """ACL (RFC 4314), LIST-MYRIGHTS (RFC 8440), NAMESPACE (RFC 2342): folders that accounts of a tenant share."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
-from actors.mailbox import EVERY, CreateFolder, OpenMailbox, SetRights
+from actors.mailbox import EVERY, ChangeFlags, CreateFolder, OpenMailbox, SetRights
 from actors.mailbox_acl import ANYONE
 from actors.sharing import NoteShare, public_stream
 from eventlog.record import new_id
+from nodes.imap import transfer
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import ADMIN, PASSWORD, Node, User
 
@@ -241,6 +242,27 @@ def test_a_move_that_may_not_remove_moves_nothing(node: Node, pair: Pair) -> Non
     pair.other.ok(f"SELECT {pair.team}")
     assert refused(pair.other, "MOVE 1 INBOX").startswith(b"NO [NOPERM]")
     assert (len(node.held(pair.owner)), node.held(pair.colleague)) == (1, [])
+
+
+def test_a_flag_that_is_set_while_a_message_moves_goes_with_it(
+    node: Node, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the messages and the record that moves them."""
+    given = transfer._given
+    folder = node.folder_id(pair.owner, "Team")
+
+    async def marked_first(*arguments: Any) -> Any:
+        monkeypatch.setattr(transfer, "_given", given)
+        store = ChangeFlags(folder, (1,), "add", ("\\Flagged",))
+        await node.runtime.ask(pair.owner.account, store, ADMIN._replace(tenant=pair.owner.tenant))
+        return await given(*arguments)
+
+    monkeypatch.setattr(transfer, "_given", marked_first)
+    pair.grant("lrswite")
+    pair.other.ok(f"SELECT {pair.team}")
+    pair.other.ok("UID MOVE 1 INBOX")
+    assert node.held(pair.owner) == []
+    assert node.held(pair.colleague) == [("INBOX", 1, ("\\Flagged",))]
 
 
 def test_two_who_move_the_same_messages_at_once_have_each_of_them_once(
