@@ -3,6 +3,7 @@
 #                [RUN_DIR=run] where they are kept, [BASE_PORT=20000] their first port when they are made
 #   make test    every test (installs the mail programs and name servers that the tests use, through apt-get, where missing)
 #                [TEST_WORKERS=] processes at a time, [TEST_ARGS=] for pytest
+#   make mbsync  ten thousand messages kept alike in both directions through leaders that are killed
 #   make check   ruff, mypy --strict, import direction
 #   make bench   the log, SMTP, connections and IMAP; results/*.json
 #   make simulate  cells in simulated time under faults: [SEEDS=1..5000] one cell a seed, [JOBS=] processes at a time
@@ -27,7 +28,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help setup run test check bench simulate chaos soak clean
+.PHONY: help setup run test mbsync check bench simulate chaos soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -49,6 +50,10 @@ run: $(STAMP)
 test: $(STAMP)
 	scripts/debian-packages
 	$(BIN)/python -m pytest $(SPREAD) $(TEST_ARGS)
+
+mbsync: $(STAMP)
+	scripts/debian-packages
+	MBSYNC_MESSAGES=10000 $(BIN)/python -m pytest -s tests/acceptance/test_two_way_sync.py $(TEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
