@@ -17,6 +17,7 @@ from eventlog.backup_set import BackupSet, check_listed
 from eventlog.backup_tables import Row, TablesHead, read_tables, tables_of, write_file
 from eventlog.custody import CUSTODY
 from eventlog.restore import Head, Progress
+from eventlog.restore_tables import Loaded, Records, load
 from eventlog.segment_frames import SegmentError
 from eventlog.segment_keys import KeyRing
 from eventlog.segment_source import describe, records_of
@@ -241,6 +242,9 @@ class BackupCheckpoint:
 
     def tables(self) -> AbstractContextManager[tuple[TablesHead, Iterator[Row]]]:
         return open_tables(self._backup, self._tables)
+
+    def fill(self, path: Path, records: Records, progress: Progress | None) -> Loaded:
+        return load(path, self, records, progress)
 
     @contextlib.contextmanager
     def prove(self) -> Iterator[BackupProof]:

@@ -19,11 +19,10 @@ from eventlog.fold import OUTCOME_BYTES, Evolve, Fold, Outcome
 from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
 from eventlog.members import Members, change_record
 from eventlog.record import By, RecordError, digest_of, encode
-from eventlog.restore_tables import Checkpoint, Loaded, WrittenMeanwhile, load
+from eventlog.restore_tables import MAP_SIZE_BYTES, Checkpoint, Loaded, WrittenMeanwhile
 from eventlog.segments import SegmentRecord
 from eventlog.store import LOG_HEAD, Store
 
-MAP_SIZE_BYTES = 1 << 40
 COMMIT_BYTES = 64 * 1024 * 1024
 COMMIT_RECORDS = 10_000
 
@@ -98,13 +97,12 @@ def restore(
     Tables that the source has are loaded (eventlog/restore_tables.py), unless `refold` wants them proven.
     """
     term = max(cut.term, source.head().term) + 1
+    if (path / "data.mdb").exists():
+        raise RestoreError(f"{path}: there is a database already")
+    checkpoint = None if refold else source.checkpoint(cut.position)
+    loaded = None if checkpoint is None else checkpoint.fill(path, source.records, progress)
     store = Store(path, MAP_SIZE_BYTES, durable=False)
     try:
-        with store.snapshot() as snapshot:
-            if snapshot.position:
-                raise RestoreError(f"{store.path}: there is a database already")
-        checkpoint = None if refold else source.checkpoint(cut.position)
-        loaded = None if checkpoint is None else load(store, checkpoint, source.records, progress)
         work = _Work(store, evolve, loaded)
         for record in source.records(work.head.position + 1, cut.position):
             work.take(record)

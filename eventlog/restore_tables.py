@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import msgpack
@@ -40,6 +41,7 @@ from eventlog.store import (
 Records = Callable[[int, int], Iterator[SegmentRecord]]
 Progress = Callable[[int, int], None]
 
+MAP_SIZE_BYTES = 1 << 40
 COMMIT_BYTES = 64 * 1024 * 1024
 ROWS_AT_ONCE = 2000
 ROW_BYTES = 64  # beside its value
@@ -51,7 +53,7 @@ _unpackb = msgpack.unpackb
 class Proof(Protocol):
     """Proves positions in other processes; the block ends them."""
 
-    def result(self) -> None:
+    def result(self) -> object:
         """Returns once all is proven. Raises SegmentError for the first that is not."""
 
 
@@ -63,6 +65,12 @@ class Checkpoint(Protocol):
 
     def prove(self) -> AbstractContextManager[Proof]:
         """Begins to prove the log up to their position."""
+
+    def fill(self, path: Path, records: Records, progress: Progress | None) -> Loaded:
+        """Makes the database in a folder that has none, as of their position; `records`: the log between two.
+
+        Returns when everything up to there is proven. Raises SegmentError, KeyFileError.
+        """
 
 
 class Loaded(NamedTuple):
@@ -190,11 +198,16 @@ class Loader:
             self._pending_bytes = 0
 
 
-def load(store: Store, checkpoint: Checkpoint, records: Records, progress: Progress | None) -> Loaded:
-    """Fills an empty database up to the position of a checkpoint; `records` gives the log between two positions.
+def load(path: Path, checkpoint: Checkpoint, records: Records, progress: Progress | None) -> Loaded:
+    """`Checkpoint.fill` for a log that is read record by record."""
+    store = Store(path, MAP_SIZE_BYTES, durable=False)
+    try:
+        return _load(store, checkpoint, records, progress)
+    finally:
+        store.close()
 
-    Returns when everything up to there is proven and written. Raises SegmentError, KeyFileError.
-    """
+
+def _load(store: Store, checkpoint: Checkpoint, records: Records, progress: Progress | None) -> Loaded:
     loader = Loader(store)
     with checkpoint.tables() as (head, rows), checkpoint.prove() as proof:
         for record in records(1, head.position):

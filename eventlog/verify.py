@@ -61,6 +61,9 @@ class VerifyReport(NamedTuple):
     problems: list[str]
     chains: dict[int, bytes] = {}  # noqa: RUF012 -- never changed
     redactions: int = 0  # events and bodies that were erased, each by an entry that says so
+    events: int = 0  # that took effect
+    bodies: int = 0  # that the records brought, and that are kept
+    body_bytes: int = 0
 
 
 def verify(source: EventLog | Path, progress: Progress | None = None, at: Collection[int] = ()) -> VerifyReport:
@@ -106,7 +109,7 @@ def _verify_ranges(path: Path, last: int, progress: Progress | None, at: Collect
             parts.append(part)
             if progress is not None:
                 progress(min(last, len(parts) * RANGE), last)
-    return _joined(parts)
+    return joined(parts)
 
 
 def verify_range(task: tuple[str, int, int, tuple[int, ...]]) -> VerifyReport:
@@ -116,13 +119,17 @@ def verify_range(task: tuple[str, int, int, tuple[int, ...]]) -> VerifyReport:
         return verify_store(store, None, first, last, at)
 
 
-def _joined(parts: list[VerifyReport]) -> VerifyReport:
+def joined(parts: Sequence[VerifyReport]) -> VerifyReport:
+    """What several say of the parts of one log, in order."""
     problems = [problem for part in parts for problem in part.problems][:MAX_PROBLEMS]
     bad = [part.first_bad for part in parts if part.first_bad is not None]
     chains = {position: chain for part in parts for position, chain in part.chains.items()}
     records = sum(part.records for part in parts)
     redactions = sum(part.redactions for part in parts)
-    return VerifyReport(not problems, records, parts[-1].head, min(bad, default=None), problems, chains, redactions)
+    return VerifyReport(
+        not problems, records, parts[-1].head, min(bad, default=None), problems, chains, redactions,
+        sum(part.events for part in parts), sum(part.bodies for part in parts), sum(part.body_bytes for part in parts),
+    )  # fmt: skip
 
 
 class _Walk:
@@ -137,7 +144,7 @@ class _Walk:
         self._chains: dict[int, bytes] = {}
         self._term = self._at_ms = 0
         self._chain = GENESIS
-        self._redactions = 0
+        self._redactions = self._events = self._bodies = self._body_bytes = 0
         self._erased_events, self._erased_bodies, self._knows_erasures = _redactions(store)
         self._cut = int(store.get_meta(b"cut", 0))  # of a restored log: what was erased before may be told after it
         if first > 1:
@@ -153,6 +160,9 @@ class _Walk:
             self.problems,
             self._chains,
             self._redactions,
+            self._events,
+            self._bodies,
+            self._body_bytes,
         )
 
     def take(self, snapshot: Snapshot, last: int) -> None:
@@ -198,6 +208,8 @@ class _Walk:
             self._bad(position, "its term or time is before that of the record in front of it")
         self._term, self._at_ms = term, at_ms
         bodies, parts, erased = _read(stored)
+        if outcome == Outcome.COMMITTED and parts:
+            self._events += len(parts) - 1 - len(bodies)
         for ordinal, left in erased:
             self._redactions += 1
             if self._must_be_told(position) and self._erased_events.get((position, ordinal)) != left:
@@ -223,6 +235,9 @@ class _Walk:
                 self._bad(position, f"body {body.digest.hex()[:16]} is erased, and no record says so")
             return
         data = None if body.chunks else snapshot.introduced(position, ordinal)
+        if data is not None:
+            self._bodies += 1
+            self._body_bytes += len(data)
         if data is not None and sha256(data).digest() != body.digest:
             self._bad(position, f"body {body.digest.hex()[:16]} is not what was stored")
         elif data is None or not snapshot.finds_body_at(body.tenant, body.digest, position, ordinal):

@@ -30,7 +30,7 @@ from eventlog.segment_frames import SegmentError
 from eventlog.segment_keys import KeyFileError, KeyRing
 from eventlog.segment_source import StoreSource
 from eventlog.segments import SegmentRecord
-from eventlog.store import FOLDED, LOG, POSITION, Store, open_for_reading
+from eventlog.store import FOLDED, LOG, NAMES, POSITION, Store, open_for_reading
 from eventlog.store_checkpoint import TrustedSource
 from eventlog.verify import verify_store
 from tests.eventlog import ledger
@@ -568,6 +568,27 @@ def test_a_stopped_nodes_own_tables_may_be_kept_and_what_it_had_not_folded_is_fo
     with open_for_reading(tmp_path / "kept") as store, open_for_reading(tmp_path / "folded") as other:
         assert rows(store) == rows(other) == rows(log.store)
         assert verify_store(store).ok
+
+
+def test_nothing_of_the_node_itself_comes_with_its_tables(log: Log, tmp_path: Path) -> None:
+    more(log)
+    log.journal.setCurrentTerm(77, "n2")  # a vote
+    log.store.put_meta(b"redacted", 5)
+    unfolded = record("never committed", bodies=(ledger.body(b"of the tail"),))
+    log.journal.add(Command(KIND_RECORD, START_MS * 2, encode(unfolded), (b"of the tail",)), 15, 1)
+    log.store.commit()
+    source = TrustedSource(log.store, CELL)
+    cut = find_cut(source, None, None)
+    assert (cut.position, log.journal.last_index) == (14, 15)
+    assert restore(source, cut, tmp_path / "kept", ledger.evolve).loaded == 14
+    restore(source, cut, tmp_path / "folded", ledger.evolve, refold=True)
+    with (
+        open_for_reading(tmp_path / "kept") as store,
+        open_for_reading(tmp_path / "folded") as other,
+        store.snapshot() as one,
+        other.snapshot() as two,
+    ):
+        assert {name: list(one.raw(name)) for name in NAMES} == {name: list(two.raw(name)) for name in NAMES}
 
 
 def test_tables_of_a_later_moment_are_not_kept(log: Log, tmp_path: Path) -> None:
