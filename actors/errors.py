@@ -6,9 +6,21 @@ can do about it, so that a front end can choose its wire reply by class; the tex
 
 from __future__ import annotations
 
+import re
+from typing import ClassVar
+
 
 class CommandRefused(Exception):
-    """The command can not be carried out in the present state; nothing was proposed."""
+    """The command can not be carried out in the present state; nothing was proposed.
+
+    `code` names the class to programs, in the API, in logs and in metrics: what is published is never renamed.
+    """
+
+    code: ClassVar[str] = "command_refused"
+
+    def __init_subclass__(cls) -> None:
+        """A class is called in code as it is in the program: NoSuchAccount is no_such_account."""
+        cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
 class NoSuchAccount(CommandRefused):

@@ -108,7 +108,6 @@ def _answer(data: bytes) -> AdminAnswer:
     stale = any(line.lower().startswith(STALE_HEADER) for line in head.split(b"\r\n"))
     if status < 400:
         return AdminAnswer(Outcome.ACKNOWLEDGED, status, "", str(status), body, stale)
-    error = body["error"]
-    category = str(error["category"])
+    category = str(body["category"])
     outcome = Outcome.UNKNOWN if category in ("unknown", "internal") else Outcome.REFUSED
-    return AdminAnswer(outcome, status, category, f"{status} {category}: {error['message']}", None, stale)
+    return AdminAnswer(outcome, status, category, f"{status} {category}: {body['detail']}", None, stale)

@@ -55,7 +55,7 @@ def _head(client: AdminClient, node: str, position: int) -> NodeHead:
 
 
 def _chosen(client: AdminClient, node: str, most: int, seed: int) -> list[str]:
-    known = sorted(account["address"] for account in client.get("/v1/accounts", node)["accounts"])
+    known = sorted(account["address"] for account in client.pages("/v1/accounts", "accounts", node))
     return known if len(known) <= most else sorted(Random(seed).sample(known, most))
 
 

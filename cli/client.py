@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
+from urllib.parse import quote
 
 from cli.layout import Cluster, Node
 from cli.output import UNKNOWN, CommandError, say
@@ -34,11 +35,12 @@ class NothingDone(CommandError):
 
 
 class Refused(NamedTuple):
-    """The `error` object of an answer."""
+    """A problem (RFC 9457) that a node answered with."""
 
     category: str
     message: str
     hint: str
+    code: str = ""
 
 
 class AdminClient:
@@ -67,6 +69,15 @@ class AdminClient:
         if response.headers.get(STALE_HEADER):
             say("note: no majority of the nodes answers; this is what one node knows, and may be old")
         return self._read("GET", response)
+
+    def pages(self, path: str, name: str, node: str | None = None) -> Iterator[Any]:
+        """The items of a list, which each page of it has under `name`."""
+        mark = "&" if "?" in path else "?"
+        page = self.get(path, node)
+        yield from page[name]
+        while page["next"]:
+            page = self.get(f"{path}{mark}after={quote(page['next'], safe='')}", node)
+            yield from page[name]
 
     def change(self, method: str, path: str, body: Any = None, node: str | None = None) -> Any:
         """Changes something through any node, or the one that is named.
@@ -168,14 +179,14 @@ class AdminClient:
 
 def _refusal(response: http.client.HTTPResponse) -> Refused:
     try:
-        error = json.loads(response.read())["error"]
-        return Refused(str(error["category"]), str(error["message"]), str(error["hint"]))
+        problem = json.loads(response.read())
+        return Refused(*(str(problem[name]) for name in ("category", "detail", "hint", "code")))
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return Refused("error", f"the node answered {response.status} {response.reason}", "")
 
 
 def _error(refused: Refused) -> CommandError:
-    return CommandError(refused.message, refused.hint, UNKNOWN if refused.category == "unknown" else 1)
+    return CommandError(refused.message, refused.hint, UNKNOWN if refused.category == "unknown" else 1, refused.code)
 
 
 def _lost(method: str, reason: str) -> CommandError:

@@ -23,11 +23,12 @@ SPINNER_COLUMNS = 2  # what a spinner takes in front of its text
 
 
 class CommandError(click.ClickException):
-    """The command did not do what it says; `hint` tells what to do about it."""
+    """The command did not do what it says; `hint` tells what to do about it, `code` is the API's, if it said why."""
 
-    def __init__(self, message: str, hint: str = "", exit_code: int = FAILED) -> None:
+    def __init__(self, message: str, hint: str = "", exit_code: int = FAILED, code: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.code = code
         self.__dict__["exit_code"] = exit_code  # the base declares it for the class; click reads it from the instance
 
     def show(self, file: IO[Any] | None = None) -> None:

@@ -75,7 +75,7 @@ def set_policy(name: str, time_travel: bool | None, password_characters: int | N
 @json_option
 def list_tenants(cluster_dir: Path, as_json: bool) -> None:
     """List tenants and their domains."""
-    tenants = open_client(cluster_dir).get("/v1/tenants")["tenants"]
+    tenants = list(open_client(cluster_dir).pages("/v1/tenants", "tenants"))
     if as_json:
         print_json({"tenants": tenants})
         return

@@ -21,6 +21,7 @@ from eventlog.checkpoint import CheckpointError, CheckpointHead, Progress, load_
 from eventlog.store import joined_mark
 from nodes import jobs, tls
 from nodes.config import MIB, NodeConfig, split_address
+from nodes.http.errors import read_problem
 from nodes.services import Logger
 from nodes.state import NodeState
 
@@ -135,6 +136,6 @@ def connect(source: Source) -> http.client.HTTPConnection:
 
 def _refusal(response: http.client.HTTPResponse) -> str:
     try:
-        return str(json.loads(response.read(MOST_ERROR_BYTES))["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+        return read_problem(response.read(MOST_ERROR_BYTES))[1]
+    except ValueError:
         return f"the node answered {response.status} {response.reason}"

@@ -139,10 +139,12 @@ def server_context(tls: TlsSection) -> ssl.SSLContext:
 
 
 def admin_context(tls: TlsSection) -> ssl.SSLContext:
-    """The admin API: a certificate of the cell's CA is required; who may do what is decided by its name."""
+    """The admin API: a certificate is of the cell's CA, and its name decides; who shows none needs a token."""
     context = context_of(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
     context.sslobject_class = _reporting("admin API")
-    return mutual(context, tls.ca, tls.certificate, tls.key)
+    mutual(context, tls.ca, tls.certificate, tls.key)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
 
 
 def raft_contexts(config: NodeConfig) -> tuple[ssl.SSLContext, ssl.SSLContext]:

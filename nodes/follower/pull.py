@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import ssl
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,6 +25,7 @@ from nodes.follower import wire
 from nodes.follower.applying import FINAL, MOST_CAUSE, Applying
 from nodes.follower.grants import follow_place, read_secret
 from nodes.follower.progress import Halt, Progress, Retry, context_of
+from nodes.http.errors import read_problem
 from nodes.services import Services
 from nodes.tls import expired, follower_client_context, peer_node_name
 
@@ -155,9 +155,8 @@ class Pull:
 
 def _error_of(body: bytes) -> tuple[str, str]:
     try:
-        error = json.loads(body)["error"]
-        return str(error["category"]), str(error["message"])
-    except (ValueError, KeyError, TypeError):
+        return read_problem(body)
+    except ValueError:
         return "", ""
 
 

@@ -1,206 +1,179 @@
-"""Tenants, accounts and aliases over the admin API."""
+"""Accounts over the admin API."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from aiohttp import web
+from pydantic import AfterValidator, Field
 
-from actors import credentials, mailbox, tenant
-from actors.directory import resolve, tenant_named
-from actors.errors import NoSuchTenant, NotLocal
-from actors.names import normalise_address, normalise_domain
+from actors import mailbox, tenant
+from actors.directory import account_of
+from actors.errors import NoSuchTenant
+from actors.names import normalise_address
 from eventlog.store import Snapshot
-from nodes.http.admin import (
-    answer,
-    catch_up,
-    context,
-    count_field,
-    directory_for_change,
-    json_body,
-    services,
-    text_field,
-    text_list_field,
-)
-from nodes.http.errors import ApiError, bad_request
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
+from nodes.http.models import Address, Bytes, Count, Id, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
+from nodes.http.pages import page
+from nodes.http.places import OWN, in_body, in_path
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("accounts")
+NAMED = places.account(in_path("address"))
 MOST_PASSWORD = 1024
+_BREAKS = frozenset("\0\n\r")
 
 
-@ROUTES.get("/v1/tenants")
-async def list_tenants(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        found = [_tenant_json(snapshot, entry) for entry in tenant.tenants(snapshot)]
-    return answer({"tenants": found}, stale=stale)
-
-
-@ROUTES.post("/v1/tenants")
-async def add_tenant(request: web.Request) -> web.Response:
-    body = await json_body(request)
-    name, domains = text_field(body, "name", 63), text_list_field(body, "domains")
-    directory = await directory_for_change(request)
-    added = await directory.add_tenant(name, domains, context(request))
-    with services(request).log.snapshot() as snapshot:
-        entry = next(one for one in tenant.tenants(snapshot) if one.id == added)
-        return web.json_response(_tenant_json(snapshot, entry), status=201)
-
-
-@ROUTES.post("/v1/tenants/{name}/domains")
-async def add_domain(request: web.Request) -> web.Response:
-    domain = text_field(await json_body(request), "domain", 255)
-    directory = await directory_for_change(request)
-    await directory.add_domain(request.match_info["name"], domain, context(request))
-    return web.json_response({"domain": normalise_domain(domain)}, status=201)
-
-
-@ROUTES.patch("/v1/tenants/{name}")
-async def change_tenant(request: web.Request) -> web.Response:
-    """{"time_travel": true or false}: whether accounts may log in to their mailboxes as they were; or
-    {"password_characters": 12}: how long passwords that are set from now on are at least."""
-    body = await json_body(request)
-    allowed, least, name = body.get("time_travel"), count_field(body, "password_characters"), request.match_info["name"]
-    if (allowed is None) == (least is None):
-        raise bad_request("time_travel, password_characters: one of them must be given")
-    if least is not None:
-        directory = await directory_for_change(request)
-        await directory.credentials.set_password_policy(_tenant_id(request, name), least, context(request))
-        return web.json_response({"password_characters": least})
-    if not isinstance(allowed, bool):
-        raise bad_request("time_travel: must be true or false")
-    directory = await directory_for_change(request)
-    await directory.allow_time_travel(name, allowed, context(request))
-    return web.json_response({"time_travel": allowed})
-
-
-def _tenant_id(request: web.Request, name: str) -> bytes:
-    with services(request).log.snapshot() as snapshot:
-        return tenant_named(snapshot, name)
-
-
-@ROUTES.get("/v1/accounts")
-async def list_accounts(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        entries = _chosen(snapshot, request.query.get("tenant"))
-        found = [
-            _account_json(snapshot, entry, account)
-            for entry in entries
-            for account in tenant.accounts(snapshot.view(entry.id))
-        ]
-    return answer({"accounts": found}, stale=stale)
-
-
-@ROUTES.post("/v1/accounts")
-async def add_account(request: web.Request) -> web.Response:
-    body = await json_body(request)
-    address, quota = text_field(body, "address", 320), count_field(body, "quota_bytes")
-    directory = await directory_for_change(request)
-    added = await directory.add_account(address, _password(body), quota, context(request))
-    return web.json_response({"address": normalise_address(address), "id": added.hex()}, status=201)
-
-
-@ROUTES.put("/v1/accounts/{address}/password")
-async def set_password(request: web.Request) -> web.Response:
-    password = _password(await json_body(request))
-    directory = await directory_for_change(request)
-    await directory.set_password(request.match_info["address"], password, context(request))
-    return web.json_response({})
-
-
-@ROUTES.put("/v1/accounts/{address}/quota")
-async def set_quota(request: web.Request) -> web.Response:
-    body = await json_body(request)
-    if "quota_bytes" not in body:  # null means: no limit
-        raise bad_request("quota_bytes: is missing: a whole number above 0, or null")
-    quota, messages = count_field(body, "quota_bytes"), count_field(body, "quota_messages")
-    directory = await directory_for_change(request)
-    await directory.set_quota(request.match_info["address"], quota, context(request), messages)
-    address = normalise_address(request.match_info["address"])
-    return web.json_response({"address": address, "quota_bytes": quota, "quota_messages": messages})
-
-
-@ROUTES.delete("/v1/accounts/{address}")
-async def delete_account(request: web.Request) -> web.Response:
-    directory = await directory_for_change(request)
-    await directory.delete_account(request.match_info["address"], context(request))
-    return web.json_response({})
-
-
-@ROUTES.get("/v1/aliases")
-async def list_aliases(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        found = [
-            {"address": alias.address, "targets": list(alias.targets), "tenant": entry.name}
-            for entry in tenant.tenants(snapshot)
-            for alias in tenant.aliases(snapshot.view(entry.id))
-        ]
-    return answer({"aliases": found}, stale=stale)
-
-
-@ROUTES.post("/v1/aliases")
-async def add_alias(request: web.Request) -> web.Response:
-    body = await json_body(request)
-    address, targets = text_field(body, "address", 320), text_list_field(body, "targets")
-    directory = await directory_for_change(request)
-    with services(request).log.snapshot() as snapshot:
-        for target in targets:
-            _require_somebody(snapshot, target)
-    added = await directory.add_alias(address, targets, context(request))
-    names = [normalise_address(target) for target in targets]
-    return web.json_response({"address": normalise_address(address), "targets": names, "id": added.hex()}, status=201)
-
-
-@ROUTES.delete("/v1/aliases/{address}")
-async def delete_alias(request: web.Request) -> web.Response:
-    directory = await directory_for_change(request)
-    await directory.delete_alias(request.match_info["address"], context(request))
-    return web.json_response({})
-
-
-def _require_somebody(snapshot: Snapshot, target: str) -> None:
-    """An alias that leads nowhere would refuse, or lose, mail. Raises ApiError, InvalidName."""
-    try:
-        found = resolve(snapshot, target)
-    except NotLocal:
-        return  # the directory says what it thinks of it
-    if found is None:
-        message = f"nobody has the address {target}, so mail for the alias would get nowhere"
-        raise ApiError(404, "not_found", message, f"mailraft account add {target}, then the alias")
-
-
-def _password(body: dict[str, Any]) -> str:
-    password = text_field(body, "password", MOST_PASSWORD)
-    if "\0" in password or "\n" in password or "\r" in password:
-        raise bad_request("password: must not hold NUL or a line break")  # no protocol could send it back
+def _sendable(password: str) -> str:
+    if _BREAKS & set(password):
+        raise ValueError("must not hold NUL or a line break")  # no protocol could send it back
     return password
 
 
-def _chosen(snapshot: Snapshot, name: str | None) -> list[tenant.TenantEntry]:
-    entries = tenant.tenants(snapshot)
+Password = Annotated[
+    str, AfterValidator(_sendable), Field(min_length=1, max_length=MOST_PASSWORD, examples=["correct horse battery"])
+]
+
+
+class AccountsQuery(PageQuery):
+    """All, or those of a tenant."""
+
+    tenant: str | None = Field(None, min_length=1, max_length=63)
+
+
+class Account(Model):
+    """Somebody who has a mailbox."""
+
+    address: Address
+    id: Id
+    tenant: TenantName
+    messages: int
+    bytes: int
+    quota_bytes: Bytes | None
+    quota_messages: Count | None
+    has_password: bool = Field(description="Without one nobody can log in.")
+    created_ms: Milliseconds
+
+
+class AccountPage(Page):
+    """Accounts by tenant and address."""
+
+    accounts: list[Account]
+
+
+class NewAccount(Model):
+    """An address in a domain of ours. Without a password nobody can log in to it."""
+
+    address: Address
+    password: Password
+    quota_bytes: Bytes | None = None
+
+
+class AddedAccount(Model):
+    """The address as it is kept, and the id under which the log speaks of the account."""
+
+    address: Address
+    id: Id
+
+
+class NewPassword(Model):
+    """It is kept as verifiers only."""
+
+    password: Password
+
+
+class Quota(Model):
+    """How much a mailbox may hold; null: no limit."""
+
+    quota_bytes: Bytes | None
+    quota_messages: Count | None = None
+
+
+class AccountQuota(Quota):
+    """The quota that was set."""
+
+    address: Address
+
+
+@ENDPOINTS.get("/v1/accounts", "accounts:read", OWN, AccountPage, problems=("no_such_tenant",))
+async def list_accounts(call: Call, query: AccountsQuery) -> dict[str, Any]:
+    """List accounts."""
+    with call.services.log.snapshot() as snapshot:
+        entries = [
+            (entry, account)
+            for entry in _chosen(call, snapshot, query.tenant)
+            for account in tenant.accounts(snapshot.view(entry.id))
+        ]
+        found, following = page(
+            entries,
+            lambda one: (one[0].name, one[1].address),
+            query,
+            lambda one: _account_json(snapshot, one[0], one[1]),
+        )
+    return {"accounts": found, "next": following}
+
+
+@ENDPOINTS.post(
+    "/v1/accounts",
+    "accounts:write",
+    places.domain(in_body("address")),
+    AddedAccount,
+    status=201,
+    problems=("name_taken", "invalid_name", "not_allowed"),
+)
+async def add_account(call: Call, body: NewAccount) -> dict[str, Any]:
+    """Add an account with its mailbox."""
+    added = await call.directory.add_account(body.address, body.password, body.quota_bytes, call.context)
+    return {"address": normalise_address(body.address), "id": added.hex()}
+
+
+@ENDPOINTS.get("/v1/accounts/{address}", "accounts:read", NAMED, Account)
+async def show_account(call: Call) -> dict[str, Any]:
+    """Show an account."""
+    with call.services.log.snapshot() as snapshot:
+        target = account_of(snapshot, call.path["address"])
+        entry = next(one for one in tenant.tenants(snapshot) if one.id == target.tenant)
+        account = tenant.account(snapshot.view(target.tenant), target.account)
+        assert account is not None
+        return _account_json(snapshot, entry, account)
+
+
+@ENDPOINTS.put(
+    "/v1/accounts/{address}/password", "credentials:write", NAMED, Nothing, problems=("not_allowed", "overloaded")
+)
+async def set_password(call: Call, body: NewPassword) -> dict[str, Any]:
+    """Set an account's password."""
+    await call.directory.set_password(call.path["address"], body.password, call.context)
+    return {}
+
+
+@ENDPOINTS.put("/v1/accounts/{address}/quota", "accounts:write", NAMED, AccountQuota)
+async def set_quota(call: Call, body: Quota) -> dict[str, Any]:
+    """Set how much an account's mailbox may hold."""
+    address = call.path["address"]
+    await call.directory.set_quota(address, body.quota_bytes, call.context, body.quota_messages)
+    return {
+        "address": normalise_address(address),
+        "quota_bytes": body.quota_bytes,
+        "quota_messages": body.quota_messages,
+    }
+
+
+@ENDPOINTS.delete("/v1/accounts/{address}", "accounts:write", NAMED, Nothing, problems=("not_allowed",))
+async def delete_account(call: Call) -> dict[str, Any]:
+    """Delete an account and its mailbox."""
+    await call.directory.delete_account(call.path["address"], call.context)
+    return {}
+
+
+def _chosen(call: Call, snapshot: Snapshot, name: str | None) -> list[tenant.TenantEntry]:
+    entries = call.tenants(snapshot)
     if name is None:
         return entries
     chosen = [entry for entry in entries if entry.name == name]
     if not chosen:
         raise NoSuchTenant(f"there is no tenant {name}")
     return chosen
-
-
-def _tenant_json(snapshot: Snapshot, entry: tenant.TenantEntry) -> dict[str, Any]:
-    view = snapshot.view(entry.id)
-    domains = tenant.domains(view)
-    return {
-        "name": entry.name,
-        "id": entry.id.hex(),
-        "domains": [domain.name for domain in domains],
-        "accounts": _count(view.range(b"a")),
-        "time_travel": tenant.allows_time_travel(view),
-        "password_characters": credentials.least_characters(view),
-        "created_ms": min((domain.added_ms for domain in domains), default=0),
-    }
 
 
 def _account_json(snapshot: Snapshot, entry: tenant.TenantEntry, account: tenant.Account) -> dict[str, Any]:
@@ -216,7 +189,3 @@ def _account_json(snapshot: Snapshot, entry: tenant.TenantEntry, account: tenant
         "has_password": tenant.credentials(snapshot.view(entry.id), account.id) is not None,
         "created_ms": account.created_ms,
     }
-
-
-def _count(rows: Iterator[Any]) -> int:
-    return sum(1 for _ in rows)

@@ -1,14 +1,13 @@
-"""The admin API: JSON over HTTPS with mutual TLS, for the command line. Any node takes any request.
+"""The admin API: JSON over HTTPS, for the command line and for programs. Any node takes any request.
 
-Who may come in is decided by the certificate: one of this cell's CA that names an administrator. Every
-change goes through the log like anything else, with that name in its record.
+Who asks is known by a certificate of the cell's CA that names an administrator, or by a token. Every change goes
+through the log like anything else, with that name in its record. What there is, is declared in the modules of PARTS.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,20 +17,23 @@ from actors.directory import Directory
 from actors.runtime import Context
 from eventlog.errors import OutcomeUnknown
 from eventlog.record import By, stream_id
+from nodes.http import calls
+from nodes.http.authority import STATE as STATE
+from nodes.http.authority import admin_name, authenticate, services_of
+from nodes.http.authority import node_name as node_name
+from nodes.http.calls import CATCH_UP_S, STALE_HEADER
+from nodes.http.endpoint import Endpoint
 from nodes.http.errors import LOGGER, ApiError, answer_errors, bad_request
 from nodes.services import Logger, Services
 from nodes.state import NodeState
-from nodes.tls import peer_admin_name, peer_node_name
 
-STATE = web.AppKey("state", NodeState)
 _BODY_BYTES = 64 * 1024
-CATCH_UP_S = 3.0
-STALE_HEADER = "Mailraft-Stale"
-FOR_NODES = ("/v1/checkpoint",)  # what a node of the cell may ask for, besides administrators
+ENDPOINT = "mailraft_endpoint"  # the attribute of a route's handler that was declared
 
-# modules of nodes.http with ROUTES; each stands on this one, so that they are imported late
+# modules of nodes.http with ENDPOINTS; each stands on this one, so that they are imported late
 PARTS = (
     "accounts",
+    "aliases",
     "archive",
     "backup",
     "checkpoint",
@@ -51,6 +53,8 @@ PARTS = (
     "routes",
     "search",
     "sharing",
+    "status",
+    "tenants",
     "upgrade",
     "verdicts",
 )
@@ -58,51 +62,50 @@ PARTS = (
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+def endpoints() -> list[Endpoint]:
+    """All that is declared."""
+    modules = [importlib.import_module(f"nodes.http.{part}") for part in PARTS]
+    return [one for module in modules if hasattr(module, "ENDPOINTS") for one in module.ENDPOINTS.all]
+
+
 def application(state: NodeState, logger: Logger) -> web.Application:
     """The application for listen.admin. A node that starts, or is quarantined, answers only its status."""
-    app = web.Application(middlewares=[answer_errors, _authorise], client_max_size=_BODY_BYTES)
+    app = web.Application(middlewares=[answer_errors, _administrators_only], client_max_size=_BODY_BYTES)
     app[STATE] = state
     app[LOGGER] = logger
-    app.router.add_get("/v1/status", _status)
+    for one in endpoints():
+        app.router.add_route(one.method, one.path, _handler(one))
     for part in PARTS:
-        app.router.add_routes(importlib.import_module(f"nodes.http.{part}").ROUTES)
+        app.router.add_routes(getattr(importlib.import_module(f"nodes.http.{part}"), "ROUTES", ()))
     return app
 
 
-async def _status(request: web.Request) -> web.Response:
-    return web.json_response(request.app[STATE].status())
+def _handler(endpoint: Endpoint) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await calls.answer(endpoint, request, await authenticate(endpoint, request))
+
+    setattr(answer, ENDPOINT, endpoint)
+    return answer
 
 
 @web.middleware
-async def _authorise(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if request.path not in FOR_NODES or node_name(request) is None:
+async def _administrators_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """What is declared says itself who may; nothing else is told to anybody but administrators, not even what is."""
+    if not hasattr(request.match_info.handler, ENDPOINT):
         _administrator(request)
     return await handler(request)
 
 
-def node_name(request: web.Request) -> str | None:
-    """The node of this cell that asks; None for an administrator."""
-    return peer_node_name(_peer(request), request.app[STATE].config.node.cluster_id)
-
-
 def _administrator(request: web.Request) -> str:
-    name = peer_admin_name(_peer(request), request.app[STATE].config.node.cluster_id)
+    name = admin_name(request)
     if name is None:
         raise ApiError(403, "forbidden", "this needs an administrator's certificate of the cell", "DIR/admin")
     return name
 
 
-def _peer(request: web.Request) -> ssl.SSLObject | None:
-    return request.transport.get_extra_info("ssl_object") if request.transport is not None else None
-
-
 def services(request: web.Request) -> Services:
     """The node's parts. Raises ApiError while it has none."""
-    state = request.app[STATE]
-    if state.services is None:
-        category = "quarantined" if state.phase == "quarantined" else "not_ready"
-        raise ApiError(503, category, "; ".join(state.unready()), "another node of the cell")
-    return state.services
+    return services_of(request)
 
 
 def context(request: web.Request) -> Context:

@@ -5,48 +5,74 @@ Every change is an entry of the log, committed when this answers. Adding again w
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from aiohttp import web
+from pydantic import Field
 
 from eventlog.log import EventLog
 from eventlog.members import MEMBERS, Member, rows
-from nodes.http.admin import answer, catch_up, context, json_body, services, text_field
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
+from nodes.http.models import Model
+from nodes.http.places import CLUSTER
 
-ROUTES = web.RouteTableDef()
-
-
-@ROUTES.get("/v1/members")
-async def show(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    return answer(_json(services(request).log), stale=stale)
-
-
-@ROUTES.post("/v1/members")
-async def add(request: web.Request) -> web.Response:
-    """{"name", "address"}: as a learner, which votes once it has caught up."""
-    body = await json_body(request)
-    name, address = text_field(body, "name"), text_field(body, "address")
-    log, asked = services(request).log, context(request)
-    await catch_up(request)
-    if (name, address) not in [(member.name, member.address) for member in log.members()]:
-        await log.add_member(name, address, asked.by, asked.cause)
-    return web.json_response(_json(log))
+ENDPOINTS = Endpoints("members")
+Name = Annotated[str, Field(min_length=1, max_length=1024, examples=["n4"])]
+HostPort = Annotated[str, Field(min_length=1, max_length=1024, examples=["192.0.2.4:7100"])]
+CHANGES = ("change_under_way", "members_changed", "bad_name", "bad_address", "was_a_member", "not_a_member")
 
 
-@ROUTES.delete("/v1/members/{name}")
-async def remove(request: web.Request) -> web.Response:
-    log, asked = services(request).log, context(request)
-    await log.remove_member(request.match_info["name"], asked.by, asked.cause)
-    return web.json_response(_json(log))
+class CellMember(Model):
+    """A node of the cell. One that does not vote is a learner."""
+
+    name: Name
+    address: HostPort
+    voter: bool
 
 
-@ROUTES.post("/v1/members/{name}/lead")
-async def lead(request: web.Request) -> web.Response:
-    """Has the leader hand over to this member."""
-    log = services(request).log
-    await log.transfer_leadership(request.match_info["name"])
-    return web.json_response(_json(log))
+class Members(Model):
+    """The cell's nodes."""
+
+    leader: str | None = Field(examples=["n1"])
+    members: list[CellMember]
+
+
+class NewMember(Model):
+    """Its name, and where the others reach it (raft.listen)."""
+
+    name: Name
+    address: HostPort
+
+
+@ENDPOINTS.get("/v1/members", "cluster:read", CLUSTER, Members)
+async def show(call: Call) -> dict[str, Any]:
+    """List the members of the cell."""
+    return _json(call.services.log)
+
+
+@ENDPOINTS.post("/v1/members", "cluster:write", CLUSTER, Members, reads="fresh", problems=CHANGES)
+async def add(call: Call, body: NewMember) -> dict[str, Any]:
+    """Add a node, as a learner, which votes once it has caught up."""
+    log, asked = call.services.log, call.context
+    if (body.name, body.address) not in [(member.name, member.address) for member in log.members()]:
+        await log.add_member(body.name, body.address, asked.by, asked.cause)
+    return _json(log)
+
+
+@ENDPOINTS.delete("/v1/members/{name}", "cluster:write", CLUSTER, Members, reads="local", problems=CHANGES)
+async def remove(call: Call) -> dict[str, Any]:
+    """Remove a node."""
+    log, asked = call.services.log, call.context
+    await log.remove_member(call.path["name"], asked.by, asked.cause)
+    return _json(log)
+
+
+@ENDPOINTS.post("/v1/members/{name}/lead", "cluster:write", CLUSTER, Members, reads="local", problems=CHANGES)
+async def lead(call: Call) -> dict[str, Any]:
+    """Have the leader hand over to this member."""
+    log = call.services.log
+    await log.transfer_leadership(call.path["name"])
+    return _json(log)
 
 
 def _json(log: EventLog) -> dict[str, Any]:

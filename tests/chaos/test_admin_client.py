@@ -48,7 +48,7 @@ async def ask(
 
 
 def error(status: bytes, category: bytes) -> bytes:
-    body = b'{"error": {"category": "%b", "message": "m", "hint": ""}}' % category
+    body = b'{"category": "%b", "detail": "m", "hint": ""}' % category
     return b"HTTP/1.0 %b X\r\n\r\n%b" % (status, body)
 
 

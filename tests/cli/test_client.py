@@ -66,7 +66,7 @@ def ok(request: http.server.BaseHTTPRequestHandler) -> None:
 
 def refuse(status: int, category: str) -> Handler:
     def handler(request: http.server.BaseHTTPRequestHandler) -> None:
-        reply(request, status, {"error": {"category": category, "message": f"it is {category}", "hint": "wait"}})
+        reply(request, status, {"category": category, "detail": f"it is {category}", "hint": "wait", "code": "x"})
 
     return handler
 

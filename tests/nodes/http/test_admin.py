@@ -227,17 +227,17 @@ def test_a_client_that_goes_away_is_no_error_in_the_node_s_log(run: Run, cell: l
 @pytest.mark.parametrize(
     ("method", "path", "body", "said"),
     [
-        ("POST", "/v1/tenants", {"name": "example"}, "domains: must be a list of texts"),
-        ("POST", "/v1/tenants", {"name": "", "domains": ["x.test"]}, "name: must be text of 1 to 63 characters"),
-        ("POST", "/v1/tenants", ["x"], "the body must be a JSON object"),
+        ("POST", "/v1/tenants", {"name": "example"}, "domains: is missing"),
+        ("POST", "/v1/tenants", {"name": "", "domains": ["x.test"]}, "name: must be text of at least 1 characters"),
+        ("POST", "/v1/tenants", ["x"], "the body: must be an object"),
         ("POST", "/v1/accounts", {"address": "a@b.test", "password": "a\nb"}, "password: must not hold NUL or a line"),
         ("POST", "/v1/accounts", {"address": "a@b.test", "password": "x", "quota_bytes": -1}, "quota_bytes: must be"),
         ("POST", "/v1/accounts", {"address": "a@b.test", "password": "x"}, "b.test is not one of our domains"),
         ("POST", "/v1/tenants/nobody/domains", {"domain": "b.test"}, "there is no tenant nobody"),
         ("DELETE", "/v1/accounts/a@b.test", None, "there is no account a@b.test"),
         ("PUT", "/v1/accounts/a@b.test/quota", {}, "quota_bytes: is missing"),
-        ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": 0}, "quota_bytes: must be a whole number above 0"),
-        ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": 2**64}, "quota_bytes: must be a whole number above 0"),
+        ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": 0}, "quota_bytes: must be above 0"),
+        ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": 2**64}, "quota_bytes: must be"),
         ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": None}, "there is no account a@b.test"),
         ("POST", "/v1/aliases", {"address": "a@b.test", "targets": ["a@b.test"]}, "b.test is not one of our domains"),
         ("DELETE", "/v1/aliases/a@b.test", None, "there is no alias a@b.test"),
@@ -283,10 +283,13 @@ def test_an_administrator_of_another_cell_is_not_let_in(run: Run, cell: layout.C
     assert serving(run, cell, lambda _: request_status(cell, context)) == b""
 
 
-def test_a_client_without_a_certificate_is_not_let_in(run: Run, cell: layout.Cluster) -> None:
+def test_a_client_without_certificate_and_token_is_told_what_it_needs(run: Run, cell: layout.Cluster) -> None:
     context = ssl.create_default_context(cafile=str(cell.folder / "ca" / "ca.pem"))
     context.check_hostname = False
-    assert serving(run, cell, lambda _: request_status(cell, context)) == b""
+    answer = serving(run, cell, lambda _: request_status(cell, context))
+    assert answer.startswith(b"HTTP/1.1 401")
+    assert b'WWW-Authenticate: Bearer realm="mailraft"' in answer
+    assert b'"code": "unauthenticated"' in answer
 
 
 @pytest.mark.parametrize(

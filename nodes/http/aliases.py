@@ -1,0 +1,104 @@
+"""Aliases over the admin API: addresses that lead to others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from actors import tenant
+from actors.directory import resolve
+from actors.errors import NotLocal
+from actors.names import normalise_address
+from eventlog.store import Snapshot
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
+from nodes.http.errors import ApiError
+from nodes.http.models import Address, Id, Model, Nothing, Page, PageQuery, TenantName
+from nodes.http.pages import page
+from nodes.http.places import OWN, in_body, in_path
+
+ENDPOINTS = Endpoints("aliases")
+MOST_TARGETS = 1000
+
+
+class Alias(Model):
+    """An address that leads to others, here or elsewhere."""
+
+    address: Address
+    targets: list[Address]
+    tenant: TenantName
+
+
+class AliasPage(Page):
+    """Aliases by tenant and address."""
+
+    aliases: list[Alias]
+
+
+class NewAlias(Model):
+    """`*@DOMAIN` takes what nobody in the domain has."""
+
+    address: Address = Field(examples=["info@example.test"])
+    targets: list[Address] = Field(min_length=1, max_length=MOST_TARGETS, examples=[["alice@example.test"]])
+
+
+class AddedAlias(NewAlias):
+    """The addresses as they are kept."""
+
+    id: Id
+
+
+@ENDPOINTS.get("/v1/aliases", "aliases:read", OWN, AliasPage)
+async def list_aliases(call: Call, query: PageQuery) -> dict[str, Any]:
+    """List aliases."""
+    with call.services.log.snapshot() as snapshot:
+        entries = [(one.name, alias) for one in call.tenants(snapshot) for alias in _aliases(snapshot, one)]
+    found, following = page(
+        entries,
+        lambda one: (one[0], one[1].address),
+        query,
+        lambda one: {"address": one[1].address, "targets": list(one[1].targets), "tenant": one[0]},
+    )
+    return {"aliases": found, "next": following}
+
+
+@ENDPOINTS.post(
+    "/v1/aliases",
+    "aliases:write",
+    places.domain(in_body("address")),
+    AddedAlias,
+    status=201,
+    problems=("name_taken", "invalid_name"),
+)
+async def add_alias(call: Call, body: NewAlias) -> dict[str, Any]:
+    """Lead mail for an address to others."""
+    with call.services.log.snapshot() as snapshot:
+        for target in body.targets:
+            _require_somebody(snapshot, target)
+    added = await call.directory.add_alias(body.address, body.targets, call.context)
+    names = [normalise_address(target) for target in body.targets]
+    return {"address": normalise_address(body.address), "targets": names, "id": added.hex()}
+
+
+@ENDPOINTS.delete("/v1/aliases/{address}", "aliases:write", places.alias(in_path("address")), Nothing)
+async def delete_alias(call: Call) -> dict[str, Any]:
+    """Delete an alias."""
+    await call.directory.delete_alias(call.path["address"], call.context)
+    return {}
+
+
+def _aliases(snapshot: Snapshot, entry: tenant.TenantEntry) -> list[tenant.Alias]:
+    return tenant.aliases(snapshot.view(entry.id))
+
+
+def _require_somebody(snapshot: Snapshot, target: str) -> None:
+    """An alias that leads nowhere would refuse, or lose, mail. Raises ApiError, InvalidName."""
+    try:
+        found = resolve(snapshot, target)
+    except NotLocal:
+        return  # the directory says what it thinks of it
+    if found is None:
+        message = f"nobody has the address {target}, so mail for the alias would get nowhere"
+        raise ApiError(404, "not_found", message, f"mailraft account add {target}, then the alias", code="nobody_there")

@@ -1,0 +1,65 @@
+"""Who asks: an administrator or a node by a certificate of the cell's CA, anybody else by a token.
+
+TLS is always there; what a token says is believed only after nodes/callers.py and the log have been asked.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from aiohttp import web
+
+from eventlog.record import By, stream_id
+from nodes.callers import CLUSTER_ADMIN, Caller, administrator
+from nodes.http.endpoint import ANYBODY, Endpoint
+from nodes.http.errors import ApiError
+from nodes.services import Services
+from nodes.state import NodeState
+from nodes.tls import peer_admin_name, peer_node_name
+
+STATE = web.AppKey("state", NodeState)
+NOBODY = Caller("nobody", "", None, frozenset(), By("client", bytes(16), "nobody"))
+
+
+def services_of(request: web.Request) -> Services:
+    """The node's parts. Raises ApiError while it has none."""
+    state = request.app[STATE]
+    if state.services is None:
+        category = "quarantined" if state.phase == "quarantined" else "not_ready"
+        raise ApiError(503, category, "; ".join(state.unready()), "another node of the cell")
+    return state.services
+
+
+def node_name(request: web.Request) -> str | None:
+    """The node of this cell that asks; None for anybody else."""
+    return peer_node_name(_peer(request), request.app[STATE].config.node.cluster_id)
+
+
+def admin_name(request: web.Request) -> str | None:
+    """The administrator whose certificate this is; None for anybody else."""
+    return peer_admin_name(_peer(request), request.app[STATE].config.node.cluster_id)
+
+
+async def authenticate(endpoint: Endpoint, request: web.Request) -> Caller:
+    """Who asks. Raises ApiError (401, 403)."""
+    name, node = admin_name(request), node_name(request)
+    if name is not None:
+        return administrator(name, request.remote or "?")
+    if node is not None and endpoint.nodes:
+        by = By("node", stream_id("node", node), f"node {node} {request.remote}")
+        return Caller(f"node {node}", CLUSTER_ADMIN, None, frozenset({endpoint.permission}), by)
+    if endpoint.permission == ANYBODY:
+        return NOBODY
+    if node is not None:
+        raise ApiError(403, "forbidden", "this needs an administrator's certificate of the cell", "DIR/admin")
+    raise ApiError(
+        401,
+        "unauthenticated",
+        "this needs an administrator's certificate of the cell, or a token",
+        "DIR/admin, or Authorization: Bearer TOKEN",
+        headers={"WWW-Authenticate": 'Bearer realm="mailraft"'},
+    )
+
+
+def _peer(request: web.Request) -> ssl.SSLObject | None:
+    return request.transport.get_extra_info("ssl_object") if request.transport is not None else None

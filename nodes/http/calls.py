@@ -1,0 +1,238 @@
+"""One request to an endpoint, from the first byte to the last: who asks, what is asked, whether they may, the answer.
+
+The order is fixed, and nothing of it is left to the handlers: the caller is known before the body is read; body and
+query are valid before anything is looked up; nothing is done before `permits` was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from actors.directory import Directory
+from actors.errors import CommandRefused, InvalidName
+from actors.runtime import Context
+from actors.tenant import TenantEntry, tenants
+from eventlog.errors import OutcomeUnknown
+from eventlog.store import Snapshot
+from nodes.callers import Caller, knows, permits
+from nodes.http.authority import services_of
+from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Answered, Endpoint
+from nodes.http.errors import ApiError, FieldError
+from nodes.http.models import described
+from nodes.http.places import OWN, Place, Subject
+from nodes.services import Services
+
+CATCH_UP_S = 3.0
+STALE_HEADER = "Mailraft-Stale"
+MOST_ERRORS = 20
+ETAG_CHARACTERS = 32
+
+
+class Call:
+    """What a handler is given. `subject` is whose thing it is about, once that is found and allowed."""
+
+    def __init__(self, endpoint: Endpoint, request: web.Request, caller: Caller) -> None:
+        self.endpoint = endpoint
+        self.request = request
+        self.caller = caller
+        self.path = request.match_info
+        self.body: BaseModel | None = None
+        self.query: BaseModel | None = None
+        self.subject = Subject(None)
+        self.stale = False
+
+    @property
+    def services(self) -> Services:
+        """The node's parts. Raises ApiError while it has none."""
+        return services_of(self.request)
+
+    @property
+    def directory(self) -> Directory:
+        return self.services.directory
+
+    @property
+    def context(self) -> Context:
+        """Who asks, for the record."""
+        cause = f"{self.request.method} {self.request.path}"
+        found = Context(self.caller.by, cause, timeout_s=self.services.config.raft.propose_timeout_s)
+        return found if self.subject.tenant is None else found._replace(tenant=self.subject.tenant)
+
+    @property
+    def tenant(self) -> bytes:
+        """The tenant that it is about, of an endpoint whose place is one."""
+        assert self.subject.tenant is not None
+        return self.subject.tenant
+
+    def require(self, place: Place, permission: str | None = None) -> Subject:
+        """Whose another thing is that the request names; the same rules. Raises ApiError, CommandRefused."""
+        with self.services.log.snapshot() as snapshot:
+            return _find(self, place, permission or self.endpoint.permission, snapshot)
+
+    def tenants(self, snapshot: Snapshot) -> list[TenantEntry]:
+        """All that the caller may see."""
+        return [one for one in tenants(snapshot) if self.caller.tenant in (None, one.id)]
+
+
+async def answer(endpoint: Endpoint, request: web.Request, caller: Caller) -> web.StreamResponse:
+    """Carries out one request. Raises what `of_exception` knows."""
+    call = Call(endpoint, request, caller)
+    call.query = _query(endpoint, request)
+    call.body = await _body(endpoint, request)
+    await _catch_up(call)
+    call.subject = _authorised(call)
+    given: dict[str, Any] = {}
+    if call.query is not None:
+        given["query"] = call.query
+    if call.body is not None:
+        given["body"] = call.body
+    return _response(call, await endpoint.handler(call, **given))
+
+
+# What is asked
+
+
+def _query(endpoint: Endpoint, request: web.Request) -> BaseModel | None:
+    model = endpoint.query
+    if model is None:
+        if request.query:
+            _unknown(sorted(set(request.query)), [])
+        return None
+    several = {name for name, field in model.model_fields.items() if "list" in str(field.annotation)}
+    given: dict[str, Any] = {name: value for name, value in request.query.items() if name not in several}
+    given |= {name: request.query.getall(name) for name in several if name in request.query}
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise _invalid("query", model, error) from None
+
+
+def _unknown(names: list[str], known: list[str]) -> NoReturn:
+    errors = [FieldError("query", name, _no_field(name, known)) for name in names[:MOST_ERRORS]]
+    raise _wrong(errors)
+
+
+async def _body(endpoint: Endpoint, request: web.Request) -> BaseModel | None:
+    model = endpoint.body
+    if not isinstance(model, type):
+        return None
+    data = await request.read()
+    if not data and not any(field.is_required() for field in model.model_fields.values()):
+        data = b"{}"
+    try:
+        return model.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        raise _invalid("body", model, error) from None
+
+
+def _invalid(where: str, model: type[BaseModel], error: ValidationError) -> ApiError:
+    found = error.errors(include_url=False, include_input=False)[:MOST_ERRORS]
+    known = list(model.model_fields)
+    errors = []
+    for one in found:
+        field = ".".join(map(str, one["loc"]))
+        text = described(one["type"], one.get("ctx", {}), one["msg"])
+        if one["type"] == "extra_forbidden":
+            text = _no_field(field, known)
+        errors.append(FieldError(where, field, text))
+    return _wrong(errors)
+
+
+def _no_field(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _wrong(errors: list[FieldError]) -> ApiError:
+    text = "; ".join(f"{one.field[:64] or f'the {one.where}'}: {one.message}" for one in errors)
+    return ApiError(400, "bad_request", text, "/v1/openapi.json describes it", code="invalid_request", errors=errors)
+
+
+async def _catch_up(call: Call) -> None:
+    """So that it is decided on what is, or said that this is not known."""
+    if call.endpoint.reads == "local":
+        return
+    try:
+        await call.services.log.barrier(CATCH_UP_S)
+    except OutcomeUnknown:
+        if call.endpoint.reads == "strict":
+            text = "no majority of the cell answers, so nothing was "
+            text += "read" if call.endpoint.method == "GET" else "changed"
+            raise ApiError(503, "not_ready", text, "start more nodes", code="no_majority_answers") from None
+        call.stale = True
+
+
+# Whether they may
+
+
+def _authorised(call: Call) -> Subject:
+    """Raises ApiError (403), CommandRefused (404: what a caller may not know of is not there)."""
+    caller, endpoint = call.caller, call.endpoint
+    if endpoint.permission in (ANYBODY, ANYBODY_KNOWN):
+        return Subject(caller.tenant)
+    if endpoint.place is OWN:
+        if not permits(caller, endpoint.permission, caller.tenant):
+            raise forbidden(caller, endpoint.permission)
+        return Subject(caller.tenant)
+    if endpoint.place.find is None:
+        if not permits(caller, endpoint.permission, None):
+            raise forbidden(caller, endpoint.permission)
+        return Subject(None)
+    with call.services.log.snapshot() as snapshot:
+        return _find(call, endpoint.place, endpoint.permission, snapshot)
+
+
+def _find(call: Call, place: Place, permission: str, snapshot: Snapshot) -> Subject:
+    assert place.find is not None
+    assert place.missing is not None
+    try:
+        found = place.find(snapshot, call)
+    except InvalidName:
+        raise
+    except CommandRefused:
+        raise place.missing(call) from None
+    if permits(call.caller, permission, found.tenant, found.account):
+        return found
+    if not knows(call.caller, found.tenant):
+        raise place.missing(call)
+    raise forbidden(call.caller, permission)
+
+
+def forbidden(caller: Caller, permission: str) -> ApiError:
+    """The caller may know that it is there, and may not do it."""
+    return ApiError(
+        403, "forbidden", f"{caller.name} ({caller.role}) may not: it needs {permission}", "another role, or token"
+    )
+
+
+# The answer
+
+
+def _response(call: Call, answered: Answered) -> web.StreamResponse:
+    if isinstance(answered, web.StreamResponse):
+        return answered
+    text = json.dumps(answered).encode()
+    headers = {STALE_HEADER: "1"} if call.stale else {}
+    if call.request.method != "GET":
+        return web.Response(body=text, status=call.endpoint.status, content_type="application/json", headers=headers)
+    headers["ETag"] = f'"{etag_of(text)}"'
+    headers["Cache-Control"] = "private, no-cache"
+    if _is_known(call.request, headers["ETag"]):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=text, content_type="application/json", headers=headers)
+
+
+def etag_of(text: bytes) -> str:
+    """What a representation is told from others by."""
+    return hashlib.sha256(text).hexdigest()[:ETAG_CHARACTERS]
+
+
+def _is_known(request: web.Request, etag: str) -> bool:
+    """RFC 9110 13.1.2, by the weak comparison."""
+    given = request.headers.get("If-None-Match", "")
+    return given.strip() == "*" or etag in (one.strip().removeprefix("W/") for one in given.split(","))
