@@ -95,6 +95,10 @@ class TooManyAnnotations(TooLarge):
     """The account has as many annotations as it may (IMAP: `[METADATA TOOMANY]`)."""
 
 
+class NoSuchCertificate(CommandRefused):
+    """No certificate of that fingerprint, name or order is there."""
+
+
 class NoSuchKey(CommandRefused):
     """The domain has no key of that selector."""
 

@@ -8,7 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
-from actors import custody, dkim, following, mailbox, names, queue, region, reports, routes, tenant, upload, verdicts
+from actors import (
+    certificates,
+    custody,
+    dkim,
+    following,
+    mailbox,
+    names,
+    queue,
+    region,
+    reports,
+    routes,
+    tenant,
+    upload,
+    verdicts,
+)
 from actors.kind import Command, Fact, UnknownEventType, decode
 from eventlog.record import NO_TENANT, Event, Stamp
 from eventlog.views import View
@@ -130,6 +144,14 @@ KINDS: dict[str, Kind] = {
             custody.decide,
             custody.evolve,
             _nobodys,
+        ),
+        Kind(
+            "certificates",
+            get_args(certificates.CertificateCommand),
+            get_args(certificates.CertificateFact),
+            certificates.decide,
+            certificates.evolve,
+            certificates.tenant_of,
         ),
         Kind("dkim", get_args(dkim.DkimCommand), get_args(dkim.DkimFact), dkim.decide, dkim.evolve, dkim.tenant_of),
         Kind(

@@ -28,6 +28,11 @@ COMMANDS = {
     "alias": Lazy("cli.alias", "alias", "Addresses that lead to other addresses."),
     "backup": Lazy("cli.backup", "backup", "Make, prove, list and restore backups; drop what is old or was erased."),
     "bench": Lazy("cli.bench", "bench", "Measure speed and compare with earlier runs."),
+    "certificate": Lazy(
+        "cli.certificate",
+        "certificate",
+        "Certificates that mail clients are shown, by server name; who logs in with one.",
+    ),
     "chaos": Lazy("cli.chaos", "chaos", "Break a cluster on purpose and check what it kept."),
     "cluster": Lazy("cli.cluster", "cluster", "Make, start, watch and stop a cluster on this machine."),
     "completion": Lazy("cli.completion", "completion", "Print the completion script of a shell."),

@@ -6,8 +6,8 @@
 - both: tls-server-end-point (RFC 5929 4), the hash of the certificate that this connection was shown.
 
 To ask libssl one needs the SSL structure behind a Python object. That it stands where CPython puts it is proved for
-each connection from what Python knows (`_handle`), without following a pointer that was not proved; where the proof
-fails, as in an interpreter that lays out its objects otherwise, there is no binding and -PLUS is not offered.
+each connection from what Python knows (nodes/libssl.py), without following a pointer that was not proved; where the
+proof fails, as in an interpreter that lays out its objects otherwise, there is no binding and -PLUS is not offered.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from nodes.libssl import connection_handle
+
 EXPORTER_LABEL = b"EXPORTER-Channel-Binding"  # RFC 9266 2
 EXPORTED_BYTES = 32
 _GET_EXTENDED_MASTER_SECRET = 122  # SSL_CTRL_GET_EXTMS_SUPPORT
-_WORD = ctypes.sizeof(ctypes.c_void_p)
-_SOCKET, _SSL, _CONTEXT = 2, 3, 4  # words of a _ssl._SSLSocket, after reference count and type
-_SSL_CTX = 2  # a word of a _ssl._SSLContext
 
 
 def bindings_of(connection: ssl.SSLObject | None) -> Mapping[str, bytes]:
     """The binding data of a connection whose handshake is done; empty in clear, and where none can be had."""
-    library, handle = _library(), _handle(connection)
+    library, handle = _library(), connection_handle(connection)
     if connection is None or library is None or handle is None:
         return {}
     found = {
@@ -52,7 +51,6 @@ def _library() -> Any:
 
         library = ctypes.CDLL(_ssl.__file__)
         pointer, size, integer = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-        library.SSL_get_SSL_CTX.argtypes, library.SSL_get_SSL_CTX.restype = [pointer], pointer
         library.SSL_get_certificate.argtypes, library.SSL_get_certificate.restype = [pointer], pointer
         library.i2d_X509.argtypes, library.i2d_X509.restype = [pointer, pointer], integer
         library.SSL_ctrl.argtypes = [pointer, integer, ctypes.c_long, pointer]
@@ -62,32 +60,6 @@ def _library() -> Any:
     except (ImportError, AttributeError, OSError):
         return None
     return library
-
-
-def _handle(connection: ssl.SSLObject | None) -> int | None:
-    """The address of the SSL structure, once everything around it was found to be where it must be.
-
-    Beside it CPython keeps the type (before), a socket, which an SSLObject has none of, and the context (behind): the
-    first is known, the second null, the third known again. Then SSL must lead back to that same context's SSL_CTX.
-    """
-    inner, library = getattr(connection, "_sslobj", None), _library()
-    if inner is None or connection is None or library is None:
-        return None
-    context: Any = connection.context
-    words, context_words = _words(inner, _CONTEXT + 1), _words(context, _SSL_CTX + 1)
-    if not words or not context_words or words[_SOCKET] or words[_CONTEXT] != id(context) or not words[_SSL]:
-        return None
-    if library.SSL_get_SSL_CTX(words[_SSL]) != context_words[_SSL_CTX]:
-        return None
-    return words[_SSL]
-
-
-def _words(object_: Any, count: int) -> list[int]:
-    """The first machine words of an object; none where it is smaller, or does not begin with count and type."""
-    if type(object_).__basicsize__ < count * _WORD:
-        return []
-    words = list((ctypes.c_size_t * count).from_address(id(object_)))
-    return words if words[1] == id(type(object_)) else []
 
 
 def _exported(library: Any, handle: int) -> bytes | None:

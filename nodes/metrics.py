@@ -142,6 +142,13 @@ class Metrics:
             ["subscription"],
             registry=registry,
         )
+        self.certificate_expiry = Gauge(
+            "mailraft_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a kind expires, in seconds since 1970; 0 where there is none. Kinds: the "
+            "cell's authority, this node's, the server's of the file, those given to the log, those of ACME.",
+            ["certificate"],
+            registry=registry,
+        )
         self.queue_items = Gauge("mailraft_queue_items", "Messages that wait to be sent elsewhere.", registry=registry)
         self.attempts_total = Counter(
             "mailraft_queue_attempts_total",

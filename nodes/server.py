@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import errno
 import os
 import signal
@@ -33,6 +32,7 @@ from eventlog.errors import DamagedDatabase, Rejected, UnknownEvent
 from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
 from nodes import imap, joining, logs, pop3, smtp, tls
+from nodes.certificate_chain import BadCertificate
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
 from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
@@ -61,11 +61,12 @@ from nodes.services import Listener, Logger, Services, StartListener
 from nodes.signing import Signing, SignSubmissions
 from nodes.smtp.completing import CompleteSubmissions
 from nodes.state import NodeState
+from nodes.tls_files import TlsFiles
+from nodes.tls_mail import MailTls
 from nodes.tokens import Tokens
 from nodes.verdicts import check as verdict_check
 
 CLUSTER_KEY_BYTES = 32
-EXPIRY_WARNING_DAYS = 30
 TRIM_S = 60.0
 STOP_MARGIN_S = 10.0  # beyond node.stop_grace_s; a node that takes longer is ended by the kernel
 
@@ -168,7 +169,10 @@ class Node:
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
         self._logger: Logger = logs.logger(config.node.name)
-        self._contexts: list[tuple[ssl.SSLContext, Path, Path]] = []
+        try:
+            self.tls_files = TlsFiles(config.tls, self._logger)
+        except BadCertificate as error:
+            raise StartError(str(error), error.hint) from None
         self._listeners: list[Listener] = []
         self.state = NodeState(config, Metrics(config.node.name))
         self.stop = asyncio.Event()
@@ -211,13 +215,11 @@ class Node:
     def renew_certificates(self) -> None:
         """Reads the certificates again (SIGHUP): connections from now on use them, those that are open stay."""
         try:
-            for context, certificate, key in self._contexts:
-                context.load_cert_chain(certificate, key)
-        except (OSError, ssl.SSLError) as error:
-            self._logger.error("certificates not renewed", error=str(error))
+            self.tls_files.reload()
+        except BadCertificate as error:
+            self._logger.error("certificates not renewed", error=str(error), hint=error.hint)
             return
         self._logger.info("certificates renewed")
-        self._warn_of_expiry()
 
     def _quarantine(self, reason: str) -> None:
         self.state.phase, self.state.quarantine_reason = "quarantined", reason
@@ -264,6 +266,8 @@ class Node:
         fulltext = FullText(config.fulltext, log, config.node.data_dir, self._logger)
         stack.push_async_callback(fulltext.stop)
         fulltext.start()
+        mail_tls = MailTls(self.tls_files, log, directory, self.state.metrics, self._logger)
+        stack.push_async_callback(mail_tls.stop)
         services = Services(
             config=config,
             log=log,
@@ -271,11 +275,7 @@ class Node:
             directory=directory,
             metrics=self.state.metrics,
             logger=self._logger,
-            tls=self._kept(
-                tls.server_context(config.tls),
-                config.tls.server_certificate or config.tls.certificate,
-                config.tls.server_key or config.tls.key,
-            ),
+            tls=mail_tls.context,
             login_guard=LoginGuard(config.limits),
             connections=ConnectionLimit(config.limits),
             resolver=resolver,
@@ -310,7 +310,6 @@ class Node:
         self.state.services = services
         self.state.phase = "serving"
         self._logger.info("serving", pid=os.getpid(), **self.state.endpoints)
-        self._warn_of_expiry()
 
     async def _start_delivery(self, stack: AsyncExitStack, services: Services) -> None:
         transport = MailTransport.of(services)
@@ -323,7 +322,7 @@ class Node:
         config = self._config
         contexts = tls.raft_contexts(config)
         for context in contexts:
-            self._kept(context, config.tls.certificate, config.tls.key)
+            self.tls_files.keep(context)
         try:
             log = MeasuredLog.open(
                 log_config(config),
@@ -355,10 +354,8 @@ class Node:
 
     async def _start_http(self, stack: AsyncExitStack) -> None:
         listen = self._config.listen
-        admin_tls = self._kept(tls.admin_context(self._config.tls), self._config.tls.certificate, self._config.tls.key)
-        region_tls = self._kept(
-            tls.region_context(self._config.tls), self._config.tls.certificate, self._config.tls.key
-        )
+        admin_tls = self.tls_files.keep(tls.admin_context(self._config.tls))
+        region_tls = self.tls_files.keep(tls.region_context(self._config.tls))
         applications: list[tuple[str, str, web.Application, ssl.SSLContext | None]] = [
             ("http", listen.http, public.application(self.state), None),
             ("admin", listen.admin, admin.application(self.state, self._logger), admin_tls),
@@ -391,19 +388,6 @@ class Node:
         for error in ended:
             if error is not None:
                 self._logger.error("a front end did not stop well", error=repr(error))
-
-    def _kept(self, context: ssl.SSLContext, certificate: Path, key: Path) -> ssl.SSLContext:
-        self._contexts.append((context, certificate, key))
-        return context
-
-    def _warn_of_expiry(self) -> None:
-        now = datetime.datetime.now(datetime.UTC)
-        for path in sorted({certificate for _, certificate, _ in self._contexts}):
-            left = tls.days_left(path, now)
-            if left < EXPIRY_WARNING_DAYS:
-                self._logger.warning(
-                    "a certificate expires soon: mailraft cluster renew DIR", file=str(path), days=left
-                )
 
 
 def log_config(config: NodeConfig) -> LogConfig:

@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from nodes.config import NodeConfig, TlsSection
 from nodes.files import write_atomically
+from nodes.tls_front import server_side
 from nodes.tls_links import admin_client_context as admin_client_context
 from nodes.tls_links import context_of, mutual, peer_name
 from nodes.tls_links import peer_admin_name as peer_admin_name
@@ -108,7 +109,7 @@ def peer_follower(peer: ssl.SSLObject | ssl.SSLSocket | None, cluster_id: str) -
 
 def region_context(tls: TlsSection) -> ssl.SSLContext:
     """What followers from other cells meet: a certificate of this cell's CA is required."""
-    context = context_of(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    context = server_side(ssl.TLSVersion.TLSv1_3)
     context.sslobject_class = _reporting("region listener")
     return mutual(context, tls.ca, tls.certificate, tls.key)
 
@@ -132,15 +133,15 @@ def node_uri(cluster_id: str, name: str) -> str:
 
 
 def server_context(tls: TlsSection) -> ssl.SSLContext:
-    """What mail clients meet: TLS 1.2 or 1.3, no client certificate."""
-    context = context_of(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_2)
+    """The certificate of the files alone, in the setting that mail clients meet (nodes/tls_front.py has the rest)."""
+    context = server_side()
     context.load_cert_chain(tls.server_certificate or tls.certificate, tls.server_key or tls.key)
     return context
 
 
 def admin_context(tls: TlsSection) -> ssl.SSLContext:
     """The admin API: a certificate is of the cell's CA, and its name decides; who shows none needs a token."""
-    context = context_of(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    context = server_side(ssl.TLSVersion.TLSv1_3)
     context.sslobject_class = _reporting("admin API")
     mutual(context, tls.ca, tls.certificate, tls.key)
     context.verify_mode = ssl.CERT_OPTIONAL
@@ -150,7 +151,7 @@ def admin_context(tls: TlsSection) -> ssl.SSLContext:
 def raft_contexts(config: NodeConfig) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """(server, client) for the links between nodes: TLS 1.3, both sides with a certificate of the cell's CA."""
     tls = config.tls
-    server = context_of(ssl.PROTOCOL_TLS_SERVER, ssl.TLSVersion.TLSv1_3)
+    server = server_side(ssl.TLSVersion.TLSv1_3)
     client = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
     server.sslobject_class = client.sslobject_class = _reporting("link between nodes")
     return mutual(server, tls.ca, tls.certificate, tls.key), mutual(client, tls.ca, tls.certificate, tls.key)

@@ -36,6 +36,7 @@ PARTS = (
     "aliases",
     "archive",
     "backup",
+    "certificates",
     "checkpoint",
     "credentials",
     "dkim",

@@ -26,6 +26,7 @@ TYPE = "urn:mailraft:problem:"
 _NOT_FOUND = (
     actor_errors.NoSuchAccount,
     actor_errors.NoSuchAlias,
+    actor_errors.NoSuchCertificate,
     actor_errors.NoSuchCredential,
     actor_errors.NoSuchDomain,
     actor_errors.NoSuchFolder,
@@ -46,6 +47,7 @@ _HINTS: dict[type[CommandRefused], str] = {
     actor_errors.NoSuchAccount: "mailraft account list",
     actor_errors.NoSuchAlias: "mailraft alias list",
     actor_errors.NoSuchCredential: "mailraft account app-password list ADDRESS, or account totp status ADDRESS",
+    actor_errors.NoSuchCertificate: "mailraft certificate list",
     actor_errors.NoSuchGrant: "mailraft region grants",
     actor_errors.NoSuchKey: "mailraft dkim list",
     actor_errors.NoSuchRoute: "mailraft route list",

@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from nodes import channel_binding, tls
+from nodes import libssl, tls
 from nodes.channel_binding import bindings_of
 from nodes.config import TlsSection
 
@@ -61,10 +61,10 @@ def test_where_an_object_is_laid_out_otherwise_nothing_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, server = connected(tmp_path, ssl.TLSVersion.TLSv1_3)
-    right = channel_binding._words
+    right = libssl.words
 
     def shifted(object_: object, count: int) -> list[int]:
         return [*right(object_, count)[1:], 0]
 
-    monkeypatch.setattr(channel_binding, "_words", shifted)
+    monkeypatch.setattr(libssl, "words", shifted)
     assert bindings_of(server) == {}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -21,7 +22,7 @@ class Pair(NamedTuple):
     """A certificate and its key."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
     @property
     def der(self) -> bytes:
@@ -30,6 +31,10 @@ class Pair(NamedTuple):
     @property
     def pem(self) -> bytes:
         return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     @property
     def public_key(self) -> bytes:
@@ -47,23 +52,45 @@ def authority(name: str = "Test CA", issuer: Pair | None = None) -> Pair:
     return _signed(name, (), issuer, ca=True, expired=False)
 
 
-def server(*names: str, issuer: Pair | None = None, expired: bool = False) -> Pair:
+def server(
+    *names: str,
+    issuer: Pair | None = None,
+    expired: bool = False,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+    extensions: Sequence[x509.ExtensionType] = (),
+    days: int = 30,
+) -> Pair:
     """A certificate for host names; self-signed without an issuer."""
-    return _signed(names[0], names, issuer, ca=False, expired=expired)
+    return _signed(names[0], names, issuer, ca=False, expired=expired, key=key, extensions=extensions, days=days)
+
+
+def client(address: str, issuer: Pair) -> Pair:
+    """A person's certificate, with an e-mail address."""
+    named = x509.SubjectAlternativeName([x509.RFC822Name(address)])
+    return _signed(address, (), issuer, ca=False, expired=False, extensions=(named,))
 
 
 def context(folder: Path, pair: Pair, *chain: Pair) -> ssl.SSLContext:
     """A server's side with this certificate, and what it sends besides."""
     file = folder / f"{pair.certificate.serial_number}.pem"
-    key = pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    file.write_bytes(key + pair.pem + b"".join(one.pem for one in chain))
+    file.write_bytes(pair.key_pem + pair.pem + b"".join(one.pem for one in chain))
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.load_cert_chain(file)
     return made
 
 
-def _signed(name: str, names: tuple[str, ...], issuer: Pair | None, *, ca: bool, expired: bool) -> Pair:
-    key = ec.generate_private_key(ec.SECP256R1())
+def _signed(
+    name: str,
+    names: tuple[str, ...],
+    issuer: Pair | None,
+    *,
+    ca: bool,
+    expired: bool,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+    extensions: Sequence[x509.ExtensionType] = (),
+    days: int = 30,
+) -> Pair:
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     builder = (
@@ -73,11 +100,13 @@ def _signed(name: str, names: tuple[str, ...], issuer: Pair | None, *, ca: bool,
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - 30 * DAY)
-        .not_valid_after(now - DAY if expired else now + 30 * DAY)
+        .not_valid_after(now - DAY if expired else now + days * DAY)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )
     if names:
         builder = builder.add_extension(
             x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), critical=False
         )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
     return Pair(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)

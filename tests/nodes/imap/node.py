@@ -28,7 +28,9 @@ from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Services
 from nodes.signing import Signing
-from nodes.tls import create_authority, issue_node, server_context
+from nodes.tls import create_authority, issue_node
+from nodes.tls_files import TlsFiles
+from nodes.tls_mail import MailTls
 
 PASSWORD = "correct horse"
 CERTIFICATES = {"ca": "ca.pem", "certificate": "node.pem", "key": "node.key"}
@@ -91,6 +93,8 @@ class Node:
         section = FullTextSection(index=self._index, delay_s=0, niceness=0)
         self.fulltext = FullText(section, self.log, log_config.data_dir, structlog.get_logger())
         self.fulltext.start()
+        self.files = TlsFiles(config.tls, structlog.get_logger())
+        self.tls = MailTls(self.files, self.log, self.directory, Metrics("n1"), structlog.get_logger())
         self.services = Services(
             config=config,
             log=self.log,
@@ -98,7 +102,7 @@ class Node:
             directory=self.directory,
             metrics=Metrics("n1"),
             logger=structlog.get_logger(),
-            tls=server_context(config.tls),
+            tls=self.tls.context,
             login_guard=LoginGuard(config.limits),
             connections=ConnectionLimit(config.limits),
             resolver=(resolver := Resolver(config.dns)),
@@ -113,6 +117,7 @@ class Node:
 
     async def _stop(self) -> None:
         await self.listener.stop(0.5)
+        await self.tls.stop()
         await self.fulltext.stop()
         await self.services.reports.stop()
         await self.services.past.stop()
