@@ -17,6 +17,7 @@ from nodes.config_delivery import DeliverySection
 from nodes.config_filters import ClamavSection, FiltersSection, MilterSection, RspamdSection
 from nodes.config_fulltext import FullTextSection
 from nodes.config_heads import HeadsSection
+from nodes.config_imap import ImapSection
 from nodes.config_oauth import OAuthSection
 from nodes.config_policy import PolicySection
 from nodes.config_queue import QueueSection
@@ -278,6 +279,7 @@ class NodeConfig(Section):
     secrets: SecretsSection = SecretsSection.model_construct()
     auth: AuthSection = AuthSection.model_construct()
     fulltext: FullTextSection = FullTextSection.model_construct()
+    imap: ImapSection = ImapSection.model_construct()
     oauth: OAuthSection = OAuthSection.model_construct()
     dns: DnsSection = DnsSection.model_construct()
     delivery: DeliverySection = DeliverySection.model_construct()

@@ -1,6 +1,6 @@
 """What the CAPABILITY response lists (RFC 3501 7.2.1): only what is done, and what holds in the present state."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _ALWAYS = (
     "IMAP4rev1",
@@ -70,6 +70,7 @@ def before_login(*, start_tls: bool, mechanisms: Sequence[str]) -> bytes:
     return " ".join(names).encode("ascii")
 
 
-def after_login(*, append_limit_bytes: int) -> bytes:
-    """With RFC 7889's limit for APPEND."""
-    return " ".join((*_ALWAYS, *_AUTHENTICATED, f"APPENDLIMIT={append_limit_bytes}")).encode("ascii")
+def after_login(*, append_limit_bytes: int, withheld: Collection[str] = ()) -> bytes:
+    """With RFC 7889's limit for APPEND, without what is withheld."""
+    told = (name for name in _AUTHENTICATED if name not in withheld)
+    return " ".join((*_ALWAYS, *told, f"APPENDLIMIT={append_limit_bytes}")).encode("ascii")

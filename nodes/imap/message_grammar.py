@@ -75,6 +75,7 @@ _MACROS: dict[str, tuple[Attribute, ...]] = {
 _ATTRIBUTES = frozenset(get_args(Attribute))
 _OLD_SECTIONS: dict[str, Section] = {
     "RFC822": Section(b"RFC822", (), "", frozenset(), None, peek=False),
+    "RFC822.PEEK": Section(b"RFC822", (), "", frozenset(), None, peek=True),  # RFC 1730, and Outlook to this day
     "RFC822.HEADER": Section(b"RFC822.HEADER", (), "HEADER", frozenset(), None, peek=True),
     "RFC822.TEXT": Section(b"RFC822.TEXT", (), "TEXT", frozenset(), None, peek=False),
 }

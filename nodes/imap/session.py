@@ -234,7 +234,8 @@ class Session:
 
     def capabilities(self) -> bytes:
         if self.state is not State.NOT_AUTHENTICATED:
-            return capability.after_login(append_limit_bytes=self.limits.message_bytes)
+            withheld = self.services.config.imap.withheld
+            return capability.after_login(append_limit_bytes=self.limits.message_bytes, withheld=withheld)
         start_tls = self.services.tls is not None and not self.connection.secure
         return capability.before_login(start_tls=start_tls, mechanisms=self.door.offer.mechanisms)
 
@@ -375,6 +376,8 @@ class Session:
 
     def enable(self, name: str) -> str | None:
         """Switches something on for the rest of the session; gives its name, None where there is no such thing."""
+        if name in self.services.config.imap.withheld:
+            return None
         had_condstore = self.features.condstore
         known = self.features.enable(name)
         if self.features.condstore and not had_condstore and self.state is State.SELECTED:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import ssl
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from nodes.pop3 import session as pop3
 from nodes.pop3.events import Say
 from nodes.smtp.extensions import Extensions, Standing
 from nodes.smtp.profile import PROFILES
+from tests.nodes.imap.client import RawClient
+from tests.nodes.imap.conftest import node as node
+from tests.nodes.imap.conftest import user as user
+from tests.nodes.imap.node import PASSWORD, Node, User
 
 TOP = Path(__file__).resolve().parents[2]
 ROWS = [line for line in (TOP / "docs/rfc.md").read_text().splitlines() if re.match(r"\| \d", line)]
@@ -42,6 +47,31 @@ def _tests_of(path: str) -> frozenset[str]:
 
 def test_each_imap_capability_has_a_line() -> None:
     assert _imap_capabilities() - _titles() == set()
+
+
+def test_a_node_tells_in_each_state_what_has_a_line_and_no_more(node: Node, user: User) -> None:
+    """The greeting, before and after STARTTLS, after log-in, with a mailbox selected, and once more after all of it."""
+    trusting = ssl.create_default_context(cafile=str(node.folder / "ca.pem"))
+    client = RawClient(node.port)
+    lines = [client.greeting, *client.ok("CAPABILITY")]
+    client.ok("STARTTLS")
+    client.wrap(trusting)
+    lines += client.ok("CAPABILITY")
+    assert not any(b"STARTTLS" in line for line in lines[-1:])
+    lines.append(client.command(f'LOGIN {user.login} "{PASSWORD}"')[-1])
+    lines += client.ok("CAPABILITY")
+    client.ok("ENABLE IMAP4rev2 QRESYNC UTF8=ACCEPT UIDONLY")
+    client.ok("SELECT INBOX")
+    lines += client.ok("CAPABILITY")
+    client.close()
+    told = {name for line in lines for name in _told(line)}
+    assert told == _imap_capabilities() - {"LOGINDISABLED"}
+    assert told - _titles() == set()
+
+
+def _told(line: bytes) -> set[str]:
+    names = line.decode("ascii").partition("CAPABILITY ")[2].partition("]")[0].split()
+    return {re.sub(r"^(AUTH|APPENDLIMIT)=.*", r"\1", name) for name in names}
 
 
 def test_each_pop3_capability_has_a_line() -> None:

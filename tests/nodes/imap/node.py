@@ -56,12 +56,14 @@ class Node:
         kind: ListenerKind = "imap",
         policy: str = "loopback",
         index: bool = False,
+        sections: dict[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self._limits = limits
         self._kind = kind
         self._policy = policy
         self._index = index
+        self._sections = sections or {}
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -88,6 +90,7 @@ class Node:
                 "tls": {name: self.folder / file for name, file in CERTIFICATES.items()},
                 "auth": {"plaintext_without_tls": self._policy},
                 "limits": {"auth_delay_s": 0.01, **self._limits},
+                **self._sections,
             }
         )
         section = FullTextSection(index=self._index, delay_s=0, niceness=0)

@@ -293,6 +293,30 @@ def test_a_message_whose_bytes_are_missing_is_an_error_and_never_an_empty_messag
     assert client.ok("SEARCH SUBJECT one") == [b"* SEARCH 1"]
 
 
+# -- what is withheld
+
+
+@pytest.fixture(scope="module")
+def without_uidonly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    running = Node(tmp_path_factory.mktemp("without"), {}, sections={"imap": {"withheld": ["UIDONLY"]}})
+    yield running
+    running.stop()
+
+
+def test_who_enables_all_that_there_may_be_goes_on_where_it_is_withheld(without_uidonly: Node) -> None:
+    """As the service behind the new Outlook does: UIDONLY, then messages by number."""
+    user = without_uidonly.add_user()
+    without_uidonly.deliver(user, b"Subject: x\r\n\r\nx\r\n")
+    client = RawClient(without_uidonly.port)
+    last = client.command(f'LOGIN {user.login} "{PASSWORD}"')[-1]
+    assert b" QRESYNC " in last
+    assert b"UIDONLY" not in last
+    assert client.ok("ENABLE UIDONLY") == [b"* ENABLED"]
+    client.ok("SELECT INBOX")
+    client.ok("FETCH 1 (UID)")
+    client.close()
+
+
 # -- what nobody can say yet
 
 

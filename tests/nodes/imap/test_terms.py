@@ -1,6 +1,7 @@
 """Small parts: sequence sets, modified UTF-7, strings, flags, dates, states, errors."""
 
 from array import array
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from actors.errors import CommandRefused, OverQuota
 from eventlog.errors import OutcomeUnknown, Rejected
+from nodes.config_imap import Withheld
 from nodes.imap import capability, commands, render, utf7
 from nodes.imap.errors import Farewell, Refusal, refusal_of
 from nodes.imap.sequence import NUMBER_LIMIT, STAR, SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids
@@ -160,6 +162,14 @@ def test_capabilities_depend_on_the_state() -> None:
     offered = capability.before_login(start_tls=False, mechanisms=("SCRAM-SHA-256", "PLAIN"))
     assert offered.endswith(b" ID IDLE NAMESPACE LITERAL- AUTH=SCRAM-SHA-256 AUTH=PLAIN")
     assert b"APPENDLIMIT=99" in capability.after_login(append_limit_bytes=99)
+
+
+def test_what_is_withheld_is_not_told() -> None:
+    told = capability.after_login(append_limit_bytes=1, withheld=get_args(Withheld)).split()
+    assert set(told) | {name.encode() for name in get_args(Withheld)} == set(
+        capability.after_login(append_limit_bytes=1).split()
+    )
+    assert b"UIDONLY" not in told
 
 
 # -- errors
