@@ -23,8 +23,10 @@ TOLD_TIMES = 4
 TOLD_AT_LEAST_BYTES = 4 * 1024 * 1024  # BODYSTRUCTURE of ten thousand empty parts is larger than they are
 STRUCTURE_CACHE_BYTES = 16 * 1024 * 1024
 STRUCTURE_CACHE_ENTRY_BYTES = 64 * 1024
+SMALL_BYTES = 64 * 1024
 
 _STRUCTURES: Final[tuple[str, ...]] = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "THREADID")
+_CONSTANTS = frozenset(("UID", "INTERNALDATE", "RFC822.SIZE", "EMAILID", "SAVEDATE", *_STRUCTURES))
 
 
 class StructureCache:
@@ -52,6 +54,10 @@ class StructureCache:
             _, dropped = self._kept.popitem(last=False)
             self._used_bytes -= len(dropped) + 200
 
+    def clear(self) -> None:
+        self._kept.clear()
+        self._used_bytes = 0
+
 
 class MessageText:
     """One message's bytes, with its structure found when first asked for."""
@@ -60,6 +66,7 @@ class MessageText:
         self.data = data
         self.decoded: Kept = {}
         self._root: Part | None = None
+        self._headers: dict[tuple[int, int], header.Lines | None] = {}
 
     @property
     def root(self) -> Part:
@@ -74,13 +81,23 @@ class MessageText:
             return None
         start, end = found
         if wanted.kind.startswith("HEADER.FIELDS"):
-            keep = wanted.kind == "HEADER.FIELDS"
-            text = header.selected_lines(self.data, start, end, wanted.fields, keep) + b"\r\n"
+            text = self._fields(start, end, wanted) + b"\r\n"
             return text if wanted.partial is None else text[wanted.partial[0] :][: wanted.partial[1]]
         if wanted.partial is not None:
             start = min(end, start + wanted.partial[0])
             end = min(end, start + wanted.partial[1])
         return self.data[start:end]
+
+    def _fields(self, start: int, end: int, wanted: Section) -> bytes:
+        """A header that is asked for fields a second time is taken apart once for all that follow."""
+        keep, place = wanted.kind == "HEADER.FIELDS", (start, end)
+        if place not in self._headers:
+            self._headers[place] = None
+            return header.selected_lines(self.data, start, end, wanted.fields, keep)
+        lines = self._headers[place]
+        if lines is None:
+            lines = self._headers[place] = header.Lines(self.data, start, end)
+        return lines.of(wanted.fields) if keep else lines.without(wanted.fields)
 
     def _range(self, wanted: Section) -> tuple[int, int] | None:
         """First and last offset; for HEADER.FIELDS that of the header."""
@@ -102,6 +119,10 @@ class MessageText:
             return None
         return (inner.body, inner.end) if wanted.kind == "TEXT" else (inner.start, inner.body)
 
+    @property
+    def is_small(self) -> bool:
+        return len(self.data) <= SMALL_BYTES
+
     def structure(self, attribute: Attribute) -> bytes:
         if attribute == "ENVELOPE":
             return structure_text.envelope(self.data, self.root)
@@ -117,6 +138,7 @@ class Plan:
     def __init__(
         self, items: tuple[FetchItem, ...], tenant: bytes, cache: StructureCache, uidonly: bool = False
     ) -> None:
+        self.items = items
         self.uidonly = uidonly
         self._tenant = tenant
         self._cache = cache
@@ -129,6 +151,9 @@ class Plan:
         self._with_uid = items[:1] == ("UID",)
         # Whether it asks for what a scan of the mailbox has found already.
         self.tells_flags_alone = items in (("FLAGS",), ("UID", "FLAGS")) and not uidonly
+        # Whether all it tells of a message but for the flags is the same for ever.
+        self.is_constant = not uidonly and all(map(_is_constant, items))
+        self._flags_at = items.index("FLAGS") if "FLAGS" in items else None
         self.sets_seen = any(not section.peek for section in self._sections)
         self.is_partial = any(section.partial is not None for section in self._sections)
 
@@ -147,16 +172,25 @@ class Plan:
 
         Raises Refusal.
         """
-        if self._sections:
-            items = b" ".join(self._bounded(row, text, recent))
-        else:
-            items = b" ".join([piece(row, text, recent) for piece in self._pieces])
+        items = b" ".join(self._told(row, text, recent))
         if self.uidonly:
             return b"* %d UIDFETCH (%b)\r\n" % (row.uid, items)
         return b"* %d FETCH (%b)\r\n" % (number, items)
 
-    def _bounded(self, row: Message, text: MessageText | None, recent: bool) -> list[bytes]:
-        """Each item; one response is held in memory, so it may tell a message a few times over and no more."""
+    def constant(self, row: Message, text: MessageText | None) -> tuple[bytes, bytes]:
+        """The items of a plan that `is_constant`: those in front of the flags, with the blank, and those behind them.
+
+        Raises Refusal.
+        """
+        told, at = self._told(row, text, False), self._flags_at
+        if at is None:
+            return b" ".join(told), b""
+        return b"".join([one + b" " for one in told[:at]]), b"".join([b" " + one for one in told[at + 1 :]])
+
+    def _told(self, row: Message, text: MessageText | None, recent: bool) -> list[bytes]:
+        """Each item; a response is held in memory, so sections of a message make up a few times its size at most."""
+        if not self._sections:
+            return [piece(row, text, recent) for piece in self._pieces]
         left = TOLD_AT_LEAST_BYTES if text is None else max(TOLD_AT_LEAST_BYTES, TOLD_TIMES * len(text.data))
         found: list[bytes] = []
         for piece in self._pieces:
@@ -208,6 +242,9 @@ class Plan:
             assert text is not None
             rendered = text.structure(attribute)
             self._cache.put(attribute, self._tenant, row.digest, rendered)
+            other: Attribute = "BODYSTRUCTURE" if attribute == "ENVELOPE" else "ENVELOPE"
+            if text.is_small:  # who asks for the one asks for the other next, and reading the message costs more
+                self._cache.put(other, self._tenant, row.digest, text.structure(other))
         return attribute.encode("ascii") + b" " + rendered
 
     def _thread(self, row: Message, text: MessageText | None, _recent: bool) -> bytes:
@@ -228,6 +265,12 @@ class Plan:
             rendered = render.string(preview(text.data, text.root).encode("utf-8", "replace"))
             self._cache.put("PREVIEW", self._tenant, row.digest, rendered)
         return b"PREVIEW " + rendered
+
+
+def _is_constant(item: FetchItem) -> bool:
+    if isinstance(item, Section):
+        return item.peek and item.kind.startswith("HEADER") and not item.numbers
+    return item == "FLAGS" or item in _CONSTANTS
 
 
 def _saved(row: Message) -> bytes:

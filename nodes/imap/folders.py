@@ -82,14 +82,18 @@ async def _resynchronise(session: Session, selected: Selected, resync: Resync) -
 
 async def _scan(session: Session, selected: Selected) -> None:
     """Slice by slice, so that a mailbox of a million messages does not hold up the other sessions."""
-    account, scans = session.selected_account, session.shared.scans
-    scan = None if session.past is not None else scans.get(account, selected.folder.id, selected.told_modseq)
-    if scan is None:
-        scan = await _scanned(session, selected.folder.id)
-        with session.reading() as reading:
-            modseq = counters(reading.view, selected.folder.id).highestmodseq
-        if session.past is None and modseq == selected.told_modseq:
-            scans.keep(account, selected.folder.id, modseq, scan)
+    account, folder_id, scans = session.selected_account, selected.folder.id, session.shared.scans
+    scan = None if session.past is not None else scans.get(account, folder_id, selected.told_modseq)
+    if scan is None and session.past is not None:
+        scan = await _scanned(session, folder_id)
+    elif scan is None:
+        begun = scans.begin(account, folder_id, selected.told_modseq)
+        try:
+            scan = await _scanned(session, folder_id)
+        except BaseException:
+            scans.leave(account, begun)
+            raise
+        scans.keep(account, folder_id, begun, scan)
     selected.take(scan)
     selected.settle()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from actors import mailbox as actor
 from actors.mailbox import Change, Folder, Message, Mode, counters
-from nodes.imap import commands, places, render, sync
+from nodes.imap import commands, constants, places, sync
 from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox
 from nodes.imap.fetch import MessageText, Plan
 from nodes.imap.places import Place
@@ -80,9 +80,13 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
     found = at = 0
     if since and sync.is_unchanged(session, selected, since):
         return
-    if not since and command.partial is None and (scan := _scan_of(session, selected, plan)) is not None:
+    scan = None if since or command.partial is not None else _scan_of(session, selected, plan)
+    if scan is not None and plan.tells_flags_alone:
         await _send_flags(session, selected, plan, scan, uids)
         return
+    if scan is not None:
+        found = await constants.send(session, selected, plan, scan, uids, missing, _text)
+        at = len(uids)
     if command.partial is not None:
         uids = list(page_of(await _changed(session, selected, uids, since), command.partial))
     while at < len(uids):
@@ -102,8 +106,8 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
 
 
 def _scan_of(session: Session, selected: Selected, plan: Plan) -> Scan | None:
-    """Where only flags are asked for, and all are as they were when the mailbox was scanned last: that scan."""
-    if not plan.tells_flags_alone or session.past is not None:
+    """Where flags and what never changes are asked for, and the mailbox is as the session knows it: its scan."""
+    if not plan.is_constant or session.past is not None:
         return None
     with session.reading() as reading:
         modseq = counters(reading.view, selected.folder.id).highestmodseq
@@ -117,11 +121,7 @@ async def _send_flags(session: Session, selected: Selected, plan: Plan, scan: Sc
     for at in range(0, len(uids), BATCH_MESSAGES):
         batch = uids[at : at + BATCH_MESSAGES]
         numbers = range(at + 1, at + len(batch) + 1) if is_all else list(map(selected.number, batch))
-        texts = scan.rendered(numbers, render.flags)
-        if selected.recent_count:
-            recent = scan.rendered(numbers, lambda flags: render.flags(flags, recent=True))
-            texts = [recent[n] if selected.is_recent(uid) else texts[n] for n, uid in enumerate(batch)]
-        session.write(plan.flags(numbers, batch, texts))
+        session.write(plan.flags(numbers, batch, constants.flag_texts(selected, scan, batch, numbers)))
         await session.drain()
         await asyncio.sleep(0)
 

@@ -9,7 +9,8 @@ import asyncio
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from eventlog.log import EventLog
+from actors.custody import CUSTODY
+from eventlog.log import Applied, EventLog
 from eventlog.record import new_id
 from nodes.config import ListenerKind, split_address
 from nodes.imap import (
@@ -31,6 +32,7 @@ from nodes.imap import (
     sync,
 )  # fmt: skip
 from nodes.imap.connection import Connection
+from nodes.imap.constants import Texts
 from nodes.imap.errors import Farewell
 from nodes.imap.fetch import StructureCache
 from nodes.imap.scans import Scans
@@ -45,8 +47,10 @@ if TYPE_CHECKING:
 _BACKLOG = 512
 _FAREWELL_S = 0.2
 
+Kept = tuple[RecentMarks, StructureCache, Scans, Texts]
+
 # What the `imap` and the `imaps` listener of one node have in common.
-_NODE_WIDE: WeakKeyDictionary[EventLog, tuple[RecentMarks, StructureCache, Scans]] = WeakKeyDictionary()
+_NODE_WIDE: WeakKeyDictionary[EventLog, Kept] = WeakKeyDictionary()
 
 HANDLERS = {
     **login.HANDLERS,
@@ -74,7 +78,7 @@ class ImapListener:
     def __init__(self, services: Services, kind: ListenerKind) -> None:
         self._services = services
         self._kind = kind
-        found = _NODE_WIDE.setdefault(services.log, (RecentMarks(), StructureCache(), Scans()))
+        found = _NODE_WIDE.get(services.log) or _keep_for(services.log)
         self._shared = Shared(services, kind, Watchers(services.log), *found, HANDLERS, Held())
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._server: asyncio.Server | None = None
@@ -134,6 +138,19 @@ class ImapListener:
         session = self._sessions.pop(task)
         self._services.connections.release(session.connection.peer)
         self._services.metrics.connection_closed(self._kind)
+
+
+def _keep_for(log: EventLog) -> Kept:
+    """What a node keeps for all its sessions; from here on it hears what the log says."""
+    marks, structures, scans, texts = _NODE_WIDE[log] = (RecentMarks(), StructureCache(), Scans(), Texts())
+
+    def erased(_: list[Applied]) -> None:
+        structures.clear()
+        texts.clear()
+
+    log.subscribe(None, scans.applied)
+    log.subscribe(CUSTODY, erased)
+    return marks, structures, scans, texts
 
 
 async def start(services: Services, kind: ListenerKind, address: str) -> ImapListener:

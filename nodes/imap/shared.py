@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nodes.imap.constants import Texts
 from nodes.imap.fetch import StructureCache
 from nodes.imap.scans import Scans
 from nodes.imap.selected import RecentMarks
@@ -36,5 +37,6 @@ class Shared:
     marks: RecentMarks
     structures: StructureCache
     scans: Scans
+    texts: Texts
     handlers: dict[type, Handler]
     held: Held

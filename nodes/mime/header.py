@@ -70,8 +70,32 @@ def selected_lines(data: bytes, start: int, end: int, names: frozenset[bytes], k
     """
     if keep:
         return b"".join(_lines_of(names).findall(data[start:end]))
-    others = [data[line.start : line.end] for line in _lines(data, start, end) if line.name not in names]
-    return b"".join(others[:-1] if others and others[-1] in _EMPTY else others)
+    return _without_end([data[line.start : line.end] for line in _lines(data, start, end) if line.name not in names])
+
+
+class Lines:
+    """A header taken apart once, for who wants one selection of its lines after the other."""
+
+    def __init__(self, data: bytes, start: int, end: int) -> None:
+        self._all = [(field.name, data[field.start : field.end]) for field in _lines(data, start, end)]
+        self._by_name: dict[bytes, list[int]] = {}
+        for at, (name, _) in enumerate(self._all):
+            if name:
+                self._by_name.setdefault(name, []).append(at)
+
+    def of(self, names: frozenset[bytes]) -> bytes:
+        """As `selected_lines` with `keep`."""
+        found = sorted(at for name in names for at in self._by_name.get(name, ()))
+        return b"".join([self._all[at][1] for at in found])
+
+    def without(self, names: frozenset[bytes]) -> bytes:
+        """As `selected_lines` without it."""
+        return _without_end([line for name, line in self._all if name not in names])
+
+
+def _without_end(lines: list[bytes]) -> bytes:
+    """The empty line that ends a header is none of its fields."""
+    return b"".join(lines[:-1] if lines and lines[-1] in _EMPTY else lines)
 
 
 @lru_cache(maxsize=512)

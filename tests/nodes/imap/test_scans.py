@@ -3,11 +3,15 @@
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import pytest
 
-from actors.mailbox import Message
+from actors.mailbox import Change, Message
+from eventlog.log import Applied
+from eventlog.record import Event, Stamp
 from nodes.imap import scans
+from nodes.imap.constants import TEXT_LIMIT_BYTES, Texts
 from nodes.imap.scans import Scan, Scans
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import Node, User
@@ -43,7 +47,7 @@ def from_scan(client: RawClient, wanted: str = "FETCH 1:*") -> list[bytes]:
 def reads_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Notes each reading of rows, whoever does it."""
     read: list[str] = []
-    for where in ("nodes.imap.folders.messages", "nodes.imap.messages.rows_of"):
+    for where in ("nodes.imap.folders.messages", "nodes.imap.messages.rows_of", "nodes.imap.constants.rows_of"):
         monkeypatch.setattr(where, partial(_noted, read, where, _at(where)))
     return read
 
@@ -76,8 +80,12 @@ def test_a_mailbox_as_it_was_is_selected_and_its_flags_are_told_without_reading_
     assert read == []
 
 
-@pytest.mark.parametrize("change", [r"STORE 3 +FLAGS (\Seen)", r"STORE 1 -FLAGS (\Seen Work)", "EXPUNGE", "APPEND"])
-def test_whatever_changes_a_message_makes_the_scan_useless(node: Node, user: User, login: Login, change: str) -> None:
+@pytest.mark.parametrize(
+    "change", [r"STORE 3 +FLAGS (\Seen)", r"STORE 1 -FLAGS (\Seen Work)", "EXPUNGE", "APPEND", "MOVE"]
+)
+def test_whatever_changes_a_message_is_put_into_the_scan_that_is_kept(
+    node: Node, user: User, login: Login, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = fill(node, user, login)
     client.ok(r"STORE 2 +FLAGS.SILENT (\Deleted)")
     other = login()
@@ -85,16 +93,54 @@ def test_whatever_changes_a_message_makes_the_scan_useless(node: Node, user: Use
     if change == "APPEND":
         client.append("INBOX", b"Subject: new\r\n\r\n")
     else:
-        client.ok(change)
+        client.ok(change if change != "MOVE" else "MOVE 2,4 INBOX")
     other.ok("NOOP")
-    assert from_scan(other) == from_rows(other)
+    read = reads_rows(monkeypatch)
     third = login()
-    described = third.ok("SELECT INBOX")
+    described, told = third.ok("SELECT INBOX"), from_scan(third)
+    assert (from_scan(other), read) == (told, [])
+    monkeypatch.undo()
     rows = from_rows(third)
-    assert from_scan(third) == rows
+    assert told == rows
     assert any(line == b"* %d EXISTS" % len(rows) for line in described)
     unseen = next(number for number, line in enumerate(rows, 1) if b"\\Seen" not in line)
     assert any(b"[UNSEEN %d]" % unseen in line for line in described)
+
+
+CONSTANT = "UID FLAGS INTERNALDATE ENVELOPE RFC822.SIZE BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (Subject)]"
+
+
+def test_what_never_changes_is_told_again_without_reading_rows_and_with_the_flags_of_now(
+    node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(node, user, login)
+    client.ok("ENABLE CONDSTORE")
+    client.ok("SELECT INBOX")
+    first = client.ok(f"FETCH 1:* ({CONSTANT})")
+    assert first == [re.sub(rb" MODSEQ \(\d+\)", b"", line) for line in client.ok(f"FETCH 1:* ({CONSTANT} MODSEQ)")]
+    client.ok(r"STORE 5 +FLAGS.SILENT (\Answered)")
+    client.ok(r"STORE 2 +FLAGS.SILENT (\Deleted)")
+    client.ok("EXPUNGE")
+    read = reads_rows(monkeypatch)
+    again = client.ok(f"FETCH 1:* ({CONSTANT})")
+    assert read == []
+    monkeypatch.undo()
+    assert again == [re.sub(rb" MODSEQ \(\d+\)", b"", line) for line in client.ok(f"FETCH 1:* ({CONSTANT} MODSEQ)")]
+    assert [b"\\Answered" in line for line in again] == [False, False, True, True]
+    assert b"".join(again) != b"".join(first)
+
+
+def test_what_is_kept_of_messages_is_bounded_and_the_oldest_goes_first() -> None:
+    text = (b"x" * 750, b"")
+    kept = Texts(limit_bytes=4000)
+    kept.put(("a",), dict.fromkeys(range(1, 9), text))
+    assert sorted(kept.get(("a",))) == [1, 2]
+    kept.put(("b",), {1: text})
+    kept.get(("a",))
+    kept.put(("c",), {1: text, 2: text})
+    assert [key for key in "abc" if kept.get((key,))] == ["a", "c"]
+    kept.put(("c",), {3: (b"x" * TEXT_LIMIT_BYTES, b"")})
+    assert sorted(kept.get(("c",))) == [1, 2]
 
 
 def test_recent_messages_are_told_as_such_by_a_scan_too(node: Node, user: User, login: Login) -> None:
@@ -125,12 +171,16 @@ def scan(*flag_sets: tuple[str, ...]) -> Scan:
     return found
 
 
+def keep(kept: Scans, folder: bytes, found: Scan) -> None:
+    kept.keep(b"a", folder, kept.begin(b"a", folder, 7), found)
+
+
 def test_the_oldest_scans_go_when_there_are_too_many() -> None:
     kept = Scans(limit_bytes=3 * scan(()).size_bytes)
     for folder in (b"1", b"2", b"3"):
-        kept.keep(b"a", folder, 7, scan(()))
+        keep(kept, folder, scan(()))
     assert kept.get(b"a", b"1", 7) is not None
-    kept.keep(b"a", b"4", 7, scan(()))
+    keep(kept, b"4", scan(()))
     assert [folder for folder in (b"1", b"2", b"3", b"4") if kept.get(b"a", folder, 7)] == [b"1", b"3", b"4"]
     assert kept.get(b"a", b"1", 8) is None
     assert kept.get(b"b", b"1", 7) is None
@@ -139,8 +189,29 @@ def test_the_oldest_scans_go_when_there_are_too_many() -> None:
 def test_a_mailbox_with_more_sets_of_flags_than_it_counts_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scans, "MOST_FLAG_SETS", 2)
     kept, many = Scans(), scan((), ("a",), ("b",), ("\\Seen",))
-    kept.keep(b"a", b"f", 1, many)
-    assert kept.get(b"a", b"f", 1) is None
+    keep(kept, b"f", many)
+    assert kept.get(b"a", b"f", 7) is None
     assert (list(many.uids), len(many.flag_sets)) == ([1, 2, 3, 4], 2)
-    kept.keep(b"a", b"f", 1, scan((), ("a",)))
-    assert kept.get(b"a", b"f", 1) is not None
+    keep(kept, b"f", scan((), ("a",)))
+    assert kept.get(b"a", b"f", 7) is not None
+
+
+def test_what_happens_while_a_mailbox_is_scanned_is_in_the_scan_that_is_kept() -> None:
+    kept = Scans()
+    begun = kept.begin(b"a", b"f", 7)
+    changes = [
+        Change(b"f", 2, "flags", ("\\Seen",), 8),
+        Change(b"f", 4, "added", (), 8),
+        Change(b"f", 1, "expunged", (), 8),
+        Change(b"other", 9, "added", (), 8),
+        Change(b"f", 0, "folder", (), 99),  # a new name: no message is another for it
+    ]
+    stamp, event = cast(Stamp, None), Event(b"", b"a", "", 1, b"", b"")
+    kept.applied([Applied(stamp, event, None, changes)])
+    kept.keep(b"a", b"f", begun, scan((), (), ("Work",)))
+    assert kept.get(b"a", b"f", 7) is None
+    found = kept.get(b"a", b"f", 8)
+    assert found is not None
+    assert list(found.uids) == [2, 3, 4]
+    assert found.rendered([1, 2, 3], lambda flags: ",".join(flags).encode()) == [b"\\Seen", b"Work", b""]
+    assert found.first_unseen == 2

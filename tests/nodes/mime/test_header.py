@@ -73,6 +73,14 @@ def test_picking_lines_by_one_pattern_gives_what_going_through_the_fields_gives(
     assert header.selected_lines(data, 0, len(data), wanted, keep=True) == slow
 
 
+@given(LINES, st.frozensets(st.sampled_from([b"subject", b"to", b"x", b"a.b"])))
+def test_a_header_taken_apart_once_gives_the_same_lines(data: bytes, wanted: frozenset[bytes]) -> None:
+    end = header.header_end(data, 0, len(data))
+    lines = header.Lines(data, 0, end)
+    assert lines.of(wanted) == header.selected_lines(data, 0, end, wanted, keep=True)
+    assert lines.without(wanted) == header.selected_lines(data, 0, end, wanted, keep=False)
+
+
 @given(LINES)
 def test_the_lines_picked_and_the_lines_left_make_up_the_header(data: bytes) -> None:
     wanted = frozenset({b"subject"})
