@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import assert_never
 
-from actors import mailbox_acl, mailbox_acting, mailbox_annotations, mailbox_maildrop
+from actors import mailbox_acl, mailbox_acting, mailbox_annotations, mailbox_maildrop, mailbox_spread
 from actors.errors import (
     FolderExists,
     NoSuchAccount,
@@ -23,6 +23,7 @@ from actors.errors import (
 from actors.mailbox_acl import EVERY, Acting, FolderRightsSet, ForgetGrantee, SetRights
 from actors.mailbox_annotations import SERVER, Annotation, AnnotationsSet, SetAnnotations, annotations_of
 from actors.mailbox_expunged import expunged_since
+from actors.mailbox_flags import FlagBlocks, FlagsOfMany, spans_of_sorted
 from actors.mailbox_fold import Change, evolve
 from actors.mailbox_maildrop import LockMaildrop, UnlockMaildrop
 from actors.mailbox_rows import (
@@ -86,6 +87,7 @@ from actors.mailbox_terms import (
     MailboxCommand,
     MailboxFact,
     MailboxOpened,
+    ManyFlagsChanged,
     MessageAppended,
     MessageDelivered,
     MessagesCopied,
@@ -105,6 +107,7 @@ from actors.mailbox_terms import (
     RenameFolder,
     ReplaceMessage,
     SetQuota,
+    SpreadFlags,
     Subscribe,
     Unsubscribe,
 )
@@ -127,6 +130,10 @@ def decide(view: View, command: MailboxCommand) -> Facts:
             return _replace(view, command)
         case ChangeFlags():
             return _change_flags(view, command)
+        case SpreadFlags():
+            _identity(view)
+            _existing(view, command.folder_id)
+            return mailbox_spread.decide(view, command)
         case Expunge():
             return _expunge(view, command)
         case CopyMessages():
@@ -287,7 +294,8 @@ def _found(view: View, folder_id: bytes, uids: Iterable[int]) -> list[Message]:
     wanted = sorted(set(uids))
     if len(wanted) > MAX_MESSAGES_PER_RECORD:
         raise TooLarge(f"at most {MAX_MESSAGES_PER_RECORD} messages in one record")
-    return [found for uid in wanted if (found := message(view, folder_id, uid))]
+    blocks = FlagBlocks(view, folder_id)
+    return [found for uid in wanted if (found := message(view, folder_id, uid, blocks))]
 
 
 def _redact(view: View, command: RedactMessages) -> Facts:
@@ -454,6 +462,7 @@ __all__ = [
     "Deliver",
     "Expunge",
     "FlagsChanged",
+    "FlagsOfMany",
     "Folder",
     "FolderCreated",
     "FolderDeleted",
@@ -466,6 +475,7 @@ __all__ = [
     "MailboxCommand",
     "MailboxFact",
     "MailboxOpened",
+    "ManyFlagsChanged",
     "Message",
     "MessageAppended",
     "MessageDelivered",
@@ -487,6 +497,7 @@ __all__ = [
     "SetAnnotations",
     "SetQuota",
     "SetRights",
+    "SpreadFlags",
     "Subscribe",
     "Unsubscribe",
     "Usage",
@@ -506,6 +517,7 @@ __all__ = [
     "normalise_flags",
     "normalise_folder_name",
     "slices",
+    "spans_of_sorted",
     "subscriptions",
     "superior_names",
     "tenant_of",

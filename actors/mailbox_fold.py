@@ -7,12 +7,20 @@ clock and raises for nothing. Frozen once released: a changed rule is a new even
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, assert_never
 
-from actors import mailbox_acl, mailbox_annotations, mailbox_expunged, mailbox_maildrop
+from actors import (
+    mailbox_acl,
+    mailbox_annotations,
+    mailbox_expunged,
+    mailbox_flags,
+    mailbox_maildrop,
+    mailbox_spread,
+)
 from actors.mailbox_acl import EVERY, FolderRightsSet
 from actors.mailbox_annotations import SERVER, AnnotationsSet
+from actors.mailbox_flags import FlagBlocks, FlagsOfMany
 from actors.mailbox_maildrop import MaildropLocked, MaildropUnlocked
 from actors.mailbox_rows import (
     DELETED,
@@ -35,6 +43,7 @@ from actors.mailbox_rows import (
     redacted_name,
     saved_after_s,
     subscription_key,
+    with_state,
 )
 from actors.mailbox_terms import (
     FlagsChanged,
@@ -47,6 +56,7 @@ from actors.mailbox_terms import (
     MailboxClosed,
     MailboxFact,
     MailboxOpened,
+    ManyFlagsChanged,
     MessageAppended,
     MessageDelivered,
     MessagesCopied,
@@ -73,13 +83,15 @@ class Change(NamedTuple):
     source_uid: int = 0  # of a copy or move: the UID it had in the folder that it came from
 
 
-def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> list[Change]:
+def evolve(view: View, fact: MailboxFact, stamp: Stamp) -> Sequence[Change | FlagsOfMany]:
     """Fold one event into the account's tables and say which messages and folders changed, in order."""
     match fact:
         case MessageDelivered() | MessageAppended():
             return _arrived(view, fact, stamp)
         case FlagsChanged():
             return _flags_changed(view, fact)
+        case ManyFlagsChanged():
+            return mailbox_spread.evolve(view, fact)
         case MessagesExpunged():
             return _expunged(view, fact, stamp)
         case MessagesCopied():
@@ -154,7 +166,8 @@ def _flags_changed(view: View, fact: FlagsChanged) -> list[Change]:
     modseq = usage[2] + 1
     unseen_delta = 0
     changes = []
-    for uid, row in _present(view, folder_id, fact.uids):
+    blocks = FlagBlocks(view, folder_id)
+    for uid, row in _present(view, folder_id, fact.uids, blocks):
         before = row[4]
         if fact.unchanged_since is not None and row[5] > fact.unchanged_since:
             continue
@@ -162,9 +175,11 @@ def _flags_changed(view: View, fact: FlagsChanged) -> list[Change]:
         if after == before:
             changes.append(Change(folder_id, uid, "flags", before, row[5]))
             continue
-        view.put(message_key(folder_id, uid), (*row[:4], after, modseq, *row[6:]))
+        if not blocks.set(uid, (after, modseq)):
+            view.put(message_key(folder_id, uid), with_state(row, after, modseq))
         unseen_delta += (SEEN in before) - (SEEN in after)
         changes.append(Change(folder_id, uid, "flags", after, modseq))
+    blocks.save()
     if any(change.modseq == modseq for change in changes):
         uidnext, _, count, unseen, size_bytes = counters
         view.put(counters_key(folder_id), (uidnext, modseq, count, unseen + unseen_delta, size_bytes))
@@ -248,11 +263,16 @@ def _names_redacted(view: View, fact: FolderNamesRedacted) -> list[Change]:
     return changes
 
 
-def _present(view: View, folder_id: bytes, uids: Iterable[int]) -> Iterator[tuple[int, MessageRow]]:
+def _present(
+    view: View, folder_id: bytes, uids: Iterable[int], blocks: FlagBlocks | None = None
+) -> Iterator[tuple[int, MessageRow]]:
+    """Those that are there, with the flags and the MODSEQ that they have now."""
+    blocks = blocks or FlagBlocks(view, folder_id)
     for uid in uids:
         row: MessageRow | None = view.get(message_key(folder_id, uid))
         if row is not None:
-            yield uid, row
+            state = blocks.state(uid)
+            yield uid, row if state is None else with_state(row, *state)
 
 
 def _remove(
@@ -260,10 +280,13 @@ def _remove(
 ) -> int:
     freed = 0
     seen = 0
+    blocks = FlagBlocks(view, folder_id)
     for uid, row in rows:
         view.delete(message_key(folder_id, uid))
+        blocks.remove(uid)
         freed += row[2]
         seen += SEEN in row[4]
+    blocks.save()
     if stamp.level >= SYNC_SINCE:
         mailbox_expunged.note(view, folder_id, modseq, [uid for uid, _ in rows])
     uidnext, _, count, unseen, size_bytes = counters
@@ -372,6 +395,7 @@ def _folder_deleted(view: View, folder_id: bytes) -> list[Change]:
     _, _, count, _, size_bytes = view.get(counters_key(folder_id))
     for key, _ in list(view.range(b"m" + folder_id)):
         view.delete(key)
+    mailbox_flags.forget(view, folder_id)
     mailbox_annotations.forget(view, folder_id)
     mailbox_acl.forget(view, folder_id)
     for key in (folder_key(folder_id), name_key(row[0]), counters_key(folder_id)):

@@ -9,6 +9,7 @@ Rows of one account's stream, by first byte of the key:
   m + folder id + UID: message [id, digest, size, internaldate_ms, flags, modseq, trace, saved_s]
     (saved_s: seconds from the internal date to when it came into the folder: few bytes for what was delivered;
     not there in rows of a program before)
+  g + folder id + UID // 1024: flags and MODSEQs of many messages, in place of their own (mailbox_flags.py)
   x, X: expunged messages (mailbox_expunged.py)    P: who has the maildrop open (mailbox_maildrop.py)
 Readers take any view and never write. A closed mailbox has no A row and no folders.
 """
@@ -23,6 +24,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from actors.errors import InvalidName, OverQuota, TooLarge
+from actors.mailbox_flags import FlagBlocks, State
 from actors.mailbox_terms import Mode
 from eventlog.views import View
 
@@ -266,15 +268,28 @@ def counters(view: View, folder_id: bytes) -> Counters:
 def messages(view: View, folder_id: bytes, first: int = 1, last: int = MAX_UID) -> Iterator[Message]:
     """The folder's messages with first <= UID <= last, by UID."""
     stop = (last + 1).to_bytes(4, "big") if last < MAX_UID else None
+    state = FlagBlocks(view, folder_id).state
     for key, row in view.range(b"m" + folder_id, max(first, 0).to_bytes(4, "big"), stop):
-        yield Message(int.from_bytes(key[-4:], "big"), *row)
+        uid = int.from_bytes(key[-4:], "big")
+        yield Message(uid, *_with_state(row, state(uid)))
 
 
-def message(view: View, folder_id: bytes, uid: int) -> Message | None:
+def message(view: View, folder_id: bytes, uid: int, blocks: FlagBlocks | None = None) -> Message | None:
+    """`blocks`: of the folder, for who looks up many."""
     if not 0 < uid <= MAX_UID:
         return None
     row: MessageRow | None = view.peek(message_key(folder_id, uid))
-    return Message(uid, *row) if row else None
+    if row is None:
+        return None
+    return Message(uid, *_with_state(row, (blocks or FlagBlocks(view, folder_id)).state(uid)))
+
+
+def _with_state(row: MessageRow, state: State | None) -> MessageRow:
+    return row if state is None else with_state(row, *state)
+
+
+def with_state(row: MessageRow, flags: tuple[str, ...], modseq: int) -> MessageRow:
+    return (*row[:4], flags, modseq, *row[6:])
 
 
 def usage(view: View) -> Usage:

@@ -6,7 +6,7 @@ that leaves the mailbox consistent; nothing here writes or proposes.
 
 from __future__ import annotations
 
-from actors import mailbox_acting
+from actors import mailbox_acting, mailbox_spread
 from actors.kind import Command
 from actors.mailbox_acl import Acting
 from actors.mailbox_rows import (
@@ -27,6 +27,7 @@ from actors.mailbox_terms import (
     Expunge,
     MoveMessages,
     RenameFolder,
+    SpreadFlags,
 )
 from eventlog.views import View
 
@@ -39,6 +40,8 @@ def slices(view: View, command: Command) -> tuple[Command, ...]:
     match command:
         case ChangeFlags(folder_id, uids, mode, flags, since):
             return tuple(ChangeFlags(folder_id, part, mode, flags, since) for part in _parts(uids)) or (command,)
+        case SpreadFlags():
+            return mailbox_spread.slices(view, command) or (command,)
         case CopyMessages(folder_id, uids, target_id):
             # A COPY is whole or not at all (RFC 3501 6.4.7): its room is looked for before the first slice.
             sizes = [one.size for uid in set(uids) if (one := message(view, folder_id, uid))]

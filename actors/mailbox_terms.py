@@ -123,6 +123,18 @@ class ChangeFlags(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class SpreadFlags(Command):
+    """ChangeFlags of all that is there of spans of UIDs: of thousands at once, in a cell of feature level 3."""
+
+    folder_id: bytes
+    spans: tuple[tuple[int, int], ...]  # first and last
+    mode: Mode
+    flags: tuple[str, ...]
+    unchanged_since: int | None = None
+    SLICED: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class CopyMessages(Command):
     folder_id: bytes
     uids: tuple[int, ...]
@@ -223,6 +235,7 @@ MailboxCommand = (
     | Append
     | ReplaceMessage
     | ChangeFlags
+    | SpreadFlags
     | CopyMessages
     | MoveMessages
     | Expunge
@@ -308,6 +321,18 @@ class FlagsChanged(Fact):
     mode: Mode
     flags: tuple[str, ...]
     unchanged_since: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManyFlagsChanged(Fact):
+    """What FlagsChanged is, of spans of UIDs, ascending and disjoint; in the tables it is a row for many messages."""
+
+    folder_id: bytes
+    spans: tuple[tuple[int, int], ...]
+    mode: Mode
+    flags: tuple[str, ...]
+    unchanged_since: int | None
+    SINCE: ClassVar[int] = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +434,7 @@ MailboxFact = (
     | MessageDelivered
     | MessageAppended
     | FlagsChanged
+    | ManyFlagsChanged
     | MessagesCopied
     | MessagesMoved
     | MessagesExpunged

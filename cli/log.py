@@ -246,7 +246,9 @@ def _about(events: list[dict[str, Any]]) -> Iterable[str]:
         yield "id " + ", ".join(dict.fromkeys(one.queue_id for one in mail))
     elif addresses := dict.fromkeys(event["address"] for event in events if event["address"]):
         yield printable(", ".join(addresses))
-    yield from dict.fromkeys(_flags(event["data"]) for event in known if event["type"] == "FlagsChanged")
+    yield from dict.fromkeys(
+        _flags(event["data"]) for event in known if event["type"] in ("FlagsChanged", "ManyFlagsChanged")
+    )
 
 
 def _flags(data: dict[str, Any]) -> str:

@@ -161,8 +161,12 @@ class ScratchView:
 
     def range(self, prefix: bytes, start: bytes = b"", stop: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         first, end = range_bounds(prefix, start, stop)
+        own = {k: v for k, v in self._rows.items() if k >= first and (end is None or k < end)}
+        if not own:  # as mostly: then the rows come one by one, and who wants few reads few
+            yield from self._inner.range(prefix, start, stop)
+            return
         merged = dict(self._inner.range(prefix, start, stop))
-        merged.update({k: v for k, v in self._rows.items() if k >= first and (end is None or k < end)})
+        merged.update(own)
         yield from sorted((k, v) for k, v in merged.items() if v is not None)
 
     def put(self, key: bytes, value: Any) -> None:

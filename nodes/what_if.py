@@ -171,9 +171,9 @@ class _Mailbox:
             return None  # it differs from what was for another reason, as a folder that is not there any more
         return None
 
-    def _take_out(self, changes: Sequence[mailbox.Change], stamp: Stamp) -> None:
+    def _take_out(self, changes: Sequence[mailbox.Change | mailbox.FlagsOfMany], stamp: Stamp) -> None:
         for change in changes:
-            if change.kind == "added":
+            if isinstance(change, mailbox.Change) and change.kind == "added":
                 gone = MessagesExpunged(change.folder, (change.uid,), True)
                 mailbox.evolve(self._view.at(stamp.position), gone, stamp)
 

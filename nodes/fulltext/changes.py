@@ -13,6 +13,7 @@ from actors.mailbox_maildrop import MaildropLocked, MaildropUnlocked
 from actors.mailbox_terms import (
     FlagsChanged,
     FolderCreated,
+    ManyFlagsChanged,
     MessageAppended,
     MessageDelivered,
     MessagesCopied,
@@ -26,7 +27,9 @@ SLICE = 1000
 
 _OF_MAILBOXES = frozenset(fact.TYPE for fact in registry.KINDS["mailbox"].facts)
 _ADD = frozenset(kind.TYPE for kind in (MessageAppended, MessageDelivered, MessagesCopied))
-_LEAVE = frozenset(kind.TYPE for kind in (FlagsChanged, FolderCreated, PastViewed, MaildropLocked, MaildropUnlocked))
+_LEAVE = frozenset(
+    kind.TYPE for kind in (FlagsChanged, ManyFlagsChanged, FolderCreated, PastViewed, MaildropLocked, MaildropUnlocked)
+)
 
 
 class Changes(NamedTuple):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors import mailbox as actor
-from actors.mailbox import Change, Folder, Message, Mode, counters
+from actors.mailbox import Change, FlagsOfMany, Folder, Message, Mode, counters, spans_of_sorted
+from eventlog.levels import SYNC_SINCE
 from nodes.imap import commands, constants, places, sync
 from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox
 from nodes.imap.fetch import MessageText, Plan
@@ -26,6 +27,7 @@ from nodes.imap.transfer import transfer
 from nodes.reading import Reading
 
 BATCH_MESSAGES = 1000  # rows read in one snapshot
+SPREAD_MESSAGES = 64  # so many, and so many in each span: from here on a STORE is one change of spans
 BATCH_BYTES = 1024 * 1024  # bodies read in one snapshot, the last one in full
 KEPT_TEXT_BYTES = 128 * 1024  # a message this large is kept while a client fetches it in pieces
 MARK_SEEN_S = 2.0  # reading goes on without a majority; waiting long for \\Seen would not help the reader
@@ -195,7 +197,7 @@ async def _mark_seen(session: Session, selected: Selected, uids: list[int]) -> N
     if "s" not in selected.rights:
         return
     try:
-        change = actor.ChangeFlags(selected.folder.id, tuple(uids), "add", (actor.SEEN,))
+        change = _flags_change(session, selected, uids, "add", (actor.SEEN,), None)
         await session.ask(change, timeout_s=MARK_SEEN_S)
     except Refusal as refusal:
         session.logger.warning("messages were fetched but could not be marked as seen", reason=refusal.text)
@@ -215,7 +217,7 @@ async def store(session: Session, command: commands.Store) -> str:
         session.enable("CONDSTORE")  # RFC 7162 3.1
     selected.silence_own_flags(command.silent)
     try:
-        done = await session.ask(actor.ChangeFlags(selected.folder.id, tuple(uids), mode, command.flags, since))
+        done = await session.ask(_flags_change(session, selected, uids, mode, command.flags, since))
     finally:
         selected.silence_own_flags(False)
     if since is None:
@@ -223,12 +225,28 @@ async def store(session: Session, command: commands.Store) -> str:
     return _modified(session, selected, uids, done.results, command.by_uid) + "STORE completed"
 
 
+def _flags_change(
+    session: Session, selected: Selected, uids: list[int], mode: Mode, flags: tuple[str, ...], since: int | None
+) -> actor.ChangeFlags | actor.SpreadFlags:
+    """Of many messages, one change of spans of them: where the cell may write that, and by the rights of an owner."""
+    if len(uids) >= SPREAD_MESSAGES and selected.owner is None and session.services.log.feature_level >= SYNC_SINCE:
+        spans = spans_of_sorted(uids)
+        if len(spans) * SPREAD_MESSAGES <= len(uids):
+            return actor.SpreadFlags(selected.folder.id, tuple(spans), mode, flags, since)
+    return actor.ChangeFlags(selected.folder.id, tuple(uids), mode, flags, since)
+
+
 def _modified(session: Session, selected: Selected, uids: Sequence[int], results: Sequence[Any], by_uid: bool) -> str:
     """MODIFIED (RFC 7162 3.1.3) with a blank behind it: those that somebody else had changed; empty where none was.
 
     What has gone is not among them: the client will be told that it has.
     """
-    stored = {change.uid for result in results for change in result if isinstance(change, Change)}
+    stored: set[int] = set()
+    for change in (change for result in results for change in result):
+        if isinstance(change, FlagsOfMany):
+            stored.update(uid for uid, _, _ in change.states())
+        elif isinstance(change, Change):
+            stored.add(change.uid)
     left = [uid for uid in uids if uid not in stored]
     with session.reading() as reading:
         left = [row.uid for row in rows_of(reading.view, selected.folder.id, left)]

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from actors.mailbox import INBOX, SERVER, AnnotationsSet, Change, Folder, folder, folders
+from actors.mailbox import INBOX, SERVER, AnnotationsSet, Change, FlagsOfMany, Folder, folder, folders
 from actors.mailbox_annotations import OWNER
 from actors.mailbox_rows import subscription_key, superior_names
 from actors.mailbox_terms import (
@@ -70,7 +70,9 @@ class Notices:
         for item in items:
             if isinstance(item.result, list):
                 for change in item.result:
-                    if isinstance(change, Change) and change.kind in _KINDS:
+                    if isinstance(change, FlagsOfMany):
+                        self._dirty.setdefault(change.folder, set()).add(_KINDS["flags"])
+                    elif isinstance(change, Change) and change.kind in _KINDS:
                         self._dirty.setdefault(change.folder, set()).add(_KINDS[change.kind])
             if isinstance(item.fact, NameChange):
                 self._note_name(item.fact)

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from actors.mailbox import Change, Folder, Message, message, messages
+from actors.mailbox import Change, FlagsOfMany, Folder, Message, message, messages
 from actors.mailbox_acl import EVERY, RIGHTS
 from nodes.imap import render
 from nodes.imap.features import Features
@@ -125,7 +125,17 @@ class Selected:
                     if isinstance(change, Change) and change.folder in (self.folder.id, EVERY):
                         self._note(change, own)
                         told = True
+                    elif isinstance(change, FlagsOfMany) and change.folder == self.folder.id:
+                        self._note_many(change, own)
+                        told = True
         return told
+
+    def _note_many(self, many: FlagsOfMany, own: bool) -> None:
+        if own and self._own_silent and not self._flags and not self._features.condstore:
+            self._noted_modseq = max(self._noted_modseq, many.modseq)
+            return
+        for uid, flags, modseq in many.states():
+            self._note(Change(many.folder, uid, "flags", flags, modseq), own)
 
     def _note(self, change: Change, own: bool) -> None:
         if change.kind != "folder":

@@ -19,9 +19,11 @@ from actors.mailbox import (
     DeleteFolder,
     Deliver,
     Expunge,
+    FlagsOfMany,
     Mode,
     MoveMessages,
     RenameFolder,
+    SpreadFlags,
     Subscribe,
     Unsubscribe,
     counters,
@@ -69,7 +71,8 @@ class Mailbox(RuleBasedStateMachine):
         for changes in self.stage.fold(*facts):
             self.note(changes)
 
-    def note(self, changes: list[Change]) -> None:
+    def note(self, found: list[Change | FlagsOfMany]) -> None:
+        changes = [change for change in found if isinstance(change, Change)]
         for change in changes:
             if change.kind == "added":
                 assert (change.folder, change.uid) not in self.used_uids
@@ -102,6 +105,11 @@ class Mailbox(RuleBasedStateMachine):
         self, pick: int, uids: tuple[int, ...], mode: Mode, flags: tuple[str, ...], since: int | None, late: bool
     ) -> None:
         self.carry_out(ChangeFlags(self.folder(pick), uids, mode, flags, since), late)
+
+    @rule(pick=st.integers(0, 9), uids=UIDS, mode=st.sampled_from(MODES), flags=FLAGS, late=st.booleans())
+    def spread_flags(self, pick: int, uids: tuple[int, ...], mode: Mode, flags: tuple[str, ...], late: bool) -> None:
+        spans = tuple((uid, uid + 2) for uid in uids)
+        self.carry_out(SpreadFlags(self.folder(pick), spans, mode, flags), late)
 
     @rule(pick=st.integers(0, 9), to=st.integers(0, 9), uids=UIDS, move=st.booleans(), late=st.booleans())
     def transfer(self, pick: int, to: int, uids: tuple[int, ...], move: bool, late: bool) -> None:

@@ -215,3 +215,58 @@ def test_what_happens_while_a_mailbox_is_scanned_is_in_the_scan_that_is_kept() -
     assert list(found.uids) == [2, 3, 4]
     assert found.rendered([1, 2, 3], lambda flags: ",".join(flags).encode()) == [b"\\Seen", b"Work", b""]
     assert found.first_unseen == 2
+
+
+MANY = 70  # so many are changed as spans
+
+
+def many(node: Node, user: User, login: Login) -> RawClient:
+    node.deliver(user, *(b"Subject: %d\r\n\r\n" % number for number in range(MANY)))
+    client = login()
+    client.ok("SELECT INBOX")
+    return client
+
+
+def test_a_store_on_many_messages_is_one_event_and_is_told_to_everybody(node: Node, user: User, login: Login) -> None:
+    client, other = many(node, user, login), login()
+    other.ok("SELECT INBOX")
+    client.ok(r"STORE 5 +FLAGS.SILENT (Work)")
+    other.ok("NOOP")
+    with node.log.snapshot() as snapshot:
+        before = len(list(snapshot.stream_positions(user.account)))
+    told = [line for line in client.ok(r"STORE 1:* +FLAGS (\Flagged)") if b"FETCH" in line]
+    with node.log.snapshot() as snapshot:
+        assert len(list(snapshot.stream_positions(user.account))) == before + 1
+    assert len(told) == MANY
+    assert b"* 5 FETCH (FLAGS (Work \\Flagged" in told[4]
+    news = other.ok("NOOP")
+    assert [line for line in news if b"FETCH" in line] == [line.replace(b" \\Recent", b"") for line in told]
+    assert from_scan(client) == from_rows(client)
+    assert [flags for _, _, flags in node.held(user)][4:6] == [("Work", "\\Flagged"), ("\\Flagged",)]
+
+
+def test_a_silent_store_on_many_messages_is_silent_and_the_scan_knows_of_it(
+    node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = many(node, user, login)
+    assert client.ok(r"STORE 1:* +FLAGS.SILENT (\Flagged)") == []
+    assert client.ok(r"UID STORE 1:* -FLAGS.SILENT (\Answered)") == []
+    read = reads_rows(monkeypatch)
+    told = from_scan(client)
+    assert read == []
+    assert all(b"\\Flagged" in line for line in told)
+    monkeypatch.undo()
+    assert told == from_rows(client)
+
+
+def test_a_store_on_many_messages_with_unchangedsince_leaves_what_others_changed(
+    node: Node, user: User, login: Login
+) -> None:
+    client = many(node, user, login)
+    client.ok("ENABLE CONDSTORE")
+    since = int(client.ok("STATUS INBOX (HIGHESTMODSEQ)")[-1].rstrip(b")").rpartition(b" ")[2])
+    client.ok(r"STORE 7 +FLAGS.SILENT (\Seen)")
+    done = client.command(rf"STORE 1:* (UNCHANGEDSINCE {since}) +FLAGS.SILENT (\Flagged)")
+    assert b"[MODIFIED 7]" in done[-1]
+    assert sum(b"MODSEQ" in line for line in done) == MANY - 1
+    assert [b"\\Flagged" in line for line in from_rows(client)].index(False) == 6
