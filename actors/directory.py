@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from actors import groups, tenant_admin
 from actors import tenant as tenants_kind
 from actors.authentication import Authentication
 from actors.credential_admin import CredentialAdmin
@@ -50,6 +51,7 @@ from actors.sharing import granters
 from actors.sharing_admin import SharingAdmin
 from actors.tenant import POSTMASTER
 from actors.tenant_policy import extension_mark
+from actors.usage import CountUsage, UsageCounted, usage_stream
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.log import EventLog
 from eventlog.record import new_id
@@ -106,8 +108,8 @@ def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None)
     Behind a mark that the tenant may choose stands an extension (alice+shop@ is alice@); the alias *@domain takes what
     nobody else has.
     "postmaster" needs no domain (RFC 5321 4.5.1); any other bare name is taken in `default_domain`. Aliases are
-    followed 10 deep to at most 100 accounts, each once. Raises NotLocal, InvalidName; TooLarge beyond those limits,
-    because leaving some recipients out would lose mail that is answered for.
+    followed 10 deep to at most 100 accounts, each once, and 500 more that are members of groups. Raises NotLocal,
+    InvalidName; TooLarge beyond those limits, because leaving some recipients out would lose mail that is answered for.
     """
     address = normalise_address(_with_domain(snapshot, address, default_domain))
     tenant = domain_tenant(snapshot, address.rpartition("@")[2])
@@ -116,6 +118,7 @@ def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None)
     found: list[Target] = []
     seen = {address}
     level = [address]
+    most = MAX_TARGETS
     for _ in range(MAX_ALIAS_DEPTH):
         following: list[str] = []
         for one in level:
@@ -126,13 +129,17 @@ def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None)
                 continue
             if held.purpose == "account":
                 found.append(Target(held.tenant, held.owner, one))
+            elif held.purpose == "group":
+                members = list(_members(snapshot, held, seen))
+                found += members
+                most = min(most + len(members), MAX_TARGETS + groups.MAX_MEMBERS)
             else:
                 following += _alias_targets(snapshot, held)
         level = [one for one in dict.fromkeys(following) if one not in seen]
         seen.update(level)
-        if not level or len(found) > MAX_TARGETS:
+        if not level or len(found) > most:
             break
-    if level or len(found) > MAX_TARGETS:
+    if level or len(found) > most:
         raise TooLarge(f"aliases lead further than {MAX_ALIAS_DEPTH} levels or {MAX_TARGETS} accounts")
     return found or None
 
@@ -140,7 +147,7 @@ def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None)
 def account_of(snapshot: Snapshot, address: str) -> Target:
     """The account of exactly this address, no alias. Raises NoSuchAccount, InvalidName."""
     address = normalise_address(address)
-    held = _address_holder(snapshot, address)
+    held = address_holder(snapshot, address)
     if held is None or held.purpose != "account":
         raise NoSuchAccount(f"there is no account {address}")
     return Target(held.tenant, held.owner, address)
@@ -170,20 +177,21 @@ def _all_domains(snapshot: Snapshot) -> Iterator[str]:
             yield domain.name
 
 
-def _address_holder(snapshot: Snapshot, address: str) -> NameHolder | None:
+def address_holder(snapshot: Snapshot, address: str) -> NameHolder | None:
+    """Who has exactly this address, which is normalised."""
     return holder(snapshot.view(name_stream(address_name(address))))
 
 
 def _receiver(snapshot: Snapshot, address: str) -> NameHolder | None:
     """Who gets mail for the address: its holder; whoever has it without its extension (RFC 5233); the catch-all."""
-    held = _address_holder(snapshot, address)
+    held = address_holder(snapshot, address)
     if held is not None:
         return held
     local, _, domain = address.rpartition("@")
     plain = _without_extension(snapshot, local, domain)
     if plain:
-        held = _address_holder(snapshot, f"{plain}@{domain}")
-    return held or _address_holder(snapshot, f"{CATCH_ALL}@{domain}")
+        held = address_holder(snapshot, f"{plain}@{domain}")
+    return held or address_holder(snapshot, f"{CATCH_ALL}@{domain}")
 
 
 def _without_extension(snapshot: Snapshot, local: str, domain: str) -> str:
@@ -192,6 +200,16 @@ def _without_extension(snapshot: Snapshot, local: str, domain: str) -> str:
     mark = extension_mark(snapshot.view(tenant)) if tenant is not None else ""
     plain, found, _ = local.partition(mark) if mark else ("", "", "")
     return plain if found else ""
+
+
+def _members(snapshot: Snapshot, held: NameHolder, seen: set[str]) -> Iterator[Target]:
+    """The group's members that are not reached already."""
+    view = snapshot.view(held.tenant)
+    for account_id in groups.members(view, held.owner):
+        account = tenants_kind.account(view, account_id)
+        if account is not None and account.address not in seen:
+            seen.add(account.address)
+            yield Target(held.tenant, account_id, account.address)
 
 
 def _alias_targets(snapshot: Snapshot, held: NameHolder) -> tuple[str, ...]:
@@ -215,6 +233,7 @@ class Directory:
         self.logins = Authentication(log, cluster_key, self.passwords, account_of)
         self.credentials = CredentialAdmin(self)
         self.sharing = SharingAdmin(self)
+        self.tenants = tenant_admin.TenantAdmin(self)
 
     async def stop(self) -> None:
         """End the thread that checks passwords."""
@@ -244,6 +263,8 @@ class Directory:
             (REGION, RegisterTenant(tenant, name)),
             (tenant, tenants_kind.CreateTenant(tenant, name)),
         ]
+        if self.event_log.feature_level >= UsageCounted.SINCE:
+            steps.append((usage_stream(tenant), CountUsage(tenant)))
         for domain in dict.fromkeys(map(normalise_domain, domains)):
             steps += _domain_steps(tenant, domain)
         await self.runtime.transact(steps, context._replace(tenant=tenant))
@@ -269,7 +290,7 @@ class Directory:
         Raises NoSuchDomain, NameTaken, InvalidName, NotAllowed (the password), Overloaded.
         """
         address = normalise_address(address)
-        tenant = self._tenant_for(address)
+        tenant = self.tenant_for(address)
         account = new_id()
         steps = _account_steps(tenant, account, address, quota_bytes)
         if password is not None:
@@ -332,7 +353,7 @@ class Directory:
         Raises NoSuchDomain, NameTaken, InvalidName.
         """
         address = normalise_address(address)
-        tenant = self._tenant_for(address)
+        tenant = self.tenant_for(address)
         wanted = tuple(dict.fromkeys(map(normalise_address, targets)))
         alias = new_id()
         name = address_name(address)
@@ -347,7 +368,7 @@ class Directory:
         """Raises NoSuchAlias."""
         address = normalise_address(address)
         with self.event_log.snapshot() as snapshot:
-            held = _address_holder(snapshot, address)
+            held = address_holder(snapshot, address)
         if held is None or held.purpose != "alias":
             raise NoSuchAlias(f"there is no alias {address}")
         name = address_name(address)
@@ -364,7 +385,8 @@ class Directory:
         with self.event_log.snapshot() as snapshot:
             return account_of(snapshot, address)
 
-    def _tenant_for(self, address: str) -> bytes:
+    def tenant_for(self, address: str) -> bytes:
+        """Whose domain a normalised address is in. Raises NoSuchDomain."""
         domain = address.rpartition("@")[2]
         with self.event_log.snapshot() as snapshot:
             tenant = domain_tenant(snapshot, domain)

@@ -87,6 +87,26 @@ class OverQuota(CommandRefused):
     """The mailbox is full (IMAP: `[OVERQUOTA]`, SMTP: 452 4.2.2)."""
 
 
+class OverTenantQuota(OverQuota):
+    """The tenant has used up one of its quotas (IMAP: `[OVERQUOTA]`, SMTP: 452 4.2.2, or 4.7.0 for sending)."""
+
+    def __init__(self, quota: str, text: str) -> None:
+        super().__init__(text)
+        self.quota = quota
+
+
+class TenantInactive(CommandRefused):
+    """The tenant is suspended, or is being deleted. `refuse`: mail for it is refused for good (5xx), not put off."""
+
+    def __init__(self, text: str, *, refuse: bool) -> None:
+        super().__init__(text)
+        self.refuse = refuse
+
+
+class NoSuchGroup(CommandRefused):
+    """The group does not exist."""
+
+
 class TooLarge(CommandRefused):
     """The request is beyond a fixed limit: too many flags, recipients, folders."""
 

@@ -1,13 +1,13 @@
 """Who else may do what with a mailbox's folders (RFC 4314): the lists, and what a command of another account needs.
 
-Rows of the owner's stream: R + folder id (EVERY for all of them) + "+" or "-" + whom (an account's id, or ANYONE of the
-tenant): rights; R alone: how many such rows. What another account asks for arrives as `Acting`; the rows that it stands
-on become guards of its record, so a right that was taken away meanwhile lets nothing through.
+Rows of the owner's stream: R + folder id (EVERY for all of them) + "+" or "-" + whom (the id of an account or group, or
+ANYONE of the tenant): rights; R alone: how many such rows. What another account asks for arrives as `Acting`; the rows
+that it stands on become guards of its record, so a right that was taken away meanwhile lets nothing through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, assert_never
 
@@ -60,6 +60,12 @@ class Acting(Command):
     account: bytes
     command: Command
     needs: str = ""
+    groups: tuple[bytes, ...] = ()  # that the account is in, as of the command: no guard stands on that
+
+    @property
+    def who(self) -> tuple[bytes, ...]:
+        """All names under which the account has rights."""
+        return (self.account, *self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +90,15 @@ def parsed(text: str) -> str:
     return ordered(rights)
 
 
-def held(read: Callable[[bytes], Any], folder_id: bytes, account: bytes) -> frozenset[str]:
-    """What an account that is not the owner may do with a folder; `read` is a view's get or peek."""
+def held(read: Callable[[bytes], Any], folder_id: bytes, who: Sequence[bytes]) -> frozenset[str]:
+    """What somebody who is not the owner may do with a folder; `read` is a view's get or peek.
+
+    `who`: the account, and the groups that it is in.
+    """
     granted: set[str] = set()
     taken: set[str] = set()
     for scope in (folder_id, EVERY):
-        for whom in (account, ANYONE):
+        for whom in (*who, ANYONE):
             granted.update(read(_key(scope, False, whom)) or "")
             taken.update(read(_key(scope, True, whom)) or "")
     return frozenset(granted - taken)
@@ -104,12 +113,12 @@ def entries(view: View, folder_id: bytes) -> list[Entry]:
     ]
 
 
-def require(view: View, folder_id: bytes, account: bytes, needed: str) -> frozenset[str]:
+def require(view: View, folder_id: bytes, who: Sequence[bytes], needed: str) -> frozenset[str]:
     """All that the account may do, where it has the rights that are needed.
 
     Raises NoSuchFolder where it may not even know of the folder (RFC 4314 6), NoRight.
     """
-    found = held(view.get, folder_id, account)
+    found = held(view.get, folder_id, who)
     if "l" not in found:
         raise NoSuchFolder("no such folder")
     missing = [right for right in needed if right not in found]

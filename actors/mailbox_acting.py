@@ -6,7 +6,7 @@ part of what it asks, it does that part, as RFC 4314 4 has it for APPEND and STO
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -45,34 +45,34 @@ Decide = Callable[[View, MailboxCommand], Facts]
 
 def decide(view: View, acting: Acting, owners: Decide) -> Facts:
     """The events of the owner's `decide`, for what the account may. Raises NoSuchFolder, NoRight, and as that does."""
-    command, account = acting.command, acting.account
+    command, who = acting.command, acting.who
     if acting.needs:
-        mailbox_acl.require(view, _folder_of(command), account, acting.needs)
+        mailbox_acl.require(view, _folder_of(command), who, acting.needs)
         return owners(view, cast(MailboxCommand, command))
     match command:
         case Append():
-            rights = mailbox_acl.require(view, command.folder_id, account, "i")
+            rights = mailbox_acl.require(view, command.folder_id, who, "i")
             return owners(view, replace(command, flags=_allowed(command.flags, rights)))
         case ReplaceMessage():
-            mailbox_acl.require(view, command.folder_id, account, "te")
-            rights = mailbox_acl.require(view, command.target_id, account, "i")
+            mailbox_acl.require(view, command.folder_id, who, "te")
+            rights = mailbox_acl.require(view, command.target_id, who, "i")
             return owners(view, replace(command, flags=_allowed(command.flags, rights)))
         case ChangeFlags():
-            return _flags(view, command, account, owners)
+            return _flags(view, command, who, owners)
         case Expunge():
-            mailbox_acl.require(view, command.folder_id, account, "te" if command.force else "e")
+            mailbox_acl.require(view, command.folder_id, who, "te" if command.force else "e")
         case CreateFolder():
-            _may_create(view, command.name, account)
+            _may_create(view, command.name, who)
         case DeleteFolder():
-            mailbox_acl.require(view, command.folder_id, account, "x")
+            mailbox_acl.require(view, command.folder_id, who, "x")
         case RenameFolder():
-            mailbox_acl.require(view, command.folder_id, account, "x")
-            _may_create(view, command.name, account)
+            mailbox_acl.require(view, command.folder_id, who, "x")
+            _may_create(view, command.name, who)
         case SetRights():
-            mailbox_acl.require(view, command.folder_id, account, "a")
+            mailbox_acl.require(view, command.folder_id, who, "a")
         case SetAnnotations():
             shared = any(entry.lower().startswith("/shared/") for entry, _ in command.changes)
-            mailbox_acl.require(view, command.folder_id, account, "rw" if shared else "r")
+            mailbox_acl.require(view, command.folder_id, who, "rw" if shared else "r")
         case _:
             raise NoRight("that is the owner's alone")
     return owners(view, cast(MailboxCommand, command))
@@ -82,9 +82,9 @@ def slices(view: View, acting: Acting, owners: Callable[[View, Command], tuple[C
     """The steps of the owner's command; emptying a folder that may be deleted needs no right but that one."""
     inner = acting.command
     if isinstance(inner, DeleteFolder):
-        mailbox_acl.require(view, inner.folder_id, acting.account, "x")
-        return tuple(Acting(acting.account, step, "x") for step in owners(view, inner))
-    return tuple(Acting(acting.account, step, acting.needs) for step in owners(view, inner))
+        mailbox_acl.require(view, inner.folder_id, acting.who, "x")
+        return tuple(replace(acting, command=step, needs="x") for step in owners(view, inner))
+    return tuple(replace(acting, command=step) for step in owners(view, inner))
 
 
 def _folder_of(command: Command) -> bytes:
@@ -102,8 +102,8 @@ def _right_to(flag: str) -> str:
     return {SEEN.lower(): "s", DELETED.lower(): "t"}.get(flag.lower(), "w")
 
 
-def _flags(view: View, command: ChangeFlags, account: bytes, owners: Decide) -> Facts:
-    rights = mailbox_acl.require(view, command.folder_id, account, "")
+def _flags(view: View, command: ChangeFlags, who: Sequence[bytes], owners: Decide) -> Facts:
+    rights = mailbox_acl.require(view, command.folder_id, who, "")
     allowed = _allowed(command.flags, rights)
     if not rights & set("stw") or (command.flags and not allowed):
         raise NoRight("you may not change these flags there")
@@ -129,11 +129,11 @@ def _replaced(
     return removed + (owners(view, replace(change, mode="add", flags=allowed)) if allowed else ())
 
 
-def _may_create(view: View, name: str, account: bytes) -> None:
+def _may_create(view: View, name: str, who: Sequence[bytes]) -> None:
     """`k` on the nearest folder above, or on all where there is none (RFC 4314 4)."""
     for superior in reversed(superior_names(normalise_folder_name(name))):
         folder_id = view.get(name_key(superior))
         if folder_id is not None and view.get(folder_key(folder_id)) is not None:
-            mailbox_acl.require(view, folder_id, account, "k")
+            mailbox_acl.require(view, folder_id, who, "k")
             return
-    mailbox_acl.require(view, EVERY, account, "k")
+    mailbox_acl.require(view, EVERY, who, "k")

@@ -21,7 +21,7 @@ from actors.kind import Command, Fact
 from eventlog.record import Stamp, stream_id
 from eventlog.views import View
 
-Purpose = Literal["tenant", "domain", "account", "alias"]
+Purpose = Literal["tenant", "domain", "account", "alias", "group"]
 
 HOLDER_KEY = b"H"
 MAX_LOCAL_BYTES = 64  # RFC 5321 4.5.3.1.1
@@ -36,7 +36,7 @@ _DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
 
 class NameHolder(NamedTuple):
     tenant: bytes
-    owner: bytes  # the id of the tenant, account or alias that holds the name
+    owner: bytes  # the id of the tenant, account, alias or group that holds the name
     purpose: Purpose
 
 

@@ -57,6 +57,19 @@ class RegisterTenant(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeTenantName(Command):
+    tenant: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisterTenant(Command):
+    """It is deleted."""
+
+    tenant: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class OpenQueue(Command):
     domain: str
 
@@ -105,6 +118,19 @@ class TenantRegistered(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class TenantNameChanged(Fact):
+    SINCE: ClassVar[int] = 3
+    tenant: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantUnregistered(Fact):
+    SINCE: ClassVar[int] = 3
+    tenant: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class QueueOpened(Fact):
     domain: str
 
@@ -146,8 +172,26 @@ class FollowHalted(Fact):
     reason: str
 
 
-RegionCommand = RegisterTenant | OpenQueue | IssueGrant | RevokeGrant | StartFollow | HaltFollow
-RegionFact = TenantRegistered | QueueOpened | GrantIssued | GrantRevoked | FollowStarted | FollowHalted
+RegionCommand = (
+    RegisterTenant
+    | ChangeTenantName
+    | UnregisterTenant
+    | OpenQueue
+    | IssueGrant
+    | RevokeGrant
+    | StartFollow
+    | HaltFollow
+)
+RegionFact = (
+    TenantRegistered
+    | TenantNameChanged
+    | TenantUnregistered
+    | QueueOpened
+    | GrantIssued
+    | GrantRevoked
+    | FollowStarted
+    | FollowHalted
+)
 
 
 def decide(view: View, command: RegionCommand) -> tuple[RegionFact, ...]:
@@ -157,6 +201,11 @@ def decide(view: View, command: RegionCommand) -> tuple[RegionFact, ...]:
             if view.get(b"t" + tenant) is not None:
                 raise NameTaken("the tenant is registered")
             return (TenantRegistered(tenant, name),)
+        case ChangeTenantName(tenant, name):
+            view.get(b"t" + tenant)
+            return (TenantNameChanged(tenant, name),)
+        case UnregisterTenant(tenant):
+            return () if view.get(b"t" + tenant) is None else (TenantUnregistered(tenant),)
         case OpenQueue(domain):
             return () if has_queue(view, domain) else (QueueOpened(domain),)
         case IssueGrant():
@@ -223,6 +272,12 @@ def evolve(view: View, fact: RegionFact, stamp: Stamp) -> None:
     match fact:
         case TenantRegistered():
             view.put(b"t" + fact.tenant, (fact.name, stamp.at_ms))
+        case TenantNameChanged():
+            row = view.get(b"t" + fact.tenant)
+            if row is not None:
+                view.put(b"t" + fact.tenant, (fact.name, row[1]))
+        case TenantUnregistered():
+            view.delete(b"t" + fact.tenant)
         case QueueOpened():
             if not has_queue(view, fact.domain):
                 view.put(b"q" + fact.domain.encode(), stamp.at_ms)

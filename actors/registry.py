@@ -19,8 +19,10 @@ from actors import (
     region,
     reports,
     routes,
+    standing,
     tenant,
     upload,
+    usage,
     verdicts,
 )
 from actors.kind import Command, Fact, UnknownEventType, decode
@@ -71,10 +73,12 @@ def _followed_tenant(view: View, command: following.FollowEvent) -> bytes:
 
 def _fold_followed(view: View, fact: following.EventFollowed, stamp: Stamp) -> Any:
     """The origin's event, by its own kind and at its own time."""
-    evolve = _EVOLVE.get(fact.type)
-    if evolve is None:
-        raise UnknownEventType(fact.type)
-    return evolve(view, decode(fact.type, fact.version, fact.data), stamp._replace(at_ms=fact.at_ms))
+    return _fold_as(view, fact, NO_TENANT, stamp)
+
+
+def _fold_as(view: View, fact: following.EventFollowed, tenant_id: bytes, stamp: Stamp) -> Any:
+    event = Event(tenant_id, view.stream, fact.type, fact.version, fact.data, b"")
+    return fold_event(view, event, stamp._replace(at_ms=fact.at_ms))[1]
 
 
 KINDS: dict[str, Kind] = {
@@ -105,6 +109,15 @@ KINDS: dict[str, Kind] = {
             queue.evolve,
             _queued_tenant,
         ),
+        Kind(
+            "standing",
+            get_args(standing.StandingCommand),
+            get_args(standing.StandingFact),
+            standing.decide,
+            standing.evolve,
+            standing.tenant_of,
+        ),
+        Kind("usage", (usage.CountUsage,), (usage.UsageCounted,), usage.decide, usage.evolve, usage.tenant_of),
         Kind(
             "region",
             get_args(region.RegionCommand),
@@ -203,4 +216,8 @@ def fold_event(view: View, event: Event, stamp: Stamp) -> tuple[Fact, Any]:
     if evolve is None:
         raise UnknownEventType(event.type)
     fact = decode(event.type, event.version, event.data)
+    if event.type in usage.COUNTED:
+        return fact, usage.fold(view, event, fact, stamp, evolve)
+    if isinstance(fact, following.EventFollowed):
+        return fact, _fold_as(view, fact, event.tenant, stamp)
     return fact, evolve(view, fact, stamp)

@@ -24,6 +24,7 @@ from actors.homes import Homes
 from actors.kind import Command, Fact, encode, encode_for
 from actors.loop_actor import LoopActor, index_registry
 from actors.registry import fold_event, kind_of
+from actors.standings import Standings
 from actors.upload import BodyChunkStored
 from eventlog import levels
 from eventlog.bodies import CHUNK_BYTES, split
@@ -167,6 +168,7 @@ class Runtime:
         index_registry()
         self._log = log
         self.homes = Homes(log)
+        self.standings = Standings(log)
         self._now_ms = now_ms
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
@@ -328,6 +330,7 @@ class Runtime:
             home = self.homes.of(tenant)
             if home is not None and not command.ON_REPLICA:
                 raise IsReplica(home)
+            self.standings.require_active(tenant, command, context.by)
             recording = RecordingView(view)
             decided = kind.decide(recording, command)
             guards.update(dict.fromkeys(recording.guards))
@@ -340,6 +343,8 @@ class Runtime:
                 events.append(event)
         if sum(view.written for view in pending.values()) > MAX_ROWS:
             raise TooLarge("too much for one record: ask for it in parts")
+        said = ((event.tenant, event.stream, fact) for event, fact in zip(events, facts, strict=True))
+        guards.update(dict.fromkeys(self.standings.require_room(snapshot, said, context.by, stamp.at_ms)))
         return _Decision(position, at_ms, tuple(facts), tuple(events), tuple(guards))
 
     def _record(

@@ -1,12 +1,13 @@
 """Where an account may find folders that others share with it: rows of the tenant's stream, beside actors/tenant.py.
 
-S + whom (an account, or mailbox_acl.ANYONE) + owner: that some folder of the owner names them. A hint, written in one
-record with the right itself and never the right: what it leads to is looked up in the owner's lists. It stays when the
-last right goes, and leads to nothing then.
+S + whom (an account, a group, or mailbox_acl.ANYONE) + owner: that some folder of the owner names them. A hint, written
+in one record with the right itself and never the right: what it leads to is looked up in the owner's lists. It stays
+when the last right goes, and leads to nothing then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -46,9 +47,9 @@ def forget(view: View, account: bytes) -> None:
             view.delete(key)
 
 
-def owners(view: View, account: bytes) -> list[bytes]:
-    """The accounts that may share something with this one."""
-    found = {key[17:] for whom in (account, ANYONE) for key, _ in view.range(b"S" + whom)}
+def owners(view: View, account: bytes, groups: Sequence[bytes] = ()) -> list[bytes]:
+    """The accounts that may share something with this one, or with a group that it is in."""
+    found = {key[17:] for whom in (account, *groups, ANYONE) for key, _ in view.range(b"S" + whom)}
     return sorted(found - {account})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from actors import directory, tenant
+from actors import directory, groups, tenant
 from actors.errors import InvalidName, NoSuchAccount, NoSuchFolder, NotAllowed
 from actors.kind import Command
 from actors.mailbox import (
@@ -113,6 +113,7 @@ def _lines(snapshot: Snapshot, owner: Target, folder_id: bytes) -> tuple[Line, .
     for entry in entries(snapshot.view(owner.account), folder_id):
         account = tenant.account(snapshot.view(owner.tenant), entry.whom)
         name = ANYONE_NAME if entry.whom == ANYONE else account.address if account else None
+        name = name or groups.identifier(snapshot.view(owner.tenant), entry.whom)
         if name is not None:
             found.append(Line(name, entry.negative, entry.rights))
     return tuple(found)
@@ -128,8 +129,11 @@ def _folder_id(snapshot: Snapshot, owner: Target, name: str) -> bytes:
 def _whom(snapshot: Snapshot, owner: Target, name: str) -> bytes:
     if name == ANYONE_NAME:
         return ANYONE
-    if "@" not in name:
-        raise InvalidName(f'folders are shared with an address, or with "{ANYONE_NAME}"')
+    group = groups.identified(snapshot.view(owner.tenant), name, owner.address)
+    if group is not None:
+        return group
+    if "@" not in name or name.startswith(groups.IDENTIFIER):
+        raise InvalidName(f'folders are shared with an address, a group (group:NAME), or with "{ANYONE_NAME}"')
     found = directory.account_of(snapshot, name)
     if found.tenant != owner.tenant:
         raise NoSuchAccount(f"there is no account {name}")

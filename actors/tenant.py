@@ -1,5 +1,5 @@
 """A tenant: its domains, accounts, aliases and sealed passwords; what else lets somebody in is in credentials.py, how
-its mail is treated in tenant_policy.py.
+its mail is treated in tenant_policy.py, its groups in groups.py, what is said of it in tenant_details.py.
 
 That a domain or address is unique in the cell is settled by the name claims that stand in the same record; a tenant
 decides only about its own. Addresses arrive normalised and secrets sealed. Rows: T tenant, d domain, a account,
@@ -11,14 +11,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
-from actors import apop, sharing, tenant_policy
+from actors import apop, groups, sharing, tenant_details, tenant_policy
 from actors import credentials as more
 from actors.apop import ApopCommand, ApopFact, ApopSecretRemoved, ApopSecretSet, RemoveApopSecret, SetApopSecret
 from actors.credentials import CredentialCommand, CredentialFact
 from actors.errors import NameTaken, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchTenant, NotAllowed, TooLarge
+from actors.groups import (
+    AddGroup,
+    ChangeMembers,
+    GroupAdded,
+    GroupCommand,
+    GroupFact,
+    GroupMembersChanged,
+    GroupRemoved,
+    RemoveGroup,
+)
 from actors.kind import Command, Fact
 from actors.region import REGION, tenant_ids
 from actors.sharing import MailboxShared, NoteShare
+from actors.tenant_details import (
+    DetailsCommand,
+    DetailsFact,
+    DetailsSet,
+    DomainRemoved,
+    RemoveDomain,
+    RenameTenant,
+    SetDetails,
+    TenantRenamed,
+)
 from actors.tenant_policy import MailPolicySet, SetMailPolicy
 from eventlog.record import Stamp
 from eventlog.store import Snapshot
@@ -89,7 +109,10 @@ class SetQuota(Command):
 
 @dataclass(frozen=True, slots=True)
 class DeleteAccount(Command):
+    """`with_domain`: its domain goes too, so that even a postmaster may."""
+
     account: bytes
+    with_domain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +147,8 @@ TenantCommand = (
     | SetMailPolicy
     | NoteShare
     | ApopCommand
+    | GroupCommand
+    | DetailsCommand
     | CredentialCommand
 )
 
@@ -195,6 +220,8 @@ TenantFact = (
     | MailPolicySet
     | MailboxShared
     | ApopFact
+    | GroupFact
+    | DetailsFact
     | CredentialFact
 )
 
@@ -208,9 +235,23 @@ def decide(view: View, command: TenantCommand) -> tuple[TenantFact, ...]:
         return (TenantCreated(command.name),)
     if not exists:
         raise NoSuchTenant("no such tenant")
-    if isinstance(command, NoteShare):
-        return sharing.decide(view, command)
-    return (_decide(view, command),)
+    match command:
+        case NoteShare():
+            return sharing.decide(view, command)
+        case AddGroup() | RemoveGroup() | ChangeMembers():
+            return groups.decide(view, command)
+        case SetDetails():
+            return tenant_details.decide_details(view, command)
+        case RenameTenant(name):
+            return (TenantRenamed(name),)
+        case RemoveDomain():
+            removed = tenant_details.decide_removal(view, command)
+            account = view.get(b"a" + command.postmaster)
+            if account is None or account[0] != f"{POSTMASTER}@{command.domain}":
+                raise NotAllowed("its postmaster has changed: try again")
+            return (AccountDeleted(command.postmaster, account[0]), removed)
+        case _:
+            return (_decide(view, command),)
 
 
 def _decide(
@@ -245,8 +286,10 @@ def _decide(
         case SetQuota(account, quota_bytes):
             _require_account(view, account)
             return AccountQuotaSet(account, quota_bytes)
-        case DeleteAccount(account):
-            return AccountDeleted(account, _deletable(view, account))
+        case DeleteAccount(account, with_domain):
+            return AccountDeleted(
+                account, _require_account(view, account) if with_domain else _deletable(view, account)
+            )
         case AddAlias(alias_id, address, targets):
             return _add_alias(view, alias_id, address, targets)
         case DeleteAlias(alias_id):
@@ -318,6 +361,7 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             more.forget(view, fact.account)
             apop.forget(view, fact.account)
             sharing.forget(view, fact.account)
+            groups.forget(view, fact.account)
         case AliasAdded():
             view.put(b"l" + fact.alias_id, (fact.address, fact.targets, stamp.at_ms))
         case AliasDeleted():
@@ -330,6 +374,16 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             sharing.evolve(view, fact)
         case ApopSecretSet() | ApopSecretRemoved():
             apop.evolve(view, fact, stamp)
+        case GroupAdded() | GroupRemoved() | GroupMembersChanged():
+            groups.evolve(view, fact, stamp)
+        case DetailsSet():
+            view.put(tenant_details.DETAILS_KEY, (fact.title, fact.contact))
+        case TenantRenamed():
+            row = view.get(TENANT_KEY)
+            if row is not None:
+                view.put(TENANT_KEY, (fact.name, row[1]))
+        case DomainRemoved():
+            view.delete(b"d" + fact.domain.encode())
         case _:
             more.evolve(view, fact, stamp)
 

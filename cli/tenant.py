@@ -10,11 +10,16 @@ import click
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, print_table, say
+from cli.tenant_life import COMMANDS
 
 
 @click.group(cls=Group)
 def tenant() -> None:
     """Customers of the platform and their domains."""
+
+
+for _one in COMMANDS:
+    tenant.add_command(_one)
 
 
 @tenant.command()

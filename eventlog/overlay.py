@@ -101,6 +101,10 @@ class OverlayView:
         self._put: Callable[[bytes, Row], None] = overlay.put
         self._position = position
 
+    def beside(self, stream: bytes) -> OverlayView:
+        """Another stream in the same record: for sums over many streams, which the fold alone can keep."""
+        return OverlayView(self._overlay, stream, self._position)
+
     def get(self, key: bytes) -> Any:
         row = self._get(self.stream + key)
         return None if row is None else row[1]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nodes.services import Services
 
 Ask = Callable[[bytes], Awaitable[bytes]]
-Reason = Literal["malformed", "wrong", "blocked", "overloaded"]
+Reason = Literal["malformed", "wrong", "blocked", "overloaded", "suspended"]
 _NOTING: set[asyncio.Task[None]] = set()
 MOST_STEPS = 8  # no mechanism has so many
 SCOPES: dict[ListenerKind, str] = {
@@ -65,13 +65,15 @@ class LoginRefused(Exception):
     """Nobody came in. `close`: this was one attempt too many for the connection.
 
     "malformed": what the client sent is no response of the mechanism; "wrong": so are the credentials; "blocked",
-    "overloaded": nothing was checked, and it may be tried again later.
+    "overloaded": nothing was checked, and it may be tried again later; "suspended": the credentials were right, and
+    yet: `text` says why.
     """
 
-    def __init__(self, reason: Reason, *, close: bool = False) -> None:
+    def __init__(self, reason: Reason, *, close: bool = False, text: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
         self.close = close
+        self.text = text
 
 
 def door(services: Services, kind: ListenerKind, client: str, tls: ssl.SSLObject | None) -> Door:
@@ -138,6 +140,10 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
         log_failed_login(services.logger, at.kind, at.client, login)
         raise LoginRefused("wrong", close=guard.failed(at.client, login))
     guard.succeeded(at.client, login)
+    standing = services.runtime.standings.of(found.target.tenant)
+    if standing is not None:
+        services.metrics.auth_failure(at.kind, mechanism, "suspended")
+        raise LoginRefused("suspended", text=standing.text)
     _note_use(services, at, found)
     return LoggedIn(found.target, moment)
 

@@ -58,6 +58,7 @@ from nodes.reports.sender import Sender
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Logger, Services, StartListener
+from nodes.sessions import Sessions
 from nodes.signing import Signing, SignSubmissions
 from nodes.smtp.completing import CompleteSubmissions
 from nodes.state import NodeState
@@ -284,6 +285,7 @@ class Node:
             signing=signing,
             tokens=Tokens(config.oauth, self._logger) if config.oauth.all else None,
             reports=reports,
+            sessions=Sessions(runtime.standings),
             fulltext=fulltext,
             checks=(
                 *policy.checks,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nodes.fulltext.keeper import FullText
     from nodes.past import PastMailboxes
     from nodes.reports.collector import Collector
+    from nodes.sessions import Sessions
     from nodes.signing import Signing
     from nodes.smtp.checks import Check
     from nodes.tokens import Tokens
@@ -57,6 +58,7 @@ class Services:
     past: PastMailboxes
     signing: Signing
     reports: Collector
+    sessions: Sessions
     tokens: Tokens | None = None  # None: nobody is trusted to issue any
     fulltext: FullText | None = None  # None: searches read the messages
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)

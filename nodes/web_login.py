@@ -49,6 +49,8 @@ async def log_in(
         guard.failed(client, login)
         raise _refused(services, "wrong")
     guard.succeeded(client, login)
+    if services.runtime.standings.of(found.target.tenant) is not None:
+        raise _refused(services, "suspended")
     return found.target
 
 

@@ -104,6 +104,7 @@ class Manager:
         )
         self._starved: dict[Lane, None] = {}  # have something to do, but this node has enough under way
         self._all_suspended = False
+        self._inactive: frozenset[bytes] = frozenset()  # tenants
         self._sending = 0
         self._stopping = False
         self._wake = asyncio.Event()
@@ -118,6 +119,7 @@ class Manager:
     async def start(self) -> None:
         """Follows the queues from now on, and begins to go through what is in them."""
         self._unsubscribe = self._services.log.subscribe(None, self._folded)
+        self._services.runtime.standings.watch(self._tenants_changed)
         with self._services.log.snapshot() as snapshot:
             self._all_suspended = queue.suspension(snapshot.view(EVERY_QUEUE)) is not None
             domains = queue.queues(snapshot)
@@ -202,6 +204,21 @@ class Manager:
                 lane.suspended = isinstance(fact, QueueSuspended)
                 lane.open_since_ms = self._now_ms()
         self._touch(lane, 0)
+
+    def _tenants_changed(self, inactive: frozenset[bytes]) -> None:
+        """What was held for a tenant may be due now: every queue is gone through again."""
+        if self._stopping or inactive >= self._inactive:
+            self._inactive = inactive
+            return
+        self._inactive = inactive
+        with self._services.log.snapshot() as snapshot:
+            domains = queue.queues(snapshot)
+        for domain in domains:
+            lane = self._lane(queue_stream(domain), domain)
+            assert lane is not None
+            lane.rescan()
+            lane.open_since_ms = self._now_ms()
+            self._touch(lane, 0)
 
     def _lane(self, stream: bytes, domain: str | None) -> Lane | None:
         known = self._lanes.get(stream)
@@ -297,8 +314,11 @@ class Manager:
     def _due_ms(self, lane: Lane, one: Item) -> int | None:
         """When this node may try it; None: not for now, or it is under way here."""
         at_ms = one.next_ms
-        if at_ms is None or one.held or one.id in self._claims or self._services.runtime.homes.of(one.tenant):
+        runtime = self._services.runtime
+        if at_ms is None or one.held or one.id in self._claims or runtime.homes.of(one.tenant):
             return None
+        if runtime.standings.of(one.tenant) is not None:
+            return None  # looked at again when that changes
         if one.claim is not None and one.claim.node != self._name:
             return max(at_ms, one.claim.until_ms + CLOCK_MARGIN_MS)
         return self._patiently(lane, one.id, at_ms)
@@ -431,10 +451,11 @@ class Manager:
         """What an administrator may have made of a claimed item while it waited here; None: it is not to be sent."""
         with self._services.log.snapshot() as snapshot:
             found = queue.item(snapshot.view(lane.stream), item.id)
-        if found is not None and not found.held and found.claim is not None and found.claim.node == self._name:
+        held = found is not None and (found.held or self._services.runtime.standings.of(found.tenant) is not None)
+        if found is not None and not held and found.claim is not None and found.claim.node == self._name:
             return found
         self._claims.forget(item.id)
-        if found is not None and found.held:
+        if held:
             self._spawn(self._claims.give_back([(lane.stream, item.id)]), self._tasks)
         elif found is not None:
             lane.note(item.id, now_ms + CLOCK_MARGIN_MS, item.options.priority, now_ms)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from actors import directory
-from actors.errors import CommandRefused, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchTenant
+from actors import directory, tenant_admin
+from actors.errors import CommandRefused, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchGroup, NoSuchTenant
 from actors.names import address_name, holder, name_stream, normalise_address, normalise_domain
 from eventlog.store import Snapshot
 
@@ -73,6 +73,19 @@ def alias(read: Callable[[Call], str]) -> Place:
         "the alias that is named",
         find,
         lambda call: NoSuchAlias(f"there is no alias {normalise_address(read(call))}"),
+    )
+
+
+def group(read: Callable[[Call], str]) -> Place:
+    """The group of that address."""
+
+    def find(snapshot: Snapshot, call: Call) -> Subject:
+        return Subject(tenant_admin.group_of(snapshot, read(call))[0])
+
+    return Place(
+        "the group that is named",
+        find,
+        lambda call: NoSuchGroup(f"there is no group {normalise_address(read(call))}"),
     )
 
 

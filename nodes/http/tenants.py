@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from actors import credentials, tenant
+from actors import credentials, tenant, tenant_admin, tenant_details
+from actors.directory import tenant_named
 from actors.names import normalise_domain
 from eventlog.store import Snapshot
 from nodes.http import places
@@ -22,13 +23,32 @@ NAMED = places.tenant(in_path("name"))
 MOST_DOMAINS = 100
 
 
+class Used(Model):
+    """What a tenant uses now."""
+
+    bytes: int = Field(examples=[7_340_032])
+    messages: int = Field(examples=[1017])
+    accounts: int = Field(examples=[12])
+    aliases: int = Field(examples=[3])
+    domains: int = Field(examples=[1])
+    groups: int = Field(examples=[2])
+
+
 class Tenant(Model):
     """A customer of the platform."""
 
     name: TenantName
     id: Id
+    title: str = Field(examples=["Example Ltd"])
+    contact: str = Field(description="Who is told of quotas; empty for nobody.", examples=["it@example.test"])
+    state: Literal["active", "suspended", "deleting"]
+    mail: Literal["defer", "refuse"] | None = Field(description="What becomes of mail for it; null: it is delivered.")
+    reason: str = Field(description="Why it is not served.", examples=[""])
+    since_ms: Milliseconds | None = Field(description="Since when it is in this state; null where that is active.")
+    deleted_at_ms: Milliseconds | None = Field(description="When its grace time ends; null: it is not to be deleted.")
     domains: list[Domain]
     accounts: int = Field(examples=[12])
+    used: Used
     time_travel: bool = Field(description="Whether accounts may log in to their mailboxes as they were.")
     password_characters: int = Field(description="How long a password is at least.", examples=[8])
     created_ms: Milliseconds
@@ -115,20 +135,43 @@ async def change_tenant(call: Call, body: TenantChange) -> dict[str, Any]:
 
 def _shown(call: Call, id_: bytes) -> dict[str, Any]:
     with call.services.log.snapshot() as snapshot:
-        entry = next(one for one in tenant.tenants(snapshot) if one.id == id_)
-        return tenant_json(snapshot, entry)
+        return tenant_json(snapshot, tenant.TenantEntry(id_, tenant_admin.name_of(snapshot, id_)))
+
+
+def tenant_named_json(snapshot: Snapshot, name: str) -> dict[str, Any]:
+    """The tenant of that name. Raises NoSuchTenant, InvalidName."""
+    id_ = tenant_named(snapshot, name)
+    return tenant_json(snapshot, tenant.TenantEntry(id_, tenant_admin.name_of(snapshot, id_)))
 
 
 def tenant_json(snapshot: Snapshot, entry: tenant.TenantEntry) -> dict[str, Any]:
     """A tenant as the API tells it."""
     view = snapshot.view(entry.id)
-    domains = tenant.domains(view)
+    domains, said = tenant.domains(view), tenant_details.details(view)
+    used = tenant_admin.usage_of(snapshot, entry.id)
     return {
         "name": entry.name,
         "id": entry.id.hex(),
+        "title": said.title,
+        "contact": said.contact,
+        **_state(snapshot, entry.id),
         "domains": [domain.name for domain in domains],
-        "accounts": sum(1 for _ in view.range(b"a")),
+        "accounts": used.accounts,
+        "used": used._asdict(),
         "time_travel": tenant.allows_time_travel(view),
         "password_characters": credentials.least_characters(view),
         "created_ms": min((domain.added_ms for domain in domains), default=0),
+    }
+
+
+def _state(snapshot: Snapshot, tenant_id: bytes) -> dict[str, Any]:
+    found = tenant_admin.standing_of(snapshot, tenant_id)
+    if found is None:
+        return {"state": "active", "mail": None, "reason": "", "since_ms": None, "deleted_at_ms": None}
+    return {
+        "state": "deleting" if found.due_ms else "suspended",
+        "mail": "refuse" if found.due_ms else found.mail,
+        "reason": found.reason,
+        "since_ms": found.since_ms,
+        "deleted_at_ms": found.due_ms or None,
     }

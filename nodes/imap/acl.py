@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from actors import tenant
+from actors import groups, tenant
 from actors.mailbox_acl import ANYONE, RIGHTS, Entry, SetRights, entries, ordered
 from actors.sharing import NoteShare
 from nodes.imap import places, render
@@ -62,14 +62,16 @@ def _named(session: Session, entry: Entry) -> str | None:
     if entry.whom == ANYONE:
         return sign + "anyone"
     with session.services.log.snapshot() as snapshot:
-        account = tenant.account(snapshot.view(session.target.tenant), entry.whom)
-    return None if account is None else sign + account.address
+        view = snapshot.view(session.target.tenant)
+        account = tenant.account(view, entry.whom)
+        name = account.address if account is not None else groups.identifier(view, entry.whom)
+    return None if name is None else sign + name
 
 
 def _written(name: str) -> bytes:
     """An identifier, bare where it may be: IMAPClient takes the quotes for a part of it."""
     text = name.encode()
-    return text if re.fullmatch(rb"[A-Za-z0-9@._+=-]+", text) else render.string(text)
+    return text if re.fullmatch(rb"[A-Za-z0-9@._+=:-]+", text) else render.string(text)
 
 
 async def list_rights(session: Session, command: ListRights) -> str:

@@ -41,7 +41,7 @@ async def _until_line(session: Session) -> bytes:
         if session.notices is not None:
             await session.notices.tell_all()
         if session.stopping:
-            raise Farewell("the server is stopping")
+            raise Farewell(session.stopping)
         if session.selected is not None and session.selected.has_news:
             continue  # it came while the client was taking what came before
         left_s = until_s - loop.time()

@@ -104,6 +104,7 @@ async def _enter(session: Session, found: LoggedIn) -> str:
     session.account = found.target
     session.state = State.AUTHENTICATED
     session.framer.appends = True
+    session.leave = session.services.sessions.enter(found.target, session.stop)
     session.logger = session.logger.bind(account=session.target.address)
     session.logger.info("logged in", tls=session.connection.secure)
     if session.past is not None:
@@ -138,6 +139,8 @@ def _refusal(session: Session, refused: LoginRefused) -> Refusal:
             return Refusal("too many wrong passwords; try again later", "UNAVAILABLE")
         case "overloaded":
             return Refusal("too many log-ins at once; try again", "UNAVAILABLE")
+        case "suspended":
+            return Refusal(refused.text, "CONTACTADMIN")  # RFC 5530 3
     session.failed_logins += 1
     if refused.close or session.failed_logins >= session.limits.auth_failures:
 

@@ -7,10 +7,10 @@ one's own mailboxes alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from actors import tenant
+from actors import groups, tenant
 from actors.directory import Target, account_of
 from actors.errors import InvalidName, NoSuchAccount
 from actors.mailbox import DELIMITER, Folder, folder_by_name, folders, is_open
@@ -59,7 +59,7 @@ def find(session: Session, name: str) -> Place | None:
         found = folder_by_name(reading.view, named.name)
         if found is None:
             return None
-        rights = held(reading.view.peek, found.id, session.target.account)
+        rights = held(reading.view.peek, found.id, session.who)
     shown = found._replace(name=name, special_use=None)
     return Place(named.owner, shown, rights) if "l" in rights else None
 
@@ -111,21 +111,21 @@ def shared_with(session: Session, subscribed: frozenset[str]) -> Iterator[Place]
         view = snapshot.view(own.tenant)
         public = public_owner(snapshot, own.tenant)
         found = [(f"{PUBLIC}{DELIMITER}", public)] if public is not None else []
-        for account_id in owners(view, own.account):
+        for account_id in owners(view, own.account, session.who[1:]):
             account = tenant.account(view, account_id)
             if account is not None and not set(account.address) & set("/*%"):
                 owner = Target(own.tenant, account_id, account.address)
                 found.append((f"{OTHERS}{DELIMITER}{account.address}{DELIMITER}", owner))
         for prefix, owner in found:
-            yield from _folders(snapshot, own, owner, prefix, subscribed)
+            yield from _folders(snapshot, session.who, owner, prefix, subscribed)
 
 
 def _folders(
-    snapshot: Snapshot, own: Target, owner: Target, prefix: str, subscribed: frozenset[str]
+    snapshot: Snapshot, who: Sequence[bytes], owner: Target, prefix: str, subscribed: frozenset[str]
 ) -> Iterator[Place]:
     view = snapshot.view(owner.account)
     for one in folders(view):
-        rights = held(view.peek, one.id, own.account)
+        rights = held(view.peek, one.id, who)
         if "l" in rights:
             name = prefix + one.name
             shown = one._replace(name=name, special_use=None, subscribed=name in subscribed)
@@ -133,10 +133,15 @@ def _folders(
 
 
 def identifier(session: Session, text: str) -> bytes | None:
-    """Whom an access control list names: an account of the tenant by its address, or "anyone"; None for nobody."""
+    """Whom an access control list names: an account of the tenant by its address, or "anyone", or a group.
+
+    None for nobody.
+    """
     if text == "anyone":
         return ANYONE
     with session.services.log.snapshot() as snapshot:
+        if text.startswith(groups.IDENTIFIER):
+            return groups.identified(snapshot.view(session.target.tenant), text, session.target.address)
         try:
             found = account_of(snapshot, text)
         except (NoSuchAccount, InvalidName):

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actors.errors import CommandRefused, NoSuchAccount, NoSuchFolder, replica_text
+from actors.groups import groups_of
 from actors.mailbox import Acting, folder
 from actors.mailbox_acl import held
 from actors.runtime import Context, Done, NewBody
@@ -73,10 +74,11 @@ class Session:
         self.last_text: tuple[bytes, MessageText] | None = None  # of a large message that is fetched in pieces
         self.after_reply: Callable[[], Awaitable[None]] | None = None  # what a handler has done behind its reply
         self._unwatch: Callable[[], None] | None = None
+        self.leave: Callable[[], None] = lambda: None  # the list of those who are logged in
         self._held_bytes = 0
         self._bad_commands = 0
         self.idling = False
-        self.stopping = False
+        self.stopping = ""  # why the session ends as soon as the present command is done
         self._login_by_s = asyncio.get_running_loop().time() + limits.login_s
 
     # -- its life
@@ -93,6 +95,7 @@ class Session:
             self.write(Farewell("internal error; the session ends", "SERVERBUG").reply())
         finally:
             self.deselect()
+            self.leave()
             if self.notices is not None:
                 self.notices.close()
             if self.past is not None:
@@ -118,9 +121,9 @@ class Session:
                 case _:
                     await self.receive(partial=self.framer.in_command)
 
-    def stop(self) -> None:
-        """The server stops: say BYE now, or as soon as the present command is done."""
-        self.stopping = True
+    def stop(self, why: str = "the server is stopping") -> None:
+        """Say BYE now, or as soon as the present command is done."""
+        self.stopping = why
         self.connection.wake()
 
     # -- input and output
@@ -137,7 +140,7 @@ class Session:
         if self.notices is not None:
             await self.notices.tell_all()
         if self.stopping:
-            raise Farewell("the server is stopping")
+            raise Farewell(self.stopping)
         if self.connection.has_input:
             await asyncio.sleep(0)  # a little that stands for a lot (compression) must not keep the others waiting
         patience_s = self._patience_s(partial)
@@ -146,7 +149,7 @@ class Session:
         if not await self.connection.wait(patience_s):
             raise Farewell("you were silent for too long")
         if self.stopping:
-            raise Farewell("the server is stopping")
+            raise Farewell(self.stopping)
         self.take_input()
 
     def take_input(self) -> None:
@@ -253,6 +256,12 @@ class Session:
         return self.account
 
     @property
+    def who(self) -> tuple[bytes, ...]:
+        """The account, and the groups that it is in now: all that lists of others may name."""
+        with self.services.log.snapshot() as snapshot:
+            return (self.target.account, *groups_of(snapshot.view(self.target.tenant), self.target.account))
+
+    @property
     def mailbox(self) -> Selected:
         """The selected mailbox."""
         assert self.selected is not None
@@ -291,7 +300,7 @@ class Session:
         if selected is None or selected.owner is None or not works_on_selected(command):
             return None
         with self.reading_of(selected.owner) as reading:
-            selected.rights = held(reading.view.peek, selected.folder.id, self.target.account)
+            selected.rights = held(reading.view.peek, selected.folder.id, self.who)
         if not selected.rights >= {"l", "r"}:
             raise Farewell("the selected mailbox was deleted")
         return selected.owner
@@ -329,7 +338,7 @@ class Session:
         """A change of another's mailbox, by this account's rights to it; or of one's own, where `place` is None."""
         if place is None:
             return self.target.account, command
-        return place.account, Acting(self.target.account, command)
+        return place.account, Acting(self.target.account, command, groups=self.who[1:])
 
     def _refusal_of(self, error: CommandRefused | LogError) -> Refusal:
         if self.place is not None and isinstance(error, NoSuchFolder | NoSuchAccount):
@@ -388,9 +397,7 @@ class Session:
         if selected.folder_changed:
             with self.reading_of(selected.owner) as reading:
                 found = folder(reading.view, selected.folder.id)
-                may_stay = selected.owner is None or {"l", "r"} <= held(
-                    reading.view.peek, selected.folder.id, self.target.account
-                )
+                may_stay = selected.owner is None or {"l", "r"} <= held(reading.view.peek, selected.folder.id, self.who)
             if found is None or not may_stay:
                 raise Farewell("the selected mailbox was deleted")
             selected.folder_changed = False

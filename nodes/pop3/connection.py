@@ -7,7 +7,7 @@ vanishes or falls silent, nothing is removed (RFC 1939 3 and 6).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, assert_never
 
 from actors.errors import CommandRefused
@@ -75,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._gone = False
         self._ending = b""  # what is said before the connection is closed, as soon as nothing is under way
         self._hold: Hold | None = None
+        self._leave: Callable[[], None] = lambda: None  # the list of those who are logged in
         self._refuses_utf8 = False
         self._failed_logins = 0
         self._opened_s = listener.loop.time()
@@ -173,6 +174,7 @@ class Connection(asyncio.Protocol):
                 return
 
     async def _let_go(self) -> None:
+        self._leave()
         hold, self._hold = self._hold, None
         if hold is not None:
             await hold.release()
@@ -315,7 +317,12 @@ class Connection(asyncio.Protocol):
         except CanNotOpen as error:
             return session.not_logged_in(error.text, error.code)
         self._hold, self._refuses_utf8 = opened.hold, opened.refuses_utf8
+        self._leave = self._services.sessions.enter(found.target, self._put_out)
         return session.logged_in(opened.maildrop)
+
+    def _put_out(self, why: str) -> None:
+        """The tenant is not served any more."""
+        self._end(b"-ERR [SYS/PERM] %b\r\n" % why.capitalize().encode("ascii", "replace"))
 
     def _lose(self) -> None:
         """Another session may have the maildrop now."""
@@ -330,6 +337,8 @@ class Connection(asyncio.Protocol):
                 return session.not_logged_in("Too many wrong passwords, try again later", "AUTH")
             case "overloaded":
                 return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP")
+            case "suspended":
+                return session.not_logged_in(refused.text.capitalize(), "SYS/PERM")  # RFC 3206
         self._failed_logins += 1
         answer = session.not_logged_in("Wrong name or password", "AUTH")
         if refused.close or self._failed_logins >= self._services.config.limits.auth_failures:

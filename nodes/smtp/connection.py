@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes import sasl
@@ -42,7 +43,8 @@ class Connection(Refusing):
         self._challenged: asyncio.Future[bytes] | None = None  # the command that waits for a line
         self._skipping = False  # inside a line that is too long
         self._resting = True  # its input waits: for the greeting, or for the others, when it has had its turn
-        self._stopping = False
+        self._farewell = b""  # said when no transaction is under way any more
+        self.leave: Callable[[], None] = lambda: None  # the list of those who are logged in
         self._ended = False  # the client sends no more
         self.admitted_as: str | None = None  # the address that counts for the limits
         self.failed_logins = 0
@@ -103,6 +105,7 @@ class Connection(Refusing):
         self._end_pause()  # before asyncio's own, which forgets our task: it has an attribute of that name
         super().connection_lost(error)
         self._deaf = True
+        self.leave()
         self._forget_content()
         if self._challenged is not None:
             self._challenged.cancel()
@@ -125,9 +128,16 @@ class Connection(Refusing):
 
     def stop(self) -> None:
         """Close as soon as no transaction is under way."""
-        self._stopping = True
+        self._end(replies.STOPPING)
+
+    def put_out(self, why: str) -> None:
+        """The same, as the tenant is not served any more."""
+        self._end(replies.put_out(why))
+
+    def _end(self, farewell: bytes) -> None:
+        self._farewell = farewell
         if self._pausing or self._may_stop():
-            self.close_with(replies.STOPPING)
+            self.close_with(farewell)
 
     def abort(self) -> None:
         """Close now; what is under way has no answer, and the client knows it."""
@@ -198,8 +208,8 @@ class Connection(Refusing):
             return
         if self._ended:
             self._close()
-        elif self._stopping and self._may_stop():
-            self.close_with(replies.STOPPING)
+        elif self._farewell and self._may_stop():
+            self.close_with(self._farewell)
 
     def _keep(self, rest: bytes) -> None:
         self._input = rest

@@ -9,17 +9,28 @@ whole or not at all. "It did not happen" is told from "it may have happened" (45
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgpack
 
 from actors.directory import resolve
-from actors.errors import CommandRefused, InvalidName, IsReplica, NoSuchAccount, NotLocal, OverQuota
+from actors.errors import (
+    CommandRefused,
+    InvalidName,
+    IsReplica,
+    NoSuchAccount,
+    NotLocal,
+    OverQuota,
+    OverTenantQuota,
+    TenantInactive,
+)
 from actors.kind import Command
 from actors.mailbox import Deliver, NewMessage
 from actors.queue import Enqueue, enqueue_commands
 from actors.runtime import Context, NewBody
+from actors.standings import SENDING
 from eventlog.bodies import CHUNK_BYTES
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import NO_TENANT, By, digest_of, new_id
@@ -42,6 +53,7 @@ from nodes.trust import Trust
 from nodes.waiting import within
 
 if TYPE_CHECKING:
+    from actors.directory import Target
     from actors.mail_options import RecipientOptions
     from nodes.services import Services
     from nodes.smtp.connection import Waiting
@@ -70,7 +82,7 @@ class Intake:
         self.checks = by_step(services.checks)
         self._verp = Verp(services.directory.derived_key(verp.PURPOSE))
         srs_key = services.directory.derived_key(rewriting.PURPOSE)
-        self._recipients = Recipients(services.log, services.runtime.homes, srs_key, self._verp)
+        self._recipients = Recipients(services.log, services.runtime, srs_key, self._verp)
         self._propose_timeout_s = services.config.raft.propose_timeout_s
 
     def stop(self) -> None:
@@ -94,6 +106,7 @@ class Intake:
             raise Refused(replies.AUTH_REQUIRED)
         if self._services.runtime.homes.of(session.account.tenant) is not None:
             raise Refused(replies.HOME_ELSEWHERE)
+        self._check_tenant(session.account)
         if not sender:
             return
         with self._services.log.snapshot() as snapshot:
@@ -103,6 +116,21 @@ class Intake:
                 targets = None
         if not any(target.account == session.account.account for target in targets or ()):
             raise Refused(replies.NOT_YOUR_ADDRESS)
+
+    def _check_tenant(self, account: Target) -> None:
+        """Whether whom the account belongs to is served, and may send any more. Raises Refused."""
+        standings = self._services.runtime.standings
+        standing = standings.of(account.tenant)
+        if standing is not None:
+            raise Refused(replies.put_out(standing.text))
+        if not standings.quotas(account.tenant):
+            return
+        by, growth = By("account", account.account, ""), dict.fromkeys(SENDING, 1)
+        try:
+            with self._services.log.snapshot() as snapshot:
+                standings.check(snapshot, account.tenant, growth, by, time.time_ns() // 1_000_000)
+        except OverTenantQuota as over:
+            raise Refused(replies.over_quota(over.quota, str(over))) from None
 
     def verify(self, address: str) -> bytes:
         """VRFY, where it may tell (RFC 5321 3.5.3): 250 an address of ours, 550 none of ours, 252 elsewhere."""
@@ -209,8 +237,12 @@ class Intake:
                 return await self._commit(session, envelope, incoming)
         except Refused as refused:
             return refused.reply
+        except OverTenantQuota as over:
+            return replies.over_quota(over.quota, str(over))
         except OverQuota:
             return replies.MAILBOX_FULL
+        except TenantInactive as inactive:
+            return replies.tenant_inactive(str(inactive), refuse=inactive.refuse, recipient=session.account is None)
         except NoSuchAccount:
             return replies.NO_SUCH_MAILBOX if _has_one_recipient(envelope) else replies.RECIPIENT_GONE
         except IsReplica:

@@ -56,6 +56,8 @@ async def _log_in(connection: Connection, door: Door, mechanism: str, initial: b
         return replies.AUTH_FAILED  # one sends mail now, not in the past
     session.account = found.target
     session.authenticated = True
+    connection.leave()
+    connection.leave = connection.listener.services.sessions.enter(found.target, connection.put_out)
     return replies.LOGGED_IN
 
 
@@ -63,6 +65,8 @@ def _refusal(connection: Connection, refused: LoginRefused) -> bytes:
     """Guesses are counted by connection too, whatever login each of them names."""
     if refused.reason == "malformed":
         return replies.BAD_AUTH_RESPONSE
+    if refused.reason == "suspended":
+        return replies.suspended_login(refused.text)
     if refused.reason != "wrong":
         return replies.AUTH_LATER
     connection.failed_logins += 1

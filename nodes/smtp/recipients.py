@@ -11,9 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.directory import Target, is_local_domain, resolve, tenant_with
-from actors.errors import InvalidName, NotLocal, TooLarge
+from actors.errors import InvalidName, NotLocal, OverTenantQuota, TooLarge
 from actors.mailbox import usage
 from actors.names import address_name, domain_name, name_stream
+from actors.standings import inactive
+from eventlog.record import By
 from nodes.delivery.rewriting import returned
 from nodes.delivery.verp import Verp
 from nodes.smtp import replies
@@ -23,20 +25,23 @@ from nodes.smtp.replies import Refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from actors.homes import Homes
+    from actors.runtime import Runtime
     from eventlog.log import EventLog, Snapshot
 
 REMEMBERED = 10_000
+NOBODY = By("client", b"", "")
 
 
 class Recipients:
     """The lookups of one listener."""
 
-    def __init__(self, log: EventLog, homes: Homes, srs_key: bytes, verp: Verp) -> None:
+    def __init__(self, log: EventLog, runtime: Runtime, srs_key: bytes, verp: Verp) -> None:
         self._log = log
         self._verp = verp
         self._srs_key = srs_key
-        self._homes = homes
+        self._homes = runtime.homes
+        self._standings = runtime.standings
+        self._standings.watch(lambda _: self.forget_all())  # what is remembered says that nothing is limited
         self._known: dict[str, list[Target]] = {}
         self._followed_at: dict[str, int] = {}
         self._following: dict[bytes, Callable[[], None]] = {}
@@ -50,11 +55,14 @@ class Recipients:
         """
         known = self._known.get(address)
         if known is not None:
+            self._require_served(known)
             return known
         with self._log.snapshot() as snapshot:
             position = snapshot.position
             targets = self._resolve(snapshot, address)
+            self._require_served(targets or [])
             limited = _check_room(snapshot, targets or [], size_bytes)
+            limited = self._check_tenants(snapshot, targets or [], size_bytes) or limited
         if targets is not None and not limited and _is_account(address, targets):
             self._remember(address, targets, position)
         return targets
@@ -66,6 +74,25 @@ class Recipients:
         self._following.clear()
         self._followed_at.clear()
         self._known.clear()
+
+    def _require_served(self, targets: list[Target]) -> None:
+        """Raises Refused where a mailbox is of a tenant that is suspended or being deleted."""
+        for target in targets:
+            standing = self._standings.of(target.tenant)
+            if standing is not None:
+                found = inactive(standing)
+                raise Refused(replies.tenant_inactive(str(found), refuse=found.refuse, recipient=True))
+
+    def _check_tenants(self, snapshot: Snapshot, targets: list[Target], size_bytes: int) -> bool:
+        """Whether any of the tenants has quotas. Raises Refused when one is used up."""
+        limited = {target.tenant for target in targets if self._standings.quotas(target.tenant)}
+        growth = {"storage_bytes": max(size_bytes, 1), "messages": 1}
+        for tenant in limited:
+            try:
+                self._standings.check(snapshot, tenant, growth, NOBODY, 0)
+            except OverTenantQuota as over:
+                raise Refused(replies.over_quota(over.quota, str(over))) from None
+        return bool(limited)
 
     def _resolve(self, snapshot: Snapshot, address: str) -> list[Target] | None:
         """A replica may be behind its home, so that an address is not known here says nothing."""

@@ -117,6 +117,27 @@ def queued(message_id: bytes) -> bytes:
     return b"250 2.0.0 Ok: queued as %b\r\n" % message_id.hex().encode("ascii")
 
 
+def suspended_login(why: str) -> bytes:
+    """The credentials were right; `why` they help nothing (RFC 5248: account disabled)."""
+    return reply(535, "5.7.13", why.capitalize())
+
+
+def put_out(why: str) -> bytes:
+    """Whom the session belongs to is not served any more."""
+    return reply(421, "4.7.13", why.capitalize())
+
+
+def tenant_inactive(why: str, *, refuse: bool, recipient: bool) -> bytes:
+    """Mail for, or of, a tenant that is not served: put off, or refused for good."""
+    code = "2.1" if recipient else "7.13"
+    return reply(550, f"5.{code}", why.capitalize()) if refuse else reply(450, f"4.{code}", why.capitalize())
+
+
+def over_quota(quota: str, why: str) -> bytes:
+    """A quota of the tenant is used up: for what is kept (RFC 5248: mailbox full), or for what is sent."""
+    return reply(452, "4.7.0" if "sending" in quota else "4.2.2", why.capitalize())
+
+
 def verified(address: str) -> bytes:
     """Mail for this address is taken."""
     return b"250 2.1.5 <%b>\r\n" % address.encode()

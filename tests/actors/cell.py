@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from actors.directory import Directory, resolve
 from actors.mailbox import Deliver, Folder, Message, NewMessage, folder_by_name, messages
 from actors.registry import fold_event
 from actors.runtime import Context, NewBody, Runtime
+from eventlog import levels
 from eventlog.log import EventLog, LogConfig
 from eventlog.record import By, digest_of, new_id
 
@@ -76,6 +78,8 @@ async def a_cell(folder: Path, idle_s: float = 60.0) -> AsyncIterator[Cell]:
     config = LogConfig("n1", folder, {"n1": "127.0.0.1:1"}, "127.0.0.1:1", (0.05, 0.1), 0.02, 256 << 20, 1 << 20)
     log = EventLog.open(config, evolve=fold_event)
     await log.start()
+    while log.feature_level < levels.NEWEST:  # a new cell raises it at once
+        await asyncio.sleep(0.005)
     runtime = Runtime(log, idle_s=idle_s)
     directory = Directory(log, runtime, CLUSTER_KEY)
     try:

@@ -43,7 +43,7 @@ def inbox(stage: Stage) -> bytes:
 
 
 def rights(stage: Stage, whom: bytes, folder_id: bytes | None = None) -> str:
-    return "".join(sorted(held(stage.view.peek, folder_id or inbox(stage), whom)))
+    return "".join(sorted(held(stage.view.peek, folder_id or inbox(stage), (whom,))))
 
 
 def test_the_record_stands_on_each_line_that_could_grant_or_take(opened: Stage) -> None:

@@ -144,7 +144,8 @@ def test_an_event_names_the_address_that_it_is_about_and_shows_trace_headers_as_
         found = [(event["type"], event["address"]) for event in events if event["address"] != "postmaster@example.test"]
         assert found[:2] == [("FeatureLevelRaised", None), ("MembersChanged", None)]
         assert found[2:] == [
-            *(("NameClaimed", None), ("TenantRegistered", None), ("TenantCreated", None), ("NameClaimed", None)),
+            *(("NameClaimed", None), ("TenantRegistered", None), ("TenantCreated", None), ("UsageCounted", None)),
+            ("NameClaimed", None),
             *(("DomainAdded", None), ("NameClaimed", None), ("NameClaimed", None)),
             *(("AccountAdded", "alice@example.test"), ("MailboxOpened", "alice@example.test")),
             *(("PasswordSet", "alice@example.test"), ("MessageDelivered", "alice@example.test")),

@@ -14,6 +14,7 @@ from actors.directory import Directory
 from actors.mailbox import Deliver, NewMessage, folders, messages
 from actors.registry import fold_event
 from actors.runtime import Context, NewBody, Runtime
+from eventlog import levels
 from eventlog.log import EventLog, LogConfig
 from eventlog.record import By, digest_of, new_id
 from nodes.config import ListenerKind, NodeConfig
@@ -27,6 +28,7 @@ from nodes.reports.collector import Collector
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Services
+from nodes.sessions import Sessions
 from nodes.signing import Signing
 from nodes.tls import create_authority, issue_node
 from nodes.tls_files import TlsFiles
@@ -79,7 +81,7 @@ class Node:
         log_config = LogConfig("n1", self.folder / "data", {"n1": address}, address, map_size_bytes=1 << 30)
         self.log = EventLog.open(log_config, evolve=fold_event)
         await self.log.start()
-        while self.log.status().role != "leader":
+        while self.log.feature_level < levels.NEWEST:  # a new cell raises it at once
             await asyncio.sleep(0.01)
         self.runtime = Runtime(self.log)
         self.directory = Directory(self.log, self.runtime, bytes(32))
@@ -112,6 +114,7 @@ class Node:
             host_names=HostNames(config.dns, resolver),
             past=PastMailboxes(self.log, self.runtime, self.folder / "past", 8.0),
             signing=Signing(self.log, self.directory),
+            sessions=Sessions(self.runtime.standings),
             reports=Collector(self.log, self.runtime, structlog.get_logger(), "n1"),
             fulltext=self.fulltext,
         )

@@ -22,6 +22,7 @@ from actors.mailbox import Message, folder_by_name, messages
 from actors.queue import Item, items, queue_stream, queues
 from actors.registry import fold_event
 from actors.runtime import Context, Runtime
+from eventlog import levels
 from eventlog.log import EventLog, LogConfig
 from eventlog.record import By
 from eventlog.store import CONFIGS, Store
@@ -34,6 +35,7 @@ from nodes.reports.collector import Collector
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
+from nodes.sessions import Sessions
 from nodes.signing import Signing, SignSubmissions
 from nodes.smtp.checks import Check
 from nodes.smtp.completing import CompleteSubmissions
@@ -136,6 +138,8 @@ class Cell:
             client_ssl=client_ssl,
         )
         await self.log.start()
+        while is_new and self.log.feature_level < levels.NEWEST and not self._alone:
+            await asyncio.sleep(0.005)  # a new cell raises it at once
         self.runtime = Runtime(self.log)
         self.directory = Directory(self.log, self.runtime, KEY)
         self.resolver = Resolver(self.config.dns)
@@ -149,6 +153,7 @@ class Cell:
             directory=self.directory,
             metrics=self.metrics,
             logger=self.logger,
+            sessions=Sessions(self.runtime.standings),
             reports=self.reports,
             tls=tls.server_context(self.config.tls),
             login_guard=LoginGuard(self.config.limits),

@@ -1,0 +1,107 @@
+"""What is said of a tenant (its title, whom to write to), and the end of one of its domains.
+
+A part of the tenant kind (actors/tenant.py). Row: i, the details.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from actors.errors import NoSuchDomain, NotAllowed
+from actors.kind import Command, Fact
+from eventlog.views import View
+
+DETAILS_KEY = b"i"
+MAX_TITLE_CHARACTERS = 200
+POSTMASTER_PREFIX = "postmaster@"
+
+
+class Details(NamedTuple):
+    """`contact`: the address that is told of what concerns the tenant as a whole; "" for none."""
+
+    title: str = ""
+    contact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetDetails(Command):
+    """None: as it is. `contact` is normalised, or "" for none."""
+
+    title: str | None = None
+    contact: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenameTenant(Command):
+    """The name itself is claimed and released in the same record (actors/names.py)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveDomain(Command):
+    """With its postmaster. `postmaster`: the id of that account. Only where nothing else is in the domain."""
+
+    domain: str
+    postmaster: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DetailsSet(Fact):
+    SINCE: ClassVar[int] = 3
+    title: str
+    contact: str
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRenamed(Fact):
+    SINCE: ClassVar[int] = 3
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRemoved(Fact):
+    SINCE: ClassVar[int] = 3
+    domain: str
+
+
+DetailsCommand = SetDetails | RenameTenant | RemoveDomain
+DetailsFact = DetailsSet | TenantRenamed | DomainRemoved
+
+
+def decide_details(view: View, command: SetDetails) -> tuple[DetailsSet, ...]:
+    """Raises NotAllowed."""
+    view.get(DETAILS_KEY)
+    before = details(view)
+    after = Details(
+        before.title if command.title is None else command.title,
+        before.contact if command.contact is None else command.contact,
+    )
+    if len(after.title) > MAX_TITLE_CHARACTERS:
+        raise NotAllowed(f"a title has at most {MAX_TITLE_CHARACTERS} characters")
+    return (DetailsSet(*after),) if after != before else ()
+
+
+def decide_removal(view: View, command: RemoveDomain) -> DomainRemoved:
+    """Raises NoSuchDomain, NotAllowed."""
+    if view.get(b"d" + command.domain.encode()) is None:
+        raise NoSuchDomain(f"{command.domain} is not a domain of this tenant")
+    left = next(_addresses_in(view, command.domain), None)
+    if left is not None:
+        raise NotAllowed(f"{left} is still in that domain: what has an address there goes first")
+    return DomainRemoved(command.domain)
+
+
+def _addresses_in(view: View, domain: str) -> Iterator[str]:
+    end = "@" + domain
+    for prefix in (b"a", b"l", b"g"):
+        for _, row in view.range(prefix):
+            if row[0].endswith(end) and not (prefix == b"a" and row[0] == POSTMASTER_PREFIX + domain):
+                yield row[0]
+
+
+def details(view: View) -> Details:
+    row = view.peek(DETAILS_KEY)
+    return Details(*row) if row else Details()

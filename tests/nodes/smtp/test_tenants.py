@@ -1,0 +1,98 @@
+"""Tenants that are suspended, or have used up a quota, as SMTP clients meet them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.nodes.smtp.cell import ADMIN, Cell
+from tests.nodes.smtp.dialogue import Dialogue
+from tests.nodes.smtp.test_submission import ALICE, MESSAGE, logged_in
+
+Talk = Callable[..., Dialogue]
+Change = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> Iterator[Cell]:
+    with Cell(tmp_path, sections={"smtp": {"idle_commands": 1_000_000}}) as started:
+        yield started
+
+
+def suspend(cell: Cell, mail: str = "defer") -> None:
+    cell.call(cell.directory.tenants.suspend("example", mail, "unpaid", ADMIN))  # type: ignore[arg-type]
+
+
+def quota(cell: Cell, **values: int) -> None:
+    cell.call(cell.directory.tenants.set_quotas("example", values, (), None, ADMIN))
+
+
+def test_a_suspended_tenants_log_in_is_refused_and_says_so_only_to_who_knows_the_password(
+    cell: Cell, talk: Talk
+) -> None:
+    suspend(cell)
+    client = talk("submission")
+    assert client.ask(f"AUTH PLAIN {ALICE}") == "535 5.7.13 The organisation's service is suspended"
+    wrong = "AGFsaWNlQGV4YW1wbGUudGVzdAB3cm9uZw=="
+    assert client.ask(f"AUTH PLAIN {wrong}") == "535 5.7.8 Authentication credentials invalid"
+
+
+def test_a_session_that_is_logged_in_ends_when_its_tenant_is_suspended(cell: Cell, talk: Talk) -> None:
+    client = logged_in(talk)
+    suspend(cell)
+    assert client.read() == "421 4.7.13 The organisation's service is suspended"
+    assert client.line() == b""
+
+
+def test_a_message_under_way_is_refused_when_the_tenant_is_suspended_in_the_middle(cell: Cell, talk: Talk) -> None:
+    client = logged_in(talk)
+    assert client.begin("bob@example.test", "x@far.test", sender="alice@example.test") == ["250 2.1.5 Ok"] * 2
+    assert client.ask("DATA").startswith("354")
+    suspend(cell)
+    client.send(MESSAGE + b".\r\n")
+    assert client.read() == "450 4.7.13 The organisation's service is suspended"
+    assert client.read().startswith("421 4.7.13")
+    assert cell.inbox("bob@example.test") == []
+
+
+@pytest.mark.parametrize(("mail", "reply"), [("defer", "450 4.2.1"), ("refuse", "550 5.2.1")])
+def test_mail_for_a_suspended_tenant_is_put_off_or_refused(cell: Cell, talk: Talk, mail: str, reply: str) -> None:
+    for _ in range(2):  # the second time the recipient is remembered
+        assert talk().begin("alice@example.test") == ["250 2.1.5 Ok"]
+    suspend(cell, mail)
+    assert talk().begin("alice@example.test") == [f"{reply} The organisation's service is suspended"]
+    cell.call(cell.directory.tenants.resume("example", ADMIN))
+    assert talk().begin("alice@example.test") == ["250 2.1.5 Ok"]
+
+
+def test_a_storage_quota_that_is_reached_during_data_refuses_the_whole_message(cell: Cell, talk: Talk) -> None:
+    client = talk()
+    assert client.begin("alice@example.test", "bob@example.test") == ["250 2.1.5 Ok"] * 2
+    assert client.ask("DATA").startswith("354")
+    quota(cell, storage_bytes=400)
+    client.send(b"Subject: x\r\n\r\n" + b"x" * 60 + b"\r\n.\r\n")
+    assert client.read() == "452 4.2.2 The organisation's storage is full"
+    assert cell.inbox("alice@example.test") == cell.inbox("bob@example.test") == []
+    assert talk().begin("alice@example.test") == ["250 2.1.5 Ok"]
+
+
+def test_a_full_tenant_is_told_at_the_recipient_already(cell: Cell, talk: Talk) -> None:
+    quota(cell, messages=0)
+    assert talk().begin("alice@example.test") == ["452 4.2.2 The organisation has as many messages as it may"]
+
+
+def test_sending_is_counted_by_recipient_and_ends_at_the_quota_of_the_hour(cell: Cell, talk: Talk) -> None:
+    quota(cell, sending_per_hour=3)
+    client = logged_in(talk)
+    client.begin("bob@example.test", "x@far.test", sender="alice@example.test")
+    assert client.transfer(MESSAGE).startswith("250")
+    client.begin("x@far.test", "y@far.test", sender="alice@example.test")
+    refusal = "452 4.7.0 The organisation has sent as much as it may in one hour"
+    assert client.transfer(MESSAGE) == refusal
+    client.begin("bob@example.test", sender="alice@example.test")
+    assert client.transfer(MESSAGE).startswith("250")
+    assert client.ask("MAIL FROM:<alice@example.test>") == refusal
+    assert [len(one.recipients) for one in cell.queued()["far.test"]] == [1]
