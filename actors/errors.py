@@ -43,6 +43,14 @@ class NoSuchCredential(CommandRefused):
     """The account has no such app password, or no one-time codes."""
 
 
+class NoSuchRole(CommandRefused):
+    """The account or administrator holds no role that could be taken."""
+
+
+class NoSuchToken(CommandRefused):
+    """There is no token of that id."""
+
+
 class NoSuchFolder(CommandRefused):
     """The folder does not exist (IMAP: `[NONEXISTENT]`, or `[TRYCREATE]` when it was the target)."""
 

@@ -311,6 +311,11 @@ def tenant_ids(view: View) -> list[tuple[bytes, str]]:
     return [(key[1:], row[0]) for key, row in view.range(b"t")]
 
 
+def has_tenant(view: View, tenant: bytes) -> bool:
+    """Whether that is the id of a tenant."""
+    return view.peek(b"t" + tenant) is not None
+
+
 def queue_domains(view: View) -> list[str]:
     """The destination domains that ever had a queue, sorted."""
     return [key[1:].decode() for key, _ in view.range(b"q")]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
 from actors import (
+    api_tokens,
     certificates,
     custody,
     dkim,
@@ -18,6 +19,7 @@ from actors import (
     queue,
     region,
     reports,
+    roles,
     routes,
     standing,
     tenant,
@@ -190,6 +192,22 @@ KINDS: dict[str, Kind] = {
             routes.decide,
             routes.evolve,
             _nobodys,
+        ),
+        Kind(
+            "roles",
+            get_args(roles.RoleCommand),
+            get_args(roles.RoleFact),
+            roles.decide,
+            roles.evolve,
+            roles.tenant_of,
+        ),
+        Kind(
+            "api_tokens",
+            get_args(api_tokens.ApiTokenCommand),
+            get_args(api_tokens.ApiTokenFact),
+            api_tokens.decide,
+            api_tokens.evolve,
+            api_tokens.tenant_of,
         ),
         Kind("upload", (), (upload.BodyChunkStored,), upload.decide, upload.evolve, _nobodys),
     )

@@ -49,9 +49,14 @@ class AdminClient:
     def __init__(self, cluster: Cluster, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._cluster = cluster
         self._timeout_s = timeout_s
+        self._headers = {"Content-Type": "application/json"}
+        self._tls = self._context(cluster)
+
+    def _context(self, cluster: Cluster) -> ssl.SSLContext:
+        """Raises CommandError."""
         admin = cluster.folder / "admin"
         try:
-            self._tls = admin_client_context(cluster.folder / "ca" / "ca.pem", admin / "admin.pem", admin / "admin.key")
+            return admin_client_context(cluster.folder / "ca" / "ca.pem", admin / "admin.pem", admin / "admin.key")
         except (OSError, ssl.SSLError) as error:
             raise CommandError(f"the administrator's certificate in {admin} can not be used: {error}") from None
 
@@ -155,25 +160,33 @@ class AdminClient:
     def _connect(self, node: Node, timeout_s: float) -> http.client.HTTPConnection:
         plain = socket.create_connection(split_address(node.addresses["admin"]), timeout=timeout_s)
         try:
-            secure = self._tls.wrap_socket(plain)
+            secure = self._tls.wrap_socket(plain, server_hostname=self._server_name(node))
         except BaseException:
             plain.close()
             raise
-        found = peer_node_name(secure, self._cluster.id)
-        if found != node.name:
-            secure.close()
-            raise ConnectionRefusedError(f"another node answered there ({found or 'of another cell'})")
+        self._check_peer(secure, node)
         connection = http.client.HTTPConnection(node.name)
         connection.sock = secure
         connection.auto_open = 0  # never a second connection behind our back, and never one in clear
         return connection
+
+    def _server_name(self, node: Node) -> str | None:
+        """What the certificate is checked for; None: only its URI, by _check_peer()."""
+        return None
+
+    def _check_peer(self, secure: ssl.SSLSocket, node: Node) -> None:
+        """Raises ConnectionRefusedError where somebody else than the node answered."""
+        found = peer_node_name(secure, self._cluster.id)
+        if found != node.name:
+            secure.close()
+            raise ConnectionRefusedError(f"another node answered there ({found or 'of another cell'})")
 
     def _exchange(
         self, connection: http.client.HTTPConnection, method: str, path: str, body: Any, timeout_s: float
     ) -> http.client.HTTPResponse:
         connection.sock.settimeout(timeout_s)
         data = None if body is None else body if hasattr(body, "read") else json.dumps(body).encode()
-        connection.request(method, path, data, {"Content-Type": "application/json"})
+        connection.request(method, path, data, self._headers)
         return connection.getresponse()
 
 

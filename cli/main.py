@@ -50,13 +50,16 @@ COMMANDS = {
     "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
     "quota": Lazy("cli.quota", "quota", "What a tenant may use, what it uses, and when it is warned."),
     "region": Lazy("cli.region", "region", "Let another cell follow this one's log; follow another's."),
+    "role": Lazy("cli.role", "role", "Who may administer a tenant, help its users, or read its log."),
     "route": Lazy("cli.route", "route", "Other ways out than a destination's MX: smart hosts, pools of addresses."),
     "report": Lazy("cli.report", "report", "Reports on mail authentication: ours to others, others' to us."),
     "search": Lazy("cli.search", "search", "The indexes that make searches of texts quick."),
     "send": Lazy("cli.send", "send", "Send a message from the command line."),
     "share": Lazy("cli.share", "share", "Public folders, and who may do what with whose folders."),
     "tenant": Lazy("cli.tenant", "tenant", "Customers of the platform and their domains."),
+    "token": Lazy("cli.token", "token", "Tokens that let programs and people use the admin API and this command."),
     "verdicts": Lazy("cli.verdicts", "verdicts", "What is done about SPF, DKIM, ARC and DMARC."),
+    "whoami": Lazy("cli.role", "whoami", "Who the cluster takes you for, and what you may do."),
 }
 
 

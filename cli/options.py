@@ -18,16 +18,50 @@ if TYPE_CHECKING:
     from cli.client import AdminClient
     from eventlog.store import Store
 
-cluster_option = click.option(
+_cluster_folder = click.option(
     "--cluster",
     "cluster_dir",
     type=click.Path(path_type=Path),
     envvar="MAILRAFT_CLUSTER",
     show_envvar=True,
-    metavar="DIR",
+    metavar="DIR|HOST:PORT",
     required=True,
-    help="Folder of the cluster.",
+    help="Folder of the cluster; or where a node's admin API is, with a token.",
 )
+
+
+def _keep(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
+    ctx.meta[f"mailraft.{parameter.name}"] = value
+
+
+_token_file = click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    envvar="MAILRAFT_TOKEN_FILE",
+    show_envvar=True,
+    metavar="FILE",
+    expose_value=False,
+    callback=_keep,
+    help="Come with the token in this file, not with the folder's certificate; or set MAILRAFT_TOKEN.",
+)
+_ca_file = click.option(
+    "--ca",
+    "ca_file",
+    type=click.Path(path_type=Path),
+    envvar="MAILRAFT_CA",
+    show_envvar=True,
+    metavar="FILE",
+    expose_value=False,
+    callback=_keep,
+    help="The CA of the nodes at HOST:PORT (DIR/ca/ca.pem); the system's if not given.",
+)
+
+
+def cluster_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--cluster`, and how to come in: `--token-file` and `--ca`, which open_client() finds by itself."""
+    return _cluster_folder(_token_file(_ca_file(command)))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -170,8 +204,16 @@ def read_password(from_stdin: bool) -> str:
 
 
 def open_client(cluster_dir: Path, timeout_s: float | None = None) -> AdminClient:
-    """An AdminClient for the cluster in this folder. Raises CommandError."""
+    """An AdminClient for the cluster in this folder, or for the nodes at host:port. Raises CommandError."""
     from cli.client import ANSWER_TIMEOUT_S, AdminClient
     from cli.layout import load
+    from cli.token_client import TokenClient, is_address, read_token
 
-    return AdminClient(load(cluster_dir), timeout_s=timeout_s or ANSWER_TIMEOUT_S)
+    meta = ctx.meta if (ctx := click.get_current_context(silent=True)) is not None else {}
+    token = read_token(meta.get("mailraft.token_file"))
+    timeout_s = timeout_s or ANSWER_TIMEOUT_S
+    if is_address(cluster_dir):
+        return TokenClient.at(str(cluster_dir), meta.get("mailraft.ca_file"), token, timeout_s=timeout_s)
+    if token is not None:
+        return TokenClient.of_folder(load(cluster_dir), token, timeout_s=timeout_s)
+    return AdminClient(load(cluster_dir), timeout_s=timeout_s)

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from eventlog.record import By, stream_id
+from actors import roles
+from actors.roles import AUDITOR, CLUSTER_ADMIN, HELP_DESK, TENANT_ADMIN, USER
+from eventlog.record import By
 
 READ, WRITE = "read", "write"
 TENANT_TOPICS = frozenset({
@@ -22,8 +24,6 @@ CLUSTER_TOPICS = frozenset({"backup", "certificates", "cluster", "config", "regi
 MAIL_TOPICS = frozenset({"mailboxes", "search"})  # what shows somebody's mail
 TOPICS = TENANT_TOPICS | CLUSTER_TOPICS
 PERMISSIONS = frozenset(f"{topic}:{what}" for topic in TOPICS for what in (READ, WRITE))
-
-CLUSTER_ADMIN, TENANT_ADMIN, HELP_DESK, AUDITOR, USER = "cluster-admin", "tenant-admin", "help-desk", "auditor", "user"
 
 
 def _of(topics: Iterable[str], *what: str) -> frozenset[str]:
@@ -37,8 +37,6 @@ ROLES: dict[str, frozenset[str]] = {
     AUDITOR: _of(TOPICS - MAIL_TOPICS, READ),
     USER: _of(("accounts",), READ) | _of(("credentials", "mailboxes", "search", "shares", "tokens"), READ, WRITE),
 }
-OF_A_TENANT = frozenset(ROLES) - {CLUSTER_ADMIN}
-OF_THE_CLUSTER = frozenset({CLUSTER_ADMIN, HELP_DESK, AUDITOR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class Caller:
 
 def administrator(name: str, remote: str) -> Caller:
     """Who shows an administrator's certificate of the cell; `remote`: the address that they come from."""
-    by = By("admin", stream_id("admin", name), f"admin {name} {remote}")
+    by = By("admin", roles.administrator(name), f"admin {name} {remote}")
     return Caller(name, CLUSTER_ADMIN, None, frozenset(), by)
 
 
@@ -70,6 +68,12 @@ def permits(caller: Caller, permission: str, tenant: bytes | None, account: byte
     if caller.tenant is not None and caller.tenant != tenant:
         return False
     return caller.role != USER or (account is not None and account == caller.account)
+
+
+def covers(caller: Caller, role: str, scopes: frozenset[str], tenant: bytes | None) -> bool:
+    """Whether the caller may all that this would be: nobody gives what they do not have."""
+    given = Caller("", role, tenant, scopes, caller.by)
+    return caller.tenant in (None, tenant) and permissions(given) <= permissions(caller)
 
 
 def knows(caller: Caller, tenant: bytes | None) -> bool:

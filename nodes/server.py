@@ -48,6 +48,7 @@ from nodes.guarding import Guarding
 from nodes.heads import HeadKeeper
 from nodes.http import admin, public
 from nodes.http import listener as http_listener
+from nodes.identities import Identities
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
 from nodes.policy import Policy
@@ -237,7 +238,7 @@ class Node:
             f"removed from the cell at position {self._removed_at}: stop this node; to come back it needs a new name "
             "and an empty node.data_dir"
         )
-        self.state.log = self.state.services = self.state.heads = None
+        self.state.log = self.state.services = self.state.heads = self.state.identities = None
         await self._parts.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -251,6 +252,8 @@ class Node:
         stack.push_async_callback(runtime.stop)
         directory = Directory(log, runtime, read_cluster_key(config.secrets.cluster_key_file))
         stack.push_async_callback(directory.stop)
+        self.state.identities = Identities(directory, self._logger, config.raft.propose_timeout_s)
+        stack.push_async_callback(self.state.identities.stop)
         past = PastMailboxes(log, runtime, config.node.data_dir / "past", config.raft.propose_timeout_s)
         stack.push_async_callback(past.stop)
         log.subscribe(CUSTODY, lambda _: past.forget())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nodes.filters import Filters
     from nodes.follower.followers import Followers
     from nodes.heads import HeadKeeper
+    from nodes.identities import Identities
     from nodes.reports.sender import Sender
     from nodes.services import Services
 
@@ -40,6 +41,7 @@ class NodeState:
     services: Services | None = None
     followers: Followers | None = None
     heads: HeadKeeper | None = None
+    identities: Identities | None = None
     filters: Filters | None = None
     report_sender: Sender | None = None
     endpoints: dict[str, str] = field(default_factory=dict)

@@ -14,12 +14,13 @@ from typing import Any
 from aiohttp import web
 
 from actors.directory import Directory
+from actors.roles import CLUSTER_ADMIN
 from actors.runtime import Context
 from eventlog.errors import OutcomeUnknown
-from eventlog.record import By, stream_id
-from nodes.http import calls
+from nodes.callers import Caller
+from nodes.http import asking, calls
 from nodes.http.authority import STATE as STATE
-from nodes.http.authority import admin_name, authenticate, services_of
+from nodes.http.authority import authenticate, identify, services_of
 from nodes.http.authority import node_name as node_name
 from nodes.http.calls import CATCH_UP_S, STALE_HEADER
 from nodes.http.endpoint import Endpoint
@@ -53,12 +54,14 @@ PARTS = (
     "regions",
     "reports",
     "restore",
+    "roles",
     "routes",
     "search",
     "sharing",
     "status",
     "tenant_life",
     "tenants",
+    "tokens",
     "upgrade",
     "verdicts",
 )
@@ -77,6 +80,7 @@ def application(state: NodeState, logger: Logger) -> web.Application:
     app = web.Application(middlewares=[answer_errors, _administrators_only], client_max_size=_BODY_BYTES)
     app[STATE] = state
     app[LOGGER] = logger
+    app.on_response_prepare.append(asking.note_streaming)
     for one in endpoints():
         app.router.add_route(one.method, one.path, _handler(one))
     for part in PARTS:
@@ -86,7 +90,12 @@ def application(state: NodeState, logger: Logger) -> web.Application:
 
 def _handler(endpoint: Endpoint) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        return await calls.answer(endpoint, request, await authenticate(endpoint, request))
+        asker = await authenticate(endpoint, request)
+
+        async def work(asked: web.Request) -> web.StreamResponse:
+            return await calls.answer(endpoint, asked, asker)
+
+        return await _while_good(request, work)
 
     setattr(answer, ENDPOINT, endpoint)
     return answer
@@ -97,14 +106,22 @@ async def _administrators_only(request: web.Request, handler: Handler) -> web.St
     """What is declared says itself who may; nothing else is told to anybody but administrators, not even what is."""
     if not hasattr(request.match_info.handler, ENDPOINT):
         _administrator(request)
+        return await _while_good(request, handler)
     return await handler(request)
 
 
-def _administrator(request: web.Request) -> str:
-    name = admin_name(request)
-    if name is None:
+async def _while_good(request: web.Request, handler: Handler) -> web.StreamResponse:
+    identities = request.app[STATE].identities
+    if asking.TOKEN in request and identities is not None:
+        return await asking.until_revoked(request, handler, identities)
+    return await handler(request)
+
+
+def _administrator(request: web.Request) -> Caller:
+    asker = identify(request)
+    if asker is None or (asker.role, asker.tenant, asker.scopes) != (CLUSTER_ADMIN, None, frozenset()):
         raise ApiError(403, "forbidden", "this needs an administrator's certificate of the cell", "DIR/admin")
-    return name
+    return asker
 
 
 def services(request: web.Request) -> Services:
@@ -114,10 +131,8 @@ def services(request: web.Request) -> Services:
 
 def context(request: web.Request) -> Context:
     """Who asks, for the record."""
-    name = _administrator(request)
-    by = By("admin", stream_id("admin", name), f"admin {name} {request.remote}")
     timeout_s = request.app[STATE].config.raft.propose_timeout_s
-    return Context(by=by, cause=f"{request.method} {request.path}", timeout_s=timeout_s)
+    return Context(by=_administrator(request).by, cause=f"{request.method} {request.path}", timeout_s=timeout_s)
 
 
 async def catch_up(request: web.Request) -> bool:

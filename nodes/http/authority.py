@@ -1,6 +1,6 @@
 """Who asks: an administrator or a node by a certificate of the cell's CA, anybody else by a token.
 
-TLS is always there; what a token says is believed only after nodes/callers.py and the log have been asked.
+TLS is always there; who a token speaks for is found in the log (nodes/identities.py), for each request anew.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import ssl
 
 from aiohttp import web
 
+from actors.roles import CLUSTER_ADMIN
 from eventlog.record import By, stream_id
-from nodes.callers import CLUSTER_ADMIN, Caller, administrator
+from nodes.callers import Caller
+from nodes.http import asking
 from nodes.http.endpoint import ANYBODY, Endpoint
 from nodes.http.errors import ApiError
 from nodes.services import Services
@@ -42,9 +44,9 @@ def admin_name(request: web.Request) -> str | None:
 
 async def authenticate(endpoint: Endpoint, request: web.Request) -> Caller:
     """Who asks. Raises ApiError (401, 403)."""
-    name, node = admin_name(request), node_name(request)
-    if name is not None:
-        return administrator(name, request.remote or "?")
+    asker, node = identify(request), node_name(request)
+    if asker is not None:
+        return asker
     if node is not None and endpoint.nodes:
         by = By("node", stream_id("node", node), f"node {node} {request.remote}")
         return Caller(f"node {node}", CLUSTER_ADMIN, None, frozenset({endpoint.permission}), by)
@@ -52,13 +54,15 @@ async def authenticate(endpoint: Endpoint, request: web.Request) -> Caller:
         return NOBODY
     if node is not None:
         raise ApiError(403, "forbidden", "this needs an administrator's certificate of the cell", "DIR/admin")
-    raise ApiError(
-        401,
-        "unauthenticated",
-        "this needs an administrator's certificate of the cell, or a token",
-        "DIR/admin, or Authorization: Bearer TOKEN",
-        headers={"WWW-Authenticate": 'Bearer realm="mailraft"'},
-    )
+    raise asking.unauthenticated("this needs an administrator's certificate of the cell, or a token")
+
+
+def identify(request: web.Request) -> Caller | None:
+    """Who shows a token, which then counts alone, or an administrator's certificate; None for anybody else.
+
+    Raises ApiError (401) for a token that is not good.
+    """
+    return asking.identify(request, admin_name(request), request.app[STATE].identities)
 
 
 def _peer(request: web.Request) -> ssl.SSLObject | None:

@@ -35,8 +35,10 @@ _NOT_FOUND = (
     actor_errors.NoSuchGrant,
     actor_errors.NoSuchGroup,
     actor_errors.NoSuchKey,
+    actor_errors.NoSuchRole,
     actor_errors.NoSuchRoute,
     actor_errors.NoSuchTenant,
+    actor_errors.NoSuchToken,
     actor_errors.NotLocal,
 )
 _CONFLICT = (actor_errors.NameTaken, actor_errors.FolderExists)
@@ -53,7 +55,9 @@ _HINTS: dict[type[CommandRefused], str] = {
     actor_errors.NoSuchGroup: "mailraft group list",
     actor_errors.OverTenantQuota: "mailraft quota show TENANT; mailraft quota set TENANT raises it",
     actor_errors.NoSuchKey: "mailraft dkim list",
+    actor_errors.NoSuchRole: "mailraft role list",
     actor_errors.NoSuchRoute: "mailraft route list",
+    actor_errors.NoSuchToken: "mailraft token list",
     actor_errors.NoSuchFollow: "mailraft region status",
     actor_errors.IsReplica: "the command on the cell that is its home",
     actor_errors.NameTaken: "another name; mailraft account list, alias list and tenant list tell who has it",

@@ -55,7 +55,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     ("arguments", "meant"),
     [
         (("status",), "Perhaps: mailraft cluster status, mailraft region status, "),
-        (("what-if",), "Perhaps: mailraft log what-if."),
+        (("what-if",), "mailraft log what-if."),
         (("queu",), "Perhaps: mailraft queue."),
         (("cluster", "verify"), "Perhaps: mailraft backup verify, mailraft log verify."),
         (("cluster", "tenant"), "Perhaps: mailraft tenant, mailraft verdicts tenant."),

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from actors import roles
 from eventlog.record import By
 from nodes import callers
 from nodes.callers import CLUSTER_TOPICS, PERMISSIONS, ROLES, Caller, administrator, expand, knows, permits
@@ -90,5 +91,16 @@ def test_scopes_are_written_with_stars_and_a_wrong_one_is_named() -> None:
 
 
 def test_what_is_granted_in_a_tenant_and_in_the_cluster_are_roles_that_there_are() -> None:
-    assert set(ROLES) == callers.OF_A_TENANT | callers.OF_THE_CLUSTER
+    assert set(ROLES) == {*roles.OF_A_TENANT, *roles.OF_THE_CLUSTER}
     assert callers.permissions(_caller("auditor")) < callers.permissions(_caller("auditor", None))
+
+
+def test_nobody_gives_what_they_do_not_have() -> None:
+    admin, desk = _caller("tenant-admin"), _caller("help-desk")
+    assert callers.covers(admin, "auditor", frozenset(), ONE)
+    assert not callers.covers(admin, "auditor", frozenset(), None)
+    assert not callers.covers(admin, "auditor", frozenset(), OTHER)
+    assert not callers.covers(desk, "tenant-admin", frozenset(), ONE)
+    assert callers.covers(desk, "tenant-admin", frozenset({"accounts:read"}), ONE)
+    assert not callers.covers(_caller("tenant-admin", ONE, "tokens:write"), "tenant-admin", frozenset(), ONE)
+    assert callers.covers(administrator("root", ""), "cluster-admin", frozenset(), None)

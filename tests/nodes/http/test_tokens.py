@@ -1,0 +1,248 @@
+"""Roles and tokens: the admin API and the command line, on a running node."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner, Result
+
+from cli import layout
+from cli.client import AdminClient
+from cli.main import main
+from cli.output import CommandError
+from cli.token_client import TokenClient
+from nodes.http import log as log_endpoints
+from tests.nodes.http.test_admin import cell as cell
+from tests.nodes.http.test_admin import refused, serving
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+ALICE, BOB, EVE = "alice@example.test", "bob@example.test", "eve@other.test"
+
+
+def with_people(client: AdminClient) -> None:
+    for tenant in ("example", "other"):
+        client.change("POST", "/v1/tenants", {"name": tenant, "domains": [f"{tenant}.test"]})
+    for address in (ALICE, BOB, EVE):
+        client.change("POST", "/v1/accounts", {"address": address, "password": "correct horse"})
+
+
+def made(client: AdminClient, **body: Any) -> Any:
+    return client.change("POST", "/v1/tokens", body)
+
+
+def as_token(cell: layout.Cluster, token: str) -> TokenClient:
+    return TokenClient.of_folder(cell, token)
+
+
+def whoami(client: AdminClient) -> tuple[str, str, str | None]:
+    found = client.get("/v1/whoami")
+    return found["name"], found["role"], found["tenant"]
+
+
+def test_a_token_says_who_one_is_and_is_shown_once(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        with_people(client)
+        assert whoami(client) == ("operator", "cluster-admin", None)
+        one = made(client, name="sync", tenant="example", scopes=["accounts:*"])
+        assert len(one["token"]) > 60
+        assert one["token"].startswith("mrt_")
+        assert whoami(as_token(cell, one["token"])) == ("sync", "tenant-admin", "example")
+        (listed,) = client.get("/v1/tokens")["tokens"]
+        assert listed == {name: value for name, value in one.items() if name != "token"} | {
+            "used_ms": listed["used_ms"]
+        }
+        assert listed["used_ms"] >= listed["created_ms"] - 5000
+        assert one["token"][20:] not in json.dumps(client.get("/v1/log?last=20"))
+        everything = made(client)
+        assert whoami(as_token(cell, everything["token"])) == (everything["id"], "cluster-admin", None)
+        assert len(as_token(cell, everything["token"]).get("/v1/tenants")["tenants"]) == 2
+
+    serving(run, cell, ask)
+
+
+def test_a_token_ends_when_it_is_revoked_or_expires_or_its_account_goes(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        with_people(client)
+        soon = int(time.time() * 1000) + 1500
+        revoked, brief, of_bob = made(client), made(client, expires_ms=soon), made(client, account=BOB)
+        clients = [as_token(cell, one["token"]) for one in (revoked, brief, of_bob)]
+        assert whoami(clients[2]) == (BOB, "user", "example")
+        assert whoami(clients[1])[1] == "cluster-admin"
+        client.change("DELETE", f"/v1/tokens/{revoked['id']}")
+        client.change("DELETE", f"/v1/accounts/{BOB}")
+        time.sleep(max(0.0, soon / 1000 - time.time()) + 0.05)
+        for gone in clients:
+            assert "the token is wrong, has expired or was revoked" in str(refused(partial(whoami, gone)))
+        assert "no token" in str(refused(lambda: client.change("DELETE", f"/v1/tokens/{revoked['id']}")))
+        assert "expired already" in str(refused(lambda: made(client, expires_ms=1)))
+
+    serving(run, cell, ask)
+
+
+@pytest.mark.parametrize("change", ["", "mrt_", "mrt_" + "A" * 75, "Basic", "cut", "flipped", "elsewhere"])
+def test_what_is_no_token_of_this_cell_lets_nobody_in(run: Run, cell: layout.Cluster, change: str) -> None:
+    def ask(client: AdminClient) -> None:
+        token = made(client)["token"]
+        flipped = token[:-5] + ("A" if token[-5] != "A" else "B") + token[-4:]
+        wrong = {"cut": token[:-1], "flipped": flipped, "elsewhere": "mrt_" + "B" * 22 + token[26:]}.get(change, change)
+        assert refused(partial(whoami, as_token(cell, wrong))).exit_code == 1
+        assert whoami(as_token(cell, token))[1] == "cluster-admin"
+
+    serving(run, cell, ask)
+
+
+def test_an_accounts_token_has_the_role_that_it_has_at_the_moment(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        with_people(client)
+        alice = as_token(cell, made(client, account=ALICE)["token"])
+        assert whoami(alice) == (ALICE, "user", "example")
+        client.change("PUT", "/v1/roles", {"address": ALICE, "role": "tenant-admin"})
+        assert whoami(alice) == (ALICE, "tenant-admin", "example")
+        client.change("PUT", "/v1/roles", {"address": ALICE, "role": "cluster-admin", "cluster": True})
+        assert whoami(alice) == (ALICE, "tenant-admin", "example")  # a token of the tenant stays one
+        wide = as_token(cell, made(client, account=ALICE, cluster=True)["token"])
+        assert whoami(wide) == (ALICE, "cluster-admin", None)
+        client.change("DELETE", f"/v1/roles?address={ALICE}&cluster=true")
+        client.change("DELETE", f"/v1/roles?address={ALICE}")
+        assert whoami(alice) == (ALICE, "user", "example")
+        assert "token is wrong" in str(refused(partial(whoami, wide)))
+        assert client.get("/v1/roles")["roles"] == []
+
+    serving(run, cell, ask)
+
+
+def test_a_tenants_administrator_gives_roles_and_tokens_of_the_tenant_and_no_more(
+    run: Run, cell: layout.Cluster
+) -> None:
+    def ask(client: AdminClient) -> None:
+        with_people(client)
+        client.change("PUT", "/v1/roles", {"address": ALICE, "role": "tenant-admin"})
+        of_other = made(client, tenant="other", name="others")
+        alice = as_token(cell, made(client, account=ALICE)["token"])
+        alice.change("PUT", "/v1/roles", {"address": BOB, "role": "auditor"})
+        assert [(one["holder"], one["role"]) for one in alice.get("/v1/roles")["roles"]] == [
+            (ALICE, "tenant-admin"),
+            (BOB, "auditor"),
+        ]
+        bob = as_token(cell, made(alice, account=BOB)["token"])
+        assert whoami(bob) == (BOB, "auditor", "example")
+        assert {one["tenant"] for one in alice.get("/v1/tokens")["tokens"]} == {"example"}
+        assert "no account" in str(refused(lambda: made(alice, account=EVE)))
+        assert "no account" in str(refused(lambda: made(alice, account="nobody@other.test")))
+        assert "no tenant" in str(refused(lambda: made(alice, tenant="other")))
+        assert "no tenant" in str(refused(lambda: made(alice, tenant="nowhere")))
+        assert f"no token {of_other['id']}" in str(
+            refused(lambda: alice.change("DELETE", f"/v1/tokens/{of_other['id']}"))
+        )
+        wide = {"address": BOB, "role": "auditor", "cluster": True}
+        assert "may not: it needs" in str(refused(lambda: alice.change("PUT", "/v1/roles", wide)))
+        named = {"administrator": "operator", "role": "auditor"}
+        assert "may not: it needs" in str(refused(lambda: alice.change("PUT", "/v1/roles", named)))
+        assert "may not: it needs" in str(refused(lambda: made(bob)))
+        assert "may not: it needs" in str(
+            refused(
+                lambda: made(as_token(cell, made(client, tenant="other", scopes=["tokens:*"])["token"]), tenant="other")
+            )
+        )
+
+    serving(run, cell, ask)
+
+
+def test_an_administrators_certificate_may_be_given_a_lesser_role(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        spare = as_token(cell, made(client)["token"])
+        client.change("PUT", "/v1/roles", {"administrator": "operator", "role": "auditor"})
+        assert whoami(client) == ("operator", "auditor", None)
+        assert "auditor" in str(refused(lambda: made(client)))
+        spare.change("DELETE", "/v1/roles?administrator=operator")
+        assert whoami(client) == ("operator", "cluster-admin", None)
+
+    serving(run, cell, ask)
+
+
+async def endless(request: web.Request, *_: str) -> web.StreamResponse:
+    """In place of a job: lines that do not end."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    for _count in range(200):
+        await response.write(b'{"record": {}}\n')
+        await asyncio.sleep(0.05)
+    return response
+
+
+@pytest.mark.parametrize("expires", [False, True], ids=["revoked", "expired"])
+def test_a_long_answer_ends_with_an_error_line_when_its_token_does(
+    run: Run, cell: layout.Cluster, monkeypatch: pytest.MonkeyPatch, expires: bool
+) -> None:
+    monkeypatch.setattr(log_endpoints, "stream_job", endless)
+
+    def ask(client: AdminClient) -> None:
+        one = made(client, expires_ms=int(time.time() * 1000) + 1000 if expires else None)
+        lines = as_token(cell, one["token"]).stream("/v1/log/records", body={})
+        assert next(lines) == {"record": {}}
+        if not expires:
+            threading.Timer(0.2, client.change, ("DELETE", f"/v1/tokens/{one['id']}")).start()
+        *_, last = lines
+        assert last["error"]["category"] == "unauthenticated"
+        assert "revoked" in last["error"]["message"]
+
+    serving(run, cell, ask)
+
+
+def test_one_needs_a_certificate_or_a_token(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> tuple[int, str]:
+        context = ssl.create_default_context(cafile=cell.folder / "ca" / "ca.pem")
+        context.check_hostname = False
+        host, _, port = cell.nodes[0].addresses["admin"].rpartition(":")
+        connection = http.client.HTTPSConnection(host, int(port), context=context)
+        connection.request("GET", "/v1/accounts")
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())["detail"]
+
+    status, message = serving(run, cell, ask)
+    assert status == 401
+    assert "certificate" in message
+    assert "token" in message
+
+
+def test_the_command_line_works_with_an_address_a_ca_and_a_token_alone(
+    run: Run, cell: layout.Cluster, tmp_path: Path
+) -> None:
+    def ask(client: AdminClient) -> None:
+        with_people(client)
+        folder = ["--cluster", str(cell.folder)]
+        token = _invoke("token", "create", "--tenant", "example", "--name", "ann", "--expires", "30d", *folder).stdout
+        (tmp_path / "token").write_text(token)
+        address, ca = cell.nodes[0].addresses["admin"], str(cell.folder / "ca" / "ca.pem")
+        at = ["--ca", ca, "--token-file", str(tmp_path / "token")]
+        for place in (address, f"https://{address}", f"127.0.0.1:1,{address}"):
+            assert "tenant-admin" in _invoke("whoami", "--cluster", place, *at).stdout
+        far = ["--cluster", address, *at]
+        assert "tenant-admin" in _invoke("role", "grant", ALICE, "tenant-admin", *far).output
+        assert ALICE in _invoke("role", "list", *far).stdout
+        (one,) = json.loads(_invoke("token", "list", "--json", *far).stdout)["tokens"]
+        no_ca = ["--ca", str(tmp_path / "token"), "--token-file", str(tmp_path / "token")]
+        assert "is no CA" in _invoke("whoami", "--cluster", address, *no_ca, fails=True).output
+        assert "token is needed" in _invoke("whoami", "--cluster", address, "--ca", ca, fails=True).output
+        assert "revoked" in _invoke("token", "revoke", one["id"], *folder).output
+        assert "was revoked" in _invoke("whoami", *far, fails=True).output
+
+    serving(run, cell, ask)
+
+
+def _invoke(*arguments: str, fails: bool = False) -> Result:
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code != 0) == fails, result.output
+    assert not fails or isinstance(result.exception, SystemExit | CommandError), result.output
+    return result
