@@ -12,18 +12,16 @@ import hmac
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from actors import groups, tenant_admin
+from actors import groups, password_policy, tenant_admin
 from actors import tenant as tenants_kind
 from actors.authentication import Authentication
 from actors.credential_admin import CredentialAdmin
-from actors.credentials import least_characters
 from actors.errors import (
     InvalidName,
     NoSuchAccount,
     NoSuchAlias,
     NoSuchDomain,
     NoSuchTenant,
-    NotAllowed,
     NotLocal,
     TooLarge,
 )
@@ -43,7 +41,7 @@ from actors.names import (
     normalise_tenant_name,
     written,
 )
-from actors.passwords import Passwords, prepare
+from actors.passwords import Passwords
 from actors.region import REGION, RegisterTenant
 from actors.runtime import Context, Runtime
 from actors.sealing import KEY_BYTES, seal, unseal
@@ -397,9 +395,7 @@ class Directory:
     async def _sealed(self, tenant: bytes, account: bytes, address: str, password: str) -> bytes:
         """A new password's verifiers. Raises NotAllowed, Overloaded."""
         with self.event_log.snapshot() as snapshot:
-            least = least_characters(snapshot.view(tenant))
-        if len(prepare(password)) < least:
-            raise NotAllowed(f"a password has at least {least} characters")
+            password_policy.check(snapshot.view(tenant), address, password)
         verifiers = await self.passwords.make(password, *self.logins.salt(address))
         return seal(self._key, verifiers, tenants_kind.password_place(tenant, account))
 

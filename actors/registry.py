@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, get_args
 
 from actors import (
+    account_state,
     api_tokens,
     certificates,
     custody,
@@ -208,6 +209,14 @@ KINDS: dict[str, Kind] = {
             api_tokens.decide,
             api_tokens.evolve,
             api_tokens.tenant_of,
+        ),
+        Kind(
+            "account_state",
+            get_args(account_state.AccountStateCommand),
+            get_args(account_state.AccountStateFact),
+            account_state.decide,
+            account_state.evolve,
+            account_state.tenant_of,
         ),
         Kind("upload", (), (upload.BodyChunkStored,), upload.decide, upload.evolve, _nobodys),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
-from actors import api_tokens, apop, groups, roles, sharing, tenant_details, tenant_policy
+from actors import account_state, api_tokens, apop, groups, roles, sharing, tenant_details, tenant_policy
 from actors import credentials as more
 from actors.apop import ApopCommand, ApopFact, ApopSecretRemoved, ApopSecretSet, RemoveApopSecret, SetApopSecret
 from actors.credentials import CredentialCommand, CredentialFact
@@ -363,6 +363,7 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             sharing.forget(view, fact.account)
             groups.forget(view, fact.account)
             roles.forget(view, fact.account)
+            account_state.forget(view, fact.account)
             api_tokens.forget(view, fact.account)
         case AliasAdded():
             view.put(b"l" + fact.alias_id, (fact.address, fact.targets, stamp.at_ms))

@@ -21,12 +21,13 @@ from actors.runtime import Context
 from actors.sealing import SealBroken
 from eventlog.errors import LogError
 from eventlog.record import By
-from nodes.callers import Caller, administrator
+from nodes.callers import Caller, administrator, covers
 
 if TYPE_CHECKING:
     from actors.directory import Directory
     from eventlog.log import Applied
     from eventlog.store import Snapshot
+    from nodes.http.places import Subject
     from nodes.services import Logger
 
 MOST_NOTED = 10_000
@@ -154,6 +155,19 @@ class Identities:
         with contextlib.suppress(CommandRefused, LogError):
             command = NoteApiTokenUse(found.id, now_ms)
             await self._directory.runtime.ask(found.stream, command, Context(by, "token", whose, self._timeout_s))
+
+
+def outranks(snapshot: Snapshot, caller: Caller, subject: Subject) -> bool:
+    """Whether the caller may all that the account may, so that it gains nothing by its credentials; or is it itself."""
+    if subject.account is None or subject.tenant is None or subject.account == caller.account:
+        return True
+    of_tenant = roles.role_of(snapshot.view(subject.tenant), subject.account)
+    of_cluster = roles.role_of(snapshot.view(REGION), subject.account)
+    return all(
+        covers(caller, held.role, frozenset(), where)
+        for held, where in ((of_tenant, subject.tenant), (of_cluster, None))
+        if held is not None
+    )
 
 
 def _from(caller: Caller, remote: str) -> Caller:

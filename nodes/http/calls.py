@@ -26,10 +26,12 @@ from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Answered, Endpoint
 from nodes.http.errors import ApiError, FieldError
 from nodes.http.models import described
 from nodes.http.places import OWN, Place, Subject
+from nodes.identities import outranks
 from nodes.services import Services
 
 CATCH_UP_S = 3.0
 STALE_HEADER = "Mailraft-Stale"
+LETS_IN = "credentials:write"  # it makes one who could come in as the account
 MOST_ERRORS = 20
 ETAG_CHARACTERS = 32
 
@@ -184,7 +186,10 @@ def _authorised(call: Call) -> Subject:
             raise forbidden(caller, endpoint.permission)
         return Subject(None)
     with call.services.log.snapshot() as snapshot:
-        return _find(call, endpoint.place, endpoint.permission, snapshot)
+        found = _find(call, endpoint.place, endpoint.permission, snapshot)
+        if endpoint.permission == LETS_IN and not outranks(snapshot, caller, found):
+            raise forbidden(caller, "all that the account's own role may")
+        return found
 
 
 def _find(call: Call, place: Place, permission: str, snapshot: Snapshot) -> Subject:

@@ -8,8 +8,10 @@ tenant), which are followed, so nothing outlives a change that is folded here.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from actors import account_state
 from actors.directory import Target, is_local_domain, resolve, tenant_with
 from actors.errors import InvalidName, NotLocal, OverTenantQuota, TooLarge
 from actors.mailbox import usage
@@ -63,6 +65,7 @@ class Recipients:
             self._require_served(targets or [])
             limited = _check_room(snapshot, targets or [], size_bytes)
             limited = self._check_tenants(snapshot, targets or [], size_bytes) or limited
+            limited = _check_open(snapshot, targets or []) or limited
         if targets is not None and not limited and _is_account(address, targets):
             self._remember(address, targets, position)
         return targets
@@ -140,6 +143,17 @@ class Recipients:
 
 def _is_account(address: str, targets: list[Target]) -> bool:
     return len(targets) == 1 and targets[0].address.casefold() == address.casefold()
+
+
+def _check_open(snapshot: Snapshot, targets: list[Target]) -> bool:
+    """Whether any of the accounts is one that may close by itself. Raises Refused for one that takes no mail now."""
+    closing = False
+    for target in targets:
+        found = account_state.state_of(snapshot.view(target.tenant), target.account)
+        if found.closed(time.time_ns() // 1_000_000) is not None and found.mail != "accept":
+            raise Refused(replies.ACCOUNT_CLOSED if found.mail == "refuse" else replies.ACCOUNT_CLOSED_NOW)
+        closing = closing or found.expires_ms is not None
+    return closing
 
 
 def _check_room(snapshot: Snapshot, targets: list[Target], size_bytes: int) -> bool:
