@@ -1,0 +1,189 @@
+"""What goes on for long, or would be enormous: in a process of its own, so that its memory can be measured.
+
+A client that asks for everything and reads nothing, one that idles for a day, one that floods: the node's memory stays
+where it was, and others are served.
+"""
+
+import multiprocessing
+import socket
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from nodes.imap import idle
+from tests.nodes.imap.client import RawClient
+from tests.nodes.imap.node import PASSWORD, Node, User
+
+MIB = 1024 * 1024
+MESSAGES = 20_000  # of 64 KiB each: 1.3 GB to send, one body to keep
+ROOM_BYTES = 48 * MIB  # what an answer that nobody reads may cost, the allocator's waste with it
+
+
+class Apart(NamedTuple):
+    """A node in a process of its own."""
+
+    process: multiprocessing.process.BaseProcess
+    port: int
+    user: User
+
+    def resident_bytes(self) -> int:
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * 4096
+
+    def login(self) -> RawClient:
+        client = RawClient(self.port)
+        client.ok(f'LOGIN {self.user.login} "{PASSWORD}"')
+        return client
+
+
+def _serve(folder: Path, end: Connection) -> None:
+    node = Node(folder, {"message_bytes": MIB})
+    end.send((node.port, node.add_user()))
+    end.recv()
+    node.stop()
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(tmp_path_factory.mktemp("apart"), theirs))
+    process.start()
+    try:
+        assert ours.poll(60)
+        yield Apart(process, *ours.recv())
+        ours.send("end")
+        process.join(20)
+    finally:
+        process.kill()
+        process.join()
+
+
+@pytest.fixture(scope="module")
+def filled(apart: Apart) -> Apart:
+    """A mailbox of many messages: one is sent, the rest are copies of it."""
+    client = apart.login()
+    client.append("INBOX", b"Subject: copied\r\n\r\n" + b"a line of text, and another\r\n" * 2300)
+    client.ok("SELECT INBOX")
+    held = 1
+    while held < MESSAGES:
+        count = min(held, MESSAGES - held)
+        client.ok(f"COPY 1:{count} INBOX")
+        held += count
+    client.ok("NOOP")
+    client.close()
+    return apart
+
+
+def unread(apart: Apart) -> RawClient:
+    client = apart.login()
+    client.ok("SELECT INBOX")
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    return client
+
+
+def peak_while(apart: Apart, work: Callable[[], None]) -> int:
+    """The most memory above what there was before, looked at while something else is done."""
+    before = apart.resident_bytes()
+    deadline, most = time.monotonic() + 2.0, 0
+    while time.monotonic() < deadline:
+        work()
+        most = max(most, apart.resident_bytes() - before)
+    return most
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FETCH 1:* (FLAGS BODY.PEEK[])",
+        "FETCH 1:* (ENVELOPE BODYSTRUCTURE FLAGS)",
+        "UID FETCH 1:* BODY.PEEK[TEXT]",
+    ],
+)
+def test_everything_asked_for_by_clients_that_do_not_read_costs_a_buffer_each(filled: Apart, command: str) -> None:
+    clients, other = [unread(filled) for _ in range(4)], filled.login()
+    for client in clients:
+        client.send(b"x " + command.encode() + b"\r\n")
+    most = peak_while(filled, lambda: other.ok("NOOP") and None)
+    assert most < ROOM_BYTES, f"{most / MIB:.0f} MiB"
+    for client in (*clients, other):
+        client.close()
+
+
+def test_a_flood_whose_answers_are_not_read_is_not_read_either(filled: Apart) -> None:
+    flood, other = unread(filled), filled.login()
+    flood.socket.settimeout(0.2)
+    sent = 0
+    lines = b"".join(b"f FETCH 1:1000 (FLAGS UID)\r\n" for _ in range(1000))
+
+    def push() -> None:
+        nonlocal sent
+        try:
+            while sent < 64 * MIB:
+                sent += flood.socket.send(lines)
+        except TimeoutError:
+            pass
+        other.ok("NOOP")
+
+    most = peak_while(filled, push)
+    assert sent < 16 * MIB, "what is not answered is not taken"
+    assert most < ROOM_BYTES, f"{most / MIB:.0f} MiB"
+    flood.close()
+    other.close()
+
+
+def test_a_search_with_ten_thousand_terms_is_refused_at_once_and_costs_nothing(filled: Apart) -> None:
+    client = filled.login()
+    client.ok("SELECT INBOX")
+    before = filled.resident_bytes()
+    for program in (" ".join(f"BODY word{n}" for n in range(6000)), "OR SEEN " * 10_000 + "SEEN"):
+        last = client.command("SEARCH " + program)[-1]
+        assert last.startswith((b"NO [LIMIT] ", b"NO [TOOBIG] ")), last
+        client = client if last.startswith(b"NO [LIMIT]") else filled.login()
+        client.ok("SELECT INBOX")
+    assert filled.resident_bytes() - before < ROOM_BYTES
+    client.close()
+
+
+def test_a_day_of_idling_is_told_that_all_is_well_and_then_what_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day in seconds: what is told each two minutes comes each millisecond, as many times as in a day."""
+    a_day = 24 * 60 * 60 / idle.STILL_HERE_S
+    monkeypatch.setattr(idle, "STILL_HERE_S", 0.001)
+    node = Node(tmp_path, {"imap_idle_s": 600.0})
+    user = node.add_user()
+    client = RawClient(node.port)
+    client.ok(f'LOGIN {user.login} "{PASSWORD}"')
+    client.ok("SELECT INBOX")
+    client.send(b"i IDLE\r\n")
+    assert client.response().startswith(b"+ ")
+    told: list[Any] = [client.response() for _ in range(int(a_day))]
+    assert set(told) == {b"* OK still here"}
+    node.deliver(user, b"Subject: the next morning\r\n\r\nx\r\n")
+    while (line := client.response()) == b"* OK still here":
+        pass
+    assert line == b"* 1 EXISTS"
+    client.send(b"DONE\r\n")
+    while not client.response().startswith(b"i OK "):
+        pass
+    client.close()
+    node.stop()
+
+
+def test_whoever_stops_in_the_middle_of_a_literal_holds_what_was_sent_and_no_more(apart: Apart) -> None:
+    before = apart.resident_bytes()
+    clients = [apart.login() for _ in range(20)]
+    for client in clients:
+        client.send(b"a APPEND INBOX {900000+}\r\n" + b"x" * 100_000)
+    other = apart.login()
+    other.ok("NOOP")
+    assert apart.resident_bytes() - before < ROOM_BYTES
+    for client in clients:
+        client.close()
+    other.ok("STATUS INBOX (MESSAGES)")
+    other.close()
