@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from actors import groups, password_policy, tenant_admin
 from actors import tenant as tenants_kind
+from actors.account_state import RequirePasswordChange
 from actors.authentication import Authentication
 from actors.credential_admin import CredentialAdmin
 from actors.errors import (
@@ -297,12 +298,14 @@ class Directory:
         await self.runtime.transact(steps, context._replace(tenant=tenant))
         return account
 
-    async def set_password(self, address: str, password: str, context: Context) -> None:
-        """Raises NoSuchAccount, NotAllowed (the password), Overloaded."""
+    async def set_password(self, address: str, password: str, context: Context, *, by_owner: bool = False) -> None:
+        """`by_owner`: it need not be changed any more. Raises NoSuchAccount, NotAllowed (the password), Overloaded."""
         target = self.account(address)
         sealed = await self._sealed(target.tenant, target.account, target.address, password)
-        command = tenants_kind.SetPassword(target.account, sealed)
-        await self.runtime.ask(target.tenant, command, context._replace(tenant=target.tenant))
+        steps: list[tuple[bytes, Command]] = [(target.tenant, tenants_kind.SetPassword(target.account, sealed))]
+        if by_owner:
+            steps.append((target.tenant, RequirePasswordChange(target.account, False)))
+        await self.runtime.transact(steps, context._replace(tenant=target.tenant))
 
     async def set_quota(
         self, address: str, quota_bytes: int | None, context: Context, quota_messages: int | None = None

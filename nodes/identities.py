@@ -13,12 +13,13 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from actors import api_tokens, region, roles, tenant
+from actors import account_state, api_tokens, region, roles, standing, tenant
 from actors.api_tokens import ApiToken, NoteApiTokenUse, Presented
 from actors.errors import CommandRefused
 from actors.region import REGION
 from actors.runtime import Context
 from actors.sealing import SealBroken
+from actors.standing import STANDING
 from eventlog.errors import LogError
 from eventlog.record import By
 from nodes.callers import Caller, administrator, covers
@@ -93,7 +94,7 @@ class Identities:
                 future.set_result(None)
 
         log = self._directory.event_log
-        leave = [log.subscribe(stream, look) for stream in {token.stream, REGION}]
+        leave = [log.subscribe(stream, look) for stream in {token.stream, REGION, STANDING}]
         future.add_done_callback(lambda _: [one() for one in leave])
         look([])  # it may have ended between
         return future
@@ -121,6 +122,8 @@ class Identities:
         """For whom, with what is granted now."""
         scopes = frozenset(kept.scopes)
         where = None if shown.stream == REGION else shown.stream
+        if where is not None and standing.standing(snapshot.view(STANDING), where) is not None:
+            return None  # nobody of it is served now
         name = kept.name or shown.id.hex()
         if not kept.account:
             caller = Caller(name, kept.role, where, scopes, By("token", shown.id, f"token {name}"))
@@ -128,7 +131,7 @@ class Identities:
         held = roles.role_of(snapshot.view(shown.stream), kept.account)
         home = shown.stream if where is not None else held.tenant if held is not None else b""
         account = tenant.account(snapshot.view(home), kept.account) if home else None
-        if account is None:
+        if account is None or account_state.state_of(snapshot.view(home), kept.account).closed(_now_ms()) is not None:
             return None
         role = held.role if held is not None else roles.USER
         by = By("account", kept.account, f"token {name}")

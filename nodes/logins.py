@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from actors.passwords import Overloaded, ScramKeys
 from actors.runtime import Context
 from eventlog.record import By
-from nodes import sasl
+from nodes import account_sessions, sasl
 from nodes.channel_binding import bindings_of
 from nodes.config import ListenerKind
 from nodes.moments import split_login
@@ -141,9 +141,10 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
         raise LoginRefused("wrong", close=guard.failed(at.client, login))
     guard.succeeded(at.client, login)
     standing = services.runtime.standings.of(found.target.tenant)
-    if standing is not None:
+    why_not = standing.text if standing is not None else account_sessions.why_not(services.log, found)
+    if why_not is not None:
         services.metrics.auth_failure(at.kind, mechanism, "suspended")
-        raise LoginRefused("suspended", text=standing.text)
+        raise LoginRefused("suspended", text=why_not)
     _note_use(services, at, found)
     return LoggedIn(found.target, moment)
 

@@ -288,7 +288,7 @@ class Node:
             signing=signing,
             tokens=Tokens(config.oauth, self._logger) if config.oauth.all else None,
             reports=reports,
-            sessions=Sessions(runtime.standings),
+            sessions=Sessions(runtime.standings, log),
             fulltext=fulltext,
             checks=(
                 *policy.checks,

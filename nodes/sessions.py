@@ -10,9 +10,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nodes.account_sessions import AccountSessions
+
 if TYPE_CHECKING:
     from actors.directory import Target
     from actors.standings import Standings
+    from eventlog.log import EventLog
 
 End = Callable[[str], None]  # says why, as soon as nothing is under way
 
@@ -20,8 +23,9 @@ End = Callable[[str], None]  # says why, as soon as nothing is under way
 class Sessions:
     """Event loop only."""
 
-    def __init__(self, standings: Standings) -> None:
+    def __init__(self, standings: Standings, log: EventLog) -> None:
         self._standings = standings
+        self._accounts = AccountSessions(log)
         self._numbers = itertools.count()
         self._of_tenant: dict[bytes, dict[int, End]] = {}
         self._of_account: Counter[bytes] = Counter()
@@ -32,8 +36,10 @@ class Sessions:
         number = next(self._numbers)
         self._of_tenant.setdefault(target.tenant, {})[number] = end
         self._of_account[target.account] += 1
+        leave_account = self._accounts.enter(target, end)
 
         def leave() -> None:
+            leave_account()
             here = self._of_tenant.get(target.tenant, {})
             if here.pop(number, None) is None:
                 return

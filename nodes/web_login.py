@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from actors.passwords import Overloaded
+from nodes import account_sessions
 from nodes.logins import LoginRefused, Reason
 from nodes.security import TooManyFailures, log_failed_login, network_of
 
@@ -23,10 +24,23 @@ class CodeNeeded(Exception):
     """The password is right; a one-time code must come with it."""
 
 
+class ChangeNeeded(Exception):
+    """All is right; another password must be chosen with it."""
+
+
 async def log_in(
-    services: Services, client: str, login: str, password: str, code: str | None, context: Context
+    services: Services,
+    client: str,
+    login: str,
+    password: str,
+    code: str | None,
+    context: Context,
+    new_password: str | None = None,
 ) -> Target:
-    """The account of whoever is at the network address `client`. Raises LoginRefused, CodeNeeded, LogError."""
+    """The account of whoever is at the network address `client`; `new_password` counts where it must be changed.
+
+    Raises LoginRefused, CodeNeeded, ChangeNeeded, LogError, NotAllowed (the new password).
+    """
     guard = services.login_guard
     try:
         known = await guard.attempt(client, login)
@@ -49,8 +63,13 @@ async def log_in(
         guard.failed(client, login)
         raise _refused(services, "wrong")
     guard.succeeded(client, login)
-    if services.runtime.standings.of(found.target.tenant) is not None:
+    closed = account_sessions.why_closed(services.log, found.target) is not None
+    if closed or services.runtime.standings.of(found.target.tenant) is not None:
         raise _refused(services, "suspended")
+    if account_sessions.must_change(services.log, found.target):
+        if new_password is None:
+            raise ChangeNeeded
+        await services.directory.set_password(found.target.address, new_password, context, by_owner=True)
     return found.target
 
 

@@ -143,7 +143,8 @@ async def show_account(call: Call) -> dict[str, Any]:
 )
 async def set_password(call: Call, body: NewPassword) -> dict[str, Any]:
     """Set an account's password."""
-    await call.directory.set_password(call.path["address"], body.password, call.context)
+    by_owner = call.caller.account is not None and call.caller.account == call.subject.account
+    await call.directory.set_password(call.path["address"], body.password, call.context, by_owner=by_owner)
     return {}
 
 

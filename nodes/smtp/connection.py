@@ -132,6 +132,7 @@ class Connection(Refusing):
 
     def put_out(self, why: str) -> None:
         """The same, as the tenant is not served any more."""
+        self.session.put_out = why
         self._end(replies.put_out(why))
 
     def _end(self, farewell: bytes) -> None:

@@ -255,6 +255,8 @@ class Intake:
             return replies.OUTCOME_UNKNOWN
 
     async def _commit(self, session: Session, envelope: Envelope, incoming: Incoming) -> bytes:
+        if session.put_out:
+            raise Refused(replies.may_not_send(session.put_out))
         data, at_ms = incoming.data, int(incoming.received_s * 1000)
         outside = any(target.is_outside for _, targets in envelope.accepted for target in targets)
         if (outside or envelope.recipient_options) and not is_known(session, envelope, incoming, self._exempt):

@@ -129,6 +129,11 @@ def put_out(why: str) -> bytes:
     return reply(421, "4.7.13", why.capitalize())
 
 
+def may_not_send(why: str) -> bytes:
+    """The same, of a message that was under way."""
+    return reply(550, "5.7.13", why.capitalize())
+
+
 def tenant_inactive(why: str, *, refuse: bool, recipient: bool) -> bytes:
     """Mail for, or of, a tenant that is not served: put off, or refused for good."""
     code = "2.1" if recipient else "7.13"

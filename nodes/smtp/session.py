@@ -31,6 +31,7 @@ class Session(aiosmtpd.smtp.Session):
         self.secure = False
         self.cipher: tuple[str, str, int] | None = None  # of TLS: cipher, protocol, bits
         self.account: Target | None = None
+        self.put_out = ""  # why the account may send no more, said at the end of what is under way
         self.host_name: str = ""  # as the client gave it in EHLO
         self.offer = NOTHING  # by EHLO
         self._notes: dict[str, Any] | None = None

@@ -114,7 +114,7 @@ class Node:
             host_names=HostNames(config.dns, resolver),
             past=PastMailboxes(self.log, self.runtime, self.folder / "past", 8.0),
             signing=Signing(self.log, self.directory),
-            sessions=Sessions(self.runtime.standings),
+            sessions=Sessions(self.runtime.standings, self.log),
             reports=Collector(self.log, self.runtime, structlog.get_logger(), "n1"),
             fulltext=self.fulltext,
         )

@@ -153,7 +153,7 @@ class Cell:
             directory=self.directory,
             metrics=self.metrics,
             logger=self.logger,
-            sessions=Sessions(self.runtime.standings),
+            sessions=Sessions(self.runtime.standings, self.log),
             reports=self.reports,
             tls=tls.server_context(self.config.tls),
             login_guard=LoginGuard(self.config.limits),
