@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from actors import (
     account_state,
+    acme,
     api_tokens,
     certificates,
     custody,
@@ -161,6 +162,7 @@ KINDS: dict[str, Kind] = {
             custody.evolve,
             _nobodys,
         ),
+        Kind("acme", get_args(acme.AcmeCommand), get_args(acme.AcmeFact), acme.decide, acme.evolve, acme.tenant_of),
         Kind(
             "certificates",
             get_args(certificates.CertificateCommand),

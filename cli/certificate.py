@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
-from cli.output import CommandError, print_json, print_table, say
+from cli.output import CommandError, console, print_json, print_table, say
 
+if TYPE_CHECKING:
+    from cli.client import AdminClient
+
+LOOK_EVERY_S = 0.3
 COLOURS = {"expired": "red", "expiring": "yellow"}
 
 file_type = click.Path(path_type=Path, dir_okay=False)
@@ -57,7 +62,7 @@ def add(chain: Path, key: Path, names: tuple[str, ...], tenant: str | None, clus
 def list_certificates(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
     """List the certificates of the log, and when they expire."""
     query = f"?tenant={quote(tenant, safe='')}" if tenant else ""
-    found = open_client(cluster_dir).get(f"/v1/certificates{query}")["certificates"]
+    found = list(open_client(cluster_dir).pages(f"/v1/certificates{query}", "certificates"))
     if as_json:
         print_json({"certificates": found})
         return
@@ -136,6 +141,111 @@ def client_authorities(cluster_dir: Path, as_json: bool) -> None:
     rows = [(one["name"], one["tenant"] or "every tenant", one["added"]) for one in found]
     none = "nobody logs in with a certificate: mailraft certificate trust-clients NAME FILE"
     print_table(("authority", "for accounts of", "since"), rows, none)
+
+
+@certificate.command()
+@click.argument("directory", metavar="URL")
+@click.option("--contact", "contacts", multiple=True, metavar="ADDRESS", help="Where the authority writes to.")
+@click.option("--agree", is_flag=True, help="You agree to the authority's terms of service.")
+@click.option("--key-id", help="Of an account that you have with the authority, where it demands one.")
+@click.option("--hmac-key-file", type=file_type, help="The file with the key to that, in base64url.")
+@cluster_option
+@json_option
+def account(
+    directory: str,
+    contacts: tuple[str, ...],
+    agree: bool,
+    key_id: str | None,
+    hmac_key_file: Path | None,
+    cluster_dir: Path,
+    as_json: bool,
+) -> None:
+    """Register the cluster at the ACME authority whose directory is at URL; certificates are ordered there."""
+    if not agree:
+        raise CommandError("an authority asks you to agree to its terms of service", "read them; then --agree")
+    if (key_id is None) != (hmac_key_file is None):
+        raise click.UsageError("--key-id and --hmac-key-file belong together.")
+    addresses = [one if one.startswith("mailto:") else f"mailto:{one}" for one in contacts]
+    body: dict[str, Any] = {"directory": directory, "contacts": addresses, "agreed": True}
+    if hmac_key_file is not None:
+        body |= {"key_id": key_id, "hmac_key": _read(hmac_key_file).strip()}
+    made = open_client(cluster_dir).change("PUT", "/v1/acme/account", body)
+    if as_json:
+        print_json(made)
+    else:
+        say(f"registered: {made['url']}")
+        say("next: mailraft certificate order NAME ...")
+
+
+@certificate.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--dns", is_flag=True, help="Have the names validated over DNS (acme.dns_hook), as wildcards must be.")
+@click.option("--wait", type=click.IntRange(0, 3600), default=120, show_default=True, help="Seconds to wait for it.")
+@cluster_option
+@json_option
+def order(names: tuple[str, ...], dns: bool, wait: int, cluster_dir: Path, as_json: bool) -> None:
+    """Order one certificate for NAMES (ACME) and keep it valid: renewed at two thirds of its life, or when told to."""
+    client = open_client(cluster_dir)
+    client.change("POST", "/v1/acme/kept", {"names": list(names), "challenge": "dns-01" if dns else "http-01"})
+    _wait(client, names[0], wait, as_json)
+
+
+@certificate.command()
+@click.argument("name")
+@click.option("--wait", type=click.IntRange(0, 3600), default=120, show_default=True, help="Seconds to wait for it.")
+@cluster_option
+@json_option
+def renew(name: str, wait: int, cluster_dir: Path, as_json: bool) -> None:
+    """Order the certificate of NAME anew, now. For one that was not ordered here: mailraft certificate add."""
+    client = open_client(cluster_dir)
+    before = client.change("POST", f"/v1/acme/kept/{quote(name, safe='')}/renew")
+    _wait(client, name, wait, as_json, before["fingerprint"])
+
+
+@certificate.command()
+@cluster_option
+@json_option
+def orders(cluster_dir: Path, as_json: bool) -> None:
+    """List the certificates that are ordered and renewed by themselves, and what came of it last."""
+    found = open_client(cluster_dir).get("/v1/acme")
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (", ".join(one["names"]), one["challenge"], one["state"], one["due"], one["problem"]) for one in found["kept"]
+    ]
+    none = "none: mailraft certificate account URL --agree, then mailraft certificate order NAME"
+    print_table(("names", "by", "state", "next", "problem"), rows, none)
+
+
+@certificate.command()
+@click.argument("name")
+@cluster_option
+def release(name: str, cluster_dir: Path) -> None:
+    """Renew the certificate of NAME no more. It is shown until it is removed."""
+    done = open_client(cluster_dir).change("DELETE", f"/v1/acme/kept/{quote(name, safe='')}")
+    say(f"{', '.join(done['names'])}: not renewed any more")
+
+
+def _wait(client: AdminClient, name: str, patience_s: int, as_json: bool, before: str | None = None) -> None:
+    """Until there is another certificate than before. Raises CommandError where it failed, or is not there yet."""
+    deadline_s = time.monotonic() + patience_s
+    with console().status(f"waiting for the authority: {name}"):
+        while True:
+            kept = client.get("/v1/acme")["kept"]
+            one = next((each for each in kept if name.lower() in each["names"]), None)
+            if one is not None and (one["state"] == "failed" or one["fingerprint"] not in (None, before)):
+                break
+            if time.monotonic() >= deadline_s:
+                raise CommandError(f"{name}: no certificate yet", "mailraft certificate orders tells how far it is")
+            time.sleep(LOOK_EVERY_S)
+    if as_json:
+        print_json(one)
+    if one["state"] == "failed":
+        hint = f"mend it; it is tried again at {one['due']}, or with mailraft certificate renew {name}"
+        raise CommandError(f"no certificate: {one['problem']}", hint)
+    if not as_json:
+        say(f"{', '.join(one['names'])}: shown from now on, renewed at {one['due']}")
 
 
 def _read(file: Path) -> str:

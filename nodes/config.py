@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from nodes.addresses import split_address as split_address
+from nodes.config_acme import AcmeSection
 from nodes.config_delivery import DeliverySection
 from nodes.config_filters import ClamavSection, FiltersSection, MilterSection, RspamdSection
 from nodes.config_fulltext import FullTextSection
@@ -120,6 +121,11 @@ class ListenSection(Section):
     pop3s: Listen = Field(default="", description="POP3 over TLS (RFC 8314).")
     http: Listen = Field(default="", description="/healthz, /readyz and /metrics, in clear: keep it inside.")
     admin: Listen = Field(default="", description="The admin API: HTTPS, an administrator's certificate required.")
+    acme_http: Listen = Field(
+        default="",
+        description="Challenges of ACME (HTTP-01), in clear: what the internet reaches at port 80 of the "
+        "names that certificates are ordered for.",
+    )
     region: Listen = Field(
         default="", description="For followers in other cells: HTTPS, the certificate of a grant required."
     )
@@ -273,6 +279,7 @@ class NodeConfig(Section):
     raft: RaftSection
     listen: ListenSection = ListenSection.model_construct()
     tls: TlsSection
+    acme: AcmeSection = AcmeSection.model_construct()
     storage: StorageSection = StorageSection.model_construct()
     limits: LimitsSection = LimitsSection.model_construct()
     log: LogSection = LogSection.model_construct()

@@ -32,6 +32,7 @@ from eventlog.errors import DamagedDatabase, Rejected, UnknownEvent
 from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
 from nodes import imap, joining, logs, pop3, smtp, tls
+from nodes.acme_duty import AcmeDuty
 from nodes.certificate_chain import BadCertificate
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
 from nodes.delivery.local import LocalFirst
@@ -46,7 +47,7 @@ from nodes.follower.followers import Followers
 from nodes.fulltext.keeper import FullText
 from nodes.guarding import Guarding
 from nodes.heads import HeadKeeper
-from nodes.http import admin, public
+from nodes.http import acme_challenges, admin, public
 from nodes.http import listener as http_listener
 from nodes.identities import Identities
 from nodes.metrics import Metrics
@@ -304,6 +305,7 @@ class Node:
         for kind in LISTENERS:
             await self._start_front_end(services, kind, getattr(config.listen, kind))
         stack.push_async_callback(DkimRotation(services).stop)
+        stack.push_async_callback(AcmeDuty(services).stop)
         stack.push_async_callback(Guarding(services).stop)
         await self._start_delivery(stack, services)
         sender = Sender(services)
@@ -365,6 +367,7 @@ class Node:
             ("http", listen.http, public.application(self.state), None),
             ("admin", listen.admin, admin.application(self.state, self._logger), admin_tls),
             ("region", listen.region, feed.application(self.state, self._logger), region_tls),
+            ("acme_http", listen.acme_http, acme_challenges.application(self.state), None),
         ]
         for key, address, app, context in applications:
             if not address:

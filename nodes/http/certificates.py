@@ -2,100 +2,252 @@
 
 from __future__ import annotations
 
-import re
 import time
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from aiohttp import web
+from pydantic import Field
 
 from actors import region
+from actors.acme import Account, Managed
 from actors.certificates import ClientAuthority, Stored
 from actors.directory import tenant_named
 from actors.region import REGION
 from eventlog.record import NO_TENANT
+from nodes.acme_admin import AcmeAdmin
+from nodes.acme_client import OrderProblem
 from nodes.certificate_chain import BadCertificate
 from nodes.certificates import CertificateAdmin
-from nodes.http.admin import answer, catch_up, context, directory_for_change, json_body, services, text_field
-from nodes.http.errors import bad_request
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
+from nodes.http.errors import ApiError
+from nodes.http.models import Domain, Model, Nothing, Page, PageQuery, Query, TenantName
+from nodes.http.pages import page
+from nodes.http.places import CLUSTER
 from nodes.record_json import utc
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("certificates")
+READ, WRITE = "certificates:read", "certificates:write"
 MOST_PEM = 48 * 1024  # characters: a request has at most 64 KiB
 DAY_MS = 86_400_000
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+MOST_NAMES = 100
+
+Pem = Annotated[str, Field(min_length=1, max_length=MOST_PEM, examples=["-----BEGIN CERTIFICATE-----\n..."])]
+Time = Annotated[str, Field(examples=["2027-02-01T10:00:00Z"])]
+Hosts = Annotated[list[Domain], Field(max_length=MOST_NAMES, examples=[["mail.example.test"]])]
 
 
-@ROUTES.get("/v1/certificates")
-async def list_certificates(request: web.Request) -> web.Response:
-    """Oldest first; ?tenant=NAME: those of one tenant."""
-    stale = await catch_up(request)
-    tenant = _tenant(request, request.query.get("tenant"))
-    found = CertificateAdmin(services(request)).all(tenant)
-    names = _tenant_names(request)
-    return answer({"certificates": [certificate_json(one, names) for one in found]}, stale=stale)
+class Certificate(Model):
+    """A certificate of the log, without its key."""
+
+    fingerprint: str = Field(description="SHA-256, hexadecimal.", examples=["5f" * 32])
+    names: Hosts
+    tenant: TenantName | None = Field(description="Whose domains all its names are in; null: nobody's alone.")
+    source: Literal["given", "acme"]
+    not_before: Time
+    not_after: Time
+    days_left: int = Field(examples=[60])
+    state: Literal["valid", "expiring", "expired"]
+    added: Time
 
 
-@ROUTES.get("/v1/certificates/{wanted}")
-async def show(request: web.Request) -> web.Response:
-    """By fingerprint, the beginning of one, or a host name; with its chain."""
-    stale = await catch_up(request)
-    found = CertificateAdmin(services(request)).require(request.match_info["wanted"])
-    return answer({**certificate_json(found, _tenant_names(request)), "chain": found.chain}, stale=stale)
+class CertificateWithChain(Certificate):
+    """As clients are shown it."""
+
+    chain: Pem
 
 
-@ROUTES.post("/v1/certificates")
-async def add(request: web.Request) -> web.Response:
-    """{"chain", "key", "names", "tenant"}: PEM texts; the names that it must cover and whose it is are optional."""
-    body = await json_body(request)
-    chain, key = text_field(body, "chain", MOST_PEM), text_field(body, "key", MOST_PEM)
-    names = body.get("names", [])
-    if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
-        raise bad_request("names: must be a list of texts")
-    await directory_for_change(request)
-    admin, tenant = CertificateAdmin(services(request)), _tenant(request, body.get("tenant"))
-    try:
-        made = await admin.add(chain.encode(), key.encode(), context(request), names=names, tenant=tenant)
-    except BadCertificate as error:
-        raise bad_request(str(error), error.hint) from None
-    return web.json_response(certificate_json(made, _tenant_names(request)), status=201)
+class CertificatePage(Page):
+    """Certificates by their first name."""
+
+    certificates: list[Certificate]
 
 
-@ROUTES.delete("/v1/certificates/{wanted}")
-async def remove(request: web.Request) -> web.Response:
-    await directory_for_change(request)
-    found = await CertificateAdmin(services(request)).remove(request.match_info["wanted"], context(request))
-    return web.json_response(certificate_json(found, _tenant_names(request)))
+class CertificateQuery(PageQuery):
+    """Of one tenant alone, where it is named."""
+
+    tenant: str | None = Field(None, max_length=63)
 
 
-@ROUTES.get("/v1/client-authorities")
-async def list_authorities(request: web.Request) -> web.Response:
+class NewCertificate(Model):
+    """A chain, leaf first, and its key. `names` must be covered; `tenant` must have the domains of all its names."""
+
+    chain: Pem
+    key: Pem = Field(examples=["-----BEGIN PRIVATE KEY-----\n..."])
+    names: Hosts = Field(default_factory=list)
+    tenant: TenantName | None = None
+
+
+class TenantQuery(Query):
+    """Of a tenant; of the cluster without one."""
+
+    tenant: str | None = Field(None, max_length=63)
+
+
+class Authority(Model):
     """Whose certificates log clients in."""
-    stale = await catch_up(request)
-    names = _tenant_names(request)
-    found = CertificateAdmin(services(request)).authorities()
-    return answer({"authorities": [_authority_json(one, names) for one in found]}, stale=stale)
+
+    name: str = Field(examples=["staff"])
+    tenant: TenantName | None = Field(description="For whose accounts; null: for all.")
+    certificates: Pem
+    added: Time
 
 
-@ROUTES.put("/v1/client-authorities/{name}")
-async def trust(request: web.Request) -> web.Response:
-    """{"certificates": PEM, "tenant"}: without a tenant, for the accounts of all."""
-    body = await json_body(request)
-    pem, name, tenant = text_field(body, "certificates", MOST_PEM), _authority_name(request), body.get("tenant")
-    await directory_for_change(request)
+class Authorities(Model):
+    authorities: list[Authority]
+
+
+class TrustedAuthority(Model):
+    """Certificates of authorities, for the accounts of one tenant or of all."""
+
+    certificates: Pem
+    tenant: TenantName | None = None
+
+
+class AcmeAccount(Model):
+    """The cell's account at an ACME authority (RFC 8555)."""
+
+    directory: str = Field(examples=["https://acme.example/directory"])
+    contacts: list[str] = Field(examples=[["mailto:hostmaster@example.test"]])
+    url: str = Field(examples=["https://acme.example/acct/1"])
+
+
+class NewAccount(Model):
+    """`agreed`: to the authority's terms of service. `key_id` and `hmac_key`: where it demands an account elsewhere."""
+
+    directory: str = Field(pattern="^https://", max_length=500, examples=["https://acme.example/directory"])
+    contacts: list[Annotated[str, Field(pattern="^mailto:.+@.+", max_length=320)]] = Field([], max_length=5)
+    agreed: Literal[True]
+    key_id: str | None = Field(None, max_length=500)
+    hmac_key: str | None = Field(None, max_length=500)
+
+
+class Kept(Model):
+    """A certificate that is ordered and renewed by itself, and how far that is."""
+
+    names: Hosts
+    tenant: TenantName | None
+    challenge: Literal["http-01", "dns-01"]
+    state: Literal["ordering", "waiting", "got", "failed"]
+    due: Time | None = Field(description="When it is ordered next.")
+    failures: int = Field(examples=[0])
+    problem: str = Field(examples=[""])
+    fingerprint: str | None = Field(examples=["5f" * 32])
+
+
+class KeptList(Model):
+    account: AcmeAccount | None
+    kept: list[Kept]
+
+
+class NewKept(Model):
+    """Names for one certificate. Wildcards need dns-01."""
+
+    names: Hosts = Field(min_length=1)
+    challenge: Literal["http-01", "dns-01"] = "http-01"
+
+
+@ENDPOINTS.get("/v1/certificates", READ, CLUSTER, CertificatePage)
+async def list_certificates(call: Call, query: CertificateQuery) -> dict[str, Any]:
+    """List the certificates that mail clients are shown."""
+    found = CertificateAdmin(call.services).all(_tenant(call, query.tenant))
+    names = _tenant_names(call)
+    shown, following = page(
+        found, lambda one: (one.names[0], one.fingerprint.hex()), query, lambda one: certificate_json(one, names)
+    )
+    return {"certificates": shown, "next": following}
+
+
+@ENDPOINTS.get("/v1/certificates/{wanted}", READ, CLUSTER, CertificateWithChain, problems=("no_such_certificate",))
+async def show(call: Call) -> dict[str, Any]:
+    """Show a certificate: by fingerprint, the beginning of one, or a host name."""
+    found = CertificateAdmin(call.services).require(call.path["wanted"])
+    return {**certificate_json(found, _tenant_names(call)), "chain": found.chain}
+
+
+@ENDPOINTS.post("/v1/certificates", WRITE, CLUSTER, Certificate, status=201, problems=("bad_certificate", "name_taken"))
+async def add(call: Call, body: NewCertificate) -> dict[str, Any]:
+    """Add a certificate, which every node shows from the next handshake on."""
+    admin, tenant = CertificateAdmin(call.services), _tenant(call, body.tenant)
     try:
-        await CertificateAdmin(services(request)).trust(tenant, name, pem.encode(), context(request))
+        made = await admin.add(body.chain.encode(), body.key.encode(), call.context, names=body.names, tenant=tenant)
     except BadCertificate as error:
-        raise bad_request(str(error), error.hint) from None
-    return web.json_response({"name": name, "tenant": tenant}, status=201)
+        raise _bad(error) from None
+    return certificate_json(made, _tenant_names(call))
 
 
-@ROUTES.delete("/v1/client-authorities/{name}")
-async def distrust(request: web.Request) -> web.Response:
-    """?tenant=NAME where it is a tenant's."""
-    name, tenant = _authority_name(request), request.query.get("tenant")
-    await directory_for_change(request)
-    await CertificateAdmin(services(request)).distrust(tenant, name, context(request))
-    return web.json_response({})
+@ENDPOINTS.delete("/v1/certificates/{wanted}", WRITE, CLUSTER, Certificate, problems=("no_such_certificate",))
+async def remove(call: Call) -> dict[str, Any]:
+    """Show a certificate no longer."""
+    found = await CertificateAdmin(call.services).remove(call.path["wanted"], call.context)
+    return certificate_json(found, _tenant_names(call))
+
+
+@ENDPOINTS.get("/v1/client-authorities", READ, CLUSTER, Authorities)
+async def list_authorities(call: Call) -> dict[str, Any]:
+    """List whose certificates log clients in."""
+    names = _tenant_names(call)
+    return {"authorities": [_authority_json(one, names) for one in CertificateAdmin(call.services).authorities()]}
+
+
+@ENDPOINTS.put("/v1/client-authorities/{name}", WRITE, CLUSTER, Nothing, status=201, problems=("bad_certificate",))
+async def trust(call: Call, body: TrustedAuthority) -> dict[str, Any]:
+    """Let certificates of these authorities log clients in."""
+    try:
+        await CertificateAdmin(call.services).trust(
+            body.tenant, call.path["name"], body.certificates.encode(), call.context
+        )
+    except BadCertificate as error:
+        raise _bad(error) from None
+    return {}
+
+
+@ENDPOINTS.delete("/v1/client-authorities/{name}", WRITE, CLUSTER, Nothing)
+async def distrust(call: Call, query: TenantQuery) -> dict[str, Any]:
+    """Take certificates of this authority for log-ins no longer."""
+    await CertificateAdmin(call.services).distrust(query.tenant, call.path["name"], call.context)
+    return {}
+
+
+@ENDPOINTS.get("/v1/acme", READ, CLUSTER, KeptList)
+async def list_kept(call: Call) -> dict[str, Any]:
+    """List the certificates that are ordered and renewed by themselves."""
+    admin, names = AcmeAdmin(call.services), _tenant_names(call)
+    account = admin.account()
+    return {
+        "account": _account_json(account) if account is not None else None,
+        "kept": [_kept_json(one, names) for one in admin.managed()],
+    }
+
+
+@ENDPOINTS.put("/v1/acme/account", WRITE, CLUSTER, AcmeAccount, problems=("acme_failed",))
+async def set_account(call: Call, body: NewAccount) -> dict[str, Any]:
+    """Register the cell at an ACME authority; orders go there from now on."""
+    binding = (body.key_id, body.hmac_key) if body.key_id is not None and body.hmac_key is not None else None
+    try:
+        made = await AcmeAdmin(call.services).register(body.directory, body.contacts, binding, call.context)
+    except OrderProblem as problem:
+        hint = "the directory's address; acme.ca where the authority is one of your own"
+        raise ApiError(502, "refused", f"the authority refused: {problem}", hint, code="acme_failed") from None
+    return _account_json(made)
+
+
+@ENDPOINTS.post("/v1/acme/kept", WRITE, CLUSTER, Kept, status=201, problems=("name_taken", "invalid_name"))
+async def keep(call: Call, body: NewKept) -> dict[str, Any]:
+    """Order a certificate, and keep it valid."""
+    made = await AcmeAdmin(call.services).keep(body.names, body.challenge, call.context)
+    return _kept_json(made, _tenant_names(call))
+
+
+@ENDPOINTS.post("/v1/acme/kept/{name}/renew", WRITE, CLUSTER, Kept, problems=("no_such_certificate",))
+async def renew(call: Call) -> dict[str, Any]:
+    """Order the certificate of a host name anew, now."""
+    return _kept_json(await AcmeAdmin(call.services).renew(call.path["name"], call.context), _tenant_names(call))
+
+
+@ENDPOINTS.delete("/v1/acme/kept/{name}", WRITE, CLUSTER, Kept, problems=("no_such_certificate",))
+async def release(call: Call) -> dict[str, Any]:
+    """Renew the certificate of a host name no more; it stays until it is removed."""
+    return _kept_json(await AcmeAdmin(call.services).release(call.path["name"], call.context), _tenant_names(call))
 
 
 def certificate_json(one: Stored, tenants: dict[bytes, str]) -> dict[str, Any]:
@@ -114,27 +266,40 @@ def certificate_json(one: Stored, tenants: dict[bytes, str]) -> dict[str, Any]:
     }
 
 
+def _kept_json(one: Managed, tenants: dict[bytes, str]) -> dict[str, Any]:
+    state = "ordering" if one.order else "failed" if one.failures else "got" if one.fingerprint else "waiting"
+    return {
+        "names": list(one.names),
+        "tenant": tenants.get(one.tenant),
+        "challenge": one.challenge,
+        "state": state,
+        "due": utc(one.due_ms) if one.due_ms else None,
+        "failures": one.failures,
+        "problem": one.problem,
+        "fingerprint": one.fingerprint.hex() or None,
+    }
+
+
+def _account_json(account: Account) -> dict[str, Any]:
+    return {"directory": account.directory, "contacts": list(account.contacts), "url": account.url}
+
+
 def _authority_json(one: ClientAuthority, tenants: dict[bytes, str]) -> dict[str, Any]:
     owner = None if one.tenant == NO_TENANT else tenants.get(one.tenant)
     return {"name": one.name, "tenant": owner, "certificates": one.pem, "added": utc(one.added_ms)}
 
 
-def _authority_name(request: web.Request) -> str:
-    name = request.match_info["name"]
-    if not _NAME.fullmatch(name):
-        raise bad_request("name: 1 to 63 lower-case letters, digits, dots and dashes")
-    return name
+def _bad(error: BadCertificate) -> ApiError:
+    return ApiError(400, "bad_request", str(error), error.hint, code="bad_certificate")
 
 
-def _tenant(request: web.Request, name: object) -> bytes | None:
+def _tenant(call: Call, name: str | None) -> bytes | None:
     if name is None:
         return None
-    if not isinstance(name, str):
-        raise bad_request("tenant: must be a tenant's name")
-    with services(request).log.snapshot() as snapshot:
+    with call.services.log.snapshot() as snapshot:
         return tenant_named(snapshot, name)
 
 
-def _tenant_names(request: web.Request) -> dict[bytes, str]:
-    with services(request).log.snapshot() as snapshot:
+def _tenant_names(call: Call) -> dict[bytes, str]:
+    with call.services.log.snapshot() as snapshot:
         return dict(region.tenant_ids(snapshot.view(REGION)))

@@ -29,6 +29,7 @@ _PATH: dict[str, tuple[str, str, str]] = {
     "place": ("An account's address, or a tenant's name for its public folders.", "", "alice@example.test"),
     "position": ("A position of the log.", "^[0-9]{1,18}$", "1"),
     "selector": ("A key's selector.", "", "2026a"),
+    "wanted": ("A host name, or a fingerprint or the beginning of one.", "", "mail.example.test"),
 }
 _PARAMETER = re.compile(r"\{(\w+)(?::([^{}]*(?:\{[^{}]*\}[^{}]*)*))?\}")
 _INFO = """Everything that the command line does goes through this API, at any node of the cell, over TLS.
