@@ -83,7 +83,7 @@ class TenantQuery(Query):
     tenant: str | None = Field(None, max_length=63)
 
 
-class Authority(Model):
+class LoginAuthority(Model):
     """Whose certificates log clients in."""
 
     name: str = Field(examples=["staff"])
@@ -92,8 +92,8 @@ class Authority(Model):
     added: Time
 
 
-class Authorities(Model):
-    authorities: list[Authority]
+class ClientAuthorities(Model):
+    authorities: list[LoginAuthority]
 
 
 class TrustedAuthority(Model):
@@ -111,7 +111,7 @@ class AcmeAccount(Model):
     url: str = Field(examples=["https://acme.example/acct/1"])
 
 
-class NewAccount(Model):
+class NewAcmeAccount(Model):
     """`agreed`: to the authority's terms of service. `key_id` and `hmac_key`: where it demands an account elsewhere."""
 
     directory: str = Field(pattern="^https://", max_length=500, examples=["https://acme.example/directory"])
@@ -121,7 +121,7 @@ class NewAccount(Model):
     hmac_key: str | None = Field(None, max_length=500)
 
 
-class Kept(Model):
+class KeptCertificate(Model):
     """A certificate that is ordered and renewed by itself, and how far that is."""
 
     names: Hosts
@@ -134,12 +134,12 @@ class Kept(Model):
     fingerprint: str | None = Field(examples=["5f" * 32])
 
 
-class KeptList(Model):
+class KeptCertificates(Model):
     account: AcmeAccount | None
-    kept: list[Kept]
+    kept: list[KeptCertificate]
 
 
-class NewKept(Model):
+class NewKeptCertificate(Model):
     """Names for one certificate. Wildcards need dns-01."""
 
     names: Hosts = Field(min_length=1)
@@ -182,7 +182,7 @@ async def remove(call: Call) -> dict[str, Any]:
     return certificate_json(found, _tenant_names(call))
 
 
-@ENDPOINTS.get("/v1/client-authorities", READ, CLUSTER, Authorities)
+@ENDPOINTS.get("/v1/client-authorities", READ, CLUSTER, ClientAuthorities)
 async def list_authorities(call: Call) -> dict[str, Any]:
     """List whose certificates log clients in."""
     names = _tenant_names(call)
@@ -208,7 +208,7 @@ async def distrust(call: Call, query: TenantQuery) -> dict[str, Any]:
     return {}
 
 
-@ENDPOINTS.get("/v1/acme", READ, CLUSTER, KeptList)
+@ENDPOINTS.get("/v1/acme", READ, CLUSTER, KeptCertificates)
 async def list_kept(call: Call) -> dict[str, Any]:
     """List the certificates that are ordered and renewed by themselves."""
     admin, names = AcmeAdmin(call.services), _tenant_names(call)
@@ -220,7 +220,7 @@ async def list_kept(call: Call) -> dict[str, Any]:
 
 
 @ENDPOINTS.put("/v1/acme/account", WRITE, CLUSTER, AcmeAccount, problems=("acme_failed",))
-async def set_account(call: Call, body: NewAccount) -> dict[str, Any]:
+async def set_account(call: Call, body: NewAcmeAccount) -> dict[str, Any]:
     """Register the cell at an ACME authority; orders go there from now on."""
     binding = (body.key_id, body.hmac_key) if body.key_id is not None and body.hmac_key is not None else None
     try:
@@ -231,20 +231,20 @@ async def set_account(call: Call, body: NewAccount) -> dict[str, Any]:
     return _account_json(made)
 
 
-@ENDPOINTS.post("/v1/acme/kept", WRITE, CLUSTER, Kept, status=201, problems=("name_taken", "invalid_name"))
-async def keep(call: Call, body: NewKept) -> dict[str, Any]:
+@ENDPOINTS.post("/v1/acme/kept", WRITE, CLUSTER, KeptCertificate, status=201, problems=("name_taken", "invalid_name"))
+async def keep(call: Call, body: NewKeptCertificate) -> dict[str, Any]:
     """Order a certificate, and keep it valid."""
     made = await AcmeAdmin(call.services).keep(body.names, body.challenge, call.context)
     return _kept_json(made, _tenant_names(call))
 
 
-@ENDPOINTS.post("/v1/acme/kept/{name}/renew", WRITE, CLUSTER, Kept, problems=("no_such_certificate",))
+@ENDPOINTS.post("/v1/acme/kept/{name}/renew", WRITE, CLUSTER, KeptCertificate, problems=("no_such_certificate",))
 async def renew(call: Call) -> dict[str, Any]:
     """Order the certificate of a host name anew, now."""
     return _kept_json(await AcmeAdmin(call.services).renew(call.path["name"], call.context), _tenant_names(call))
 
 
-@ENDPOINTS.delete("/v1/acme/kept/{name}", WRITE, CLUSTER, Kept, problems=("no_such_certificate",))
+@ENDPOINTS.delete("/v1/acme/kept/{name}", WRITE, CLUSTER, KeptCertificate, problems=("no_such_certificate",))
 async def release(call: Call) -> dict[str, Any]:
     """Renew the certificate of a host name no more; it stays until it is removed."""
     return _kept_json(await AcmeAdmin(call.services).release(call.path["name"], call.context), _tenant_names(call))
