@@ -56,6 +56,7 @@ class Standing(NamedTuple):
     since_ms: int
     due_ms: int = 0
     deleted_ms: int = 0
+    erased_at: int = 0  # the position of the last redaction that its end took; 0 while some of it is in the log
 
     @property
     def text(self) -> str:
@@ -100,6 +101,14 @@ class FinishDeletion(Command):
 
 
 @dataclass(frozen=True, slots=True)
+class FinishErasure(Command):
+    """No record holds anything more of the tenant that a redaction can erase."""
+
+    tenant: bytes
+    position: int  # of the last redaction, or of the deletion where nothing was to be erased
+
+
+@dataclass(frozen=True, slots=True)
 class SetTenantQuotas(Command):
     """Quotas and thresholds by name; `reset`: there is no such limit any more."""
 
@@ -122,7 +131,14 @@ class NoteQuotaLevel(Command):
 
 
 StandingCommand = (
-    SuspendTenant | ResumeTenant | ScheduleDeletion | CancelDeletion | FinishDeletion | SetTenantQuotas | NoteQuotaLevel
+    SuspendTenant
+    | ResumeTenant
+    | ScheduleDeletion
+    | CancelDeletion
+    | FinishDeletion
+    | FinishErasure
+    | SetTenantQuotas
+    | NoteQuotaLevel
 )
 
 
@@ -161,6 +177,13 @@ class TenantDeleted(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class TenantErased(Fact):
+    SINCE: ClassVar[int] = 3
+    tenant: bytes
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class TenantQuotasSet(Fact):
     SINCE: ClassVar[int] = 3
     tenant: bytes
@@ -186,6 +209,7 @@ StandingFact = (
     | TenantDeletionScheduled
     | TenantDeletionCancelled
     | TenantDeleted
+    | TenantErased
     | TenantQuotasSet
     | QuotaLevelNoted
 )
@@ -208,6 +232,10 @@ def decide(view: View, command: StandingCommand) -> tuple[StandingFact, ...]:
         return (QuotaLevelNoted(command.tenant, *values),)
     row = view.get(b"s" + command.tenant)
     found = Standing(*row) if row else None
+    if isinstance(command, FinishErasure):
+        if found is None or not found.deleted_ms:
+            raise NotAllowed("the tenant is not deleted")
+        return () if found.erased_at else (TenantErased(command.tenant, command.position),)
     if found is not None and found.deleted_ms:
         raise NotAllowed("the tenant is deleted")
     match command:
@@ -285,6 +313,9 @@ def evolve(view: View, fact: StandingFact, stamp: Stamp) -> None:
     key = b"s" + fact.tenant
     row = view.get(key)
     found = Standing(*row) if row else Standing(False, "defer", "", stamp.at_ms)
+    if isinstance(fact, TenantErased):
+        view.put(key, tuple(found._replace(erased_at=fact.position)))
+        return
     if found.deleted_ms:
         return
     match fact:

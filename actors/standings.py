@@ -163,6 +163,8 @@ def _sum_of(view: Any, quota: str, at_ms: int, by: By) -> _Sum:
 
 def _add_growth(growth: Counter[str], snapshot: Snapshot, stream: bytes, fact: Fact, by: By) -> None:
     match fact:
+        case MessageDelivered(protocol="generated"):
+            pass  # what the system itself writes, a warning among it, is counted and never refused by this
         case MessageDelivered() | MessageAppended():
             growth["storage_bytes"] += fact.size
             growth["messages"] += 1

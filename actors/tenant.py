@@ -30,6 +30,7 @@ from actors.kind import Command, Fact
 from actors.region import REGION, tenant_ids
 from actors.sharing import MailboxShared, NoteShare
 from actors.tenant_details import (
+    CloseTenant,
     DetailsCommand,
     DetailsFact,
     DetailsSet,
@@ -37,6 +38,7 @@ from actors.tenant_details import (
     RemoveDomain,
     RenameTenant,
     SetDetails,
+    TenantClosed,
     TenantRenamed,
 )
 from actors.tenant_policy import MailPolicySet, SetMailPolicy
@@ -244,8 +246,12 @@ def decide(view: View, command: TenantCommand) -> tuple[TenantFact, ...]:
             return tenant_details.decide_details(view, command)
         case RenameTenant(name):
             return (TenantRenamed(name),)
+        case CloseTenant():
+            return (TenantClosed(),)
         case RemoveDomain():
             removed = tenant_details.decide_removal(view, command)
+            if not command.postmaster:
+                return (removed,)
             account = view.get(b"a" + command.postmaster)
             if account is None or account[0] != f"{POSTMASTER}@{command.domain}":
                 raise NotAllowed("its postmaster has changed: try again")
@@ -387,6 +393,9 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
                 view.put(TENANT_KEY, (fact.name, row[1]))
         case DomainRemoved():
             view.delete(b"d" + fact.domain.encode())
+        case TenantClosed():
+            for key, _ in list(view.range(b"")):
+                view.delete(key)
         case _:
             more.evolve(view, fact, stamp)
 

@@ -76,7 +76,9 @@ class TenantAdmin:
         found, domain = self._tenant(name), normalise_domain(domain)
         address = f"{tenant.POSTMASTER}@{domain}"
         with self._directory.event_log.snapshot() as snapshot:
-            tenant_details.decide_removal(snapshot.view(found), RemoveDomain(domain, b""))  # before anything is closed
+            tenant_details.decide_removal(
+                snapshot.view(found), RemoveDomain(domain, bytes(16))
+            )  # before anything is closed
             postmaster = directory.account_of(snapshot, address).account
         claims = ((address_name(address), postmaster), (domain_name(domain), found))
         steps: Steps = [(name_stream(claim), ReleaseName(claim, owner)) for claim, owner in claims]

@@ -42,10 +42,15 @@ class RenameTenant(Command):
 
 @dataclass(frozen=True, slots=True)
 class RemoveDomain(Command):
-    """With its postmaster. `postmaster`: the id of that account. Only where nothing else is in the domain."""
+    """With its postmaster, by the id of that account (b"": it has gone). Nothing else is in the domain."""
 
     domain: str
     postmaster: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTenant(Command):
+    """All that it had has gone; what is left are rows of its own, which go with this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,13 @@ class DomainRemoved(Fact):
     domain: str
 
 
-DetailsCommand = SetDetails | RenameTenant | RemoveDomain
-DetailsFact = DetailsSet | TenantRenamed | DomainRemoved
+@dataclass(frozen=True, slots=True)
+class TenantClosed(Fact):
+    SINCE: ClassVar[int] = 3
+
+
+DetailsCommand = SetDetails | RenameTenant | RemoveDomain | CloseTenant
+DetailsFact = DetailsSet | TenantRenamed | DomainRemoved | TenantClosed
 
 
 def decide_details(view: View, command: SetDetails) -> tuple[DetailsSet, ...]:
@@ -88,7 +98,9 @@ def decide_removal(view: View, command: RemoveDomain) -> DomainRemoved:
     """Raises NoSuchDomain, NotAllowed."""
     if view.get(b"d" + command.domain.encode()) is None:
         raise NoSuchDomain(f"{command.domain} is not a domain of this tenant")
-    left = next(_addresses_in(view, command.domain), None)
+    found = _addresses_in(view, command.domain)
+    kept = POSTMASTER_PREFIX + command.domain if command.postmaster else ""
+    left = next((one for one in found if one != kept), None)
     if left is not None:
         raise NotAllowed(f"{left} is still in that domain: what has an address there goes first")
     return DomainRemoved(command.domain)
@@ -98,7 +110,7 @@ def _addresses_in(view: View, domain: str) -> Iterator[str]:
     end = "@" + domain
     for prefix in (b"a", b"l", b"g"):
         for _, row in view.range(prefix):
-            if row[0].endswith(end) and not (prefix == b"a" and row[0] == POSTMASTER_PREFIX + domain):
+            if row[0].endswith(end):
                 yield row[0]
 
 

@@ -217,6 +217,7 @@ def redaction(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
     """Finds what a redaction has to erase."""
     from eventlog.store import open_for_reading
     from nodes.redaction import Nothing, plan_apop, plan_event, plan_keys, plan_message
+    from nodes.tenant_redaction import plan_tenant
 
     target = json.loads(wanted)
     with open_for_reading(path) as store:
@@ -225,6 +226,8 @@ def redaction(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
                 plan = plan_event(store, target["position"], target["event"], progress)
             elif "dkim" in target:
                 plan = plan_keys(store, target["dkim"], progress)
+            elif "tenant" in target:
+                plan = plan_tenant(store, bytes.fromhex(target["tenant"]), progress)
             elif "apop" in target:
                 plan = plan_apop(store, target["apop"], progress)
             else:

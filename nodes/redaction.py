@@ -38,7 +38,7 @@ from eventlog.store import Snapshot, Store
 SLICE = 1000
 
 Progress = Callable[[int, int], None]
-_FOLDER_FACTS = (FolderCreated, FolderRenamed, FolderDeleted, FolderSubscribed, FolderUnsubscribed)
+FOLDER_FACTS = (FolderCreated, FolderRenamed, FolderDeleted, FolderSubscribed, FolderUnsubscribed)
 _MESSAGE_FACTS = (MessageDelivered, MessageAppended)
 
 assert registry.KINDS  # importing every kind makes its event types known to decode()
@@ -68,7 +68,7 @@ def unpacked(data: bytes) -> Plan:
     return Plan(tuple(RedactedEvent(*event) for event in events), tuple(RedactedBody(*body) for body in bodies), *rest)
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     position: int
     ordinal: int
     event: Event
@@ -78,12 +78,12 @@ class _Found(NamedTuple):
 def plan_message(store: Store, digest: bytes, whole: bool, progress: Progress) -> Plan:
     """A body with this SHA-256 wherever it is; `whole`: and what the events that brought it say. Raises Nothing."""
     search = _MessageSearch(digest)
-    for position, record in _records(store, search.needles, progress):
+    for position, record in records_with(store, search.needles, progress):
         search.take(position, record)
     bodies = tuple(search.bodies)
     if search.chunks:  # they came before the record that names them: looked for again, in uploads that failed too
         bodies += tuple(_chunks(store, search.chunks, progress))
-    events = tuple(_redacted(found, fields) for found, fields in search.fields()) if whole else ()
+    events = tuple(redacted(found, fields) for found, fields in search.fields()) if whole else ()
     if not bodies and not events:
         raise Nothing("no record has a body with that SHA-256 that is not redacted already")
     return Plan(events, bodies, tuple(search.mailboxes), tuple(search.items), digest)
@@ -97,9 +97,9 @@ class _MessageSearch:
         self.mailboxes: dict[tuple[bytes, bytes], None] = {}
         self.items: dict[tuple[bytes, bytes], None] = {}
         self._digest = digest
-        self._arrivals: list[_Found] = []
+        self._arrivals: list[Found] = []
         self._queued: dict[bytes, MailQueued] = {}
-        self._of_items: list[_Found] = []
+        self._of_items: list[Found] = []
 
     def take(self, position: int, record: Record) -> None:
         for ordinal, body in enumerate(record.bodies):
@@ -107,10 +107,10 @@ class _MessageSearch:
                 self.bodies.append(RedactedBody(position, ordinal, body.tenant + body.digest))
                 self.bodies += [RedactedBody(position, ordinal, chunk) for chunk in body.chunks]
                 self.chunks.update(chunk[-len(self._digest) :] for chunk in body.chunks)
-        for found in _events(position, record):
+        for found in events_of(position, record):
             self._take_event(found)
 
-    def _take_event(self, found: _Found) -> None:
+    def _take_event(self, found: Found) -> None:
         event, fact = found.event, found.fact
         if isinstance(fact, _MESSAGE_FACTS) and fact.digest == self._digest:
             self._arrivals.append(found)
@@ -125,14 +125,14 @@ class _MessageSearch:
         ):
             self._of_items.append(found)
 
-    def fields(self) -> Iterator[tuple[_Found, Fields]]:
+    def fields(self) -> Iterator[tuple[Found, Fields]]:
         for found in self._arrivals:
             yield found, blank(found.fact)
         for found in self._of_items:
-            yield found, _item_fields(found.fact, self._queued)
+            yield found, item_fields(found.fact, self._queued)
 
 
-def _item_fields(fact: Fact, queued: dict[bytes, MailQueued]) -> Fields:
+def item_fields(fact: Fact, queued: dict[bytes, MailQueued]) -> Fields:
     """Addresses get numbers, the same ones in every event of the item, so that outcomes still find their recipients."""
     assert isinstance(fact, MailQueued | AttemptRecorded | AttemptsRecorded)
     if isinstance(fact, AttemptsRecorded):
@@ -168,7 +168,7 @@ def _kept_texts(fact: AttemptsRecorded, queued: dict[bytes, MailQueued]) -> Iter
 
 
 def _chunks(store: Store, digests: set[bytes], progress: Progress) -> Iterator[RedactedBody]:
-    for position, record in _records(store, digests, progress):
+    for position, record in records_with(store, digests, progress):
         for ordinal, body in enumerate(record.bodies):
             if body.digest in digests and not body.chunks and len(body.salt) != ERASED_SALT_BYTES:
                 yield RedactedBody(position, ordinal, body.tenant + body.digest)
@@ -182,15 +182,15 @@ def plan_keys(store: Store, domain: str, progress: Progress) -> Plan:
     with store.snapshot() as snapshot:
         kept = {key.selector for key in all_keys(snapshot.view(dkim_stream(domain)))}
     events = []
-    for position, record in _records(store, {domain.encode()}, progress):
-        for found in _events(position, record):
+    for position, record in records_with(store, {domain.encode()}, progress):
+        for found in events_of(position, record):
             fact = found.fact
             if (
                 isinstance(fact, DkimKeysAdded)
                 and fact.domain == domain
                 and kept.isdisjoint(key[0] for key in fact.keys)
             ):
-                events.append(_redacted(found, places(fact, {"sealed": (b"",) * len(fact.sealed)})))
+                events.append(redacted(found, places(fact, {"sealed": (b"",) * len(fact.sealed)})))
     if not events:
         raise Nothing(f"no private key of {domain} is in the log whose making is deleted whole: mailraft dkim delete")
     return Plan(tuple(events), ())
@@ -204,13 +204,13 @@ def plan_apop(store: Store, name: str, progress: Progress) -> Plan:
         except NoSuchTenant:
             raise Nothing(f"there is no tenant {name}") from None
     events = []
-    for position, record in _records(store, {ApopSecretSet.TYPE.encode()}, progress):
-        for found in _events(position, record):
+    for position, record in records_with(store, {ApopSecretSet.TYPE.encode()}, progress):
+        for found in events_of(position, record):
             if isinstance(found.fact, ApopSecretSet) and found.event.stream == tenant:
                 with store.snapshot() as snapshot:
                     kept = apop.secret_of(snapshot.view(tenant), found.fact.account)
                 if kept is None or kept.sealed != found.fact.sealed:
-                    events.append(_redacted(found, blank(found.fact)))
+                    events.append(redacted(found, blank(found.fact)))
     if not events:
         raise Nothing(f"no secret for APOP of {name} that was removed is in the log: mailraft account apop --remove")
     return Plan(tuple(events), ())
@@ -228,32 +228,32 @@ def plan_event(store: Store, position: int, ordinal: int | None, progress: Progr
     for found in asked:
         if isinstance(found.fact, _MESSAGE_FACTS):
             messages[found.event.stream].add(found.fact.message_id)
-        elif isinstance(found.fact, _FOLDER_FACTS):
+        elif isinstance(found.fact, FOLDER_FACTS):
             names[found.event.stream].update(_names(found.fact))
     needles = {one for ids in messages.values() for one in ids} | {n.encode() for s in names.values() for n in s}
     events: list[RedactedEvent] = []
     mailboxes: dict[tuple[bytes, bytes], None] = {}
     keys: set[bytes] = set()
-    for place, record in _records(store, needles, progress):
-        for found in _events(place, record):
+    for place, record in records_with(store, needles, progress):
+        for found in events_of(place, record):
             fields, hashes = _said_again(found, messages, names)
             if fields:
-                events.append(_redacted(found, fields))
+                events.append(redacted(found, fields))
                 mailboxes[found.event.stream, found.event.tenant] = None
                 keys |= hashes
     ids = {one for found in messages.values() for one in found}
     return Plan(tuple(events), (), tuple(mailboxes), (), None, tuple(sorted(ids)), tuple(sorted(keys)))
 
 
-def _asked_for(snapshot: Snapshot, position: int, ordinal: int | None) -> Iterator[_Found]:
+def _asked_for(snapshot: Snapshot, position: int, ordinal: int | None) -> Iterator[Found]:
     stored = snapshot.record(position)
     record = stored.record if stored is not None else None
     if record is None:
         raise Nothing(f"there is no record at {position}")
     if ordinal is not None and ordinal >= len(record.events):
         raise Nothing(f"the record at {position} has {len(record.events)} events, numbered from 0")
-    found = [one for one in _events(position, record) if ordinal in (None, one.ordinal)]
-    found = [one for one in found if isinstance(one.fact, (*_MESSAGE_FACTS, *_FOLDER_FACTS))]
+    found = [one for one in events_of(position, record) if ordinal in (None, one.ordinal)]
+    found = [one for one in found if isinstance(one.fact, (*_MESSAGE_FACTS, *FOLDER_FACTS))]
     if not found:
         raise Nothing(
             f"nothing there can be redacted by position, or it is already: {', '.join(e.type for e in record.events)}"
@@ -262,13 +262,13 @@ def _asked_for(snapshot: Snapshot, position: int, ordinal: int | None) -> Iterat
 
 
 def _said_again(
-    found: _Found, messages: dict[bytes, set[bytes]], names: dict[bytes, set[str]]
+    found: Found, messages: dict[bytes, set[bytes]], names: dict[bytes, set[str]]
 ) -> tuple[Fields, set[bytes]]:
     """The fields that an event has in common with what is redacted, and the keys of the names among them."""
     fact, stream = found.fact, found.event.stream
     if isinstance(fact, _MESSAGE_FACTS) and fact.message_id in messages.get(stream, ()):
         return blank(fact), set()
-    if not isinstance(fact, _FOLDER_FACTS) or stream not in names:
+    if not isinstance(fact, FOLDER_FACTS) or stream not in names:
         return (), set()
     values = {name: getattr(fact, name) for name in type(fact).REDACTABLE}
     meant = {field: text for field, text in values.items() if _is_or_is_below(text, names[stream])}
@@ -290,7 +290,7 @@ def _is_or_is_below(name: str, superiors: set[str]) -> bool:
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
-def _records(store: Store, needles: set[bytes], progress: Progress) -> Iterator[tuple[int, Record]]:
+def records_with(store: Store, needles: set[bytes], progress: Progress) -> Iterator[tuple[int, Record]]:
     """The records whose bytes hold one of `needles`, to which the caller may add while it goes on."""
     first = 1
     with store.snapshot() as snapshot:
@@ -304,7 +304,7 @@ def _records(store: Store, needles: set[bytes], progress: Progress) -> Iterator[
         progress(min(first - 1, last), last)
 
 
-def _events(position: int, record: Record) -> Iterator[_Found]:
+def events_of(position: int, record: Record) -> Iterator[Found]:
     """The events that are not redacted, and whose fields stand where this version has them."""
     for ordinal, event in enumerate(record.events):
         if len(event.salt) == ERASED_SALT_BYTES:
@@ -314,8 +314,8 @@ def _events(position: int, record: Record) -> Iterator[_Found]:
         except UnknownEventType:
             continue
         if event.version == type(fact).VERSION or type(fact).GREW:  # what grew has its first fields where they were
-            yield _Found(position, ordinal, event, fact)
+            yield Found(position, ordinal, event, fact)
 
 
-def _redacted(found: _Found, fields: Fields) -> RedactedEvent:
+def redacted(found: Found, fields: Fields) -> RedactedEvent:
     return RedactedEvent(found.position, found.ordinal, fields, left_of(found.event.data, fields))

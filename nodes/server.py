@@ -64,6 +64,7 @@ from nodes.sessions import Sessions
 from nodes.signing import Signing, SignSubmissions
 from nodes.smtp.completing import CompleteSubmissions
 from nodes.state import NodeState
+from nodes.tenancy import Tenancy
 from nodes.tls_files import TlsFiles
 from nodes.tls_mail import MailTls
 from nodes.tokens import Tokens
@@ -307,6 +308,7 @@ class Node:
         stack.push_async_callback(DkimRotation(services).stop)
         stack.push_async_callback(AcmeDuty(services).stop)
         stack.push_async_callback(Guarding(services).stop)
+        stack.push_async_callback(Tenancy(services).stop)
         await self._start_delivery(stack, services)
         sender = Sender(services)
         stack.push_async_callback(sender.stop)

@@ -61,7 +61,7 @@ class Call:
     @property
     def context(self) -> Context:
         """Who asks, for the record."""
-        cause = f"{self.request.method} {self.request.path}"
+        cause = f"{self.request.method} {self.endpoint.path}"  # as declared: an address in the path can not be erased
         found = Context(self.caller.by, cause, timeout_s=self.services.config.raft.propose_timeout_s)
         return found if self.subject.tenant is None else found._replace(tenant=self.subject.tenant)
 

@@ -53,7 +53,7 @@ def test_a_message_under_way_is_refused_when_the_tenant_is_suspended_in_the_midd
     assert client.ask("DATA").startswith("354")
     suspend(cell)
     client.send(MESSAGE + b".\r\n")
-    assert client.read() == "450 4.7.13 The organisation's service is suspended"
+    assert client.read() == "550 5.7.13 The organisation's service is suspended"
     assert client.read().startswith("421 4.7.13")
     assert cell.inbox("bob@example.test") == []
 
