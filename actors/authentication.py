@@ -80,15 +80,24 @@ class Authentication:
         self._cache: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
 
     async def password(
-        self, login: str, password: str, scope: str, asker: str = "", known: bool = False
+        self,
+        login: str,
+        password: str,
+        scope: str,
+        asker: str = "",
+        known: bool = False,
+        within: bytes | None = None,
     ) -> Login | None:
         """Whose full address (in any case) and password these are, for `scope` (imap, pop3, smtp, or web).
 
         None takes as long for an unknown address as for a wrong password. A success is remembered for 30 s under a key
         that changes with the credentials. `asker`: the network address, which takes its turn with others, or goes
-        first if it is `known`. Raises Overloaded when too many wait.
+        first if it is `known`. `within`: the tenant that it must be of; another's account is nobody. Raises Overloaded
+        when too many wait.
         """
         found = self._find(login, scope)
+        if found is not None and within not in (None, found.target.tenant):
+            found = None
         tag = self._tag(found, password, scope)
         at_s, credential = self._cache.get(tag, (0.0, b""))
         if found is not None and at_s > time.monotonic():

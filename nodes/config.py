@@ -23,6 +23,7 @@ from nodes.config_oauth import OAuthSection
 from nodes.config_policy import PolicySection
 from nodes.config_queue import QueueSection
 from nodes.config_smtp import SmtpSection
+from nodes.config_tenants import TenantsSection
 from nodes.config_values import KIB as KIB
 from nodes.config_values import MIB as MIB
 from nodes.config_values import (
@@ -299,6 +300,7 @@ class NodeConfig(Section):
     clamav: ClamavSection = ClamavSection.model_construct()
     milter: MilterSection = MilterSection.model_construct()
     heads: HeadsSection = HeadsSection.model_construct()
+    tenants: TenantsSection = TenantsSection.model_construct()
 
     def with_paths_from(self, folder: Path) -> NodeConfig:
         """The same, each relative path starting at `folder` (the one that holds the file)."""

@@ -15,12 +15,14 @@ from actors.passwords import Overloaded, ScramKeys
 from actors.runtime import Context
 from eventlog.record import By
 from nodes import account_sessions, sasl
+from nodes.bound_tenants import tenant_at, tenant_name
 from nodes.channel_binding import bindings_of
 from nodes.config import ListenerKind
 from nodes.moments import split_login
 from nodes.sasl_bearer import bearer_error
 from nodes.sasl_mechanisms import Offer, begin
 from nodes.security import TooManyFailures, log_failed_login, may_send_password, network_of
+from nodes.tls_front import server_name
 
 if TYPE_CHECKING:
     from actors.authentication import Login
@@ -47,6 +49,7 @@ class Door(NamedTuple):
     kind: ListenerKind
     client: str
     offer: Offer
+    host: str | None = None  # that the client asked for in TLS
 
     @property
     def scope(self) -> str:
@@ -80,7 +83,7 @@ def door(services: Services, kind: ListenerKind, client: str, tls: ssl.SSLObject
     """`tls`: the connection's, None in clear."""
     may_log_in = may_send_password(services.config.auth.plaintext_without_tls, client, tls=tls is not None)
     bindings = bindings_of(tls) if services.config.auth.channel_binding else {}
-    return Door(kind, client, Offer(may_log_in, bindings, services.tokens is not None))
+    return Door(kind, client, Offer(may_log_in, bindings, services.tokens is not None), server_name(tls))
 
 
 async def authenticate(services: Services, at: Door, mechanism: str, initial: bytes | None, ask: Ask) -> LoggedIn:
@@ -128,7 +131,10 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
     claim = claim._replace(login=login, acting_as=split_login(claim.acting_as)[0])
     try:
         known = await guard.attempt(at.client, login)
-        found = await _check(services, at, claim, known)
+        bound = tenant_at(services.log, services.config, at.kind, at.host)
+        found = await _check(services, at, claim, known, bound)
+        if found is not None and bound not in (None, found.target.tenant):
+            found = None  # as if it were not there, after the same work
     except TooManyFailures:
         services.metrics.auth_failure(at.kind, mechanism, "blocked")
         raise LoginRefused("blocked") from None
@@ -137,7 +143,7 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
         raise LoginRefused("overloaded") from None
     if found is None:
         services.metrics.auth_failure(at.kind, mechanism, "wrong")
-        log_failed_login(services.logger, at.kind, at.client, login)
+        log_failed_login(services.logger, at.kind, at.client, login, tenant_name(services.log, bound))
         raise LoginRefused("wrong", close=guard.failed(at.client, login))
     guard.succeeded(at.client, login)
     standing = services.runtime.standings.of(found.target.tenant)
@@ -160,14 +166,14 @@ def _note_use(services: Services, at: Door, login: Login) -> None:
     task.add_done_callback(_NOTING.discard)
 
 
-async def _check(services: Services, at: Door, claim: sasl.Claim, known: bool) -> Login | None:
+async def _check(services: Services, at: Door, claim: sasl.Claim, known: bool, bound: bytes | None) -> Login | None:
     """Nobody may act for somebody else: the authorization identity is absent or the login itself."""
     logins = services.directory.logins
     if claim.acting_as and claim.acting_as.casefold() != claim.login.casefold():
         return None
     match claim:
         case sasl.Credentials(login, password):
-            return await logins.password(login, password, at.scope, network_of(at.client), known)
+            return await logins.password(login, password, at.scope, network_of(at.client), known, bound)
         case sasl.Proof(login, key):
             return logins.proved(login, key, at.scope) if key is not None else None
         case sasl.Digest(login, timestamp, digest):

@@ -229,10 +229,16 @@ def may_send_password(policy: str, address: str, *, tls: bool) -> bool:
     return tls or (policy == "loopback" and is_loopback(address))
 
 
-def log_failed_login(logger: Logger, listener: ListenerKind | Literal["web"], client: str, login: str) -> None:
-    """The one line that every front end writes for a wrong password, for people and for tools that block addresses."""
+def log_failed_login(
+    logger: Logger, listener: ListenerKind | Literal["web"], client: str, login: str, tenant: str | None = None
+) -> None:
+    """The one line that every front end writes for a wrong password, for people and for tools that block addresses.
+
+    `tenant`: whose the connection is, where that is known; nothing tells whether the login exists.
+    """
     shown = "".join(c if c.isprintable() else "\ufffd" for c in login[:MOST_LOGIN])
-    logger.warning("login failed", listener=listener, client=client, login=shown)
+    bound = {} if tenant is None else {"tenant": tenant}
+    logger.warning("login failed", listener=listener, client=client, login=shown, **bound)
 
 
 def network_of(address: str) -> str:

@@ -11,6 +11,7 @@ import time
 from actors.directory import Target
 from eventlog.record import By
 from nodes import logins, sasl
+from nodes.bound_tenants import tenant_name
 from nodes.imap import commands
 from nodes.imap.errors import BadCommand, Farewell, Refusal
 from nodes.imap.render import string
@@ -105,7 +106,8 @@ async def _enter(session: Session, found: LoggedIn) -> str:
     session.state = State.AUTHENTICATED
     session.framer.appends = True
     session.leave = session.services.sessions.enter(found.target, session.stop)
-    session.logger = session.logger.bind(account=session.target.address)
+    whose = tenant_name(session.services.log, session.target.tenant)
+    session.logger = session.logger.bind(account=session.target.address, tenant=whose)
     session.logger.info("logged in", tls=session.connection.secure)
     if session.past is not None:
         session.write(f"* OK [ALERT] this is the mailbox as of {session.past.moment}, read-only\r\n".encode())
