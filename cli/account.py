@@ -11,7 +11,7 @@ from cli.account_credentials import apop, app_password, show, totp
 from cli.account_state import disable, enable, expire, require_change, state
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client, password_option, read_password, size_bytes
-from cli.output import iso_time, print_json, print_table, say
+from cli.output import agree, iso_time, print_json, print_table, say
 
 
 @click.group(cls=Group)
@@ -96,7 +96,6 @@ def quota(address: str, size: str, messages: int | None, cluster_dir: Path) -> N
 def delete(address: str, yes: bool, cluster_dir: Path) -> None:
     """Delete the account ADDRESS; its mail is reachable no more."""
     client = open_client(cluster_dir)
-    if not yes:
-        click.confirm(f"Delete {address} and its mailbox?", abort=True)
+    agree(f"Delete {address} and its mailbox?", yes)
     client.change("DELETE", f"/v1/accounts/{quote(address, safe='')}")
     say(f"account {address} deleted")

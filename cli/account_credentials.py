@@ -13,7 +13,7 @@ import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client, password_option, read_password
-from cli.output import counted, iso_time, print_json, print_table, say
+from cli.output import agree, counted, iso_time, print_json, print_table, say
 
 _FROM_NOW = re.compile(r"(\d{1,5})([hdw])", re.ASCII)
 _UNIT_MS = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
@@ -130,7 +130,7 @@ def enable(address: str, cluster_dir: Path, as_json: bool) -> None:
 @click.argument("code")
 @cluster_option
 def confirm(address: str, code: str, cluster_dir: Path) -> None:
-    """Show by a first CODE that the app works: from now on codes are asked for."""
+    """Show by a first CODE that the app works: from now on ADDRESS is asked for codes."""
     open_client(cluster_dir).change("PUT", _path(address, "totp"), {"code": code})
     say(f"one-time codes of {address} are on; mail programs need app passwords now")
 
@@ -142,8 +142,7 @@ def confirm(address: str, code: str, cluster_dir: Path) -> None:
 def disable(address: str, yes: bool, cluster_dir: Path) -> None:
     """Ask ADDRESS for one-time codes no more."""
     client = open_client(cluster_dir)
-    if not yes:
-        click.confirm(f"Let {address} in with the password alone?", abort=True)
+    agree(f"Let {address} in with the password alone?", yes)
     client.change("DELETE", _path(address, "totp"))
     say(f"one-time codes of {address} are off")
 

@@ -217,7 +217,7 @@ def restore(folder: Path, **options: Any) -> None:
 
 @backup.command()
 @backup_argument
-@click.option("--keep-days", type=click.IntRange(1), metavar="N", required=True)
+@click.option("--keep-days", type=click.IntRange(1), metavar="N", required=True, help="How long chains stay.")
 @key_file_option
 @json_option
 def prune(folder: Path, keep_days: int, key_file: Path | None, as_json: bool) -> None:

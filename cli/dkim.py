@@ -34,8 +34,12 @@ def dkim() -> None:
 
 @dkim.command()
 @click.argument("domain")
-@click.option("--algorithm", type=click.Choice(list(ALGORITHMS)), default="both", show_default=True)
-@click.option("--rsa-bits", type=click.Choice(["1024", "2048", "4096"]), default="2048", show_default=True)
+@click.option(
+    "--algorithm", type=click.Choice(list(ALGORITHMS)), default="both", show_default=True, help="What keys are made."
+)
+@click.option(
+    "--rsa-bits", type=click.Choice(["1024", "2048", "4096"]), default="2048", show_default=True, help="Of an RSA key."
+)
 @click.option("--selector", help="Its name in DNS, with one algorithm; otherwise the day.")
 @active_option
 @cluster_option

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
+import sys
+import traceback
 from typing import Any, NamedTuple
 
 import click
@@ -66,6 +69,16 @@ COMMANDS = {
 class LazyGroup(Group):
     """A group that knows its commands by name and imports one only to run it."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As click does it, but where what is printed can not be written that is told, and the exit code is 1."""
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if not _was_printing(error):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
+            sys.exit(f"error: what is printed can not be written: {error.strerror}")
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
@@ -79,6 +92,10 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.summary) for name, lazy in COMMANDS.items() if not lazy.hidden])
+
+
+def _was_printing(error: OSError) -> bool:
+    return any(frame.f_code is click.echo.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

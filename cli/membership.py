@@ -70,7 +70,7 @@ def remove_node(cluster_dir: Path, name: str, force_dead: bool, delete_data: boo
 @delete_option
 @json_option
 def replace_node(cluster_dir: Path, name: str, host: str | None, delete_data: bool, as_json: bool) -> None:
-    """Put a new node in the place of one that is dead or quarantined. Given again, it goes on where it was."""
+    """Put a new node in the place of NAME, which is dead or quarantined. Given again, it goes on where it was."""
     found = layout.load(cluster_dir)
     if name in found.removed:
         say(f"{name} is no node of this cell any more")
@@ -89,7 +89,7 @@ def replace_node(cluster_dir: Path, name: str, host: str | None, delete_data: bo
 @cluster_argument
 @click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_node)
 def transfer_leadership(cluster_dir: Path, name: str | None) -> None:
-    """Have another node lead: the one that is named, or the one that is furthest."""
+    """Have the node NAME lead; without a name the one that is furthest."""
     found = layout.load(cluster_dir)
     client = AdminClient(found)
     target = found.node(name).name if name else _furthest(found, client)

@@ -66,6 +66,18 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def agree(question: str, yes: bool) -> None:
+    """Goes on if `yes` was given or is answered. Raises CommandError where nobody can be asked, or says no."""
+    if yes:
+        return
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        raise CommandError("nothing was done: nobody agreed", "--yes, to go on without being asked") from None
+    if not agreed:
+        raise CommandError("nothing was done")
+
+
 def console() -> Console:
     """A terminal on standard error: for progress."""
     from rich.console import Console

@@ -80,7 +80,7 @@ def show(tenant: str, cluster_dir: Path, as_json: bool) -> None:
 @click.argument("settings", metavar="SETTING=VALUE...", nargs=-1, required=True, shell_complete=_complete)
 @cluster_option
 def set_policy(tenant: str, settings: tuple[str, ...], cluster_dir: Path) -> None:
-    """Set how the mail of TENANT is treated: greylisting=on spam=refuse tenant_messages_per_hour=1000."""
+    """Set how the mail of TENANT is treated; each SETTING as in spam=refuse tenant_messages_per_hour=1000."""
     wanted = dict(map(_setting, settings))
     open_client(cluster_dir).change("PUT", _path(tenant), {"set": wanted})
     for name, value in wanted.items():
@@ -92,7 +92,7 @@ def set_policy(tenant: str, settings: tuple[str, ...], cluster_dir: Path) -> Non
 @click.argument("settings", metavar="[SETTING]...", nargs=-1, shell_complete=_complete)
 @cluster_option
 def reset(tenant: str, settings: tuple[str, ...], cluster_dir: Path) -> None:
-    """Have these settings of TENANT, or all of them, as the nodes have them again."""
+    """Have each SETTING of TENANT that is named, or all, as the nodes have them again."""
     done = open_client(cluster_dir).change("PUT", _path(tenant), {"reset": [_name(one) for one in settings]})
     say(f"tenant {tenant}: {counted(len(done['reset']), 'setting')} as the nodes have it again")
 

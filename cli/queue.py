@@ -105,7 +105,7 @@ def _listed(client: Any, chosen: dict[str, str], limit: int) -> Iterator[dict[st
 @cluster_option
 @json_option
 def show(item_id: str, cluster_dir: Path, as_json: bool) -> None:
-    """Show one message that waits, with what each server said."""
+    """Show the message ID, which waits, with what each server said."""
     item = open_client(cluster_dir).get(f"/v1/queue/items/{quote(item_id, safe='')}")
     if as_json:
         print_json(item)
@@ -233,10 +233,12 @@ def _in_parts(client: Any, what: dict[str, str], chosen: dict[str, str]) -> dict
     return total
 
 
-_on_items("retry", "Try messages now, and end the throttles of their domains.", "due now")
-_on_items("hold", "Keep messages from being sent, and from expiring, until they are released.", "held")
-_on_items("release", "Send messages that were held, or were to go later.", "released")
-_on_items("delete", "Delete messages; nobody is told.", "deleted")
+_on_items("retry", "Try messages now, by ID or filter, and end the throttles of their domains.", "due now")
+_on_items(
+    "hold", "Keep messages, by ID or filter, from being sent, and from expiring, until they are released.", "held"
+)
+_on_items("release", "Send messages, by ID or filter, that were held or were to go later.", "released")
+_on_items("delete", "Delete messages, by ID or filter; nobody is told.", "deleted")
 
 
 @queue.command()
@@ -249,7 +251,7 @@ _on_items("delete", "Delete messages; nobody is told.", "deleted")
 def bounce(
     ids: tuple[str, ...], everything: bool, reason: str, cluster_dir: Path, as_json: bool, **filters: Any
 ) -> None:
-    """Give messages up and tell their senders."""
+    """Give messages up, by ID or filter, and tell their senders."""
     _act(cluster_dir, "bounce", ids, filters, everything, "given up", as_json, reason=reason)
 
 
@@ -263,7 +265,7 @@ def bounce(
 def reroute(
     ids: tuple[str, ...], everything: bool, route: str, cluster_dir: Path, as_json: bool, **filters: Any
 ) -> None:
-    """Send messages to another server than that of their domain."""
+    """Send messages, by ID or filter, to another server than that of their domain."""
     _act(cluster_dir, "reroute", ids, filters, everything, "rerouted", as_json, route=route)
 
 

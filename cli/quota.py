@@ -80,7 +80,7 @@ def _setting(text: str) -> tuple[str, int | None]:
 @cluster_option
 @json_option
 def set_quotas(tenant: str, settings: tuple[str, ...], warn_at: str | None, cluster_dir: Path, as_json: bool) -> None:
-    """Limit what TENANT may use: storage_bytes=50GiB messages=1000000 accounts=100 sending_per_day=5000.
+    """Limit what TENANT may use; each QUOTA as in storage_bytes=50GiB messages=1000000 sending_per_day=5000.
 
     What is there stays when it is above the new limit; what would add to it is refused.
     """

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from cli.options import cluster_option, json_option, open_client
-from cli.output import CommandError, counted, print_json, say
+from cli.output import CommandError, agree, counted, print_json, say
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
@@ -20,18 +20,6 @@ MOST_SHOWN = 12
 
 reason_option = click.option("--reason", required=True, metavar="TEXT", help="Why; it stays in the log for ever.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-
-
-def confirm(text: str, yes: bool) -> None:
-    """Goes on if `yes` was given or is answered. Raises CommandError where nobody can be asked, or says no."""
-    if yes:
-        return
-    try:
-        agreed = click.confirm(text, err=True)
-    except click.Abort:
-        raise CommandError("nothing was done: nobody agreed", "--yes, to go on without being asked") from None
-    if not agreed:
-        raise CommandError("nothing was done")
 
 
 @click.command()
@@ -47,7 +35,7 @@ def quarantine(position: int, reason: str, yes: bool, cluster_dir: Path, as_json
     refold. Whoever proposed it is told that it was rejected.
     """
     client = open_client(cluster_dir)
-    confirm(f"Record {position} will have no effect, for ever. Go on?", yes)
+    agree(f"Record {position} will have no effect, for ever. Go on?", yes)
     answer = client.change("POST", f"/v1/log/{quote(str(position))}/quarantine", {"reason": reason})
     if as_json:
         print_json({"quarantined": position, "position": answer["position"]})
@@ -102,7 +90,7 @@ def redact(
         if as_json:
             print_json(found)
         return
-    confirm("This can not be undone. Go on?", yes)
+    agree("This can not be undone. Go on?", yes)
     done = client.change("POST", "/v1/redactions", {"target": target, "reason": reason})
     say(f"redacted, at position {done['position']}; now each node writes its file anew")
     missing = _wait_for_disks(client, done["position"], wait_s)

@@ -60,7 +60,8 @@ def send(
     sent = client.upload(path, _ready_node(client, cluster_dir), io.BytesIO(data))
     if as_json:
         print_json(sent)
-    say(f"sent to {', '.join(sent['to'])}: {sent['size']} bytes")
+    say(f"accepted, {sent['size']} bytes for {', '.join(sent['to'])}: who is local has it, for others it is queued")
+    say("what became of that: mailraft queue list")
 
 
 def _ready_node(client: AdminClient, cluster_dir: Path) -> str:

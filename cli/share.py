@@ -9,7 +9,7 @@ import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
-from cli.output import print_json, print_table, say
+from cli.output import agree, print_json, print_table, say
 
 
 @click.group(cls=Group)
@@ -76,7 +76,6 @@ def create(tenant: str, folder: str, cluster_dir: Path) -> None:
 def delete(tenant: str, folder: str, yes: bool, cluster_dir: Path) -> None:
     """Delete the public folder FOLDER of TENANT with the mail in it."""
     client = open_client(cluster_dir)
-    if not yes:
-        click.confirm(f"Delete the public folder {folder} of {tenant} with the mail in it?", abort=True)
+    agree(f"Delete the public folder {folder} of {tenant} with the mail in it?", yes)
     client.change("DELETE", f"/v1/tenants/{quote(tenant, safe='')}/folders?{urlencode({'name': folder})}")
     say(f"public folder {folder} deleted")

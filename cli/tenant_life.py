@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from cli.options import cluster_option, json_option, open_client
-from cli.output import iso_time, print_json, print_table, say, size_text
+from cli.output import agree, iso_time, print_json, print_table, say, size_text
 
 _SPANS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -95,8 +95,7 @@ def update(
 def remove_domain(name: str, domain: str, yes: bool, cluster_dir: Path, as_json: bool) -> None:
     """Take DOMAIN from the tenant NAME, with its postmaster; everything else in it must have gone before."""
     client = open_client(cluster_dir)
-    if not yes:
-        click.confirm(f"Remove {domain} from {name}, with the mailbox of its postmaster?", abort=True, err=True)
+    agree(f"Remove {domain} from {name}, with the mailbox of its postmaster?", yes)
     client.change("DELETE", path_of(name, "domains", domain))
     if as_json:
         print_json({"tenant": name, "removed": domain})
@@ -148,8 +147,7 @@ def resume(name: str, cluster_dir: Path, as_json: bool) -> None:
 def delete(name: str, grace: str, reason: str, yes: bool, cluster_dir: Path, as_json: bool) -> None:
     """Delete the tenant NAME: out of service now; after the grace time its data is erased, from the log too."""
     client, grace_ms = open_client(cluster_dir), span_ms(grace)
-    if not yes:
-        click.confirm(f"Delete {name} with all its accounts and mail, for good after {grace}?", abort=True, err=True)
+    agree(f"Delete {name} with all its accounts and mail, for good after {grace}?", yes)
     found = client.change("POST", path_of(name, "deletion"), {"grace_ms": grace_ms, "reason": reason})
     if as_json:
         print_json(found)

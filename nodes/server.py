@@ -245,6 +245,7 @@ class Node:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         config = self._config
+        cluster_key = read_cluster_key(config.secrets.cluster_key_file)  # before anybody counts on this node
         log = await self._open_log(stack)
         self.state.log = log
         self.state.heads = heads = HeadKeeper(config, log, self.state.metrics, self._logger)
@@ -252,7 +253,7 @@ class Node:
         heads.start()
         runtime = Runtime(log)
         stack.push_async_callback(runtime.stop)
-        directory = Directory(log, runtime, read_cluster_key(config.secrets.cluster_key_file))
+        directory = Directory(log, runtime, cluster_key)
         stack.push_async_callback(directory.stop)
         self.state.identities = Identities(directory, self._logger, config.raft.propose_timeout_s)
         stack.push_async_callback(self.state.identities.stop)
@@ -419,13 +420,16 @@ def log_config(config: NodeConfig) -> LogConfig:
 
 def read_cluster_key(path: Path) -> bytes:
     """The 32 bytes that a file holds in hexadecimal. Raises StartError, never showing what it holds."""
+    hint = "the file that `mailraft cluster init` wrote; it is the same on every node"
     try:
         key = bytes.fromhex(path.read_text().strip())
-    except (OSError, ValueError):
+    except OSError as error:
+        raise StartError(f"secrets.cluster_key_file: {path}: {error.strerror}", hint) from None
+    except ValueError:
         key = b""
     if len(key) != CLUSTER_KEY_BYTES:
-        hint = "the file that `mailraft cluster init` wrote; it is the same on every node"
-        raise StartError(f"secrets.cluster_key_file: must hold {CLUSTER_KEY_BYTES} bytes in hexadecimal", hint)
+        must = f"must hold {CLUSTER_KEY_BYTES} bytes in hexadecimal"
+        raise StartError(f"secrets.cluster_key_file: {path} {must}", hint)
     return key
 
 

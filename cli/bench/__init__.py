@@ -47,11 +47,11 @@ def log(records: int, history: int, peer: str | None, as_json: bool) -> None:
 
 
 @bench.command()
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each.")
 @click.option("--messages", type=click.IntRange(1), default=4500, show_default=True, help="Messages a round.")
 @click.option("--sessions", type=click.IntRange(1), default=64, show_default=True, help="Connections to each node.")
 @click.option("--bytes", "size_bytes", type=click.IntRange(1), default=4096, show_default=True, help="Bytes a message.")
-@click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True)
+@click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True, help="Of the cluster.")
 @click.option("--peer", type=click.Choice(["postfix"]), help="Measure this server too, by turns (needs root).")
 @click.option("--checks", is_flag=True, help="Judge SPF, DKIM, ARC and DMARC of each message, asking a local resolver.")
 @json_option
@@ -87,7 +87,7 @@ def smtp(
 @click.option("--appends", type=click.IntRange(1), default=1000, show_default=True, help="Messages appended a round.")
 @click.option("--notices", type=click.IntRange(0), default=50, show_default=True, help="Deliveries told of in IDLE.")
 @click.option("--idle", type=click.IntRange(0), default=10_000, show_default=True, help="Connections in IDLE.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each.")
 @click.option(
     "--nodes",
     type=click.Choice(["1", "3", "5"]),
@@ -145,10 +145,10 @@ def connections(idle: int, busy: int, messages: int, tls: bool, as_json: bool) -
 
 
 @bench.command()
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each.")
 @click.option("--messages", type=click.IntRange(1), default=3000, show_default=True, help="Messages a round.")
 @click.option("--bytes", "size_bytes", type=click.IntRange(1), default=4096, show_default=True, help="Bytes a message.")
-@click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True)
+@click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True, help="Of the cluster.")
 @click.option(
     "--against", type=click.Choice(["postfix"]), help="Measure this server's queue too, by turns (needs root)."
 )

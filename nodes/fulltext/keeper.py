@@ -33,7 +33,11 @@ KEYS_LIMIT = 100  # of one search; it scans for more
 
 
 class Status(NamedTuple):
-    """`state`: off, missing (the library), waiting, indexing, rebuilding, failed. `position`: all up to it is in."""
+    """`state`: off, missing (the library), current, waiting (new messages are gathered), indexing, rebuilding, failed.
+
+    `position`: all up to it is in. A node that is current may have indexed less far than the log goes: what came since
+    changed no messages.
+    """
 
     state: str
     position: int
@@ -108,6 +112,8 @@ class FullText:
         state = self._state
         if state == "indexing" and position >= self._log.status().applied:
             state = "waiting"  # the process is there still, in case that more comes
+        if state == "waiting" and not self._wanted.is_set():
+            state = "current"
         with contextlib.suppress(Exception):  # between two generations; the next call knows
             messages = self._reader.messages() if self._reader is not None else 0
             return Status(state, position, messages, self._done, self._total, self._error)

@@ -1,14 +1,18 @@
 """The command as a whole: help, laziness, completion, errors that say what to do."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from chaos.cluster import free_base_port
 from cli.main import COMMANDS, main
+from cli.output import CommandError, agree
 from cli.supervisor import environment, program
 
 HEAVY = ("aiohttp", "rich", "pydantic", "cryptography", "lmdb", "pykka", "eventlog", "nodes", "actors", "asyncio")
@@ -240,3 +244,55 @@ def test_a_wrong_moment_says_how_moments_are_written(tmp_path: Path) -> None:
     result = invoke("mailbox", "show", "a@b.test", "--as-of", "-2y", env={"MAILRAFT_CLUSTER": cluster})
     assert result.exit_code == 1
     assert "--as-of -2y: neither a time" in result.stderr
+
+
+def _commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for one in group.list_commands(context):
+        command = group.get_command(context, one)
+        assert command is not None
+        if command.hidden:
+            continue
+        yield f"{name} {one}", command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{name} {one}")
+
+
+EVERY_COMMAND = dict(_commands(main, "mailraft"))
+
+
+def test_every_option_and_argument_has_help() -> None:
+    """An argument has it in the text of its command, which names it, or shows in its place what there is to choose."""
+    assert {name: _without_help(command) for name, command in EVERY_COMMAND.items() if _without_help(command)} == {}
+
+
+def _without_help(command: click.Command) -> list[str]:
+    if not command.help:
+        return ["the command"]
+    words = set(re.findall(r"\w+", f"{command.help} {command.epilog or ''}".upper()))
+    lacking: list[str] = []
+    for one in command.params:
+        if isinstance(one, click.Option) and not one.help and not one.hidden:
+            lacking.append(one.opts[-1])
+        if isinstance(one, click.Argument):
+            shown = one.make_metavar(click.Context(command))
+            if "{" not in shown and not words & set(re.findall(r"\w+", shown.upper())):
+                lacking.append(shown)
+    return lacking
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["completion", "bash"], ["--version"]])
+def test_what_can_not_be_printed_is_an_error_and_no_traceback(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            program(*arguments), env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: what is printed can not be written: No space left on device\n"
+
+
+def test_where_nobody_can_be_asked_the_way_on_is_named() -> None:
+    with pytest.raises(CommandError) as refused, CliRunner().isolation(input=""):
+        agree("Really?", yes=False)
+    assert refused.value.hint == "--yes, to go on without being asked"
+    agree("Really?", yes=True)

@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -125,6 +126,18 @@ def test_another_base_port_than_the_folder_was_made_with_is_told(start: Start, f
     assert process.returncode == 1
     assert f"was made with BASE_PORT={base_port}: remove it, or RUN_DIR=other" in said
     assert processes_of(folder) == []
+
+
+def test_where_ports_are_in_use_nothing_is_left_and_the_way_on_is_named(start: Start, folder: Path) -> None:
+    base_port = free_base_port(3)
+    with socket.create_server(("127.0.0.1", base_port)):
+        process = start(str(base_port))
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "in use by another program" in said
+    assert f"try: make run BASE_PORT={base_port + 1000}, or stop that program" in said
+    assert "--base-port" not in said
+    assert not folder.exists()
 
 
 def test_make_help_names_what_run_takes() -> None:

@@ -58,7 +58,20 @@ def test_a_cluster_key_of_another_shape_is_refused_without_showing_it(tmp_path: 
     (tmp_path / "cluster.key").write_text(text)
     with pytest.raises(StartError) as caught:
         read_cluster_key(tmp_path / "cluster.key")
-    assert str(caught.value) == "secrets.cluster_key_file: must hold 32 bytes in hexadecimal"
+    path = tmp_path / "cluster.key"
+    assert str(caught.value) == f"secrets.cluster_key_file: {path} must hold 32 bytes in hexadecimal"
+
+
+def test_a_cluster_key_that_is_not_there_or_is_junk_is_found_before_the_database_is_made(
+    run: Run, make_cell: MakeCell
+) -> None:
+    _, config = make_cell()
+    path = config.secrets.cluster_key_file
+    path.write_text("junk")
+    assert str(start_refusal(run, config)) == f"secrets.cluster_key_file: {path} must hold 32 bytes in hexadecimal"
+    path.unlink()
+    assert str(start_refusal(run, config)) == f"secrets.cluster_key_file: {path}: No such file or directory"
+    assert not list(config.node.data_dir.glob("*.mdb"))
 
 
 def wait_for(reached: Callable[[], bool], timeout_s: float = 20.0) -> None:
