@@ -206,12 +206,9 @@ async def subscribe(session: Session, command: commands.Subscribe) -> str:
 
 
 async def namespace(session: Session, _: commands.Namespace) -> str:
-    """One's own, those of others, and the public ones; a look back shows one's own alone."""
-    if session.past is not None:
-        session.write(b'* NAMESPACE (("" "/")) NIL NIL\r\n')
-    else:
-        others, public = (render.mailbox(name + "/") for name in (places.OTHERS, places.PUBLIC))
-        session.write(b'* NAMESPACE (("" "/")) ((%b "/")) ((%b "/"))\r\n' % (others, public))
+    """One's own, those of others, and the public ones."""
+    others, public = (render.mailbox(name + "/") for name in (places.OTHERS, places.PUBLIC))
+    session.write(b'* NAMESPACE (("" "/")) ((%b "/")) ((%b "/"))\r\n' % (others, public))
     return "NAMESPACE completed"
 
 

@@ -14,13 +14,14 @@ from nodes import logins, sasl
 from nodes.bound_tenants import tenant_name
 from nodes.imap import commands
 from nodes.imap.errors import BadCommand, Farewell, Refusal
+from nodes.imap.past_sharing import PastOfOthers
 from nodes.imap.render import string
 from nodes.imap.session import TLS_HANDSHAKE_S, Session
 from nodes.imap.shared import Handler
 from nodes.imap.states import State
 from nodes.logins import Door, LoggedIn, LoginRefused
 from nodes.moments import parse_moment
-from nodes.past import NotThen, PastMailbox
+from nodes.past import NotThen
 from nodes.sasl_mechanisms import ALL
 
 
@@ -101,7 +102,7 @@ def _demand_privacy(door: Door) -> None:
 
 async def _enter(session: Session, found: LoggedIn) -> str:
     if found.moment is not None:
-        session.past = await _past(session, found.target, found.moment)
+        await _look_back(session, found.target, found.moment)
     session.account = found.target
     session.state = State.AUTHENTICATED
     session.framer.appends = True
@@ -120,16 +121,17 @@ def _as_of(session: Session) -> str:
     return f" to {session.target.address} as of {session.past.moment}, read-only" if session.past is not None else ""
 
 
-async def _past(session: Session, account: Target, moment: str) -> PastMailbox:
+async def _look_back(session: Session, account: Target, moment: str) -> None:
     """Raises Refusal."""
     by = By("account", account.account, session.origin)
     try:
         when = parse_moment(moment, time.time_ns() // 1_000_000)
-        return await session.services.past.open(account, when, by, session.cause)
+        session.past = await session.services.past.open(account, when, by, session.cause)
     except ValueError as error:
         raise Refusal(f"{moment[:64]!a}: {error}; write @@2026-11-01T10:00:00Z, @@-2h or @@#12345", "CANNOT") from None
     except NotThen as error:
         raise Refusal(str(error), "CANNOT") from None
+    session.past_of_others = PastOfOthers(session, when)
 
 
 def _refusal(session: Session, refused: LoginRefused) -> Refusal:

@@ -2,19 +2,19 @@
 
 One's own names come first, so that what somebody called Public stays theirs. What is another's is found only in the
 account's own tenant, and only where the account may know of it: everything else is answered alike. A look back shows
-one's own mailboxes alone.
+them as they were, to who had access then and has it now (past_sharing.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from actors import groups, tenant
 from actors.directory import Target, account_of
 from actors.errors import InvalidName, NoSuchAccount
 from actors.mailbox import DELIMITER, Folder, folder_by_name, folders, is_open
-from actors.mailbox_acl import ANYONE, RIGHTS, held
+from actors.mailbox_acl import ANYONE, RIGHTS
 from actors.sharing import owners, public_stream
 from eventlog.store import Snapshot
 from nodes.imap.errors import Refusal, no_such_mailbox
@@ -59,7 +59,7 @@ def find(session: Session, name: str) -> Place | None:
         found = folder_by_name(reading.view, named.name)
         if found is None:
             return None
-        rights = held(reading.view.peek, found.id, session.who)
+    rights = session.rights_in(named.owner, found.id)
     shown = found._replace(name=name, special_use=None)
     return Place(named.owner, shown, rights) if "l" in rights else None
 
@@ -76,16 +76,22 @@ def enter(session: Session, name: str, rights: str, code: str = "NONEXISTENT") -
 
 def speaks_of(session: Session, name: str) -> Named | None:
     """Whose mailbox a name speaks of, be there such a folder or not; None where there is nobody to share it."""
-    prefix, delimiter, rest = name.partition(DELIMITER)
-    if session.past is not None or not delimiter or prefix not in (OTHERS, PUBLIC):
+    prefix, _, rest = name.partition(DELIMITER)
+    if not is_of_others(name):
         return Named(None, name)
     with session.services.log.snapshot() as snapshot:
         if prefix == PUBLIC:
-            owner = public_owner(snapshot, session.target.tenant)
-            return Named(owner, rest) if owner is not None else None
-        address, _, inner = rest.partition(DELIMITER)
-        owner = _account(snapshot, session.target, address)
-    return Named(owner, inner) if owner is not None else None
+            owner, inner = public_owner(snapshot, session.target.tenant), rest
+        else:
+            address, _, inner = rest.partition(DELIMITER)
+            owner = _account(snapshot, session.target, address)
+    return Named(owner, inner) if owner is not None and session.shows(owner) else None
+
+
+def is_of_others(name: str) -> bool:
+    """Whether a name stands in the namespace of others, or of all."""
+    prefix, delimiter, _ = name.partition(DELIMITER)
+    return bool(delimiter) and prefix in (OTHERS, PUBLIC)
 
 
 def public_owner(snapshot: Snapshot, tenant_id: bytes) -> Target | None:
@@ -102,10 +108,8 @@ def _account(snapshot: Snapshot, own: Target, address: str) -> Target | None:
     return found if found.tenant == own.tenant and found.account != own.account else None
 
 
-def shared_with(session: Session, subscribed: frozenset[str]) -> Iterator[Place]:
-    """All that others share with the account, and what is public."""
-    if session.past is not None:
-        return
+def sharing(session: Session) -> list[tuple[str, Target]]:
+    """Who may share something with the account now, and what stands in front of their mailboxes' names."""
     own = session.target
     with session.services.log.snapshot() as snapshot:
         view = snapshot.view(own.tenant)
@@ -116,20 +120,21 @@ def shared_with(session: Session, subscribed: frozenset[str]) -> Iterator[Place]
             if account is not None and not set(account.address) & set("/*%"):
                 owner = Target(own.tenant, account_id, account.address)
                 found.append((f"{OTHERS}{DELIMITER}{account.address}{DELIMITER}", owner))
-        for prefix, owner in found:
-            yield from _folders(snapshot, session.who, owner, prefix, subscribed)
+    return found
 
 
-def _folders(
-    snapshot: Snapshot, who: Sequence[bytes], owner: Target, prefix: str, subscribed: frozenset[str]
-) -> Iterator[Place]:
-    view = snapshot.view(owner.account)
-    for one in folders(view):
-        rights = held(view.peek, one.id, who)
-        if "l" in rights:
-            name = prefix + one.name
-            shown = one._replace(name=name, special_use=None, subscribed=name in subscribed)
-            yield Place(owner, shown, rights)
+def shared_with(session: Session, subscribed: frozenset[str]) -> Iterator[Place]:
+    """All that others share with the account, and what is public."""
+    for prefix, owner in sharing(session):
+        if not session.shows(owner):
+            continue
+        with session.reading_of(owner) as reading:
+            present = folders(reading.view)
+            of_each = session.rights_among(owner, [one.id for one in present], reading)
+        for one, rights in zip(present, of_each, strict=True):
+            if "l" in rights:
+                name = prefix + one.name
+                yield Place(owner, one._replace(name=name, special_use=None, subscribed=name in subscribed), rights)
 
 
 def identifier(session: Session, text: str) -> bytes | None:

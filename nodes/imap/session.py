@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from actors.directory import Target
     from actors.kind import Command as ActorCommand
     from nodes.imap.notify import Notices
+    from nodes.imap.past_sharing import PastOfOthers
     from nodes.past import PastMailbox
     from nodes.reading import Reading
 
@@ -66,6 +67,7 @@ class Session:
         self.state = State.NOT_AUTHENTICATED
         self.account: Target | None = None
         self.past: PastMailbox | None = None  # what is shown where the log-in named a moment
+        self.past_of_others: PastOfOthers | None = None
         self.selected: Selected | None = None
         self.place: Target | None = None  # whose mailbox the present command is about, where it is not one's own
         self.features = Features()
@@ -100,6 +102,8 @@ class Session:
                 self.notices.close()
             if self.past is not None:
                 self.services.past.close(self.target, self.past)
+            if self.past_of_others is not None:
+                self.past_of_others.close()
             self.shared.held.bytes -= self._held_bytes
             self.connection.close()
 
@@ -202,6 +206,8 @@ class Session:
                 raise BadCommand(f"not in the state {self.state.value!r}")
             if self.features.uidonly and names_numbers(command):
                 raise BadCommand("there are no message sequence numbers any more", "UIDREQUIRED")  # RFC 9586 3
+            if self.past_of_others is not None:
+                await self.past_of_others.open_for(command)
             self.place = self._place_of(command)
             reply = b"OK " + (await self.shared.handlers[type(command)](self, command)).encode("ascii")
         except Refusal as refusal:
@@ -290,17 +296,41 @@ class Session:
 
     def reading_of(self, place: Target | None) -> AbstractContextManager[Reading]:
         """A short read of another's mailbox, or of one's own: as it was where the log-in named a moment."""
-        if place is None and self.past is not None:
+        if self.past is None:
+            return Present(self.services.log, place or self.target)()
+        if place is None:
             return self.past()
-        return Present(self.services.log, place or self.target)()
+        others = self.past_of_others.of(place) if self.past_of_others is not None else None
+        if others is None:
+            raise no_such_mailbox()
+        return others()
+
+    def shows(self, owner: Target) -> bool:
+        """Whether there is anything to be seen of another's mailboxes: in a look back only what has been opened."""
+        return self.past is None or (self.past_of_others is not None and self.past_of_others.of(owner) is not None)
+
+    def rights_in(self, owner: Target, folder_id: bytes) -> frozenset[str]:
+        """What this account may do with another's folder; in a look back what it might then and may now."""
+        with self.reading_of(owner) as reading:
+            return self.rights_among(owner, [folder_id], reading)[0]
+
+    def rights_among(self, owner: Target, folder_ids: Sequence[bytes], reading: Reading) -> list[frozenset[str]]:
+        """The same of several, through a reading of the owner's mailbox."""
+        read = reading.view.peek
+        if self.past is None:
+            return [held(read, one, self.who) for one in folder_ids]
+        # who was in which group then is not known here: what was granted by a line of one's own counts
+        alone = self.who[:1]
+        with Present(self.services.log, owner)() as present:
+            now = present.view.peek
+            return [held(read, one, alone) & held(read, one, self.who) & held(now, one, self.who) for one in folder_ids]
 
     def _place_of(self, command: commands.Command) -> Target | None:
         """Where what is selected is another's: whose, as long as it may be read. Raises Farewell."""
         selected = self.selected
         if selected is None or selected.owner is None or not works_on_selected(command):
             return None
-        with self.reading_of(selected.owner) as reading:
-            selected.rights = held(reading.view.peek, selected.folder.id, self.who)
+        selected.rights = self.rights_in(selected.owner, selected.folder.id)
         if not selected.rights >= {"l", "r"}:
             raise Farewell("the selected mailbox was deleted")
         return selected.owner

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from actors.mailbox import EVERY, ChangeFlags, CreateFolder, OpenMailbox, SetRights
+from actors.mailbox import EVERY, ChangeFlags, CreateFolder, OpenMailbox, PastViewed, SetRights
 from actors.mailbox_acl import ANYONE
 from actors.sharing import NoteShare, public_stream
 from eventlog.record import new_id
@@ -357,20 +357,72 @@ def test_the_quota_of_another_is_not_told(pair: Pair) -> None:
     assert pair.other.ok(f"GETQUOTAROOT {pair.team}") == [b"* QUOTAROOT " + pair.team.encode()]
 
 
-def test_a_look_back_shows_ones_own_lists_and_mailboxes_alone(node: Node, pair: Pair, session: Sessions) -> None:
+def look_back(node: Node, user: User, position: int) -> RawClient:
+    client = RawClient(node.port)
+    client.ok(f'LOGIN "{user.login}@@#{position}" "{PASSWORD}"')
+    return client
+
+
+def test_a_look_back_shows_ones_own_lists_as_they_were(node: Node, pair: Pair) -> None:
     pair.grant("lr")
     then = node.log.status().applied
     pair.grant("lrswi")
-    past = RawClient(node.port)
-    past.ok(f'LOGIN "{pair.owner.login}@@#{then}" "{PASSWORD}"')
+    past = look_back(node, pair.owner, then)
     assert b"%b lr" % pair.colleague.login.encode() in past.ok("GETACL Team")[0].split(b" lrswipkxteacd ")[1]
     assert refused(past, f"SETACL Team {pair.colleague.login} lr").startswith(b"NO [NOPERM]")
     past.close()
-    theirs = RawClient(node.port)
-    theirs.ok(f'LOGIN "{pair.colleague.login}@@#{then}" "{PASSWORD}"')
-    assert theirs.ok("NAMESPACE") == [b'* NAMESPACE (("" "/")) NIL NIL']
-    assert refused(theirs, f"EXAMINE {pair.team}").startswith(b"NO [NONEXISTENT]")
-    theirs.close()
+
+
+def test_a_look_back_shows_what_others_shared_as_it_was(node: Node, pair: Pair) -> None:
+    pair.grant("lrs")
+    then = node.log.status().applied
+    pair.own.append("Team", b"Subject: later\r\n\r\nx\r\n")
+    pair.own.ok("SELECT Team")
+    pair.own.ok("STORE 1 +FLAGS (\\Flagged)")
+    pair.own.ok("CREATE Team/later")
+    past = look_back(node, pair.colleague, then)
+    assert b'* LIST (\\HasNoChildren) "/" %b' % pair.team.encode() in past.ok('LIST "" *')
+    assert past.ok(f"STATUS {pair.team} (MESSAGES)") == [b"* STATUS %b (MESSAGES 1)" % pair.team.encode()]
+    assert past.command(f"SELECT {pair.team}")[-1].startswith(b"OK [READ-ONLY] ")
+    assert past.ok("FETCH 1:* (FLAGS BODY.PEEK[TEXT])") == [b"* 1 FETCH (FLAGS () BODY[TEXT] {6}\r\ntext\r\n)"]
+    assert past.ok("SEARCH SUBJECT shared") == [b"* SEARCH 1"]
+    assert refused(past, "STORE 1 +FLAGS (\\Seen)").startswith(b"NO [NOPERM]")
+    assert past.ok(f"MYRIGHTS {pair.team}") == [b"* MYRIGHTS %b lrs" % pair.team.encode()]
+    past.close()
+
+
+def test_a_look_back_into_anothers_mailbox_wants_access_then_and_now(node: Node, pair: Pair) -> None:
+    before = node.log.status().applied
+    pair.grant("lr")
+    while_shared = node.log.status().applied
+    early = look_back(node, pair.colleague, before)
+    assert refused(early, f"EXAMINE {pair.team}").startswith(b"NO [NONEXISTENT]")
+    assert not any(pair.owner.login.encode() in line for line in early.ok('LIST "" *'))
+    early.close()
+    late = look_back(node, pair.colleague, while_shared)
+    late.ok(f"EXAMINE {pair.team}")
+    pair.own.ok(f"DELETEACL Team {pair.colleague.login}")
+    late.send(b"x FETCH 1 FLAGS\r\n")
+    assert late.response() == b"* BYE the selected mailbox was deleted", "it was open, and is not any more"
+    late.close()
+    again = look_back(node, pair.colleague, while_shared)
+    assert refused(again, f"EXAMINE {pair.team}").startswith(b"NO [NONEXISTENT]")
+    again.close()
+
+
+def test_a_look_into_anothers_past_is_in_the_owners_own_log(node: Node, pair: Pair) -> None:
+    pair.grant("lr")
+    then = node.log.status().applied
+    past = look_back(node, pair.colleague, then)
+    past.ok(f"EXAMINE {pair.team}")
+    with node.log.snapshot() as snapshot:
+        last = snapshot.last_stream_position(pair.owner.account, snapshot.position)
+        stored = snapshot.record(last or 0)
+    assert stored is not None
+    assert stored.record is not None
+    assert [event.type for event in stored.record.events] == [PastViewed.TYPE]
+    assert stored.record.by.id == pair.colleague.account
+    past.close()
 
 
 # -- delegation, public folders
