@@ -13,9 +13,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from actors.mailbox import INBOX, SERVER, AnnotationsSet, Change, FlagsOfMany, Folder, folder, folders
+from actors.mailbox import SERVER, AnnotationsSet, Folder, folder, folders
 from actors.mailbox_annotations import OWNER
-from actors.mailbox_rows import subscription_key, superior_names
+from actors.mailbox_rows import subscription_key
 from actors.mailbox_terms import (
     FolderCreated,
     FolderDeleted,
@@ -28,6 +28,7 @@ from nodes.imap.commands import Section
 from nodes.imap.content_commands import Binary
 from nodes.imap.errors import Refusal
 from nodes.imap.notify_commands import MESSAGE_EVENTS, EventGroup, Notify
+from nodes.imap.notify_others import OfOthers, covers, kinds_of, status_items
 from nodes.imap.sequence import SequenceSet
 from nodes.imap.shared import Handler
 from nodes.imap.states import State
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 NAMES_LIMIT = 1000  # changes of names and annotations that wait to be told
 FOLDERS_AT_ONCE = 64
-
-_KINDS = {"added": "MESSAGENEW", "expunged": "MESSAGEEXPUNGE", "flags": "FLAGCHANGE"}
 
 NameChange = FolderCreated | FolderDeleted | FolderRenamed | FolderSubscribed | FolderUnsubscribed | AnnotationsSet
 
@@ -57,10 +56,12 @@ class Notices:
         self._overflown = False
         self._fetched_uid = self._highest_uid()
         self._unwatch: Callable[[], None] | None = None
+        self._others = OfOthers(session, self._groups)
         if session.past is None:  # the past is quiet
             self._unwatch = session.shared.watchers.watch(session.target.account, self._applied)
 
     def close(self) -> None:
+        self._others.close()
         if self._unwatch is not None:
             self._unwatch()
 
@@ -68,12 +69,8 @@ class Notices:
 
     def _applied(self, items: list[Applied]) -> None:
         for item in items:
-            if isinstance(item.result, list):
-                for change in item.result:
-                    if isinstance(change, FlagsOfMany):
-                        self._dirty.setdefault(change.folder, set()).add(_KINDS["flags"])
-                    elif isinstance(change, Change) and change.kind in _KINDS:
-                        self._dirty.setdefault(change.folder, set()).add(_KINDS[change.kind])
+            for folder_id, kind in kinds_of(item.result):
+                self._dirty.setdefault(folder_id, set()).add(kind)
             if isinstance(item.fact, NameChange):
                 self._note_name(item.fact)
         self._session.connection.wake()
@@ -89,7 +86,7 @@ class Notices:
     @property
     def has_news(self) -> bool:
         """Whether there may be something to tell."""
-        return bool(self._dirty or self._names or self._has_selected_news)
+        return bool(self._dirty or self._names or self._others.has_news or self._has_selected_news)
 
     @property
     def _has_selected_news(self) -> bool:
@@ -115,7 +112,8 @@ class Notices:
 
     async def _tell(self) -> None:
         await self._tell_selected()
-        self._session.place = None  # the rest is of one's own mailboxes
+        self._session.place = None
+        await self._others.tell()
         await self._tell_names()
         dirty, self._dirty = self._dirty, {}
         for folder_id, kinds in dirty.items():
@@ -165,7 +163,7 @@ class Notices:
             return
         wanted = self._events_of(found.name, found.subscribed) & kinds
         if wanted:
-            await write_status(self._session, found, _status_items(wanted, self._session.features.condstore))
+            await write_status(self._session, found, status_items(wanted, self._session.features.condstore))
 
     async def tell_standing(self) -> None:
         """RFC 5465 4: how each mailbox stands whose messages are asked for."""
@@ -176,11 +174,12 @@ class Notices:
         for told, found in enumerate(present, 1):
             wanted = self._events_of(found.name, found.subscribed) & MESSAGE_EVENTS
             if wanted and (selected is None or selected.folder.id != found.id):
-                items = ("UIDVALIDITY", *_status_items(wanted, self._session.features.condstore))
+                items = ("UIDVALIDITY", *status_items(wanted, self._session.features.condstore))
                 await write_status(self._session, found, tuple(dict.fromkeys(items)))
             if told % FOLDERS_AT_ONCE == 0:
                 await self._session.drain()
                 await asyncio.sleep(0)
+        await self._others.tell_standing()
 
     def _tell_name(self, fact: NameChange) -> None:
         match fact:
@@ -244,30 +243,6 @@ class Notices:
     def _events_of(self, name: str, subscribed: bool) -> frozenset[str]:
         """By the first group that names the mailbox (RFC 5465 6)."""
         return next((group.events for group in self._groups if covers(group, name, subscribed)), frozenset())
-
-
-def covers(group: EventGroup, name: str, subscribed: bool) -> bool:
-    """Whether a group is about a mailbox; costs the same however many names the group has."""
-    match group.which:
-        case "INBOXES":
-            return name == INBOX
-        case "SUBSCRIBED":
-            return subscribed
-        case "SUBTREE":
-            return name in group.names or any(above in group.names for above in superior_names(name))
-        case "MAILBOXES":
-            return name in group.names
-        case _:
-            return True
-
-
-def _status_items(events: frozenset[str] | set[str], condstore: bool) -> tuple[str, ...]:
-    items = ["MESSAGES"] if events - {"FLAGCHANGE"} else []
-    if "MESSAGENEW" in events:
-        items.append("UIDNEXT")
-    if "FLAGCHANGE" in events:
-        items += ["UIDVALIDITY", "UNSEEN"]
-    return (*items, "HIGHESTMODSEQ") if condstore else tuple(items)
 
 
 def _peeking(item: commands.FetchItem) -> commands.FetchItem:

@@ -12,6 +12,7 @@ from nodes.imap import notify
 from nodes.imap.cursor import ITEMS_LIMIT
 from nodes.imap.errors import BadCommand, Refusal
 from nodes.imap.notify_commands import EventGroup, Notify, Which
+from nodes.imap.notify_others import covers
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import PASSWORD, Node, User
 from tests.nodes.imap.test_grammar import parse
@@ -96,7 +97,7 @@ def test_a_name_is_looked_for_in_a_group_once_however_many_it_names() -> None:
 
     names = Counting(f"m{number}" for number in range(ITEMS_LIMIT))
     for which in get_args(Which):
-        assert notify.covers(EventGroup(which, names, frozenset()), "m1/b/c", False) is (
+        assert covers(EventGroup(which, names, frozenset()), "m1/b/c", False) is (
             which not in ("INBOXES", "SUBSCRIBED", "MAILBOXES")
         )
     assert Counting.looked <= 4

@@ -494,6 +494,35 @@ def test_notices_are_of_ones_own_mailboxes_while_anothers_is_selected(node: Node
     assert any(line.startswith(b"* 2 FETCH (UID 2 FLAGS (") for line in lines), lines
 
 
+def test_rfc_5465_5_messages_in_anothers_mailbox_are_told_of_while_it_may_be_read(node: Node, pair: Pair) -> None:
+    pair.grant("lr")
+    others, team = f'"Other Users/{pair.owner.login}"', pair.team.encode()
+    (standing,) = pair.other.ok(f"NOTIFY SET STATUS (subtree {others} (MessageNew MessageExpunge FlagChange))")
+    assert standing.startswith(b"* STATUS %b (UIDVALIDITY " % team)
+    pair.own.append("Team", MAIL)
+    assert pair.other.response() == b"* STATUS %b (MESSAGES 2 UIDNEXT 3)" % team
+    pair.own.ok("SELECT Team")
+    pair.own.ok("STORE 1 +FLAGS (\\Seen)")
+    assert pair.other.response().endswith(b" UNSEEN 1)")
+    pair.own.append("INBOX", MAIL)  # which is not shared
+    pair.own.ok(f"DELETEACL Team {pair.colleague.login}")
+    pair.own.append("Team", MAIL)
+    assert pair.other.ok("NOOP") == [], "nothing more is told"
+
+
+def test_rfc_5465_6_what_is_personal_is_ones_own_and_what_is_subscribed_may_be_anothers(pair: Pair) -> None:
+    pair.grant("lr")
+    pair.other.ok("NOTIFY SET (personal (MessageNew MessageExpunge))")
+    pair.own.append("Team", MAIL)
+    assert pair.other.ok("NOOP") == []
+    pair.other.ok("NOTIFY SET (subscribed (MessageNew MessageExpunge))")
+    pair.own.append("Team", MAIL)
+    assert pair.other.ok("NOOP") == [], "it is not subscribed"
+    pair.other.ok(f"SUBSCRIBE {pair.team}")
+    pair.own.append("Team", MAIL)
+    assert pair.other.response() == b"* STATUS %b (MESSAGES 4 UIDNEXT 5)" % pair.team.encode()
+
+
 def test_private_annotations_of_others_are_not_told(pair: Pair) -> None:
     pair.grant("lrw")
     pair.own.ok("NOTIFY SET (personal (MailboxMetadataChange))")
