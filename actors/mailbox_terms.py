@@ -7,13 +7,13 @@ assigned by `evolve` and stands in no event.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from actors.kind import Command, Fact
 from actors.mailbox_acl import Acting, FolderRightsSet, ForgetGrantee, SetRights
 from actors.mailbox_annotations import AnnotationsSet, SetAnnotations
 from actors.mailbox_maildrop import MaildropCommand, MaildropFact
+from actors.values import dataclass
 
 Mode = Literal["add", "remove", "replace"]
 Parents = tuple[tuple[bytes, str], ...]

@@ -6,11 +6,11 @@ Events of the first release (ItemClaimed, AttemptRecorded, ClaimReleased) are re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
 from actors.kind import Command, Fact
 from actors.mail_options import NO_OPTIONS, MailOptions, RecipientOptions
+from actors.values import dataclass
 
 MAX_RECIPIENTS = 1000
 MAX_BATCH = 1000  # items that one command names

@@ -114,18 +114,20 @@ class _PendingView(ScratchView):
     def get(self, key: bytes) -> Any:
         if key in self._rows:
             return self._rows[key]
-        return (self._read.get(key) or self._as_it_stands(key))[1]
+        row = self._read.get(key)
+        if row is None:
+            row = self._read[key] = self._table.row(key)
+        return row[1]
 
     peek = get
 
     def version(self, key: bytes) -> int:
-        return self._as_it_stands(key)[0] if key else self._table.version(key)
-
-    def _as_it_stands(self, key: bytes) -> tuple[int, Any]:
+        if not key:
+            return self._table.version(key)
         row = self._read.get(key)
         if row is None:
             row = self._read[key] = self._table.row(key)
-        return row
+        return row[0]
 
     @property
     def written(self) -> int:
@@ -341,7 +343,7 @@ class Runtime:
                 fold_event(view, event, stamp)
                 facts.append(fact)
                 events.append(event)
-        if sum(view.written for view in pending.values()) > MAX_ROWS:
+        if sum([view.written for view in pending.values()]) > MAX_ROWS:
             raise TooLarge("too much for one record: ask for it in parts")
         said = ((event.tenant, event.stream, fact) for event, fact in zip(events, facts, strict=True))
         guards.update(dict.fromkeys(self.standings.require_room(snapshot, said, context.by, stamp.at_ms)))

@@ -10,6 +10,7 @@ domains, groups; S what was sent, s of one account: hour, recipients in it, day,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from actors.kind import Command, Fact
@@ -78,6 +79,7 @@ class UsageCounted(Fact):
     tenant: bytes
 
 
+@lru_cache(1024)  # asked in the fold of every event that is counted
 def usage_stream(tenant: bytes) -> bytes:
     return stream_id("usage", tenant.hex())
 

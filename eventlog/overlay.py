@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from eventlog.record import MAX_KEY_BYTES, STREAM_ID_BYTES
+from eventlog.record import MAX_KEY_BYTES
 from eventlog.store import POSITION, TABLES, Store, pack_row
 from eventlog.views import range_bounds
 
@@ -28,12 +28,12 @@ class Overlay:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._tick: dict[bytes, Row] = {}
-        self._record: dict[bytes, Row] = {}
+        self.record: dict[bytes, Row] = {}  # always the same dictionary: a view puts into it
         self._read: dict[bytes, Row] = {}
 
     def get(self, key: bytes) -> Row:
-        if key in self._record:
-            return self._record[key]
+        if key in self.record:
+            return self.record[key]
         if key in self._tick:
             return self._tick[key]
         if key in self._read:
@@ -43,19 +43,14 @@ class Overlay:
         self._read[key] = row
         return row
 
-    def put(self, key: bytes, row: Row) -> None:
-        if len(key) > STREAM_ID_BYTES + MAX_KEY_BYTES:
-            raise ValueError(f"a row's key has at most {MAX_KEY_BYTES} bytes, not {len(key) - STREAM_ID_BYTES}")
-        self._record[key] = row
-
     def count(self, stream: bytes, position: int) -> None:
         """One event more on a stream: how many there are is its version."""
         head = self.get(stream)
-        self._record[stream] = (position, 1 if head is None else head[1] + 1)
+        self.record[stream] = (position, 1 if head is None else head[1] + 1)
 
     def range(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Any]]:
         found = dict(_scan(self._store.txn, self._store.db[TABLES], first, end))
-        for layer in (self._tick, self._record):
+        for layer in (self._tick, self.record):
             for key, row in layer.items():
                 if key >= first and (end is None or key < end):
                     found[key] = row
@@ -63,14 +58,14 @@ class Overlay:
 
     @property
     def rows_in_record(self) -> int:
-        return len(self._record)
+        return len(self.record)
 
     def commit_record(self) -> None:
-        self._tick.update(self._record)
-        self._record.clear()
+        self._tick.update(self.record)
+        self.record.clear()
 
     def drop_record(self) -> None:
-        self._record.clear()
+        self.record.clear()
 
     def flush(self) -> None:
         """Writes the tick's rows into the tick's transaction."""
@@ -85,20 +80,20 @@ class Overlay:
     def forget(self) -> None:
         """Drops everything not flushed: after a flush, or after a tick that could not be written."""
         self._tick.clear()
-        self._record.clear()
+        self.record.clear()
         self._read.clear()
 
 
 class OverlayView:
     """One stream in the fold: what `evolve` reads and writes."""
 
-    __slots__ = ("_get", "_overlay", "_position", "_put", "stream")
+    __slots__ = ("_get", "_overlay", "_position", "_written", "stream")
 
     def __init__(self, overlay: Overlay, stream: bytes, position: int) -> None:
         self.stream = stream
         self._overlay = overlay
         self._get: Callable[[bytes], Row] = overlay.get
-        self._put: Callable[[bytes, Row], None] = overlay.put
+        self._written = overlay.record
         self._position = position
 
     def beside(self, stream: bytes) -> OverlayView:
@@ -124,10 +119,12 @@ class OverlayView:
                 yield key[skip:], value
 
     def put(self, key: bytes, value: Any) -> None:
-        self._put(self.stream + key, (self._position, value))
+        if len(key) > MAX_KEY_BYTES:
+            raise ValueError(f"a row's key has at most {MAX_KEY_BYTES} bytes, not {len(key)}")
+        self._written[self.stream + key] = (self._position, value)
 
     def delete(self, key: bytes) -> None:
-        self._put(self.stream + key, None)
+        self._written[self.stream + key] = None
 
 
 def _scan(txn: Transaction, table: Any, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Row]]:

@@ -209,7 +209,7 @@ def check(record: Record) -> None:
     if not _header_is_sound(id_, expires_ms, by, cause):
         raise RecordError("its id, expiry, author or cause has the wrong type or size")
     for stream, key, version in guards:
-        if not (_is_id(stream) and type(key) is bytes and len(key) <= MAX_KEY_BYTES):
+        if not (type(stream) is type(key) is bytes and len(stream) == STREAM_ID_BYTES and len(key) <= MAX_KEY_BYTES):
             raise RecordError("a guard names a stream and a key of at most 480 bytes")
         if type(version) is not int:
             raise RecordError("a guard's version is a number")
@@ -256,12 +256,8 @@ def _body_is_sound(body: Body) -> bool:
         and type(size) is int
         and 0 <= size < MAX_SIZE_BYTES
         and type(chunks) is tuple
-        and all(type(chunk) is bytes and len(chunk) == CHUNK_KEY_BYTES for chunk in chunks)
+        and (not chunks or all(type(chunk) is bytes and len(chunk) == CHUNK_KEY_BYTES for chunk in chunks))
     )
-
-
-def _is_id(value: object) -> bool:
-    return type(value) is bytes and len(value) == STREAM_ID_BYTES
 
 
 def event_commitment(event: Event) -> bytes:
@@ -274,10 +270,10 @@ def event_commitment(event: Event) -> bytes:
 
 def body_commitment(body: Body) -> bytes:
     """SHA-256 over salt, tenant, digest, size and chunks; of an erased body, the commitment that was kept."""
-    if len(body.salt) == ERASED_SALT_BYTES:
-        return body.salt
-    size = body.size.to_bytes(8, "big")
-    return hashlib.sha256(b"B" + body.salt + body.tenant + body.digest + size + b"".join(body.chunks)).digest()
+    tenant, digest, salt, size, chunks = body
+    if len(salt) == ERASED_SALT_BYTES:
+        return salt
+    return _sha256(b"".join((b"B", salt, tenant, digest, size.to_bytes(8, "big"), *chunks))).digest()
 
 
 def chain_hash(

@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
 
 import lmdb
 import msgpack
@@ -89,7 +88,7 @@ class Store:
         self._later: dict[bytes, list[Row]] = {name: [] for name in APPENDED}
         self._waits = False  # whether anything is in there
         self.changed: set[Place] | None = None  # rows written since somebody wanted to know; None: nobody does
-        self.readers: WeakSet[Snapshot] = WeakSet()  # open in this process
+        self.readers: set[int] = set()  # ids of the snapshots that are open in this process
         self._open()
 
     def _open(self) -> None:
@@ -386,7 +385,7 @@ class Snapshot:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        store.readers.add(self)
+        store.readers.add(id(self))
         self._db = store.db
         self._archive = store.archive
         self._txn = store.env.begin()
@@ -397,9 +396,12 @@ class Snapshot:
 
     def __exit__(self, *_: object) -> None:
         self._txn.abort()
-        self._store.readers.discard(self)
+        self._store.readers.discard(id(self))
 
     close = __exit__
+
+    def __del__(self) -> None:
+        self._store.readers.discard(id(self))  # one that nobody closed
 
     def view(self, stream: bytes) -> TableView:
         """The rows of one stream as of this snapshot."""

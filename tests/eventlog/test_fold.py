@@ -14,6 +14,7 @@ from eventlog.errors import FoldStalled, UnknownEvent
 from eventlog.fold import Fold, Folded, Outcome
 from eventlog.journal import KIND_CONFIG, KIND_NOOP, KIND_RECORD, Command, LmdbJournal
 from eventlog.members import MEMBERS, Member, change_record, rows
+from eventlog.overlay import OverlayView
 from eventlog.record import Body, Event, Guard, Record, Stamp, encode
 from eventlog.replay import view_as_of
 from eventlog.store import FOLDED, IDS, LOG, POSITION, Store
@@ -568,7 +569,7 @@ def test_nodes_that_decide_otherwise_have_other_chains(node: Node, other: Node) 
     other.take(first)
     assert node.fold.chain == other.fold.chain
     made = record(guards=(Guard(ledger.STREAM, b"n", 0),))
-    other.fold._overlay.put(ledger.STREAM + b"n", (1, 1))  # a table that is not what the log says
+    OverlayView(other.fold._overlay, ledger.STREAM, 1).put(b"n", 1)  # a table that is not what the log says
     other.fold._overlay.commit_record()
     assert (node.take(made).outcome, other.take(made).outcome) == (Outcome.COMMITTED, Outcome.GUARD)
     assert node.fold.chain != other.fold.chain

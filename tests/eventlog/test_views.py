@@ -54,8 +54,7 @@ class OverlayRows(Rows):
 
     def at(self, position: int) -> View:
         self.overlay.commit_record()
-        head = self.overlay.get(self.stream)
-        self.overlay.put(self.stream, (position, 1 if head is None else head[1] + 1))
+        self.overlay.count(self.stream, position)
         return OverlayView(self.overlay, self.stream, position)
 
     def read(self) -> View:
