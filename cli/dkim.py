@@ -69,7 +69,7 @@ def rotate(domain: str | None, everything: bool, active: bool, cluster_dir: Path
     if domain is not None:
         _tell_made(_rotated(client, domain, active), as_json)
         return
-    domains = [one["domain"] for one in client.get("/v1/dkim")["domains"] if one["keys"]]
+    domains = [one["domain"] for one in client.pages("/v1/dkim", "domains") if one["keys"]]
     made = []
     with progress_bar("new keys") as update:
         for done, name in enumerate(domains):
@@ -93,7 +93,7 @@ def _rotated(client: AdminClient, domain: str, active: bool) -> dict[str, Any]:
 @json_option
 def list_keys(cluster_dir: Path, as_json: bool) -> None:
     """List the keys of every domain."""
-    domains = open_client(cluster_dir).get("/v1/dkim")["domains"]
+    domains = list(open_client(cluster_dir).pages("/v1/dkim", "domains"))
     if as_json:
         print_json({"domains": domains})
         return

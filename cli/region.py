@@ -127,7 +127,7 @@ def revoke(name: str, cluster_dir: Path) -> None:
 @json_option
 def list_grants(cluster_dir: Path, as_json: bool) -> None:
     """List who may follow what of this cluster."""
-    grants = open_client(cluster_dir).get("/v1/region/grants")["grants"]
+    grants = list(open_client(cluster_dir).pages("/v1/region/grants", "grants"))
     if as_json:
         print_json({"grants": grants})
         return

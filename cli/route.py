@@ -67,7 +67,7 @@ def add(
 @json_option
 def list_routes(cluster_dir: Path, as_json: bool) -> None:
     """List the routes."""
-    found = open_client(cluster_dir).get("/v1/routes")["routes"]
+    found = list(open_client(cluster_dir).pages("/v1/routes", "routes"))
     if as_json:
         print_json({"routes": found})
         return

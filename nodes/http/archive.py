@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from pydantic import Field
 
 from actors.custody import CUSTODY, ArchiveLog, archived_to
 from actors.errors import NotAllowed
@@ -22,94 +23,148 @@ from eventlog.erasure import ErasureError
 from eventlog.segment_frames import SegmentError
 from eventlog.segments import PARTIAL, SEGMENT_BYTES
 from nodes import jobs
-from nodes.http.admin import catch_up, context, count_field, json_body, services
+from nodes.http.calls import Call
+from nodes.http.endpoint import Bytes, Endpoints
 from nodes.http.errors import ApiError, bad_request
-from nodes.http.log import stream_job
+from nodes.http.models import Count, Model
+from nodes.http.places import CLUSTER
+from nodes.http.streams import lines_of, stream_job
 from nodes.log_selection import last_before
 from nodes.services import Services
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("archive")
 MOST_FILE_BYTES = 1 << 30
 COPY_BYTES = 256 * 1024
 SEGMENT = r"/v1/log/archive/{first:\d{1,18}}-{last:\d{1,18}}"
 
 
-@ROUTES.get("/v1/log/archive")
-async def status(request: web.Request) -> web.Response:
-    """How far this node is, and which segments it has."""
-    archivist, archive = services(request).log.archivist, services(request).log.store.archive
+class SegmentRange(Model):
+    """Positions of the log."""
+
+    first: int = Field(examples=[1])
+    last: int = Field(examples=[1000])
+
+
+class SegmentFile(SegmentRange):
+    """A segment of this node; its size is null where its file is missing."""
+
+    size_bytes: int | None
+
+
+class ArchiveStatus(Model):
+    """Last positions: that may be archived, that are in files, that have left the database."""
+
+    wanted: int
+    archived: int
+    swept: int
+    segments: int
+    size_bytes: int
+    error: str | None = Field(description="Why the last attempt failed; it is made again.", examples=[None])
+    files: list[SegmentFile]
+
+
+class Archival(Model):
+    """`before` or `before_ms`: positions before it may leave the database."""
+
+    before: Count | None = None
+    before_ms: Count | None = None
+    segment_bytes: Count | None = None
+    dry_run: bool = False
+
+
+class Archived(Model):
+    """At most so many segments at once: where `last` is not reached, once more."""
+
+    first: int
+    last: int
+    segments: list[SegmentRange]
+    position: int = Field(description="Where the log says so; 0 where nothing was done.")
+
+
+class Compacted(Model):
+    """What the file had, and has."""
+
+    before_bytes: int
+    after_bytes: int
+
+
+@ENDPOINTS.get("/v1/log/archive", "log:read", CLUSTER, ArchiveStatus, reads="local")
+async def status(call: Call) -> dict[str, Any]:
+    """Tell how far this node is with archiving, and which segments it has."""
+    archivist, archive = call.services.log.archivist, call.services.log.store.archive
     files = [
         {"first": one.first, "last": one.last, "size_bytes": _size(archive.path(one))} for one in archivist.segments()
     ]
-    return web.json_response({**archivist.status()._asdict(), "files": files})
+    return {**archivist.status()._asdict(), "files": files}
 
 
-@ROUTES.post("/v1/log/archive")
-async def create(request: web.Request) -> web.Response:
-    """{"before": position} or {"before_ms": time}, "segment_bytes", "dry_run": positions before it may leave.
-
-    Answers with the segments that were committed, at most so many at once: where "last" is not reached, once more.
-    """
-    body = await json_body(request)
-    node, dry_run = services(request), body.get("dry_run") is True
-    if await catch_up(request) and not dry_run:
+@ENDPOINTS.post("/v1/log/archive", "log:write", CLUSTER, Archived, reads="fresh")
+async def create(call: Call, body: Archival) -> dict[str, Any]:
+    """Let positions of the log leave the databases."""
+    node, dry_run = call.services, body.dry_run
+    if call.stale and not dry_run:
         raise ApiError(503, "not_ready", "no majority of the cell answers, so nothing was archived")
     first, last = _range(node, body)
-    size_bytes = count_field(body, "segment_bytes") or SEGMENT_BYTES
+    size_bytes = body.segment_bytes or SEGMENT_BYTES
     segments = await _plan(node, first, last, size_bytes) if first <= last else ()
     position = 0
     if segments and not dry_run:
         try:
-            position = (await node.runtime.ask(CUSTODY, ArchiveLog(segments), context(request))).position
+            position = (await node.runtime.ask(CUSTODY, ArchiveLog(segments), call.context)).position
         except NotAllowed as refusal:
             raise ApiError(409, "conflict", f"it changed meanwhile: {refusal}", "the command again") from None
     found = [{"first": one.first, "last": one.last} for one in segments]
-    return web.json_response({"first": first, "last": last, "segments": found, "position": position})
+    return {"first": first, "last": last, "segments": found, "position": position}
 
 
-@ROUTES.post("/v1/log/archive/verify")
-async def verify(request: web.Request) -> web.StreamResponse:
-    """Lines of JSON: {"progress": [done, total]}, then {"result": {"segments", "last", "damaged"}}."""
-    return await stream_job(request, "archive-verify")
+@ENDPOINTS.post("/v1/log/archive/verify", "log:read", CLUSTER, lines_of(), reads="local")
+async def verify(call: Call) -> web.StreamResponse:
+    """Prove every segment of this node against the chain.
+
+    The result has `segments`, `last` and `damaged`.
+    """
+    return await stream_job(call, "archive-verify")
 
 
-@ROUTES.post("/v1/log/archive/compact")
-async def compact(request: web.Request) -> web.Response:
-    """Writes this node's database anew, so that its file holds no room that is free; answers when it has done so."""
-    log = services(request).log
+@ENDPOINTS.post("/v1/log/archive/compact", "cluster:write", CLUSTER, Compacted, reads="local")
+async def compact(call: Call) -> dict[str, Any]:
+    """Write this node's database anew, so that its file holds no room that is free.
+
+    It answers when it has done so.
+    """
+    log = call.services.log
     file = log.store.path / "data.mdb"
     before_bytes = file.stat().st_size
     try:
         await log.eraser.rewrite()
     except ErasureError as error:
         raise ApiError(503, "failed", str(error), "room on its disk; it is tried again") from None
-    return web.json_response({"before_bytes": before_bytes, "after_bytes": file.stat().st_size})
+    return {"before_bytes": before_bytes, "after_bytes": file.stat().st_size}
 
 
-@ROUTES.get(SEGMENT)
-async def send(request: web.Request) -> web.StreamResponse:
-    """A segment as this node has it."""
-    segment = _segment(request)
-    return web.FileResponse(services(request).log.store.archive.path(segment))
+@ENDPOINTS.get(SEGMENT, "backup:read", CLUSTER, Bytes(), reads="local")
+async def send(call: Call) -> web.StreamResponse:
+    """Send a segment as this node has it."""
+    return web.FileResponse(call.services.log.store.archive.path(_segment(call)))
 
 
-@ROUTES.put(SEGMENT)
-async def install(request: web.Request) -> web.Response:
-    """A segment that another node made (/v1/log/segment), for one that is missing or damaged here.
+@ENDPOINTS.put(SEGMENT, "backup:write", CLUSTER, SegmentRange, reads="local", body=Bytes())
+async def install(call: Call) -> dict[str, Any]:
+    """Give this node a segment that another made (/v1/log/segment), for one that is missing or damaged here.
 
     Refused if it is not what the chain says.
     """
-    segment, log = _segment(request), services(request).log
+    segment, log = _segment(call), call.services.log
     partial = log.store.archive.path(segment).with_suffix(f".sent-{os.urandom(4).hex()}{PARTIAL}")
     log.store.archive.folder.mkdir(mode=0o700, exist_ok=True)
     try:
-        await _receive(request, partial)
+        await _receive(call.request, partial)
         await log.archivist.install(segment, partial)
     except SegmentError as error:
         raise ApiError(422, "refused", str(error), "the segment of another node") from None
     finally:
         partial.unlink(missing_ok=True)
-    return web.json_response({"first": segment.first, "last": segment.last})
+    return {"first": segment.first, "last": segment.last}
 
 
 async def _receive(request: web.Request, path: Path) -> None:
@@ -124,16 +179,16 @@ async def _receive(request: web.Request, path: Path) -> None:
         await asyncio.to_thread(os.fsync, file.fileno())
 
 
-def _segment(request: web.Request) -> Segment:
-    segment = Segment(int(request.match_info["first"]), int(request.match_info["last"]))
-    if segment not in services(request).log.archivist.segments():
+def _segment(call: Call) -> Segment:
+    segment = Segment(int(call.path["first"]), int(call.path["last"]))
+    if segment not in call.services.log.archivist.segments():
         raise ApiError(404, "not_found", f"this node has no segment of {segment.first} to {segment.last}")
     return segment
 
 
-def _range(node: Services, body: dict[str, Any]) -> tuple[int, int]:
+def _range(node: Services, body: Archival) -> tuple[int, int]:
     """The positions that are asked for and not archived yet; none where the second is below the first."""
-    before, before_ms = count_field(body, "before"), count_field(body, "before_ms")
+    before, before_ms = body.before, body.before_ms
     if (before is None) == (before_ms is None):
         raise bad_request("before, before_ms: one of both, a position or a time")
     with node.log.snapshot() as snapshot:

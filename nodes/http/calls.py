@@ -222,7 +222,7 @@ def _response(call: Call, answered: Answered) -> web.StreamResponse:
     if isinstance(answered, web.StreamResponse):
         return answered
     text = json.dumps(answered).encode()
-    headers = {STALE_HEADER: "1"} if call.stale else {}
+    headers = stale_header(call.stale)
     if call.request.method != "GET":
         return web.Response(body=text, status=call.endpoint.status, content_type="application/json", headers=headers)
     headers["ETag"] = f'"{etag_of(text)}"'
@@ -230,6 +230,11 @@ def _response(call: Call, answered: Answered) -> web.StreamResponse:
     if _is_known(call.request, headers["ETag"]):
         return web.Response(status=304, headers=headers)
     return web.Response(body=text, content_type="application/json", headers=headers)
+
+
+def stale_header(stale: bool) -> dict[str, str]:
+    """Says that what is read may be old, so that the body is the same in every case."""
+    return {STALE_HEADER: "1"} if stale else {}
 
 
 def etag_of(text: bytes) -> str:

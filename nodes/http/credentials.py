@@ -5,137 +5,217 @@ A secret is in the answer of the request that made it, and never again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from aiohttp import web
+from pydantic import Field
 
 from actors import apop, credentials
 from actors.credentials import SCOPES
 from actors.directory import Target, account_of
 from nodes import web_login
-from nodes.http.admin import (
-    answer,
-    catch_up,
-    context,
-    count_field,
-    directory_for_change,
-    json_body,
-    services,
-    text_field,
-    text_list_field,
-)
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
+from nodes.http.models import Address, Count, Id, Milliseconds, Model, Nothing
+from nodes.http.places import CLUSTER, in_path
 from nodes.logins import LoginRefused
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("credentials")
+NAMED = places.account(in_path("address"))
 MOST_CODE = 64
+Name = Annotated[str, Field(min_length=1, max_length=credentials.MAX_NAME, examples=["phone"])]
+Scope = Annotated[str, Field(min_length=1, max_length=32, examples=["imap"])]
+Code = Annotated[str, Field(min_length=1, max_length=MOST_CODE, examples=["123456"])]
 
 
-@ROUTES.get("/v1/accounts/{address}/credentials")
-async def show(request: web.Request) -> web.Response:
+class AppPassword(Model):
+    """One of an account's, without what it is."""
+
+    name: Name
+    scopes: list[Scope]
+    expires_ms: Milliseconds | None
+    created_ms: Milliseconds
+    used_ms: Milliseconds | None
+
+
+class OneTimeCodes(Model):
+    """Whether a code is asked for besides the password."""
+
+    state: Literal["off", "unconfirmed", "on"]
+    since_ms: Milliseconds | None
+    recovery_codes_used: int
+
+
+class Apop(Model):
+    """The secret for APOP; whether the tenant allows it."""
+
+    since_ms: Milliseconds | None
+    allowed: bool
+
+
+class RefusedLogins(Model):
+    """What was tried in vain."""
+
+    attempts: int
+    last_ms: Milliseconds | None
+
+
+class Credentials(Model):
     """All of an account's, without secrets, and what was refused."""
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        target = account_of(snapshot, request.match_info["address"])
+
+    address: Address
+    app_passwords: list[AppPassword]
+    totp: OneTimeCodes
+    apop: Apop
+    refused_logins: RefusedLogins
+
+
+class NewAppPassword(Model):
+    """What it is for. Without `expires_ms` it never expires."""
+
+    name: Name
+    scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES), examples=[["imap", "smtp"]])
+    expires_ms: Count | None = Field(None, examples=[None])
+
+
+class MadeAppPassword(NewAppPassword):
+    """The password is in this answer, and never again."""
+
+    password: str = Field(examples=["abcd-efgh-ijkl-mnop"])
+
+
+class Enrolment(Model):
+    """The secret is in this answer, and never again."""
+
+    secret: str = Field(examples=["JBSWY3DPEHPK3PXP"])
+    uri: str = Field(examples=["otpauth://totp/mailraft:alice@example.test?secret=JBSWY3DPEHPK3PXP"])
+    recovery_codes: list[str]
+
+
+class Confirmation(Model):
+    """A code that the app shows now."""
+
+    code: Code
+
+
+class ApopSecret(Model):
+    """What APOP takes from now on."""
+
+    secret: str = Field(min_length=1, max_length=apop.MOST_CHARACTERS, examples=["correct horse battery"])
+
+
+class Login(Model):
+    """Somebody at the network address `client` who wants to be let in on the web."""
+
+    login: Address
+    password: str = Field(min_length=1, max_length=1024)
+    code: Code | None = None
+    client: str = Field(min_length=1, max_length=64, examples=["192.0.2.7"])
+
+
+class LoggedIn(Model):
+    """Whose the login is."""
+
+    address: Address
+    id: Id
+
+
+@ENDPOINTS.get("/v1/accounts/{address}/credentials", "credentials:read", NAMED, Credentials)
+async def show(call: Call) -> dict[str, Any]:
+    """Show how an account logs in, without secrets."""
+    with call.services.log.snapshot() as snapshot:
+        target = account_of(snapshot, call.path["address"])
         view = snapshot.view(target.tenant)
         apps = credentials.app_passwords(view, target.account)
         codes = credentials.one_time_codes(view, target.account)
         refused = credentials.refused_logins(view, target.account)
         secret, allowed = apop.secret_of(view, target.account), apop.is_allowed(view)
-    found = {
+    return {
         "address": target.address,
         "app_passwords": [_app_json(one) for one in apps],
         "totp": _codes_json(codes),
         "apop": {"since_ms": secret.since_ms if secret else None, "allowed": allowed},
         "refused_logins": {"attempts": refused.attempts, "last_ms": refused.last_ms or None},
     }
-    return answer(found, stale=stale)
 
 
-@ROUTES.post("/v1/accounts/{address}/app-passwords")
-async def add_app_password(request: web.Request) -> web.Response:
-    """{"name": "phone", "scopes": ["imap", "smtp"], "expires_ms": null}: the answer holds the password."""
-    body = await json_body(request)
-    name, scopes = text_field(body, "name", credentials.MAX_NAME), text_list_field(body, "scopes")
-    if not set(scopes) <= set(SCOPES):
+@ENDPOINTS.post(
+    "/v1/accounts/{address}/app-passwords", "credentials:write", NAMED, MadeAppPassword, status=201, secret=True
+)
+async def add_app_password(call: Call, body: NewAppPassword) -> dict[str, Any]:
+    """Make an app password; the answer holds it."""
+    if not set(body.scopes) <= set(SCOPES):
         raise bad_request(f"scopes: must be some of {', '.join(SCOPES)}")
-    expires_ms = count_field(body, "expires_ms")
-    directory = await directory_for_change(request)
-    address = request.match_info["address"]
-    password = await directory.credentials.add_app_password(address, name, scopes, expires_ms, context(request))
-    made = {"name": name, "scopes": sorted(set(scopes)), "expires_ms": expires_ms, "password": password}
-    return web.json_response(made, status=201)
+    password = await call.directory.credentials.add_app_password(
+        call.path["address"], body.name, body.scopes, body.expires_ms, call.context
+    )
+    return {
+        "name": body.name,
+        "scopes": sorted(set(body.scopes)),
+        "expires_ms": body.expires_ms,
+        "password": password,
+    }
 
 
-@ROUTES.delete("/v1/accounts/{address}/app-passwords/{name}")
-async def revoke_app_password(request: web.Request) -> web.Response:
-    directory = await directory_for_change(request)
-    asked = request.match_info
-    await directory.credentials.revoke_app_password(asked["address"], asked["name"], context(request))
-    return web.json_response({})
+@ENDPOINTS.delete("/v1/accounts/{address}/app-passwords/{name}", "credentials:write", NAMED, Nothing)
+async def revoke_app_password(call: Call) -> dict[str, Any]:
+    """Revoke an app password."""
+    await call.directory.credentials.revoke_app_password(call.path["address"], call.path["name"], call.context)
+    return {}
 
 
-@ROUTES.post("/v1/accounts/{address}/totp")
-async def enrol(request: web.Request) -> web.Response:
-    """New one-time codes; they are asked for once a first code confirms them."""
-    directory = await directory_for_change(request)
-    made = await directory.credentials.enrol(request.match_info["address"], context(request))
-    shown = {"secret": made.secret, "uri": made.uri, "recovery_codes": list(made.recovery)}
-    return web.json_response(shown, status=201)
+@ENDPOINTS.post("/v1/accounts/{address}/totp", "credentials:write", NAMED, Enrolment, status=201, secret=True)
+async def enrol(call: Call) -> dict[str, Any]:
+    """Make new one-time codes; they are asked for once a first code confirms them."""
+    made = await call.directory.credentials.enrol(call.path["address"], call.context)
+    return {"secret": made.secret, "uri": made.uri, "recovery_codes": list(made.recovery)}
 
 
-@ROUTES.put("/v1/accounts/{address}/totp")
-async def confirm(request: web.Request) -> web.Response:
-    code = text_field(await json_body(request), "code", MOST_CODE)
-    directory = await directory_for_change(request)
-    await directory.credentials.confirm(request.match_info["address"], code, context(request))
-    return web.json_response({})
+@ENDPOINTS.put("/v1/accounts/{address}/totp", "credentials:write", NAMED, Nothing)
+async def confirm(call: Call, body: Confirmation) -> dict[str, Any]:
+    """Confirm one-time codes with a first one."""
+    await call.directory.credentials.confirm(call.path["address"], body.code, call.context)
+    return {}
 
 
-@ROUTES.delete("/v1/accounts/{address}/totp")
-async def disable(request: web.Request) -> web.Response:
-    directory = await directory_for_change(request)
-    await directory.credentials.disable(request.match_info["address"], context(request))
-    return web.json_response({})
+@ENDPOINTS.delete("/v1/accounts/{address}/totp", "credentials:write", NAMED, Nothing)
+async def disable(call: Call) -> dict[str, Any]:
+    """Ask for no one-time codes any more."""
+    await call.directory.credentials.disable(call.path["address"], call.context)
+    return {}
 
 
-@ROUTES.put("/v1/accounts/{address}/apop")
-async def set_apop_secret(request: web.Request) -> web.Response:
-    """{"secret"}: what APOP takes from now on."""
-    secret = text_field(await json_body(request), "secret", apop.MOST_CHARACTERS)
-    directory = await directory_for_change(request)
-    await directory.credentials.set_apop_secret(request.match_info["address"], secret, context(request))
-    return web.json_response({})
+@ENDPOINTS.put("/v1/accounts/{address}/apop", "credentials:write", NAMED, Nothing)
+async def set_apop_secret(call: Call, body: ApopSecret) -> dict[str, Any]:
+    """Set what APOP takes from now on."""
+    await call.directory.credentials.set_apop_secret(call.path["address"], body.secret, call.context)
+    return {}
 
 
-@ROUTES.delete("/v1/accounts/{address}/apop")
-async def remove_apop_secret(request: web.Request) -> web.Response:
-    directory = await directory_for_change(request)
-    await directory.credentials.remove_apop_secret(request.match_info["address"], context(request))
-    return web.json_response({})
+@ENDPOINTS.delete("/v1/accounts/{address}/apop", "credentials:write", NAMED, Nothing)
+async def remove_apop_secret(call: Call) -> dict[str, Any]:
+    """Let APOP in no more."""
+    await call.directory.credentials.remove_apop_secret(call.path["address"], call.context)
+    return {}
 
 
-@ROUTES.post("/v1/login")
-async def log_in(request: web.Request) -> web.Response:
-    """{"login", "password", "code", "client"}: whether a person at the network address `client` is let in on the web.
+@ENDPOINTS.post("/v1/login", "credentials:write", CLUSTER, LoggedIn, problems=("code_needed", "wrong", "blocked"))
+async def log_in(call: Call, body: Login) -> dict[str, Any]:
+    """Tell whether a person is let in on the web.
 
-    200 with the account; 401 with the category "wrong" or "code_needed", the latter where only the one-time code is
-    missing; 429 where too many attempts were wrong before.
+    The problem `code_needed` (401) says that only the one-time code is missing, `wrong` that something is wrong, and
+    `blocked` (429) that too many attempts were wrong before.
     """
-    body = await json_body(request)
-    login, password = text_field(body, "login", 320), text_field(body, "password")
-    code = text_field(body, "code", MOST_CODE) if body.get("code") is not None else None
-    client = text_field(body, "client", 64)
-    await directory_for_change(request)
     try:
-        found = await web_login.log_in(services(request), client, login, password, code, context(request))
+        found = await web_login.log_in(call.services, body.client, body.login, body.password, body.code, call.context)
     except web_login.CodeNeeded:
         raise ApiError(401, "code_needed", "a one-time code is needed", "the same with `code`") from None
     except LoginRefused as refused:
         if refused.reason == "wrong":
             raise ApiError(401, "wrong", "wrong address, password or code") from None
         raise ApiError(429, refused.reason, "too many attempts; try again later") from None
-    return web.json_response(_target_json(found))
+    return _target_json(found)
 
 
 def _target_json(target: Target) -> dict[str, Any]:

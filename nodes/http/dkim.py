@@ -2,103 +2,177 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import Any, Literal
 
-from aiohttp import web
+from pydantic import Field
 
 from actors.dkim import Algorithm, Key
 from nodes import dkim_keys
 from nodes.dkim_admin import DkimAdmin, Published
-from nodes.http.admin import answer, catch_up, context, directory_for_change, json_body, services
-from nodes.http.errors import ApiError, bad_request
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
+from nodes.http.errors import bad_request
+from nodes.http.models import Domain, Model, Nothing, Page, PageQuery, Query
+from nodes.http.pages import page
+from nodes.http.places import OWN, in_path
 from nodes.record_json import utc
 
-ROUTES = web.RouteTableDef()
-_SELECTOR = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?)?")
+ENDPOINTS = Endpoints("dkim")
+OF_DOMAIN = places.domain(in_path("domain"))
+SELECTOR = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?)?$"
 MOST_MS = 10 * 366 * 86_400_000
 
 
-@ROUTES.get("/v1/dkim")
-async def list_keys(request: web.Request) -> web.Response:
-    """Every domain with its keys; those that have none are not signed for."""
-    stale = await catch_up(request)
-    admin = DkimAdmin(services(request))
-    return answer({"domains": [_domain_json(admin, domain) for domain in admin.domains()]}, stale=stale)
+class DkimKey(Model):
+    """A key, and the record that publishes it."""
+
+    selector: str = Field(examples=["2026a"])
+    algorithm: str = Field(examples=["ed25519"])
+    state: str = Field(examples=["active"])
+    added: str = Field(examples=["2026-11-01T10:00:00.000Z"])
+    activated: str | None
+    retired: str | None
+    record_name: str = Field(examples=["2026a._domainkey.example.test"])
+    record_value: str
+    zone_line: str
 
 
-@ROUTES.get("/v1/dkim/{domain}")
-async def show(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    admin = DkimAdmin(services(request))
-    domain, _ = admin.require(request.match_info["domain"])
-    return answer(_domain_json(admin, domain), stale=stale)
+class Schedule(Model):
+    """How often new keys take over, and how long the old ones' records stay. `every_ms` 0 ends it."""
+
+    every_ms: int = Field(ge=0, le=MOST_MS, examples=[7776000000])
+    overlap_ms: int = Field(ge=0, le=MOST_MS, examples=[604800000])
 
 
-@ROUTES.post("/v1/dkim/{domain}/keys")
-async def generate(request: web.Request) -> web.Response:
-    """{"algorithms": [...], "rsa_bits", "selector", "active"}, all of them optional."""
-    body = await json_body(request)
-    algorithms, selector = _algorithms(body), _selector(body)
-    bits = body.get("rsa_bits", 2048)
-    if bits not in dkim_keys.RSA_BITS or isinstance(bits, bool):
+class DomainKeys(Model):
+    """A domain that has no keys is not signed for."""
+
+    domain: Domain
+    keys: list[DkimKey]
+    schedule: Schedule | None
+
+
+class DomainKeysPage(Page):
+    """Domains by name."""
+
+    domains: list[DomainKeys]
+
+
+class MadeKeys(Model):
+    """The keys that were made."""
+
+    domain: Domain
+    keys: list[DkimKey]
+
+
+class PublishedKey(DkimKey):
+    """Whether its record is in DNS as it must be."""
+
+    published: bool
+    problem: str
+
+
+class PublishedKeys(Model):
+    """What DNS says."""
+
+    domain: Domain
+    keys: list[PublishedKey]
+
+
+class NewKeys(Model):
+    """All of it may be left out."""
+
+    algorithms: list[Algorithm] = Field(list(dkim_keys.ALGORITHMS), min_length=1, max_length=2)
+    rsa_bits: int = Field(2048, examples=list(dkim_keys.RSA_BITS))
+    selector: str | None = Field(None, pattern=SELECTOR, max_length=63, description="A name of DNS in lower case.")
+    active: bool = Field(False, description="Sign with them at once, whatever DNS says.")
+
+
+class Rotation(Model):
+    """Whether to sign with the new keys at once, whatever DNS says."""
+
+    active: bool = False
+
+
+class DeleteQuery(Query):
+    """Whether to delete a key that signs."""
+
+    force: Literal["0", "1"] = "0"
+
+
+@ENDPOINTS.get("/v1/dkim", "dkim:read", OWN, DomainKeysPage)
+async def list_keys(call: Call, query: PageQuery) -> dict[str, Any]:
+    """List domains with their keys."""
+    admin = DkimAdmin(call.services)
+    with call.services.log.snapshot() as snapshot:
+        seen = {one.id for one in call.tenants(snapshot)}
+    mine = [domain for domain in admin.domains() if admin.require(domain)[1] in seen]
+    found, following = page(mine, lambda one: (one,), query, lambda one: _domain_json(admin, one))
+    return {"domains": found, "next": following}
+
+
+@ENDPOINTS.get("/v1/dkim/{domain}", "dkim:read", OF_DOMAIN, DomainKeys)
+async def show(call: Call) -> dict[str, Any]:
+    """Show a domain's keys."""
+    admin = DkimAdmin(call.services)
+    domain, _ = admin.require(call.path["domain"])
+    return _domain_json(admin, domain)
+
+
+@ENDPOINTS.post("/v1/dkim/{domain}/keys", "dkim:write", OF_DOMAIN, MadeKeys, status=201)
+async def generate(call: Call, body: NewKeys) -> dict[str, Any]:
+    """Make keys for a domain."""
+    if body.rsa_bits not in dkim_keys.RSA_BITS:
         raise bad_request(f"rsa_bits: must be one of {', '.join(map(str, dkim_keys.RSA_BITS))}")
-    admin = await _changing(request)
+    admin = DkimAdmin(call.services)
     made = await admin.generate(
-        request.match_info["domain"],
-        context(request),
-        algorithms=algorithms,
-        rsa_bits=bits,
-        selector=selector,
-        active=_flag(body, "active"),
+        call.path["domain"],
+        call.context,
+        algorithms=list(dict.fromkeys(body.algorithms)),
+        rsa_bits=body.rsa_bits,
+        selector=body.selector,
+        active=body.active,
     )
-    return _made(admin, request, made)
+    return _made(admin, call, made)
 
 
-@ROUTES.post("/v1/dkim/{domain}/rotate")
-async def rotate(request: web.Request) -> web.Response:
-    body = await json_body(request)
-    admin = await _changing(request)
-    made = await admin.rotate(request.match_info["domain"], context(request), active=_flag(body, "active"))
-    return _made(admin, request, made)
+@ENDPOINTS.post("/v1/dkim/{domain}/rotate", "dkim:write", OF_DOMAIN, MadeKeys, status=201)
+async def rotate(call: Call, body: Rotation) -> dict[str, Any]:
+    """Make new keys that take over from the present ones."""
+    admin = DkimAdmin(call.services)
+    return _made(admin, call, await admin.rotate(call.path["domain"], call.context, active=body.active))
 
 
-@ROUTES.post("/v1/dkim/{domain}/validate")
-async def validate(request: web.Request) -> web.Response:
-    """Looks into DNS; keys that wait take over where their records are right."""
-    admin = await _changing(request)
-    domain, _ = admin.require(request.match_info["domain"])
-    found = await admin.validate(domain, context(request))
-    return web.json_response({"domain": domain, "keys": [_published_json(domain, one) for one in found]})
+@ENDPOINTS.post("/v1/dkim/{domain}/validate", "dkim:write", OF_DOMAIN, PublishedKeys)
+async def validate(call: Call) -> dict[str, Any]:
+    """Look into DNS; keys that wait take over where their records are right."""
+    admin = DkimAdmin(call.services)
+    domain, _ = admin.require(call.path["domain"])
+    found = await admin.validate(domain, call.context)
+    return {"domain": domain, "keys": [_published_json(domain, one) for one in found]}
 
 
-@ROUTES.put("/v1/dkim/{domain}/schedule")
-async def set_schedule(request: web.Request) -> web.Response:
-    """{"every_ms", "overlap_ms"}; every_ms 0 ends it."""
-    body = await json_body(request)
-    every_ms, overlap_ms = _span(body, "every_ms"), _span(body, "overlap_ms")
-    admin = await _changing(request)
-    await admin.set_schedule(request.match_info["domain"], every_ms, overlap_ms, context(request))
-    return web.json_response(_domain_json(admin, admin.require(request.match_info["domain"])[0]))
+@ENDPOINTS.put("/v1/dkim/{domain}/schedule", "dkim:write", OF_DOMAIN, DomainKeys)
+async def set_schedule(call: Call, body: Schedule) -> dict[str, Any]:
+    """Set how often new keys take over."""
+    admin = DkimAdmin(call.services)
+    await admin.set_schedule(call.path["domain"], body.every_ms, body.overlap_ms, call.context)
+    return _domain_json(admin, admin.require(call.path["domain"])[0])
 
 
-@ROUTES.delete("/v1/dkim/{domain}/keys/{selector}")
-async def delete(request: web.Request) -> web.Response:
-    admin = await _changing(request)
-    force = request.query.get("force") == "1"
-    await admin.delete(request.match_info["domain"], request.match_info["selector"], context(request), force=force)
-    return web.json_response({})
+@ENDPOINTS.delete("/v1/dkim/{domain}/keys/{selector}", "dkim:write", OF_DOMAIN, Nothing, problems=("no_such_key",))
+async def delete(call: Call, query: DeleteQuery) -> dict[str, Any]:
+    """Delete a key."""
+    admin = DkimAdmin(call.services)
+    await admin.delete(call.path["domain"], call.path["selector"], call.context, force=query.force == "1")
+    return {}
 
 
-async def _changing(request: web.Request) -> DkimAdmin:
-    await directory_for_change(request)
-    return DkimAdmin(services(request))
-
-
-def _made(admin: DkimAdmin, request: web.Request, selectors: list[str]) -> web.Response:
-    domain, _ = admin.require(request.match_info["domain"])
+def _made(admin: DkimAdmin, call: Call, selectors: list[str]) -> dict[str, Any]:
+    domain, _ = admin.require(call.path["domain"])
     keys = [_key_json(domain, key) for key in admin.keys(domain) if key.selector in selectors]
-    return web.json_response({"domain": domain, "keys": keys}, status=201)
+    return {"domain": domain, "keys": keys}
 
 
 def _domain_json(admin: DkimAdmin, domain: str) -> dict[str, Any]:
@@ -126,33 +200,3 @@ def _key_json(domain: str, key: Key) -> dict[str, Any]:
 
 def _published_json(domain: str, one: Published) -> dict[str, Any]:
     return {**_key_json(domain, one.key), "published": not one.problem, "problem": one.problem}
-
-
-def _algorithms(body: dict[str, Any]) -> list[Algorithm]:
-    wanted = body.get("algorithms", list(dkim_keys.ALGORITHMS))
-    if not isinstance(wanted, list) or not wanted or any(one not in dkim_keys.ALGORITHMS for one in wanted):
-        raise bad_request(f"algorithms: must be a list of {' and '.join(dkim_keys.ALGORITHMS)}")
-    return list(dict.fromkeys(wanted))
-
-
-def _selector(body: dict[str, Any]) -> str | None:
-    selector = body.get("selector")
-    if selector is None:
-        return None
-    if not isinstance(selector, str) or not _SELECTOR.fullmatch(selector):
-        raise ApiError(400, "bad_request", "selector: must be a name of DNS in lower case", "as in 2026-mail")
-    return selector
-
-
-def _flag(body: dict[str, Any], name: str) -> bool:
-    value = body.get(name, False)
-    if not isinstance(value, bool):
-        raise bad_request(f"{name}: must be true or false")
-    return value
-
-
-def _span(body: dict[str, Any], name: str) -> int:
-    value = body.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_MS:
-        raise bad_request(f"{name}: must be milliseconds from 0 to {MOST_MS}")
-    return value

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from typing import Any
+
+from pydantic import Field
 
 from nodes.dkim_admin import DkimAdmin
 from nodes.doctor import examine
 from nodes.doctor.finding import worst
-from nodes.http.admin import answer, catch_up, services
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
+from nodes.http.models import Domain, Model
+from nodes.http.places import in_path
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("doctor")
 
 
-@ROUTES.get("/v1/doctor/{domain}")
-async def examine_domain(request: web.Request) -> web.Response:
-    """Takes as long as names and hosts take to answer, or not to."""
-    stale = await catch_up(request)
-    parts = services(request)
-    domain, _ = DkimAdmin(parts).require(request.match_info["domain"])
-    findings = await examine(parts, domain)
+class Finding(Model):
+    """One thing that was looked at. `records`: lines of a zone file that would mend it."""
+
+    area: str = Field(examples=["SPF"])
+    status: str = Field(examples=["warning"])
+    text: str
+    advice: str
+    records: list[str]
+
+
+class Examination(Model):
+    """What DNS and the hosts of a domain say."""
+
+    domain: Domain
+    worst: str = Field(examples=["warning"])
+    findings: list[Finding]
+
+
+@ENDPOINTS.get("/v1/doctor/{domain}", "domains:read", places.domain(in_path("domain")), Examination)
+async def examine_domain(call: Call) -> dict[str, Any]:
+    """Examine a domain: its records in DNS, its hosts, its keys.
+
+    It takes as long as names and hosts take to answer, or not to.
+    """
+    domain, _ = DkimAdmin(call.services).require(call.path["domain"])
+    findings = await examine(call.services, domain)
     rows = [{**one._asdict(), "records": list(one.records)} for one in findings]
-    return answer({"domain": domain, "worst": worst(findings), "findings": rows}, stale=stale)
+    return {"domain": domain, "worst": worst(findings), "findings": rows}

@@ -60,6 +60,8 @@ class Endpoint(NamedTuple):
     query: type[BaseModel] | None
     topic: str
     nodes: bool
+    secret: bool
+    once: bool
 
     @property
     def summary(self) -> str:
@@ -121,6 +123,8 @@ class Endpoints:
         problems: Sequence[str] = (),
         body: Bytes | None = None,
         nodes: bool = False,
+        secret: bool = False,
+        once: bool = True,
     ) -> Callable[[Handler], Handler]:
         """The decorated function `async def (call, body: Model, query: Model)` answers `method path`.
 
@@ -128,7 +132,8 @@ class Endpoints:
         is (nodes/http/places.py). answer: the model of the JSON object that the handler gives, or what it streams.
         reads: "fresh" unless told otherwise for GET, else "strict". problems: codes that it can answer besides those
         that all can. body: for one that is no JSON, which the handler reads itself. nodes: a node of the cell may ask
-        it too, by its certificate.
+        it too, by its certificate. secret: the answer has what is told once and never kept. once: False where it may be
+        repeated without harm, and is not one record.
         """
 
         def declared(handler: Handler) -> Handler:
@@ -142,6 +147,8 @@ class Endpoints:
                     hints.get("query"),
                     self.topic,
                     nodes,
+                    secret,
+                    once,
                 )
             )
             return handler

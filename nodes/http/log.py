@@ -1,164 +1,226 @@
 """The event log over the admin API: records by position, following the end, proof and refold.
 
-A password's sealed verifiers are never shown. Proof and refold run in a process of their own
-(nodes/jobs.py), so that a node that is asked for them goes on serving.
+A password's sealed verifiers are never shown. Proof and refold run in a process of their own (nodes/jobs.py), so that a
+node that is asked for them goes on serving. Whoever belongs to a tenant sees its events, and of others not even that
+there are any (nodes/http/log_views.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import re
 from typing import Any
 
 from aiohttp import web
+from pydantic import ConfigDict, Field
 
 from eventlog.log import EventLog
 from eventlog.store import Snapshot
-from nodes import jobs
 from nodes.heads import signed_head
-from nodes.http.admin import STATE, answer, catch_up, json_body, number_query, services
+from nodes.http.authority import STATE
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request, no_position
+from nodes.http.log_views import own_selection, record_shown, stream_own_records
+from nodes.http.models import MOST_NUMBER, Model, Query
+from nodes.http.places import CLUSTER, OWN
+from nodes.http.streams import JobLine, lines_of, stream_job
 from nodes.log_selection import Selection, fits, selection
-from nodes.record_json import record_json
 from nodes.what_if import RuleError, read_rule
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("log")
 MOST_RECORDS = 1000
 MOST_WAIT_S = 20
+POSITIONS = r"^([0-9]{1,19}(,[0-9]{1,19}){0,99})?$"
 
 
-@ROUTES.get("/v1/log")
-async def read(request: web.Request) -> web.Response:
-    """?last=N: the last N records. ?after=POSITION&wait_s=S: those after it, waiting for the first if there is none.
+class LogQuery(Query):
+    """The last ones; or those after a position, waiting for the first if there is none."""
 
-    ?wanted=JSON leaves out those that a selection (nodes/log_selection.py) does not ask for.
-    """
-    log = services(request).log
-    last = number_query(request, "last", 20, MOST_RECORDS)
-    wait_s = number_query(request, "wait_s", 0, MOST_WAIT_S)
-    assert last is not None
-    assert wait_s is not None
-    after = number_query(request, "after", None)
+    last: int = Field(20, ge=0, le=MOST_RECORDS, description="How many of the last.")
+    after: int | None = Field(None, ge=0, le=MOST_NUMBER, description="Those after this position instead.")
+    wait_s: int = Field(0, ge=0, le=MOST_WAIT_S)
+    wanted: str = Field("{}", max_length=8192, description="A selection, as JSON: only those that it asks for.")
+
+
+class Record(Model):
+    """What stands at a position, and what the fold said of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    position: int = Field(examples=[12])
+    kind: str = Field(description="record, no-op or missing.", examples=["record"])
+
+
+class Records(Model):
+    """The position to go on after."""
+
+    records: list[Record]
+    position: int
+
+
+class Wanted(Model):
+    """What a record must have; what is left out asks for nothing. `newest` keeps only that many, the last ones."""
+
+    types: list[str] = Field([], examples=[["Message*"]])
+    streams: list[str] = Field([], description="Ids.")
+    account: str | None = Field(None, description="Done by it, or to it.", examples=["alice@example.test"])
+    by: str | None = Field(None, description="A part of who did it: kind, name, address of the client.")
+    outcome: str | None = Field(None, examples=["committed"])
+    first: int | None = None
+    last: int | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    newest: int | None = None
+
+
+class RecordLine(JobLine):
+    """A record, or the result: how many."""
+
+    record: Record | None = None
+
+
+class WhatIf(Model):
+    """A rule: `quota` (account, limit), `alias` (address, targets), `refuse` (recipient, sender), lists of objects."""
+
+    rule: dict[str, Any] = Field(examples=[{"refuse": [{"recipient": "*@example.test", "sender": "*@spam.test"}]}])
+    selection: dict[str, Any] = Field({}, examples=[{}])
+
+
+class Difference(JobLine):
+    """What the rule would have changed, or the result: how much of each kind."""
+
+    difference: dict[str, Any] | None = None
+
+
+class AnchorQuery(Query):
+    """The newest where none is given."""
+
+    position: int | None = Field(None, ge=0, le=MOST_NUMBER)
+
+
+class SignedHead(Model):
+    """The chain at a position, signed with the key of this node's certificate."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class HeadsQuery(Query):
+    """Oldest first."""
+
+    after: int = Field(0, ge=0, le=MOST_NUMBER)
+    most: int = Field(MOST_RECORDS, ge=0, le=MOST_RECORDS)
+
+
+class Heads(Model):
+    """Heads that this node has signed and keeps."""
+
+    heads: list[SignedHead]
+
+
+class ProofQuery(Query):
+    """A verification gives the chain at these positions too."""
+
+    at: str = Field("", pattern=POSITIONS, description="Positions, separated by commas.")
+
+
+@ENDPOINTS.get("/v1/log", "log:read", OWN, Records, reads="local")
+async def read(call: Call, query: LogQuery) -> dict[str, Any]:
+    """Read the last records, or those after a position, waiting for the first if there is none."""
+    log, after = call.services.log, query.after
     if after is None:
-        after = max(0, _position(log) - last)
-    elif wait_s:
-        await _wait_beyond(log, after, wait_s)
+        after = max(0, _position(log) - query.last)
+    elif query.wait_s:
+        await _wait_beyond(log, after, query.wait_s)
     with log.snapshot() as snapshot:
         end = min(snapshot.position, after + MOST_RECORDS)
-        wanted = _selection(snapshot, _json_query(request, "wanted"))
-        found = [
-            record_json(snapshot, stored.position)
-            for stored in snapshot.records(after + 1, end)
-            if fits(wanted, stored)
-        ]
-    return web.json_response({"records": found, "position": end})
+        wanted = _selection(call, snapshot, _json(query.wanted))
+        fitting = (one for one in snapshot.records(after + 1, end) if fits(wanted, one))
+        shown = [record_shown(call.caller.tenant, snapshot, one) for one in fitting]
+    return {"records": [one for one in shown if one is not None], "position": end}
 
 
-@ROUTES.post("/v1/log/records")
-async def records(request: web.Request) -> web.StreamResponse:
-    """Lines of JSON: {"record": ...} for each that the selection in the body asks for, then {"result": ...}."""
-    body = await json_body(request)
-    with services(request).log.snapshot() as snapshot:
-        _selection(snapshot, body)  # what is wrong with it is said before the answer begins
-    return await stream_job(request, "records", json.dumps(body))
+@ENDPOINTS.post("/v1/log/records", "log:read", OWN, lines_of(RecordLine), reads="local")
+async def records(call: Call, body: Wanted) -> web.StreamResponse:
+    """Send every record that a selection asks for, then how many they are."""
+    wanted = body.model_dump(exclude_unset=True)
+    with call.services.log.snapshot() as snapshot:
+        _selection(call, snapshot, wanted)  # what is wrong with it is said before the answer begins
+    if call.caller.tenant is not None:
+        return await stream_own_records(call, call.caller.tenant, json.dumps(wanted))
+    return await stream_job(call, "records", json.dumps(wanted))
 
 
-@ROUTES.post("/v1/log/what-if")
-async def what_if(request: web.Request) -> web.StreamResponse:
-    """Lines of JSON: {"difference": ...} for each that {"rule", "selection"} of the body would have made."""
-    body = await json_body(request)
-    rule, chosen = body.get("rule"), body.get("selection", {})
-    if not isinstance(rule, dict) or not isinstance(chosen, dict):
-        raise bad_request("rule and selection: must be objects")
-    with services(request).log.snapshot() as snapshot:
-        _selection(snapshot, chosen)
+@ENDPOINTS.post("/v1/log/what-if", "log:read", CLUSTER, lines_of(Difference), reads="local")
+async def what_if(call: Call, body: WhatIf) -> web.StreamResponse:
+    """Tell what a rule would have changed in the past."""
+    with call.services.log.snapshot() as snapshot:
+        _selection(call, snapshot, body.selection)
     try:
-        read_rule(rule)
+        read_rule(body.rule)
     except RuleError as error:
         raise bad_request(str(error)) from None
-    return await stream_job(request, "what-if", json.dumps(body))
+    return await stream_job(call, "what-if", json.dumps({"rule": body.rule, "selection": body.selection}))
 
 
-@ROUTES.get("/v1/log/anchor")
-async def anchor(request: web.Request) -> web.Response:
-    """The chain at ?position=N (the newest where none is given), signed with the key of this node's certificate."""
-    node = services(request)
-    position = number_query(request, "position", None)
-    stale = await catch_up(request)
-    with node.log.snapshot() as snapshot:
-        stored = snapshot.record(snapshot.position if position is None else position)
+@ENDPOINTS.get("/v1/log/anchor", "log:read", OWN, SignedHead, problems=("no_such_position",))
+async def anchor(call: Call, query: AnchorQuery) -> dict[str, Any]:
+    """Sign the chain at a position."""
+    with call.services.log.snapshot() as snapshot:
+        stored = snapshot.record(snapshot.position if query.position is None else query.position)
         if stored is None or stored.chain is None:
-            raise no_position(position or 0, snapshot.position)
-    return answer(signed_head(node.config, stored.position, stored.at_ms, stored.chain), stale=stale)
+            raise no_position(query.position or 0, snapshot.position)
+    return signed_head(call.services.config, stored.position, stored.at_ms, stored.chain)
 
 
-@ROUTES.get("/v1/log/heads")
-async def heads(request: web.Request) -> web.Response:
-    """The heads that this node has signed and keeps: ?after=POSITION&most=N, oldest first."""
-    services(request)
-    keeper = request.app[STATE].heads
+@ENDPOINTS.get("/v1/log/heads", "log:read", OWN, Heads, reads="local")
+async def heads(call: Call, query: HeadsQuery) -> dict[str, Any]:
+    """List the heads that this node has signed and keeps."""
+    _ = call.services  # raises ApiError while the node is not ready
+    keeper = call.request.app[STATE].heads
     assert keeper is not None
-    after, most = number_query(request, "after", 0), number_query(request, "most", MOST_RECORDS, MOST_RECORDS)
-    assert after is not None
-    wanted = [position for position in keeper.positions() if position > after][:most]
-    return web.json_response({"heads": [found for one in wanted if (found := keeper.kept(one)) is not None]})
+    wanted = [position for position in keeper.positions() if position > query.after][: query.most]
+    return {"heads": [found for one in wanted if (found := keeper.kept(one)) is not None]}
 
 
-@ROUTES.get("/v1/log/{position:\\d{1,30}}")
-async def show(request: web.Request) -> web.Response:
-    log = services(request).log
-    position = int(request.match_info["position"])
-    stale = await catch_up(request)
-    with log.snapshot() as snapshot:
-        if not 1 <= position <= snapshot.position:
+@ENDPOINTS.get("/v1/log/{position:\\d{1,30}}", "log:read", OWN, Record, problems=("no_such_position",))
+async def show(call: Call) -> dict[str, Any]:
+    """Show what stands at a position."""
+    position = int(call.path["position"])
+    with call.services.log.snapshot() as snapshot:
+        stored = snapshot.record(position) if 1 <= position <= snapshot.position else None
+        shown = record_shown(call.caller.tenant, snapshot, stored) if stored is not None else None
+        if shown is None:
             raise no_position(position, snapshot.position)
-        return answer(record_json(snapshot, position), stale=stale)
+        return shown
 
 
-@ROUTES.post("/v1/log/{job:verify|rebuild}")
-async def run_job(request: web.Request) -> web.StreamResponse:
-    """Lines of JSON: {"progress": [done, total]} any number of times, then {"result": ...} or {"error": ...}.
-
-    A verification with ?at=N,M gives the chain at those positions too.
-    """
-    job = request.match_info["job"]
-    return await stream_job(request, job, *([_positions(request)] if job == "verify" else []))
+@ENDPOINTS.post("/v1/log/verify", "log:read", CLUSTER, lines_of(), reads="local")
+async def verify(call: Call, query: ProofQuery) -> web.StreamResponse:
+    """Prove this node's chain from the start."""
+    return await stream_job(call, "verify", query.at)
 
 
-async def stream_job(request: web.Request, job: str, *arguments: str) -> web.StreamResponse:
-    path = services(request).config.node.data_dir
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    # a client that goes away is no fault; the job's process ends with the block
-    with contextlib.suppress(ConnectionResetError):
-        await response.prepare(request)
-        async with contextlib.aclosing(jobs.run(job, path, *arguments)) as lines:
-            async for line in lines:
-                await response.write(line)
-        await response.write_eof()
-    return response
+@ENDPOINTS.post("/v1/log/rebuild", "log:read", CLUSTER, lines_of(), reads="local")
+async def rebuild(call: Call) -> web.StreamResponse:
+    """Fold this node's log from zero and compare the tables with those that are served."""
+    return await stream_job(call, "rebuild")
 
 
-def _positions(request: web.Request) -> str:
-    text = request.query.get("at", "")
-    if not re.fullmatch(r"(\d{1,19}(,\d{1,19}){0,99})?", text, re.ASCII):
-        raise bad_request("at: positions, separated by commas")
-    return text
-
-
-def _json_query(request: web.Request, name: str) -> dict[str, Any]:
+def _json(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(request.query.get(name, "{}"))
-    except ValueError:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise bad_request(f"{name}: must be a JSON object")
+        raise bad_request("wanted: must be a JSON object")
     return value
 
 
-def _selection(snapshot: Snapshot, wanted: dict[str, Any]) -> Selection:
+def _selection(call: Call, snapshot: Snapshot, wanted: dict[str, Any]) -> Selection:
     try:
+        if call.caller.tenant is not None:
+            own_selection(call.caller.tenant, snapshot, wanted)
         return selection(snapshot, wanted)
     except ValueError as error:
         raise bad_request(str(error)) from None

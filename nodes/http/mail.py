@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from typing import Annotated, Any
 
-from actors.directory import domain_tenant
-from actors.errors import NoSuchDomain
+from aiohttp import web
+from pydantic import Field
+
 from actors.names import normalise_address
 from nodes.delivery.generated import submit
-from nodes.http.admin import context, directory_for_change, services
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Bytes, Endpoints
 from nodes.http.errors import ApiError, bad_request
+from nodes.http.models import Address, Model, Query
+from nodes.http.places import in_query
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("mail")
 PIECE_BYTES = 256 * 1024
 
 
-@ROUTES.put("/v1/mail")
-async def send(request: web.Request) -> web.Response:
-    """?sender=ADDRESS&to=ADDRESS&to=...: delivered or queued when this answers. The sender's domain is one of ours."""
-    parts = services(request)
-    recipients = [normalise_address(address) for address in request.query.getall("to", [])]
+class Envelope(Query):
+    """The sender's domain is one of ours."""
+
+    sender: Annotated[str, Field(min_length=3, max_length=320, examples=["alice@example.test"])]
+    to: list[Annotated[str, Field(min_length=1, max_length=320)]] = Field(min_length=1, examples=[["bob@example.test"]])
+
+
+class Sent(Model):
+    """It is delivered or queued."""
+
+    sender: Address
+    to: list[Address]
+    size: int
+
+
+@ENDPOINTS.put(
+    "/v1/mail",
+    "mailboxes:write",
+    places.domain(in_query("sender")),
+    Sent,
+    status=201,
+    body=Bytes("message/rfc822"),
+    problems=("too_large", "invalid_name"),
+)
+async def send(call: Call, query: Envelope) -> dict[str, Any]:
+    """Send a message, which is the body of the request: delivered or queued when this answers."""
+    parts = call.services
+    recipients = [normalise_address(address) for address in query.to]
     if not 0 < len(recipients) <= parts.config.limits.recipients:
         raise bad_request(f"to: must be named 1 to {parts.config.limits.recipients} times")
-    sender = normalise_address(request.query.get("sender", ""))
-    data = await _message(request, parts.config.limits.message_bytes)
-    await directory_for_change(request)
-    with parts.log.snapshot() as snapshot:
-        tenant = domain_tenant(snapshot, sender.rpartition("@")[2])
-    if tenant is None:
-        raise NoSuchDomain(f"{sender} is not an address in one of our domains")
-    await submit(parts, sender, recipients, data, tenant, context(request).cause)
-    return web.json_response({"sender": sender, "to": recipients, "size": len(data)}, status=201)
+    sender = normalise_address(query.sender)
+    data = await _message(call.request, parts.config.limits.message_bytes)
+    await submit(parts, sender, recipients, data, call.tenant, call.context.cause)
+    return {"sender": sender, "to": recipients, "size": len(data)}
 
 
 async def _message(request: web.Request, most_bytes: int) -> bytes:
@@ -39,7 +62,9 @@ async def _message(request: web.Request, most_bytes: int) -> bytes:
     async for piece in request.content.iter_chunked(PIECE_BYTES):
         data += piece
         if len(data) > most_bytes:
-            raise ApiError(413, "too_large", f"a message has at most {most_bytes} bytes", "limits.message_bytes")
+            raise ApiError(
+                413, "too_large", f"a message has at most {most_bytes} bytes", "limits.message_bytes", code="too_large"
+            )
     if not data:
         raise bad_request("the body must be the message")
     return bytes(data)

@@ -139,8 +139,8 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """A parameter is there or not; it is never null."""
     if "anyOf" not in schema:
         return {name: part for name, part in schema.items() if name != "title"}
-    (only,) = [part for part in schema["anyOf"] if part != {"type": "null"}]
-    return dict(only)
+    rest = [part for part in schema["anyOf"] if part != {"type": "null"}]
+    return dict(rest[0]) if len(rest) == 1 else {"anyOf": rest}
 
 
 def _request_body(body: type[BaseModel] | Bytes) -> dict[str, Any]:

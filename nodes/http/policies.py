@@ -4,49 +4,72 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiohttp import web
+from pydantic import ConfigDict, Field
 
-from actors import directory, tenant_policy, verdicts
+from actors import tenant_policy, verdicts
 from actors.kind import Command
 from actors.tenant_policy import SETTINGS, SetMailPolicy
 from actors.verdicts import CHOICES, VERDICTS, SetTenantMode
 from eventlog.store import Snapshot
-from nodes.http.admin import answer, catch_up, context, directory_for_change, json_body, services
-from nodes.http.errors import bad_request
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
+from nodes.http.models import Model, TenantName
+from nodes.http.places import in_path
 from nodes.policy.tenants import defaults
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("policies")
+NAMED = places.tenant(in_path("name"))
 DMARC = "dmarc"  # stands beside the cell's own in actors/verdicts.py, and is set there too
 
 
-@ROUTES.get("/v1/tenants/{name}/policy")
-async def show(request: web.Request) -> web.Response:
-    """{"policy": {SETTING: {"value", "default", "is_set", "text"}}}; defaults are those of the node that answers."""
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        tenant = directory.tenant_named(snapshot, request.match_info["name"])
-        found = _policy(request, snapshot, tenant)
-    return answer({"tenant": request.match_info["name"], "policy": found}, stale=stale)
+Value = str | int | bool
 
 
-@ROUTES.put("/v1/tenants/{name}/policy")
-async def change(request: web.Request) -> web.Response:
-    """{"set": {SETTING: VALUE}, "reset": [SETTING]}; a setting that is named twice is reset. [] and {} reset all."""
-    body = await json_body(request)
-    wanted, reset = body.get("set", {}), body.get("reset", [])
-    if not isinstance(wanted, dict) or not isinstance(reset, list) or not all(isinstance(one, str) for one in reset):
-        raise bad_request('it takes {"set": {SETTING: VALUE}, "reset": [SETTING]}')
-    if not all(isinstance(value, str | int) for value in wanted.values()):
-        raise bad_request("set: values are text or whole numbers")
-    await directory_for_change(request)
-    with services(request).log.snapshot() as snapshot:
-        tenant = directory.tenant_named(snapshot, request.match_info["name"])
-        if not wanted and not reset:
-            reset = _set_names(snapshot, tenant)
-    steps = _steps(tenant, wanted, reset)
+class Setting(Model):
+    """What holds, what holds where nothing is set (of the node that answers), and what it is about."""
+
+    value: Any
+    default: Any
+    is_set: bool
+    text: str
+
+
+class MailPolicy(Model):
+    """Every setting by its name."""
+
+    tenant: TenantName
+    policy: dict[str, Setting]
+
+
+class PolicyChange(Model):
+    """A setting that is named twice is reset. Nothing at all resets everything."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"set": {"dmarc": "mark"}, "reset": []}]})
+
+    set: dict[str, Value] = Field({})
+    reset: list[str] = Field([])
+
+
+@ENDPOINTS.get("/v1/tenants/{name}/policy", "policies:read", NAMED, MailPolicy)
+async def show(call: Call) -> dict[str, Any]:
+    """Show what a tenant's policy for mail is."""
+    with call.services.log.snapshot() as snapshot:
+        found = _policy(call, snapshot, call.tenant)
+    return {"tenant": call.path["name"], "policy": found}
+
+
+@ENDPOINTS.put("/v1/tenants/{name}/policy", "policies:write", NAMED, PolicyChange, problems=("not_allowed",))
+async def change(call: Call, body: PolicyChange) -> dict[str, Any]:
+    """Set and reset settings of a tenant's policy, all at once."""
+    reset = body.reset
+    if not body.set and not reset:
+        with call.services.log.snapshot() as snapshot:
+            reset = _set_names(snapshot, call.tenant)
+    steps = _steps(call.tenant, body.set, reset)
     if steps:
-        await services(request).runtime.transact(steps, context(request)._replace(tenant=tenant))
-    return web.json_response({"set": wanted, "reset": reset})
+        await call.services.runtime.transact(steps, call.context)
+    return {"set": body.set, "reset": reset}
 
 
 def _steps(tenant: bytes, wanted: dict[str, Any], reset: list[str]) -> list[tuple[bytes, Command]]:
@@ -66,9 +89,9 @@ def _set_names(snapshot: Snapshot, tenant: bytes) -> list[str]:
     return own + [DMARC] * (tenant in verdicts.tenant_modes(snapshot.view(VERDICTS)))
 
 
-def _policy(request: web.Request, snapshot: Snapshot, tenant: bytes) -> dict[str, dict[str, Any]]:
+def _policy(call: Call, snapshot: Snapshot, tenant: bytes) -> dict[str, dict[str, Any]]:
     own = dict(tenant_policy.settings(snapshot.view(tenant)))
-    usual = defaults(services(request).config)._asdict()
+    usual = defaults(call.services.config)._asdict()
     view = snapshot.view(VERDICTS)
     usual[DMARC] = verdicts.policy(view).dmarc
     mode = verdicts.tenant_modes(view).get(tenant)

@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
-from aiohttp import web
-
 from actors import queue
 from actors.errors import CommandRefused, NoSuchItem
 from actors.kind import Command
@@ -23,20 +21,32 @@ from actors.runtime import NewBody
 from eventlog.store import Snapshot
 from nodes.delivery.notices import prepare_notice
 from nodes.delivery.plan import gave_up
-from nodes.http.admin import answer, catch_up, context, json_body, number_query, services, text_field
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
+from nodes.http.pages import cursor, cursor_key, wrong_cursor
+from nodes.http.places import CLUSTER, OWN
+from nodes.http.queue_models import (
+    Act,
+    Acted,
+    DomainChanged,
+    ItemFilter,
+    QueueItem,
+    QueuePage,
+    QueueQuery,
+    Stats,
+    StatsQuery,
+    Suspension,
+)
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("queue")
 SLICE = 500
-MOST_LISTED = 1000
 MOST_CHANGED = 100_000  # by one request
 AT_ONCE = 200  # items that one record changes
 NOTICES_AT_ONCE = 20
 MOST_REASONS = 5
 SAMPLED = 2000  # items of a domain whose reasons are looked at
 EVERY = "*"
-STATES = ("waiting", "scheduled", "deferred", "sending", "held", "throttled", "suspended")
-ACTIONS = ("retry", "hold", "release", "delete", "bounce", "reroute")
 
 
 class Place(NamedTuple):
@@ -57,8 +67,11 @@ class Filter(NamedTuple):
     state: str = ""
     older_ms: int = 0
     ids: frozenset[bytes] = frozenset()
+    tenant: bytes | None = None
 
     def takes(self, place: Place, item: Item, now_ms: int) -> bool:
+        if self.tenant is not None and item.tenant != self.tenant:
+            return False
         if self.ids and item.id not in self.ids:
             return False
         if self.sender is not None and item.sender.casefold() != self.sender.casefold():
@@ -71,7 +84,7 @@ class Filter(NamedTuple):
 
 
 def state_of(place: Place, item: Item, now_ms: int) -> str:
-    """One of STATES: why the item is not being sent, or that it is."""
+    """A State (nodes/http/queue_models.py): why the item is not being sent, or that it is."""
     if item.claim is not None and item.claim.until_ms > now_ms:
         return "sending"
     if item.held:
@@ -85,37 +98,36 @@ def state_of(place: Place, item: Item, now_ms: int) -> str:
     return "deferred" if item.attempts else "waiting"
 
 
-@ROUTES.get("/v1/queue")
-async def list_items(request: web.Request) -> web.Response:
-    """`?domain=&sender=&recipient=&state=&older_s=&limit=&after=`; `next` of the answer goes on as `after`."""
-    stale = await catch_up(request)
-    wanted = _filter_of(request.query)
-    limit = number_query(request, "limit", MOST_LISTED, MOST_LISTED) or MOST_LISTED
+@ENDPOINTS.get("/v1/queue", "queue:read", OWN, QueuePage)
+async def list_items(call: Call, query: QueueQuery) -> dict[str, Any]:
+    """List messages that wait to be sent elsewhere."""
+    wanted = _filter_of(call, query)
     now_ms, found = _now_ms(), list[dict[str, Any]]()
     following = None
-    async for place, item in _items(request, wanted, request.query.get("after", "")):
-        if len(found) == limit:
-            following = f"{found[-1]['domain']}/{found[-1]['id']}"
+    async for place, item in _items(call, wanted, query.after):
+        if len(found) == query.limit:
+            following = cursor((found[-1]["domain"], found[-1]["id"]))
             break
         found.append(item_json(place, item, now_ms))
-    return answer({"items": found, "next": following}, stale=stale)
+    return {"items": found, "next": following}
 
 
-@ROUTES.get("/v1/queue/items/{id}")
-async def show_item(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    item_id = _id(request.match_info["id"])
-    async for place, item in _items(request, Filter(ids=frozenset({item_id}))):
-        return answer(item_json(place, item, _now_ms()), stale=stale)
-    raise ApiError(404, "not_found", f"the queue has no message {item_id.hex()}", "mailraft queue list")
+@ENDPOINTS.get("/v1/queue/items/{id}", "queue:read", OWN, QueueItem, problems=("no_such_item",))
+async def show_item(call: Call) -> dict[str, Any]:
+    """Show a message that waits."""
+    item_id = _id(call.path["id"])
+    async for place, item in _items(call, Filter(ids=frozenset({item_id}), tenant=call.caller.tenant)):
+        return item_json(place, item, _now_ms())
+    text = f"the queue has no message {item_id.hex()}"
+    raise ApiError(404, "not_found", text, "mailraft queue list", code="no_such_item")
 
 
-@ROUTES.get("/v1/queue/stats")
-async def stats(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    node = services(request)
+@ENDPOINTS.get("/v1/queue/stats", "queue:read", CLUSTER, Stats)
+async def stats(call: Call, query: StatsQuery) -> dict[str, Any]:
+    """Tell how mail to elsewhere does, by domain."""
+    node = call.services
     with node.log.snapshot() as snapshot:
-        names = [request.query["domain"]] if "domain" in request.query else queue.queues(snapshot)
+        names = [normalise_domain(query.domain)] if query.domain else queue.queues(snapshot)
         all_suspended = queue.suspension(snapshot.view(EVERY_QUEUE))
     found = []
     for name in names:
@@ -124,22 +136,17 @@ async def stats(request: web.Request) -> web.Response:
         if one["items"] or any(one["last_7_days"].values()) or one["suspended"]:
             found.append(one)
         await asyncio.sleep(0)
-    return answer({"domains": found, "all_suspended": all_suspended and all_suspended._asdict()}, stale=stale)
+    return {"domains": found, "all_suspended": all_suspended and all_suspended._asdict()}
 
 
-@ROUTES.post("/v1/queue/actions")
-async def act(request: web.Request) -> web.Response:
-    """{"action", "ids": [...] or "filter": {...}, "route"?, "reason"?}: answers how many were changed, and not."""
-    body = await json_body(request)
-    action = text_field(body, "action", 20)
-    if action not in ACTIONS:
-        raise bad_request(f"action: must be one of {', '.join(ACTIONS)}")
-    route = str(body.get("route", ""))[:255]
-    reason = str(body.get("reason", "") or "given up by the postmaster")[:200]
-    wanted = _wanted(body)
-    await catch_up(request)
+@ENDPOINTS.post("/v1/queue/actions", "queue:write", OWN, Acted, reads="fresh", once=False)
+async def act(call: Call, body: Act) -> dict[str, Any]:
+    """Do something about messages that wait; all that is done is done by its own, and may be asked for again."""
+    action, route = body.action, body.route
+    reason = body.reason or "given up by the postmaster"
+    wanted = _wanted(call, body)
     batches: dict[bytes, list[Item]] = {}
-    async for place, item in _items(request, wanted):
+    async for place, item in _items(call, wanted):
         batches.setdefault(place.stream, []).append(item)
         if sum(map(len, batches.values())) >= MOST_CHANGED:
             break
@@ -148,38 +155,45 @@ async def act(request: web.Request) -> web.Response:
         size = NOTICES_AT_ONCE if action == "bounce" else AT_ONCE
         for start in range(0, len(items), size):
             batch = items[start : start + size]
-            changed, failed = await _change(request, action, stream, batch, route, reason)
+            changed, failed = await _change(call, action, stream, batch, route, reason)
             done += changed
             refused += failed
     missing = [one.hex() for one in wanted.ids - {item.id for items in batches.values() for item in items}]
-    return web.json_response({"done": done, "refused": refused, "missing": missing})
+    return {"done": done, "refused": refused, "missing": missing}
 
 
-@ROUTES.post("/v1/queue/domains/{domain}/{action:suspend|resume}")
-async def change_domain(request: web.Request) -> web.Response:
-    """`*` stands for every domain."""
-    body = await json_body(request) if request.can_read_body else {}
-    name = request.match_info["domain"]
+@ENDPOINTS.post("/v1/queue/domains/{domain}/suspend", "queue:write", CLUSTER, DomainChanged, reads="local")
+async def suspend_domain(call: Call, body: Suspension) -> dict[str, Any]:
+    """Send nothing to a domain until it is resumed; `*` stands for every domain."""
+    return await _change_domain(call, queue.SuspendQueue(body.reason))
+
+
+@ENDPOINTS.post("/v1/queue/domains/{domain}/resume", "queue:write", CLUSTER, DomainChanged, reads="local")
+async def resume_domain(call: Call) -> dict[str, Any]:
+    """Send to a domain again; `*` stands for every domain."""
+    return await _change_domain(call, queue.ResumeQueue())
+
+
+async def _change_domain(call: Call, command: queue.SuspendQueue | queue.ResumeQueue) -> dict[str, Any]:
+    name = call.path["domain"]
     domain = EVERY if name == EVERY else normalise_domain(name)
-    suspend = request.match_info["action"] == "suspend"
-    command = queue.SuspendQueue(str(body.get("reason", ""))[:200]) if suspend else queue.ResumeQueue()
-    done = await services(request).runtime.ask(queue_stream(domain), command, context(request))
-    return web.json_response({"domain": domain, "changed": bool(done.facts)})
+    done = await call.services.runtime.ask(queue_stream(domain), command, call.context)
+    return {"domain": domain, "changed": bool(done.facts)}
 
 
 # What is done to items
 
 
 async def _change(
-    request: web.Request, action: str, stream: bytes, items: list[Item], route: str, reason: str
+    call: Call, action: str, stream: bytes, items: list[Item], route: str, reason: str
 ) -> tuple[int, list[dict[str, str]]]:
     """How many were changed, and which not; one that is refused does not keep the others."""
-    steps, bodies = _steps(request, action, stream, items, route, reason)
+    steps, bodies = _steps(call, action, stream, items, route, reason)
     try:
-        done = await services(request).runtime.transact(steps, context(request), bodies)
+        done = await call.services.runtime.transact(steps, call.context, bodies)
     except CommandRefused as refusal:
         if len(items) > 1:
-            parts = [await _change(request, action, stream, [one], route, reason) for one in items]
+            parts = [await _change(call, action, stream, [one], route, reason) for one in items]
             return sum(part[0] for part in parts), [one for part in parts for one in part[1]]
         if isinstance(refusal, NoSuchItem):
             return 0, []
@@ -192,7 +206,7 @@ def _named(facts: tuple[Any, ...]) -> int:
 
 
 def _steps(
-    request: web.Request, action: str, stream: bytes, items: list[Item], route: str, reason: str
+    call: Call, action: str, stream: bytes, items: list[Item], route: str, reason: str
 ) -> tuple[list[tuple[bytes, Command]], list[NewBody]]:
     ids, now_ms = tuple(one.id for one in items), _now_ms()
     match action:
@@ -213,7 +227,7 @@ def _steps(
         steps.append((stream, queue.FailItem(item.id, reason, now_ms)))
         notice = gave_up(item, reason)
         if notice is not None:
-            prepared = prepare_notice(services(request), item, notice)
+            prepared = prepare_notice(call.services, item, notice)
             steps += prepared.steps
             bodies += prepared.bodies
     return steps, bodies
@@ -222,10 +236,10 @@ def _steps(
 # What there is
 
 
-async def _items(request: web.Request, wanted: Filter, after: str = "") -> AsyncIterator[tuple[Place, Item]]:
-    """Those that the filter takes, by domain and age, from behind `after` (domain/id) on."""
-    log, now_ms = services(request).log, _now_ms()
-    first, _, last_id = after.partition("/")
+async def _items(call: Call, wanted: Filter, after: str = "") -> AsyncIterator[tuple[Place, Item]]:
+    """Those that the filter takes, by domain and age, from behind the cursor `after` on."""
+    log, now_ms = call.services.log, _now_ms()
+    first, last_id = _place_of(after)
     with log.snapshot() as snapshot:
         names = [wanted.domain] if wanted.domain else queue.queues(snapshot)
     for name in names:
@@ -242,6 +256,14 @@ async def _items(request: web.Request, wanted: Filter, after: str = "") -> Async
                 break
             behind = items[-1].id
             await asyncio.sleep(0)
+
+
+def _place_of(after: str) -> tuple[str, str]:
+    """Domain and id that a cursor names. Raises ApiError."""
+    match cursor_key(after) or ("", ""):
+        case (str(domain), str(id_)):
+            return domain, id_
+    raise wrong_cursor()
 
 
 def _slice(snapshot: Snapshot, name: str, behind: bytes) -> tuple[Place, list[Item]]:
@@ -322,33 +344,23 @@ def item_json(place: Place, item: Item, now_ms: int) -> dict[str, Any]:
 # What is asked for
 
 
-def _wanted(body: dict[str, Any]) -> Filter:
-    ids, given = body.get("ids"), body.get("filter")
-    if (ids is None) == (given is None):
+def _wanted(call: Call, body: Act) -> Filter:
+    if (body.ids is None) == (body.filter is None):
         raise bad_request("either ids or a filter says which messages are meant")
-    if ids is not None:
-        if not isinstance(ids, list) or not ids or not all(isinstance(one, str) for one in ids):
-            raise bad_request("ids: must be a list of ids")
-        return Filter(ids=frozenset(map(_id, ids)))
-    if not isinstance(given, dict):
-        raise bad_request("filter: must be an object")
-    return _filter_of({key: str(value) for key, value in given.items()})
+    if body.ids is not None:
+        return Filter(ids=frozenset(map(_id, body.ids)), tenant=call.caller.tenant)
+    assert body.filter is not None
+    return _filter_of(call, body.filter)
 
 
-def _filter_of(query: Any) -> Filter:
-    state = query.get("state", "")
-    if state and state not in STATES:
-        raise bad_request(f"state: must be one of {', '.join(STATES)}")
-    older = query.get("older_s", "0")
-    if not older.isascii() or not older.isdigit() or len(older) > 12:
-        raise bad_request("older_s: must be a whole number of seconds")
-    domain = query.get("domain", "")
+def _filter_of(call: Call, wanted: QueueQuery | ItemFilter) -> Filter:
     return Filter(
-        domain=normalise_domain(domain) if domain else "",
-        sender=query.get("sender"),
-        recipient=query.get("recipient", ""),
-        state=state,
-        older_ms=int(older) * 1000,
+        domain=normalise_domain(wanted.domain) if wanted.domain else "",
+        sender=wanted.sender,
+        recipient=wanted.recipient,
+        state=wanted.state,
+        older_ms=int(wanted.older_s) * 1000,
+        tenant=call.caller.tenant,
     )
 
 

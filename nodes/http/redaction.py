@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from aiohttp import web
+from pydantic import Field
 
 from actors.custody import CUSTODY, MAX_REASON_CHARACTERS, Quarantine, Redact
 from actors.errors import NoSuchItem, NotAllowed
@@ -18,93 +18,155 @@ from actors.queue import RemoveItem, item
 from actors.redaction import PLACEHOLDER
 from actors.runtime import Done, NewBody
 from nodes import jobs
-from nodes.http.admin import catch_up, context, json_body, number_query, services, text_field
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
+from nodes.http.models import MOST_NUMBER, Count, Domain, Model, Query, TenantName
+from nodes.http.places import CLUSTER
 from nodes.redaction import Plan, unpacked
 from nodes.services import Services
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("redaction")
 MOST_ROUNDS = 3
-DIGEST_CHARACTERS = 64
+MOST_WAIT_S = 20
+Digest = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$", description="A SHA-256.", examples=["00" * 32])]
+Why = Annotated[str, Field(max_length=MAX_REASON_CHARACTERS, examples=["the person asked for it"])]
 
 
-@ROUTES.post("/v1/log/{position:\\d{1,18}}/quarantine")
-async def quarantine(request: web.Request) -> web.Response:
-    """{"reason"}: passes over the record at which the fold is stalled; answers once this node's fold goes on."""
-    node, position = services(request), int(request.match_info["position"])
-    reason = text_field(await json_body(request), "reason", MAX_REASON_CHARACTERS)
+class QuarantineReason(Model):
+    """For the audit trail."""
+
+    reason: Annotated[Why, Field(min_length=1)]
+
+
+class Position(Model):
+    """Where the log says so."""
+
+    position: int
+
+
+class ErasureQuery(Query):
+    """Answers once that redaction's bytes are gone, or after `wait_s`."""
+
+    wait_for: int = Field(0, ge=0, le=MOST_NUMBER)
+    wait_s: int = Field(0, ge=0, le=MOST_WAIT_S)
+
+
+class Erasure(Model):
+    """Positions of redactions, 0 for none: the newest folded here, and the newest whose bytes are gone."""
+
+    redacted: int
+    erased: int
+    progress: float
+    error: str | None = Field(description="Why the last attempt failed; it is made again.")
+    indexed: bool = Field(description="Whether they are still in the full-text index, which goes on without them.")
+
+
+class Target(Model):
+    """One of message, body, position (with event), dkim and apop."""
+
+    message: Digest | None = None
+    body: Digest | None = None
+    position: Count | None = None
+    event: int | None = Field(None, ge=0, description="Of the record at the position; null: all of its events.")
+    dkim: Domain | None = None
+    apop: TenantName | None = None
+
+
+class Redaction(Model):
+    """What is to be erased. A dry run only tells what that is, and needs no reason."""
+
+    target: Target = Field(examples=[{"message": "00" * 32}])
+    reason: Why = ""
+    dry_run: bool = False
+
+
+class RedactedEvent(Model):
+    """An event of the log."""
+
+    position: int
+    event: int
+
+
+class RedactedBody(Model):
+    """A body, and where it came into the log."""
+
+    position: int
+    sha256: str
+
+
+class Redacted(Model):
+    """What was found; after a dry run nothing more."""
+
+    events: list[RedactedEvent]
+    bodies: list[RedactedBody]
+    mailboxes: int
+    queue_items: int
+    position: int | None = Field(None, description="Where the log says so.")
+    complete: bool | None = Field(None, description="False where more of it keeps coming: once more.")
+
+
+@ENDPOINTS.post("/v1/log/{position:\\d{1,18}}/quarantine", "log:write", CLUSTER, Position, reads="local")
+async def quarantine(call: Call, body: QuarantineReason) -> dict[str, Any]:
+    """Pass over the record at which the fold is stalled; answers once this node's fold goes on."""
+    node, position, reason = call.services, int(call.path["position"]), body.reason
     status = node.log.status()
     if status.stalled is None:
-        raise ApiError(409, "conflict", "the fold is not stalled: there is nothing to quarantine")
+        text = "the fold is not stalled: there is nothing to quarantine"
+        raise ApiError(409, "conflict", text, code="not_stalled")
     if position != status.applied + 1:
         stalled_at = f"the fold is stalled at {status.applied + 1}, not at {position}"
-        raise ApiError(409, "conflict", stalled_at, status.stalled)
-    done = await node.runtime.ask(CUSTODY, Quarantine(position, reason), context(request))
-    return web.json_response({"position": done.position})
+        raise ApiError(409, "conflict", stalled_at, status.stalled, code="stalled_elsewhere")
+    done = await node.runtime.ask(CUSTODY, Quarantine(position, reason), call.context)
+    return {"position": done.position}
 
 
-@ROUTES.get("/v1/redactions")
-async def erased(request: web.Request) -> web.Response:
-    """How far this node is: ?wait_for=POSITION answers once that redaction's bytes are gone, or after wait_s.
-
-    "indexed": whether they are still in the full-text index, which goes on without them.
-    """
-    eraser, fulltext = services(request).log.eraser, services(request).fulltext
-    wait_for = number_query(request, "wait_for", 0)
-    wait_s = number_query(request, "wait_s", 0, 20)
-    assert wait_for is not None
-    assert wait_s is not None
+@ENDPOINTS.get("/v1/redactions", "redaction:read", CLUSTER, Erasure, reads="local")
+async def erased(call: Call, query: ErasureQuery) -> dict[str, Any]:
+    """Tell how far this node is with erasing what was redacted."""
+    eraser, fulltext = call.services.log.eraser, call.services.fulltext
+    wait_for, wait_s = query.wait_for, query.wait_s
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(wait_s):
             while eraser.status().erased < wait_for or not (fulltext is None or fulltext.is_free_of(wait_for)):
                 await asyncio.sleep(0.1)
     status = eraser.status()
     indexed = fulltext is not None and not fulltext.is_free_of(status.redacted)
-    return web.json_response({**status._asdict(), "indexed": indexed})
+    return {**status._asdict(), "indexed": indexed}
 
 
-@ROUTES.post("/v1/redactions")
-async def redact(request: web.Request) -> web.Response:
-    """{"target": {...}, "reason", "dry_run"}: finds what holds the target and erases it; gives what was found.
-
-    A target is {"message": SHA-256}, {"body": SHA-256}, {"position": N, "event": N or null}, {"dkim": DOMAIN} or
-    {"apop": TENANT}.
-    """
-    body = await json_body(request)
-    target, dry_run = _target(body.get("target")), body.get("dry_run") is True
-    reason = "" if dry_run else text_field(body, "reason", MAX_REASON_CHARACTERS)
-    node = services(request)
-    if await catch_up(request) and not dry_run:
-        raise ApiError(503, "not_ready", "no majority of the cell answers, so nothing was redacted")
+@ENDPOINTS.post("/v1/redactions", "redaction:write", CLUSTER, Redacted, reads="fresh", once=False)
+async def redact(call: Call, body: Redaction) -> dict[str, Any]:
+    """Find what holds something, and erase it; gives what was found. Erasing again what is erased changes nothing."""
+    target, dry_run, node = _target(body.target), body.dry_run, call.services
+    if not dry_run and not body.reason:
+        raise bad_request("reason: is missing")
+    if call.stale and not dry_run:
+        text = "no majority of the cell answers, so nothing was redacted"
+        raise ApiError(503, "not_ready", text, code="no_majority_answers")
     plan = await _plan(node, target)
     answer = _described(plan)
     if dry_run:
-        return web.json_response(answer)
+        return answer
     position, rounds = 0, 0
     while plan is not None and rounds < MOST_ROUNDS:  # what came while it was looked for is found the next time
-        position = (await _erase(request, plan, reason)).position
+        position = (await _erase(call, plan, body.reason)).position
         rounds += 1
         plan = await _plan(node, target, again=True)
-    return web.json_response({**answer, "position": position, "complete": plan is None})
+    return {**answer, "position": position, "complete": plan is None}
 
 
-def _target(given: Any) -> dict[str, Any]:
-    match given:
-        case {"message": str(digest)} | {"body": str(digest)} if len(digest) == DIGEST_CHARACTERS:
-            try:
-                bytes.fromhex(digest)
-            except ValueError:
-                raise bad_request("a SHA-256 has 64 hexadecimal digits") from None
-        case {"position": int(position), "event": int() | None} if position > 0:
-            pass
-        case {"dkim": str(domain)}:
-            return {"dkim": normalise_domain(domain)}
-        case {"apop": str(tenant)}:
-            return {"apop": tenant}
-        case _:
-            what = "a message or a body by SHA-256, a position, a domain's DKIM keys, or a tenant's APOP"
-            raise bad_request(f"target: {what}", "mailraft mailbox show")
-    found: dict[str, Any] = given
+def _target(given: Target) -> dict[str, Any]:
+    """As the job that looks for it is told. Raises ApiError, InvalidName."""
+    found = given.model_dump(exclude_none=True)
+    kinds = set(found) - {"event"}
+    if len(kinds) != 1 or ("event" in found and "position" not in found):
+        what = "a message or a body by SHA-256, a position, a domain's DKIM keys, or a tenant's APOP"
+        raise bad_request(f"target: {what}", "mailraft mailbox show")
+    if given.dkim is not None:
+        return {"dkim": normalise_domain(given.dkim)}
+    if given.position is not None:
+        return {"position": given.position, "event": given.event}
     return found
 
 
@@ -119,13 +181,13 @@ async def _plan(node: Services, target: dict[str, Any], *, again: bool = False) 
     if "nothing" in found:
         if again:
             return None
-        raise ApiError(404, "not_found", found["nothing"])
+        raise ApiError(404, "not_found", found["nothing"], code="nothing_to_redact")
     return unpacked(bytes.fromhex(found["plan"]))
 
 
-async def _erase(request: web.Request, plan: Plan, reason: str) -> Done:
+async def _erase(call: Call, plan: Plan, reason: str) -> Done:
     """One record: the redaction, and what each mailbox and queue does about it."""
-    node = services(request)
+    node = call.services
     steps: list[tuple[bytes, Command]] = [(CUSTODY, Redact(plan.events, plan.bodies, reason))]
     for stream, _ in plan.mailboxes:
         if plan.digest is not None or plan.message_ids:
@@ -138,9 +200,7 @@ async def _erase(request: web.Request, plan: Plan, reason: str) -> Done:
         ]
     tenants = dict.fromkeys(tenant for _, tenant in plan.mailboxes) if plan.digest is not None else {}
     try:
-        return await node.runtime.transact(
-            steps, context(request), [NewBody(tenant, PLACEHOLDER) for tenant in tenants]
-        )
+        return await node.runtime.transact(steps, call.context, [NewBody(tenant, PLACEHOLDER) for tenant in tenants])
     except (NotAllowed, NoSuchItem) as refusal:
         raise ApiError(409, "conflict", f"it changed meanwhile: {refusal}", "the command again") from None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
-from aiohttp import web
+from pydantic import ConfigDict, Field
 
 from actors import directory, mailbox, region, tenant
 from actors.errors import NoSuchTenant, NotAllowed
@@ -16,80 +16,166 @@ from eventlog.store import Snapshot
 from nodes.follower import grants
 from nodes.follower.feed import grant_place
 from nodes.follower.followers import Followers, follow_json
-from nodes.http.admin import (
-    STATE,
-    answer,
-    catch_up,
-    context,
-    count_field,
-    directory_for_change,
-    json_body,
-    services,
-    text_field,
-)
+from nodes.http.authority import STATE
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
+from nodes.http.models import Address, Count, Id, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
+from nodes.http.pages import page
+from nodes.http.places import CLUSTER
 from nodes.tls import follower_client_context
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("regions")
 MOST_NAME = 63
+Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME, examples=["north"])]
 
 
-@ROUTES.post("/v1/region/scope")
-async def scope(request: web.Request) -> web.Response:
-    """{"tenant": NAME} or {"account": ADDRESS}: the ids that a grant would have. Raises ApiError."""
-    body = await json_body(request)
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
+class ScopeOf(Model):
+    """A tenant or an account."""
+
+    tenant: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(None, examples=["example"])
+    account: Address | None = Field(None, examples=[None])
+
+
+class Scope(Model):
+    """The ids that a grant would have; those of an account are empty where a whole tenant is meant."""
+
+    tenant: Id
+    tenant_name: TenantName
+    account: str
+    address: str
+
+
+class Grant(Model):
+    """Who may follow this cell's log, and what of it."""
+
+    name: Name
+    state: str = Field(description="valid, expired or revoked.", examples=["valid"])
+    tenant: str | None
+    account: str | None
+    fingerprint: str
+    issued_ms: Milliseconds
+    expires_ms: Milliseconds
+    revoked_ms: Milliseconds | None
+
+
+class GrantPage(Page):
+    """Grants by name."""
+
+    grants: list[Grant]
+
+
+class NewGrant(Model):
+    """Ids, fingerprint and key in hexadecimal; what else the command line knows of a grant is passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Name
+    tenant: Id
+    account: str = Field("", pattern="^([0-9a-f]{32})?$", description="Empty: the whole tenant.")
+    fingerprint: str = Field(max_length=1024, examples=["00" * DIGEST_BYTES])
+    expires_ms: Count
+    transfer_key: str = Field(max_length=1024, examples=["00" * KEY_BYTES])
+
+
+class Named(Model):
+    """It is called so."""
+
+    name: Name
+
+
+class Follow(Model):
+    """What is followed, and how far. A lag of null: this node does not pull."""
+
+    name: Name
+    cell: str
+    tenant: Id
+    account: str | None
+    state: str
+    reason: str
+    node: str | None
+    position: int
+    records: int
+    source_position: int | None
+    lag_records: int | None
+    lag_s: float | None
+    since_ms: Milliseconds
+    tenant_name: str | None
+    address: str | None
+
+
+class Follows(Model):
+    """`leads` says whether this node pulls, and so knows the lag."""
+
+    leads: bool
+    follows: list[Follow]
+
+
+class NewFollow(Model):
+    """A grant file, and in `as` the name that it is to have here."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Followed(Named):
+    """What is followed now."""
+
+    cell: str
+
+
+@ENDPOINTS.post("/v1/region/scope", "regions:read", CLUSTER, Scope, reads="fresh", once=False)
+async def scope(call: Call, body: ScopeOf) -> dict[str, Any]:
+    """Tell the ids that a grant would have."""
+    with call.services.log.snapshot() as snapshot:
         found = _scope(snapshot, body)
         home = region.home_of(snapshot.view(REGION), bytes.fromhex(found["tenant"]))
     if home is not None:
         raise NotAllowed(f"the tenant is a replica here: its home, the cell {home}, grants following it")
-    return answer(found, stale=stale)
+    return found
 
 
-@ROUTES.get("/v1/region/grants")
-async def list_grants(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
+@ENDPOINTS.get("/v1/region/grants", "regions:read", CLUSTER, GrantPage)
+async def list_grants(call: Call, query: PageQuery) -> dict[str, Any]:
+    """List who may follow this cell's log."""
     now_ms = time.time_ns() // 1_000_000
-    with services(request).log.snapshot() as snapshot:
+    with call.services.log.snapshot() as snapshot:
         names = _tenant_names(snapshot)
-        found = [_grant_json(snapshot, one, names, now_ms) for one in region.grants(snapshot.view(REGION))]
-    return answer({"grants": found}, stale=stale)
+        found, following = page(
+            region.grants(snapshot.view(REGION)),
+            lambda one: (one.name,),
+            query,
+            lambda one: _grant_json(snapshot, one, names, now_ms),
+        )
+    return {"grants": found, "next": following}
 
 
-@ROUTES.post("/v1/region/grants")
-async def issue_grant(request: web.Request) -> web.Response:
-    """name, tenant, account (ids), fingerprint and transfer_key (hexadecimal), expires_ms."""
-    body = await json_body(request)
-    name, expires_ms = text_field(body, "name", MOST_NAME), count_field(body, "expires_ms")
-    if expires_ms is None:
-        raise bad_request("expires_ms: is missing")
-    owner = await directory_for_change(request)
+@ENDPOINTS.post("/v1/region/grants", "regions:write", CLUSTER, Named, status=201)
+async def issue_grant(call: Call, body: NewGrant) -> dict[str, Any]:
+    """Let somebody follow this cell's log."""
     command = region.IssueGrant(
-        name,
-        _hex(body, "tenant"),
-        _hex(body, "account") if body.get("account") else WHOLE_TENANT,
-        _hex(body, "fingerprint", DIGEST_BYTES),
-        expires_ms,
-        owner.seal(_hex(body, "transfer_key", KEY_BYTES), grant_place(name)),
+        body.name,
+        bytes.fromhex(body.tenant),
+        bytes.fromhex(body.account) if body.account else WHOLE_TENANT,
+        _hex(body.fingerprint, "fingerprint", DIGEST_BYTES),
+        body.expires_ms,
+        call.directory.seal(_hex(body.transfer_key, "transfer_key", KEY_BYTES), grant_place(body.name)),
     )
-    await services(request).runtime.ask(REGION, command, context(request))
-    return web.json_response({"name": name}, status=201)
+    await call.services.runtime.ask(REGION, command, call.context)
+    return {"name": body.name}
 
 
-@ROUTES.delete("/v1/region/grants/{name}")
-async def revoke_grant(request: web.Request) -> web.Response:
-    await directory_for_change(request)
-    await services(request).runtime.ask(REGION, region.RevokeGrant(request.match_info["name"]), context(request))
-    return web.json_response({})
+@ENDPOINTS.delete("/v1/region/grants/{name}", "regions:write", CLUSTER, Nothing, problems=("no_such_grant",))
+async def revoke_grant(call: Call) -> dict[str, Any]:
+    """Let somebody follow this cell's log no more."""
+    await call.services.runtime.ask(REGION, region.RevokeGrant(call.path["name"]), call.context)
+    return {}
 
 
-@ROUTES.get("/v1/region/follows")
-async def list_follows(request: web.Request) -> web.Response:
-    """What is followed. "leads" says whether this node pulls, and so knows the lag."""
-    stale = await catch_up(request)
-    followers = _followers(request)
-    with services(request).log.snapshot() as snapshot:
+@ENDPOINTS.get("/v1/region/follows", "regions:read", CLUSTER, Follows)
+async def list_follows(call: Call) -> dict[str, Any]:
+    """List what this cell follows of others."""
+    followers = _followers(call)
+    with call.services.log.snapshot() as snapshot:
         names = _tenant_names(snapshot)
         found = [
             {
@@ -99,25 +185,26 @@ async def list_follows(request: web.Request) -> web.Response:
             }
             for follow, at, progress in followers.follows()
         ]
-    return answer({"leads": followers.leads, "follows": found}, stale=stale)
+    return {"leads": followers.leads, "follows": found}
 
 
-@ROUTES.post("/v1/region/follows")
-async def start_follow(request: web.Request) -> web.Response:
-    """A grant file, and in "as" the name that it is to have here."""
-    body = await json_body(request)
+@ENDPOINTS.post("/v1/region/follows", "regions:write", CLUSTER, Followed, status=201)
+async def start_follow(call: Call, body: NewFollow) -> dict[str, Any]:
+    """Follow what another cell grants."""
+    document = body.model_dump()
     try:
-        grant = grants.read(body)
+        grant = grants.read(document)
     except ValueError as error:
         raise bad_request(f"the grant can not be used: {error}") from None
     try:
         follower_client_context(grant.authority, grant.certificate, grant.key)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise bad_request(f"the grant's certificate can not be used: {error}") from None
-    if grant.cell == request.app[STATE].config.node.cluster_id:
+    if grant.cell == call.request.app[STATE].config.node.cluster_id:
         raise bad_request("that is a grant of this cell itself", "another cell's folder in --cluster")
-    name = text_field(body, "as", MOST_NAME) if body.get("as") else grant.name
-    owner = await directory_for_change(request)
+    name = document.get("as") or grant.name
+    if not isinstance(name, str) or len(name) > MOST_NAME:
+        raise bad_request(f"as: must be text of at most {MOST_NAME} characters")
     place = grants.follow_place(grant.cell, grant.tenant, grant.account)
     command = region.StartFollow(
         name,
@@ -127,35 +214,35 @@ async def start_follow(request: web.Request) -> web.Response:
         grant.endpoints,
         grant.authority,
         grant.certificate,
-        owner.seal(grant.secret, place),
+        call.directory.seal(grant.secret, place),
     )
-    await services(request).runtime.ask(REGION, command, context(request))
-    return web.json_response({"name": name, "cell": grant.cell}, status=201)
+    await call.services.runtime.ask(REGION, command, call.context)
+    return {"name": name, "cell": grant.cell}
 
 
-@ROUTES.delete("/v1/region/follows/{name}")
-async def end_follow(request: web.Request) -> web.Response:
-    await directory_for_change(request)
-    command = region.HaltFollow(request.match_info["name"], "an administrator has ended it")
-    await services(request).runtime.ask(REGION, command, context(request))
-    return web.json_response({})
+@ENDPOINTS.delete("/v1/region/follows/{name}", "regions:write", CLUSTER, Nothing, problems=("no_such_follow",))
+async def end_follow(call: Call) -> dict[str, Any]:
+    """End following."""
+    command = region.HaltFollow(call.path["name"], "an administrator has ended it")
+    await call.services.runtime.ask(REGION, command, call.context)
+    return {}
 
 
-def _followers(request: web.Request) -> Followers:
-    services(request)  # raises ApiError while the node is not ready
-    followers = request.app[STATE].followers
+def _followers(call: Call) -> Followers:
+    _ = call.services  # raises ApiError while the node is not ready
+    followers = call.request.app[STATE].followers
     assert followers is not None
     return followers
 
 
-def _scope(snapshot: Snapshot, body: dict[str, Any]) -> dict[str, Any]:
-    address, name = body.get("account"), body.get("tenant")
-    if (address is None) == (name is None):
+def _scope(snapshot: Snapshot, body: ScopeOf) -> dict[str, Any]:
+    if (body.account is None) == (body.tenant is None):
         raise bad_request("tenant or account: one of them")
-    if name is not None:
-        id_ = directory.tenant_named(snapshot, text_field(body, "tenant"))
+    if body.tenant is not None:
+        id_ = directory.tenant_named(snapshot, body.tenant)
         return {"tenant": id_.hex(), "tenant_name": _tenant_name(snapshot, id_), "account": "", "address": ""}
-    target = directory.account_of(snapshot, text_field(body, "account", 320))
+    assert body.account is not None
+    target = directory.account_of(snapshot, body.account)
     return {
         "tenant": target.tenant.hex(),
         "tenant_name": _tenant_name(snapshot, target.tenant),
@@ -193,9 +280,9 @@ def _grant_json(snapshot: Snapshot, one: region.Grant, names: dict[bytes, str], 
     }
 
 
-def _hex(body: dict[str, Any], name: str, length: int = 16) -> bytes:
+def _hex(text: str, name: str, length: int) -> bytes:
     try:
-        value = bytes.fromhex(text_field(body, name))
+        value = bytes.fromhex(text)
     except ValueError:
         value = b""
     if len(value) != length:

@@ -2,117 +2,207 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgpack
-from aiohttp import web
+from pydantic import Field
 
 from actors import directory, reports
 from actors.errors import InvalidName
 from actors.names import normalise_address
 from actors.reports import REPORTS, Collected, Received, Sent, SetReporting
-from nodes.http.admin import STATE, answer, catch_up, context, directory_for_change, json_body, number_query, services
+from nodes.http.authority import STATE
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
+from nodes.http.models import Address, Milliseconds, Model, Nothing, Query
+from nodes.http.places import CLUSTER
 
-ROUTES = web.RouteTableDef()
-KINDS = ("dmarc", "tls", "arf")
+ENDPOINTS = Endpoints("reports")
 MOST_ORGANISATION = 100
+MOST_ADDRESSES = 100
 
 
-@ROUTES.get("/v1/reports/settings")
-async def show_settings(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        found = reports.settings(snapshot.view(REPORTS))
-    return answer(found._asdict(), stale=stale)
+class ReportSettings(Model):
+    """Who reports: nothing is collected before `sender` is set. `addresses`: where others' reports come in."""
+
+    sender: str = Field(examples=["reports@example.test"])
+    organisation: str = Field(examples=["Example"])
+    addresses: list[str]
 
 
-@ROUTES.put("/v1/reports/settings")
-async def change_settings(request: web.Request) -> web.Response:
-    """Any of sender, organisation, addresses; what is left out stays. An empty sender ends collecting."""
-    body = await json_body(request)
-    await directory_for_change(request)
-    with services(request).log.snapshot() as snapshot:
+class SettingsChange(Model):
+    """What is left out stays. An empty sender ends collecting."""
+
+    sender: str | None = Field(None, max_length=320, examples=["reports@example.test"])
+    organisation: str | None = Field(None, max_length=MOST_ORGANISATION, examples=["Example"])
+    addresses: list[Address] | None = Field(None, max_length=MOST_ADDRESSES)
+
+
+class ReceivedQuery(Query):
+    """The newest first."""
+
+    kind: Literal["dmarc", "tls", "arf"] | None = None
+    limit: int = Field(100, ge=0, le=reports.MAX_KEPT)
+
+
+class NewestQuery(Query):
+    """The newest first."""
+
+    limit: int = Field(100, ge=0, le=reports.MAX_KEPT)
+
+
+class ReceivedReport(Model):
+    """What somebody else has seen of mail from our domains."""
+
+    id: str
+    kind: str = Field(examples=["dmarc"])
+    organisation: str
+    report_id: str
+    domain: str
+    begin_s: int
+    end_s: int
+    address: str
+    at_ms: Milliseconds
+    totals: dict[str, Any]
+
+
+class ReceivedReports(Model):
+    """Only so many are kept."""
+
+    reports: list[ReceivedReport]
+
+
+class WholeReport(ReceivedReport):
+    """With all that it says."""
+
+    content: dict[str, Any]
+
+
+class OfSubject(Model):
+    """What a report is about: a day since 1970 in UTC, and a domain with a policy."""
+
+    kind: str = Field(examples=["dmarc"])
+    day: int
+    domain: str
+
+
+class CollectedReport(OfSubject):
+    """A report that grows."""
+
+    first_ms: Milliseconds
+    last_ms: Milliseconds
+    lines: int
+    left_out: int
+
+
+class CollectedReports(Model):
+    """What is not sent yet."""
+
+    reports: list[CollectedReport]
+
+
+class SentReport(OfSubject):
+    """A report that was sent, or that nobody wanted."""
+
+    at_ms: Milliseconds
+    outcome: str
+    recipients: list[str]
+    results: int
+
+
+class SentReports(Model):
+    """Only so many are kept."""
+
+    reports: list[SentReport]
+
+
+class Send(Model):
+    """With `today`, what is collected of this day too."""
+
+    today: bool = False
+
+
+class Outcomes(Model):
+    """How many of each."""
+
+    outcomes: dict[str, int] = Field(examples=[{"sent": 3}])
+
+
+@ENDPOINTS.get("/v1/reports/settings", "reports:read", CLUSTER, ReportSettings)
+async def show_settings(call: Call) -> dict[str, Any]:
+    """Show who reports, and where others' reports come in."""
+    with call.services.log.snapshot() as snapshot:
+        return reports.settings(snapshot.view(REPORTS))._asdict()
+
+
+@ENDPOINTS.put("/v1/reports/settings", "reports:write", CLUSTER, Nothing)
+async def change_settings(call: Call, body: SettingsChange) -> dict[str, Any]:
+    """Change who reports, and where others' reports come in."""
+    with call.services.log.snapshot() as snapshot:
         before = reports.settings(snapshot.view(REPORTS))
-        sender = _address(body.get("sender", before.sender), "sender")
+        sender = _address(before.sender if body.sender is None else body.sender, "sender")
         if sender and directory.domain_tenant(snapshot, sender.rpartition("@")[2]) is None:
             raise bad_request("sender: its domain is not one of this cell", "mailraft tenant list")
-    organisation = body.get("organisation", before.organisation)
-    if not isinstance(organisation, str) or len(organisation) > MOST_ORGANISATION or not organisation.isprintable():
-        raise bad_request(f"organisation: must be text of at most {MOST_ORGANISATION} characters")
-    addresses = body.get("addresses", list(before.addresses))
-    if not isinstance(addresses, list):
-        raise bad_request("addresses: must be a list")
+    organisation = before.organisation if body.organisation is None else body.organisation
+    if not organisation.isprintable():
+        raise bad_request("organisation: must be text without control characters")
+    addresses = before.addresses if body.addresses is None else body.addresses
     wanted = tuple(dict.fromkeys(_address(one, "addresses") for one in addresses))
-    await services(request).runtime.ask(REPORTS, SetReporting(sender, organisation, wanted), context(request))
-    return web.json_response({})
+    await call.services.runtime.ask(REPORTS, SetReporting(sender, organisation, wanted), call.context)
+    return {}
 
 
-@ROUTES.get("/v1/reports")
-async def list_received(request: web.Request) -> web.Response:
-    """What others have reported, the newest first; ?kind=dmarc|tls|arf, ?limit=."""
-    kind, limit = request.query.get("kind"), number_query(request, "limit", 100, reports.MAX_KEPT)
-    if kind is not None and kind not in KINDS:
-        raise bad_request(f"kind: one of {', '.join(KINDS)}")
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        found = [one for one in reports.received(snapshot.view(REPORTS)) if kind in (None, one.kind)]
-    return answer({"reports": [_summary(one) for one in found[:limit]]}, stale=stale)
+@ENDPOINTS.get("/v1/reports", "reports:read", CLUSTER, ReceivedReports)
+async def list_received(call: Call, query: ReceivedQuery) -> dict[str, Any]:
+    """List what others have reported, the newest first."""
+    with call.services.log.snapshot() as snapshot:
+        found = [one for one in reports.received(snapshot.view(REPORTS)) if query.kind in (None, one.kind)]
+    return {"reports": [_summary(one) for one in found[: query.limit]]}
 
 
-@ROUTES.get("/v1/reports/received/{id}")
-async def show_received(request: web.Request) -> web.Response:
-    """One of them whole; the id may be shortened as long as it is the only one that begins so."""
-    stale = await catch_up(request)
-    wanted = request.match_info["id"].lower()
-    with services(request).log.snapshot() as snapshot:
+@ENDPOINTS.get("/v1/reports/received/{id}", "reports:read", CLUSTER, WholeReport, problems=("no_such_report",))
+async def show_received(call: Call) -> dict[str, Any]:
+    """Show a report of others whole; the id may be shortened as long as it is the only one that begins so."""
+    wanted = call.path["id"].lower()
+    with call.services.log.snapshot() as snapshot:
         found = [one for one in reports.received(snapshot.view(REPORTS)) if one.id.hex().startswith(wanted)]
     if len(found) != 1:
         what = "there is no such report" if not found else "several reports begin like that"
-        raise ApiError(404, "no_such_report", what, "mailraft report list")
-    return answer({**_summary(found[0]), "content": _content(found[0])}, stale=stale)
+        raise ApiError(404, "not_found", what, "mailraft report list", code="no_such_report")
+    return {**_summary(found[0]), "content": _content(found[0])}
 
 
-@ROUTES.get("/v1/reports/collected")
-async def list_collected(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        found = [_collected(one) for one in reports.collected(snapshot.view(REPORTS))]
-    return answer({"reports": found}, stale=stale)
+@ENDPOINTS.get("/v1/reports/collected", "reports:read", CLUSTER, CollectedReports)
+async def list_collected(call: Call) -> dict[str, Any]:
+    """List reports that grow."""
+    with call.services.log.snapshot() as snapshot:
+        return {"reports": [_collected(one) for one in reports.collected(snapshot.view(REPORTS))]}
 
 
-@ROUTES.get("/v1/reports/sent")
-async def list_sent(request: web.Request) -> web.Response:
-    limit = number_query(request, "limit", 100, reports.MAX_KEPT)
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
-        found = [_sent(one) for one in reports.sent(snapshot.view(REPORTS))[:limit]]
-    return answer({"reports": found}, stale=stale)
+@ENDPOINTS.get("/v1/reports/sent", "reports:read", CLUSTER, SentReports)
+async def list_sent(call: Call, query: NewestQuery) -> dict[str, Any]:
+    """List reports that were sent, the newest first."""
+    with call.services.log.snapshot() as snapshot:
+        return {"reports": [_sent(one) for one in reports.sent(snapshot.view(REPORTS))[: query.limit]]}
 
 
-@ROUTES.post("/v1/reports/send")
-async def send(request: web.Request) -> web.Response:
-    """Sends now what is due; with {"today": true} what is collected of this day too."""
-    body = await json_body(request)
-    await directory_for_change(request)
-    services(request)  # raises ApiError while the node is not ready
-    sender = request.app[STATE].report_sender
+@ENDPOINTS.post("/v1/reports/send", "reports:write", CLUSTER, Outcomes, once=False)
+async def send(call: Call, body: Send) -> dict[str, Any]:
+    """Send now what is due. What was sent is not sent again."""
+    sender = call.request.app[STATE].report_sender
     assert sender is not None
-    await services(request).reports.flush()
-    return web.json_response({"outcomes": await sender.send(unfinished_days=body.get("today") is True)})
+    await call.services.reports.flush()
+    return {"outcomes": await sender.send(unfinished_days=body.today)}
 
 
-def _address(value: Any, name: str) -> str:
+def _address(value: str, name: str) -> str:
     if value == "" and name == "sender":
         return ""
     try:
-        return normalise_address(value) if isinstance(value, str) else _no_address(name)
+        return normalise_address(value)
     except InvalidName as error:
         raise bad_request(f"{name}: {error}") from None
-
-
-def _no_address(name: str) -> str:
-    raise bad_request(f"{name}: must be an address")
 
 
 def _summary(one: Received) -> dict[str, Any]:

@@ -7,33 +7,54 @@ import json
 from typing import Any
 
 from aiohttp import web
+from pydantic import Field
 
 from actors import directory
-from actors.names import normalise_address
-from nodes.http.admin import context, count_field, directory_for_change, json_body, services
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request, of_exception
+from nodes.http.models import Count, Model
+from nodes.http.places import in_path
+from nodes.http.streams import JSON_LINES, JobLine, lines_of
 from nodes.moments import Moment
 from nodes.past import NotThen, PastMailbox
 from nodes.restore import carry_out
 from nodes.restore_plan import NothingThere, Plan, Scope, difference
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("restore")
 
 
-@ROUTES.post("/v1/mailboxes/{address}/restore")
-async def restore(request: web.Request) -> web.StreamResponse:
-    """Lines of JSON: {"plan": ...}, {"progress": [done, total]} any number of times, {"result": ...} or {"error": ...}.
+class Restore(Model):
+    """`position` or `at_ms`; if not all is wanted, a folder, and UIDs in it."""
 
-    In the body: position or at_ms, and if not all is wanted folder and uids; drop_newer; dry_run.
-    """
-    body = await json_body(request)
-    moment, scope = _moment(body), _scope(body)
-    node = services(request)
-    await directory_for_change(request)
-    by = context(request)
+    position: Count | None = None
+    at_ms: Count | None = None
+    folder: str | None = Field(None, max_length=1024, examples=["INBOX"])
+    uids: list[Count] | None = Field(None, description="Of the folder that is named.", examples=[None])
+    drop_newer: bool = Field(False, description="Also take away what came later.")
+    dry_run: bool = False
+
+
+class RestoreLine(JobLine):
+    """First the plan, as of which moment and position; then progress; then the result or an error."""
+
+    plan: dict[str, Any] | None = None
+
+
+@ENDPOINTS.post(
+    "/v1/mailboxes/{address}/restore",
+    "mailboxes:write",
+    places.account(in_path("address")),
+    lines_of(RestoreLine),
+    once=False,
+)
+async def restore(call: Call, body: Restore) -> web.StreamResponse:
+    """Make a mailbox as it was at a moment of the past. What is as it was already is left alone."""
+    moment, scope, node = _moment(body), _scope(body), call.services
     with node.log.snapshot() as snapshot:
-        target = directory.account_of(snapshot, normalise_address(request.match_info["address"]))
-    by = by._replace(tenant=target.tenant)
+        target = directory.account_of(snapshot, call.path["address"])
+    by = call.context
     try:
         past = await node.past.open(target, moment, by.by, by.cause)
     except NotThen as error:
@@ -42,7 +63,7 @@ async def restore(request: web.Request) -> web.StreamResponse:
         ) from None
     try:
         plan = await difference(node.log, target, past, scope)
-        return await _answer(request, plan, past, target, body.get("dry_run") is True)
+        return await _answer(call, plan, past, target, body.dry_run)
     except NothingThere as error:
         raise ApiError(404, "not_found", str(error), "mailraft mailbox show ADDRESS --as-of TIME") from None
     finally:
@@ -50,11 +71,11 @@ async def restore(request: web.Request) -> web.StreamResponse:
 
 
 async def _answer(
-    request: web.Request, plan: Plan, past: PastMailbox, target: directory.Target, dry_run: bool
+    call: Call, plan: Plan, past: PastMailbox, target: directory.Target, dry_run: bool
 ) -> web.StreamResponse:
-    node = services(request)
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
+    node = call.services
+    response = web.StreamResponse(headers={"Content-Type": JSON_LINES})
+    await response.prepare(call.request)
 
     async def say(value: Any) -> None:
         with contextlib.suppress(ConnectionResetError):  # a client that goes away does not leave it half done
@@ -62,9 +83,8 @@ async def _answer(
 
     await say({"plan": plan.as_json(), "as_of": past.moment, "position": past.position})
     if not dry_run:
-        by = context(request)._replace(tenant=target.tenant)
         try:
-            async for done in carry_out(plan, node.log, node.runtime, target, by):
+            async for done in carry_out(plan, node.log, node.runtime, target, call.context):
                 await say({"progress": [done, plan.steps]})
         except NothingThere as error:
             await say({"error": str(error)})
@@ -80,19 +100,13 @@ async def _answer(
     return response
 
 
-def _moment(body: dict[str, Any]) -> Moment:
-    position, at_ms = count_field(body, "position"), count_field(body, "at_ms")
-    if (position is None) == (at_ms is None):
+def _moment(body: Restore) -> Moment:
+    if (body.position is None) == (body.at_ms is None):
         raise bad_request("position or at_ms: one of them")
-    return Moment(position, at_ms)
+    return Moment(body.position, body.at_ms)
 
 
-def _scope(body: dict[str, Any]) -> Scope:
-    folder, uids = body.get("folder"), body.get("uids")
-    if folder is not None and not isinstance(folder, str):
-        raise bad_request("folder: must be a name")
-    if uids is not None and (
-        folder is None or not isinstance(uids, list) or not all(type(uid) is int and uid > 0 for uid in uids)
-    ):
+def _scope(body: Restore) -> Scope:
+    if body.uids is not None and body.folder is None:
         raise bad_request("uids: a list of UIDs, of a folder that is named")
-    return Scope(folder, None if uids is None else frozenset(uids), body.get("drop_newer") is True)
+    return Scope(body.folder, None if body.uids is None else frozenset(body.uids), body.drop_newer)

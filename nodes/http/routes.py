@@ -3,73 +3,123 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import Annotated, Any
 
-from aiohttp import web
+from pydantic import Field
 
 from actors import directory, routes, tenant
 from actors.names import normalise_domain
 from actors.routes import DEFAULT, RemoveRoute, Route, SetRoute
 from actors.routes import ROUTES as STREAM
-from nodes.http.admin import answer, catch_up, context, directory_for_change, json_body, services, text_field
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
+from nodes.http.models import Model, Nothing, Page, PageQuery
+from nodes.http.pages import page
+from nodes.http.places import CLUSTER
 
-ROUTES = web.RouteTableDef()
-KEYS = ("for", "host", "port", "tls", "pool", "username", "password")
+ENDPOINTS = Endpoints("routes")
 MOST_POOL = 32
 MOST_LOGIN = 255
+For = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=1024,
+        description="A domain, `*.DOMAIN`, `tenant NAME` or `default`.",
+        examples=["example.test"],
+    ),
+]
+Host = Annotated[str, Field(max_length=255, examples=["relay.example.test"])]
+Port = Annotated[int, Field(ge=0, le=65535, description="0: the usual one.")]
+Tls = Annotated[str, Field(max_length=16, description="How much of TLS is asked for.", examples=["verify"])]
+Pool = Annotated[str, Field(max_length=MOST_POOL)]
+Username = Annotated[str, Field(max_length=MOST_LOGIN)]
 
 
-@ROUTES.get("/v1/routes")
-async def list_routes(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
+class OutgoingRoute(Model):
+    """Where mail goes; the password of its login is never told."""
+
+    to: For = Field(alias="for")
+    host: Host
+    port: Port
+    tls: Tls
+    pool: Pool
+    username: Username
+    set_ms: int
+
+
+class RoutePage(Page):
+    """In the order in which they are asked."""
+
+    routes: list[OutgoingRoute]
+
+
+class NewRoute(Model):
+    """What is left out is empty. A login is a username and a password."""
+
+    to: For = Field(alias="for")
+    host: Host = ""
+    port: Port = 0
+    tls: Tls = ""
+    pool: Pool = ""
+    username: Username = ""
+    password: Annotated[str, Field(max_length=MOST_LOGIN)] = ""
+
+
+class SetRouteAnswer(Model):
+    """The route as it was set."""
+
+    to: For = Field(alias="for")
+    host: Host
+    port: Port
+    tls: Tls
+
+
+@ENDPOINTS.get("/v1/routes", "routes:read", CLUSTER, RoutePage)
+async def list_routes(call: Call, query: PageQuery) -> dict[str, Any]:
+    """List the routes of outgoing mail."""
+    with call.services.log.snapshot() as snapshot:
         names = {one.id: one.name for one in tenant.tenants(snapshot)}
-        found = [_route_json(one, names) for one in routes.routes(snapshot.view(STREAM))]
-    return answer({"routes": found}, stale=stale)
+        entries = routes.routes(snapshot.view(STREAM))
+    found, following = page(entries, lambda one: (one.match,), query, lambda one: _route_json(one, names))
+    return {"routes": found, "next": following}
 
 
-@ROUTES.put("/v1/routes")
-async def set_route(request: web.Request) -> web.Response:
-    """{"for": "example.test" | "*.example.test" | "tenant NAME" | "default", "host", "port", "tls", "pool", "username",
-    "password"}; what is left out is empty."""
-    body = await json_body(request)
-    unknown = set(body) - set(KEYS)
-    if unknown:
-        raise bad_request(f"{', '.join(sorted(unknown))}: there is no such field")
-    owner = await directory_for_change(request)
-    match = _match(request, text_field(body, "for"))
-    host, username = _host(_optional(body, "host", 255)), _optional(body, "username", MOST_LOGIN)
-    password = _optional(body, "password", MOST_LOGIN)
+@ENDPOINTS.put("/v1/routes", "routes:write", CLUSTER, SetRouteAnswer, status=201)
+async def set_route(call: Call, body: NewRoute) -> dict[str, Any]:
+    """Set where outgoing mail goes."""
+    match = _match(call, body.to)
+    host, username, password = _host(body.host), body.username, body.password
     if bool(username) != bool(password):
         raise bad_request("a login is a username and a password")
     command = SetRoute(
         match,
         host,
-        _port(body),
-        _optional(body, "tls", 16) or (("verify" if username else "may") if host else ""),
-        _optional(body, "pool", MOST_POOL),
+        body.port,
+        body.tls or (("verify" if username else "may") if host else ""),
+        body.pool,
         username,
-        owner.seal(password.encode(), routes.place(match)) if password else b"",
+        call.directory.seal(password.encode(), routes.place(match)) if password else b"",
     )
-    await services(request).runtime.ask(STREAM, command, context(request))
-    return web.json_response({"for": body["for"], "host": host, "port": command.port, "tls": command.tls}, status=201)
+    await call.services.runtime.ask(STREAM, command, call.context)
+    return {"for": body.to, "host": host, "port": command.port, "tls": command.tls}
 
 
-@ROUTES.delete("/v1/routes/{match}")
-async def remove_route(request: web.Request) -> web.Response:
-    await directory_for_change(request)
-    match = _match(request, request.match_info["match"])
-    await services(request).runtime.ask(STREAM, RemoveRoute(match), context(request))
-    return web.json_response({})
+@ENDPOINTS.delete("/v1/routes/{match}", "routes:write", CLUSTER, Nothing, problems=("no_such_route",))
+async def remove_route(call: Call) -> dict[str, Any]:
+    """Remove a route of outgoing mail."""
+    match = _match(call, call.path["match"])
+    await call.services.runtime.ask(STREAM, RemoveRoute(match), call.context)
+    return {}
 
 
-def _match(request: web.Request, asked: str) -> str:
+def _match(call: Call, asked: str) -> str:
     """What a route is for, as it stands in the log. Raises ApiError, InvalidName, NoSuchTenant."""
     if asked == DEFAULT:
         return DEFAULT
     if asked.startswith("tenant "):
-        with services(request).log.snapshot() as snapshot:
+        with call.services.log.snapshot() as snapshot:
             return f"tenant:{directory.tenant_named(snapshot, asked.removeprefix('tenant ')).hex()}"
     star = "*." if asked.startswith("*.") else ""
     return f"domain:{star}{normalise_domain(asked.removeprefix(star))}"
@@ -80,20 +130,6 @@ def _host(host: str) -> str:
         return str(ipaddress.ip_address(host))
     except ValueError:
         return normalise_domain(host) if host and host != "localhost" else host
-
-
-def _port(body: dict[str, Any]) -> int:
-    port = body.get("port", 0)
-    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port <= 65535:
-        raise bad_request("port: must be a number from 1 to 65535")
-    return port
-
-
-def _optional(body: dict[str, Any], name: str, most: int) -> str:
-    value = body.get(name, "")
-    if not isinstance(value, str) or len(value) > most:
-        raise bad_request(f"{name}: must be text of at most {most} characters")
-    return value
 
 
 def _route_json(route: Route, names: dict[bytes, str]) -> dict[str, Any]:

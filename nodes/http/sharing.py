@@ -5,52 +5,114 @@ A place is an account's address, or a tenant's name for its public folders.
 
 from __future__ import annotations
 
-from aiohttp import web
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from actors import directory
+from actors.errors import CommandRefused, NoSuchAccount, NoSuchTenant
 from actors.sharing_admin import Line, shared
-from nodes.http.admin import answer, catch_up, context, directory_for_change, json_body, services, text_field
-from nodes.http.errors import bad_request
+from eventlog.store import Snapshot
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
+from nodes.http.models import Model, Nothing, Query
+from nodes.http.places import Place, Subject, in_path
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("sharing")
+NAMED = places.tenant(in_path("name"))
+FolderName = Annotated[str, Field(min_length=1, max_length=1024, examples=["News/2026"])]
 
 
-@ROUTES.get("/v1/shared/{place}")
-async def show(request: web.Request) -> web.Response:
-    """{"folders": [{"name", "rights": [{"whom", "negative", "rights"}]}]}; "*" stands for every folder."""
-    stale = await catch_up(request)
-    where = request.match_info["place"]
-    with services(request).log.snapshot() as snapshot:
+class Rights(Model):
+    """Who may do what (RFC 4314)."""
+
+    whom: Annotated[str, Field(min_length=1, max_length=320, examples=["bob@example.test"])]
+    negative: bool
+    rights: Annotated[str, Field(max_length=64, examples=["lrs"])]
+
+
+class SharedFolder(Model):
+    """`*` stands for every folder."""
+
+    name: FolderName
+    rights: list[Rights]
+
+
+class Shared(Model):
+    """What is shared of an account, or of a tenant's public folders."""
+
+    place: str = Field(examples=["alice@example.test"])
+    folders: list[SharedFolder]
+
+
+class NewRights(Model):
+    """Rights of RFC 4314, none to take them away."""
+
+    name: FolderName
+    whom: Annotated[str, Field(min_length=1, max_length=320, examples=["bob@example.test"])]
+    rights: Annotated[str, Field(max_length=64, examples=["lrs"])]
+    negative: bool = False
+
+
+class NewFolder(Model):
+    """A public folder."""
+
+    name: FolderName
+
+
+class FolderQuery(Query):
+    """Which folder."""
+
+    name: str = Field("", max_length=1024)
+
+
+def _place_of(snapshot: Snapshot, call: Call) -> Subject:
+    where = call.path["place"]
+    if "@" in where:
+        target = directory.account_of(snapshot, where)
+        return Subject(target.tenant, target.account)
+    return Subject(directory.tenant_named(snapshot, where))
+
+
+def _missing(call: Call) -> CommandRefused:
+    where = call.path["place"]
+    return (
+        NoSuchAccount(f"there is no account {where}") if "@" in where else NoSuchTenant(f"there is no tenant {where}")
+    )
+
+
+PLACE = Place("the account, or the tenant, that is named", _place_of, _missing)
+
+
+@ENDPOINTS.get("/v1/shared/{place}", "shares:read", PLACE, Shared)
+async def show(call: Call) -> dict[str, Any]:
+    """Show what is shared, and with whom."""
+    where = call.path["place"]
+    with call.services.log.snapshot() as snapshot:
         found = [
             {"name": one.name, "rights": [line._asdict() for line in one.lines]} for one in shared(snapshot, where)
         ]
-    return answer({"place": where, "folders": found}, stale=stale)
+    return {"place": where, "folders": found}
 
 
-@ROUTES.put("/v1/shared/{place}/rights")
-async def set_rights(request: web.Request) -> web.Response:
-    """{"name", "whom", "rights", "negative"}; rights of RFC 4314, none to take them away."""
-    body = await json_body(request)
-    name, whom, rights = text_field(body, "name"), text_field(body, "whom", 320), body.get("rights")
-    if not isinstance(rights, str) or not isinstance(body.get("negative", False), bool):
-        raise bad_request("rights: must be text, which may be empty; negative: true or false")
-    line = Line(whom, body.get("negative", False), rights)
-    directory = await directory_for_change(request)
-    given = await directory.sharing.set_rights(request.match_info["place"], name, line, context(request))
-    return web.json_response({"name": name, "whom": whom, "rights": given, "negative": line.negative})
+@ENDPOINTS.put("/v1/shared/{place}/rights", "shares:write", PLACE, NewRights)
+async def set_rights(call: Call, body: NewRights) -> dict[str, Any]:
+    """Say who may do what with a folder."""
+    line = Line(body.whom, body.negative, body.rights)
+    given = await call.directory.sharing.set_rights(call.path["place"], body.name, line, call.context)
+    return {"name": body.name, "whom": body.whom, "rights": given, "negative": line.negative}
 
 
-@ROUTES.post("/v1/tenants/{name}/folders")
-async def create(request: web.Request) -> web.Response:
-    folder = text_field(await json_body(request), "name")
-    directory = await directory_for_change(request)
-    await directory.sharing.create_public(request.match_info["name"], folder, context(request))
-    return web.json_response({"name": folder}, status=201)
+@ENDPOINTS.post("/v1/tenants/{name}/folders", "shares:write", NAMED, NewFolder, status=201)
+async def create(call: Call, body: NewFolder) -> dict[str, Any]:
+    """Make a public folder of a tenant."""
+    await call.directory.sharing.create_public(call.path["name"], body.name, call.context)
+    return {"name": body.name}
 
 
-@ROUTES.delete("/v1/tenants/{name}/folders")
-async def delete(request: web.Request) -> web.Response:
-    """?name=FOLDER"""
-    folder = request.query.get("name", "")
-    directory = await directory_for_change(request)
-    await directory.sharing.delete_public(request.match_info["name"], folder, context(request))
-    return web.json_response({})
+@ENDPOINTS.delete("/v1/tenants/{name}/folders", "shares:write", NAMED, Nothing)
+async def delete(call: Call, query: FolderQuery) -> dict[str, Any]:
+    """Delete a public folder of a tenant."""
+    await call.directory.sharing.delete_public(call.path["name"], query.name, call.context)
+    return {}

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from typing import Any
+
+from pydantic import Field
 
 from eventlog import levels
-from nodes.http.admin import context, directory_for_change, services
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
+from nodes.http.models import Model
+from nodes.http.places import CLUSTER
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("upgrade")
 
 
-@ROUTES.post("/v1/cluster/upgrade")
-async def upgrade(request: web.Request) -> web.Response:
-    """Raises the level to what this node's program knows; refused, naming them, while members do not know it."""
-    await directory_for_change(request)
-    log, who = services(request).log, context(request)
+class Level(Model):
+    """The feature level that was, and is."""
+
+    before: int = Field(examples=[2])
+    level: int = Field(examples=[3])
+
+
+@ENDPOINTS.post("/v1/cluster/upgrade", "cluster:write", CLUSTER, Level, problems=("feature_level",))
+async def upgrade(call: Call) -> dict[str, Any]:
+    """Raise the feature level to what this node's program knows.
+
+    Refused, naming them, while members do not know it.
+    """
+    log, who = call.services.log, call.context
     before = log.feature_level
     if before < levels.NEWEST:
         await log.raise_feature_level(levels.NEWEST, who.by, who.cause, who.timeout_s)
-    return web.json_response({"before": before, "level": max(before, levels.NEWEST)})
+    return {"before": before, "level": max(before, levels.NEWEST)}

@@ -2,66 +2,95 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from aiohttp import web
+from pydantic import Field
 
-from actors import directory, tenant, verdicts
+from actors import tenant, verdicts
 from actors.errors import InvalidName
 from actors.names import normalise_domain
 from actors.verdicts import CHOICES, VERDICTS, SetTenantMode, SetVerdictPolicy
-from nodes.http.admin import answer, catch_up, context, directory_for_change, json_body, services, text_field
+from nodes.http import places
+from nodes.http.calls import Call
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
+from nodes.http.models import Domain, Model, Nothing
+from nodes.http.places import CLUSTER, in_path
 
-ROUTES = web.RouteTableDef()
+ENDPOINTS = Endpoints("verdicts")
 INHERIT = "inherit"
+MOST_DOMAINS = 1000
+Domains = Annotated[list[Domain], Field(max_length=MOST_DOMAINS)]
 
 
-@ROUTES.get("/v1/verdicts")
-async def show(request: web.Request) -> web.Response:
-    stale = await catch_up(request)
-    with services(request).log.snapshot() as snapshot:
+class VerdictPolicy(Model):
+    """What is done about what SPF, DKIM, ARC and DMARC say."""
+
+    dmarc: str = Field(examples=["enforce"])
+    on_temporary: str = Field(examples=["accept"])
+    ambiguous_author: str = Field(examples=["refuse"])
+    partial_signatures: str = Field(examples=["ignore"])
+    sealers: list[Domain] = Field(description="Whose ARC seals are believed.")
+
+
+class Verdicts(Model):
+    """The cell's policy, and the modes of tenants that have one of their own."""
+
+    policy: VerdictPolicy
+    tenants: dict[str, str] = Field(examples=[{"example": "mark"}])
+    judge: Any = Field(description="Whether this node judges (verdicts.judge).")
+
+
+class VerdictChange(Model):
+    """What is left out stays as it is."""
+
+    dmarc: Literal["enforce", "mark"] | None = None
+    on_temporary: Literal["accept", "defer"] | None = None
+    ambiguous_author: Literal["refuse", "mark"] | None = None
+    partial_signatures: Literal["accept", "ignore"] | None = None
+    trust: Domains = Field([], description="Sealers to believe.")
+    distrust: Domains = Field([], description="Sealers to believe no more.")
+
+
+class TenantMode(Model):
+    """`inherit`: as the cell does."""
+
+    dmarc: Literal["enforce", "mark", "inherit"]
+
+
+@ENDPOINTS.get("/v1/verdicts", "policies:read", CLUSTER, Verdicts)
+async def show(call: Call) -> dict[str, Any]:
+    """Show the cell's policy on SPF, DKIM, ARC and DMARC."""
+    with call.services.log.snapshot() as snapshot:
         view = snapshot.view(VERDICTS)
         names = {one.id: one.name for one in tenant.tenants(snapshot)}
         modes = {names.get(id_, id_.hex()): mode for id_, mode in verdicts.tenant_modes(view).items()}
         policy = verdicts.policy(view)._asdict()
-    judge = services(request).config.verdicts.judge
-    return answer(
-        {"policy": {**policy, "sealers": list(policy["sealers"])}, "tenants": modes, "judge": judge}, stale=stale
+    judge = call.services.config.verdicts.judge
+    return {"policy": {**policy, "sealers": list(policy["sealers"])}, "tenants": modes, "judge": judge}
+
+
+@ENDPOINTS.put("/v1/verdicts", "policies:write", CLUSTER, Nothing)
+async def change(call: Call, body: VerdictChange) -> dict[str, Any]:
+    """Change the cell's policy on SPF, DKIM, ARC and DMARC."""
+    choices = {name: chosen for name in CHOICES if (chosen := getattr(body, name)) is not None}
+    command = SetVerdictPolicy(
+        **choices, trust=_domains(body.trust, "trust"), distrust=_domains(body.distrust, "distrust")
     )
+    await call.services.runtime.ask(VERDICTS, command, call.context)
+    return {}
 
 
-@ROUTES.put("/v1/verdicts")
-async def change(request: web.Request) -> web.Response:
-    """Any of the choices, and lists "trust" and "distrust"; what is left out stays as it is."""
-    body = await json_body(request)
-    unknown = set(body) - {*CHOICES, "trust", "distrust"}
-    if unknown:
-        raise bad_request(f"{', '.join(sorted(unknown))}: there is no such choice")
-    choices = {name: text_field(body, name, 32) for name in CHOICES if name in body}
-    await directory_for_change(request)
-    command = SetVerdictPolicy(**choices, trust=_domains(body, "trust"), distrust=_domains(body, "distrust"))
-    await services(request).runtime.ask(VERDICTS, command, context(request))
-    return web.json_response({})
+@ENDPOINTS.put("/v1/verdicts/tenants/{name}", "policies:write", places.tenant(in_path("name")), Nothing)
+async def change_tenant(call: Call, body: TenantMode) -> dict[str, Any]:
+    """Set what is done about a tenant's mail that fails DMARC."""
+    command = SetTenantMode(call.tenant, "" if body.dmarc == INHERIT else body.dmarc)
+    await call.services.runtime.ask(VERDICTS, command, call.context)
+    return {}
 
 
-@ROUTES.put("/v1/verdicts/tenants/{name}")
-async def change_tenant(request: web.Request) -> web.Response:
-    """{"dmarc": "enforce" | "mark" | "inherit"}."""
-    mode = text_field(await json_body(request), "dmarc", 32)
-    await directory_for_change(request)
-    with services(request).log.snapshot() as snapshot:
-        id_ = directory.tenant_named(snapshot, request.match_info["name"])
-    command = SetTenantMode(id_, "" if mode == INHERIT else mode)
-    await services(request).runtime.ask(VERDICTS, command, context(request))
-    return web.json_response({})
-
-
-def _domains(body: dict[str, Any], name: str) -> tuple[str, ...]:
-    value = body.get(name, [])
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise bad_request(f"{name}: must be a list of domains")
+def _domains(names: list[str], field: str) -> tuple[str, ...]:
     try:
-        return tuple(normalise_domain(one) for one in value)
+        return tuple(normalise_domain(one) for one in names)
     except InvalidName as error:
-        raise bad_request(f"{name}: {error}") from None
+        raise bad_request(f"{field}: {error}") from None

@@ -242,7 +242,7 @@ def test_a_client_that_goes_away_is_no_error_in_the_node_s_log(run: Run, cell: l
         ("PUT", "/v1/accounts/a@b.test/quota", {"quota_bytes": None}, "there is no account a@b.test"),
         ("POST", "/v1/aliases", {"address": "a@b.test", "targets": ["a@b.test"]}, "b.test is not one of our domains"),
         ("DELETE", "/v1/aliases/a@b.test", None, "there is no alias a@b.test"),
-        ("GET", "/v1/log?last=x", None, "last: must be a whole number from 0 to 1000"),
+        ("GET", "/v1/log?last=x", None, "last: must be a whole number"),
         ("GET", "/v1/nothing", None, "GET /v1/nothing: Not Found"),
         ("PATCH", "/v1/tenants", None, "PATCH /v1/tenants: Method Not Allowed"),
     ],

@@ -6,11 +6,13 @@ import re
 from typing import Any
 
 import pytest
+import structlog
 
 from chaos.cluster import free_base_port
 from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
+from nodes.config import NodeConfig
 from nodes.http.admin import endpoints
 from nodes.http.errors import ApiError
 from nodes.http.models import PageQuery
@@ -126,3 +128,15 @@ def test_what_is_known_already_is_not_sent_again(run: Run, cell: layout.Cluster)
                     assert changed.headers["ETag"] != etag
 
     run(ask())
+
+
+def test_nothing_is_served_that_is_not_declared() -> None:
+    from nodes.http.admin import ENDPOINT, application
+    from nodes.metrics import Metrics
+    from nodes.state import NodeState
+
+    app = application(NodeState(NodeConfig.model_construct(), Metrics("n1")), structlog.get_logger())
+    routes = [route for route in app.router.routes() if not hasattr(route.handler, ENDPOINT)]
+    assert [f"{route.method} {route.resource}" for route in routes] == []
+    served = {(route.method, route.handler.mailraft_endpoint.path) for route in app.router.routes()}  # type: ignore[attr-defined]
+    assert served == {(one.method, one.path) for one in endpoints()}

@@ -74,7 +74,11 @@ def test_a_running_node_gives_its_log_in_segments_of_the_size_that_is_asked_for(
 
 def test_positions_that_are_not_there_are_refused(run: Run, cell: layout.Cluster) -> None:
     def ask(client: AdminClient) -> None:
-        for query, said in (("first=1&last=999", "no position 999"), ("first=3&last=2", "two positions"), ("", "two")):
+        for query, said in (
+            ("first=1&last=999", "no position 999"),
+            ("first=3&last=2", "two positions"),
+            ("", "first: is missing"),
+        ):
             with pytest.raises(CommandError, match=said):
                 client.open(f"/v1/log/segment?{query}", "n1")
 
