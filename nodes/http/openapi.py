@@ -28,6 +28,7 @@ _PATH: dict[str, tuple[str, str, str]] = {
     "name": ("The name.", "", "example"),
     "place": ("An account's address, or a tenant's name for its public folders.", "", "alice@example.test"),
     "position": ("A position of the log.", "^[0-9]{1,18}$", "1"),
+    "wanted": ("A fingerprint, the beginning of one, or a host name.", "", "mail.example.test"),
     "selector": ("A key's selector.", "", "2026a"),
     "wanted": ("A host name, or a fingerprint or the beginning of one.", "", "mail.example.test"),
 }
