@@ -291,9 +291,9 @@ class Directory:
         address = normalise_address(address)
         tenant = self.tenant_for(address)
         account = new_id()
-        steps = _account_steps(tenant, account, address, quota_bytes)
+        steps = account_steps(tenant, account, address, quota_bytes)
         if password is not None:
-            sealed = await self._sealed(tenant, account, address, password)
+            sealed = await self.sealed(tenant, account, address, password)
             steps.append((tenant, tenants_kind.SetPassword(account, sealed)))
         await self.runtime.transact(steps, context._replace(tenant=tenant))
         return account
@@ -301,7 +301,7 @@ class Directory:
     async def set_password(self, address: str, password: str, context: Context, *, by_owner: bool = False) -> None:
         """`by_owner`: it need not be changed any more. Raises NoSuchAccount, NotAllowed (the password), Overloaded."""
         target = self.account(address)
-        sealed = await self._sealed(target.tenant, target.account, target.address, password)
+        sealed = await self.sealed(target.tenant, target.account, target.address, password)
         steps: list[tuple[bytes, Command]] = [(target.tenant, tenants_kind.SetPassword(target.account, sealed))]
         if by_owner:
             steps.append((target.tenant, RequirePasswordChange(target.account, False)))
@@ -395,7 +395,7 @@ class Directory:
             raise NoSuchDomain(f"{domain} is not one of our domains")
         return tenant
 
-    async def _sealed(self, tenant: bytes, account: bytes, address: str, password: str) -> bytes:
+    async def sealed(self, tenant: bytes, account: bytes, address: str, password: str) -> bytes:
         """A new password's verifiers. Raises NotAllowed, Overloaded."""
         with self.event_log.snapshot() as snapshot:
             password_policy.check(snapshot.view(tenant), address, password)
@@ -408,11 +408,12 @@ def _domain_steps(tenant: bytes, domain: str) -> list[tuple[bytes, Command]]:
     return [
         (name_stream(name), ClaimName(name, tenant, tenant, "domain")),
         (tenant, tenants_kind.AddDomain(domain)),
-        *_account_steps(tenant, new_id(), f"{POSTMASTER}@{domain}", None),
+        *account_steps(tenant, new_id(), f"{POSTMASTER}@{domain}", None),
     ]
 
 
-def _account_steps(tenant: bytes, account: bytes, address: str, quota_bytes: int | None) -> list[tuple[bytes, Command]]:
+def account_steps(tenant: bytes, account: bytes, address: str, quota_bytes: int | None) -> list[tuple[bytes, Command]]:
+    """What makes an account: the claim on its address, the tenant's row, the mailbox."""
     name = address_name(address)
     folder_ids = tuple(new_id() for _ in DEFAULT_FOLDERS)
     return [

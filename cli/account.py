@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 
 from cli.account_credentials import apop, app_password, show, totp
+from cli.account_import import import_accounts
 from cli.account_state import disable, enable, expire, require_change, state
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client, password_option, read_password, size_bytes
@@ -19,7 +20,7 @@ def account() -> None:
     """Add, list and delete accounts; set passwords and quotas."""
 
 
-for _more in (apop, app_password, disable, enable, expire, require_change, show, state, totp):
+for _more in (apop, import_accounts, app_password, disable, enable, expire, require_change, show, state, totp):
     account.add_command(_more)
 
 

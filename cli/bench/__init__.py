@@ -47,6 +47,23 @@ def log(records: int, history: int, peer: str | None, as_json: bool) -> None:
 
 
 @bench.command()
+@click.option("--accounts", type=click.IntRange(100), default=100_000, show_default=True, help="How many.")
+@click.option("--tenants", type=click.IntRange(1), default=1000, show_default=True, help="Whose they are.")
+@click.option("--nodes", type=click.Choice(["1", "3", "5"]), default="3", show_default=True, help="Of the cluster.")
+@json_option
+def accounts(accounts: int, tenants: int, nodes: str, as_json: bool) -> None:
+    """Many accounts in many tenants: making them, the memory of idle ones, log-in, pages of lists."""
+    from chaos.cluster import ClusterError
+    from cli.bench.account_rates import bench_accounts
+
+    try:
+        rows = bench_accounts(accounts, tenants, int(nodes), say)
+    except (ClusterError, OSError) as error:
+        raise CommandError(f"the benchmark could not be finished: {error}") from error
+    _show("accounts", rows, as_json)
+
+
+@bench.command()
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each.")
 @click.option("--messages", type=click.IntRange(1), default=4500, show_default=True, help="Messages a round.")
 @click.option("--sessions", type=click.IntRange(1), default=64, show_default=True, help="Connections to each node.")

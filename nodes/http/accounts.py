@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from actors import mailbox, tenant
+from actors import mailbox, tenant, tenant_admin
 from actors.directory import account_of
 from actors.errors import NoSuchTenant
 from actors.names import normalise_address
@@ -15,7 +15,7 @@ from nodes.http import places
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Address, Bytes, Count, Id, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
-from nodes.http.pages import page
+from nodes.http.pages import cursor_key, page, wrong_cursor
 from nodes.http.places import OWN, in_body, in_path
 
 ENDPOINTS = Endpoints("accounts")
@@ -99,13 +99,8 @@ class AccountQuota(Quota):
 async def list_accounts(call: Call, query: AccountsQuery) -> dict[str, Any]:
     """List accounts."""
     with call.services.log.snapshot() as snapshot:
-        entries = [
-            (entry, account)
-            for entry in _chosen(call, snapshot, query.tenant)
-            for account in tenant.accounts(snapshot.view(entry.id))
-        ]
         found, following = page(
-            entries,
+            _from_cursor(snapshot, _chosen(call, snapshot, query.tenant), query),
             lambda one: (one[0].name, one[1].address),
             query,
             lambda one: _account_json(snapshot, one[0], one[1]),
@@ -132,7 +127,7 @@ async def show_account(call: Call) -> dict[str, Any]:
     """Show an account."""
     with call.services.log.snapshot() as snapshot:
         target = account_of(snapshot, call.path["address"])
-        entry = next(one for one in tenant.tenants(snapshot) if one.id == target.tenant)
+        entry = tenant.TenantEntry(target.tenant, tenant_admin.name_of(snapshot, target.tenant))
         account = tenant.account(snapshot.view(target.tenant), target.account)
         assert account is not None
         return _account_json(snapshot, entry, account)
@@ -165,6 +160,30 @@ async def delete_account(call: Call) -> dict[str, Any]:
     """Delete an account and its mailbox."""
     await call.directory.delete_account(call.path["address"], call.context)
     return {}
+
+
+def _from_cursor(
+    snapshot: Snapshot, entries: list[tenant.TenantEntry], query: PageQuery
+) -> list[tuple[tenant.TenantEntry, tenant.Account]]:
+    """Of the tenants from the cursor's on as many as a page needs: a page costs what it shows, not what there is."""
+    after = cursor_key(query.after)
+    found: list[tuple[tenant.TenantEntry, tenant.Account]] = []
+    for entry in sorted(entries, key=lambda one: one.name):
+        if after is not None and entry.name < str(after[0]):
+            continue
+        found += [(entry, account) for account in tenant.accounts(snapshot.view(entry.id))]
+        passed_by = 0 if after is None else _passed_by(found, after)
+        if len(found) - passed_by > query.limit:
+            break
+    return found
+
+
+def _passed_by(found: list[tuple[tenant.TenantEntry, tenant.Account]], after: tuple[Any, ...]) -> int:
+    """How many of them stand before the cursor. Raises ApiError for one that no page gave."""
+    try:
+        return sum((entry.name, account.address) <= after for entry, account in found)
+    except TypeError:
+        raise wrong_cursor() from None
 
 
 def _chosen(call: Call, snapshot: Snapshot, name: str | None) -> list[tenant.TenantEntry]:

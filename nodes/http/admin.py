@@ -34,6 +34,7 @@ ENDPOINT = "mailraft_endpoint"  # the attribute of a route's handler that was de
 # modules of nodes.http with ENDPOINTS; each stands on this one, so that they are imported late
 PARTS = (
     "account_state",
+    "account_import",
     "accounts",
     "aliases",
     "archive",

@@ -6,6 +6,7 @@ import imaplib
 import json
 import smtplib
 import ssl
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -108,3 +109,26 @@ def test_a_tenant_is_updated_loses_a_domain_and_comes_back_from_deletion(site: S
     assert (found["state"], found["domains"], found["title"]) == ("deleting", ["acme.test"], "Acme Ltd")
     shell.run("tenant", "undelete", "acme")
     assert shell.json("tenant", "show", "acme")["state"] == "active"
+
+
+def test_accounts_come_from_a_file_and_the_same_file_again_changes_nothing(
+    site: Site, shell: Shell, tmp_path: Path
+) -> None:
+    file = tmp_path / "accounts.csv"
+    people = [f"p{number}@acme.test" for number in range(450)]
+    file.write_text("address,password,quota\n" + "".join(f"{one},,2 GiB\n" for one in people))
+    shell.run("account", "import", str(file))
+    assert shell.json("account", "import", str(file)) == {"added": 0, "exists": 450, "refused": 0, "refusals": []}
+    listed = shell.json("account", "list", "--tenant", "acme")["accounts"]
+    assert isinstance(listed, list)
+    assert len(listed) == 453
+    assert {one["quota_bytes"] for one in listed if one["address"] in people} == {2 << 30}
+    lines = tmp_path / "accounts.jsonl"
+    people = [json.dumps({"address": "q@acme.test", "password": site.password}), '{"address": "q@nowhere.test"}']
+    lines.write_text("\n".join(people))
+    said = shell.run("account", "import", str(lines), exit_code=1)
+    assert "q@nowhere.test: nowhere.test is not one of our domains" in said
+    assert imap(site).login("q@acme.test", site.password)[0] == "OK"
+    shell.run("quota", "recount", "acme")
+    lines.write_text('{"address": "r@acme.test", "pasword": "x"}\n')
+    assert "line 1: pasword: there is no such field" in shell.run("account", "import", str(lines), exit_code=1)
