@@ -21,7 +21,7 @@ from nodes.config import ListenerKind
 from nodes.moments import split_login
 from nodes.sasl_bearer import bearer_error
 from nodes.sasl_mechanisms import Offer, begin
-from nodes.security import TooManyFailures, log_failed_login, may_send_password, network_of
+from nodes.security import Limited, TooManyFailures, log_failed_login, may_send_password, network_of
 from nodes.tls_front import server_name
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nodes.services import Services
 
 Ask = Callable[[bytes], Awaitable[bytes]]
-Reason = Literal["malformed", "wrong", "blocked", "overloaded", "suspended"]
+Reason = Literal["malformed", "wrong", "blocked", "overloaded", "suspended", "limited"]
 _NOTING: set[asyncio.Task[None]] = set()
 MOST_STEPS = 8  # no mechanism has so many
 SCOPES: dict[ListenerKind, str] = {
@@ -69,7 +69,7 @@ class LoginRefused(Exception):
 
     "malformed": what the client sent is no response of the mechanism; "wrong": so are the credentials; "blocked",
     "overloaded": nothing was checked, and it may be tried again later; "suspended": the credentials were right, and
-    yet: `text` says why.
+    yet: `text` says why; "limited": likewise, for now.
     """
 
     def __init__(self, reason: Reason, *, close: bool = False, text: str = "") -> None:
@@ -151,8 +151,20 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
     if why_not is not None:
         services.metrics.auth_failure(at.kind, mechanism, "suspended")
         raise LoginRefused("suspended", text=why_not)
+    _take_tokens(services, at, found.target, mechanism)
     _note_use(services, at, found)
     return LoggedIn(found.target, moment)
+
+
+def _take_tokens(services: Services, at: Door, target: Target, mechanism: str) -> None:
+    """Raises LoginRefused where the account, or its tenant, logs in too often or has too many sessions."""
+    if services.login_limits is None:
+        return
+    try:
+        services.login_limits.admit(target)
+    except Limited as limited:
+        services.metrics.auth_failure(at.kind, mechanism, "limited")
+        raise LoginRefused("limited", text=str(limited)) from None
 
 
 def _note_use(services: Services, at: Door, login: Login) -> None:

@@ -32,6 +32,10 @@ class TooManyFailures(Exception):
     """Refuse the attempt without looking at the password (IMAP: NO [LIMIT]; SMTP: 454 4.7.0; POP3: -ERR [AUTH])."""
 
 
+class Limited(Exception):
+    """Who logs in is kept out by a limit, for now; the text is for them."""
+
+
 class Burst:
     """Attempts on one login that were refused and not told of yet."""
 

@@ -291,7 +291,8 @@ class Node:
             signing=signing,
             tokens=Tokens(config.oauth, self._logger) if config.oauth.all else None,
             reports=reports,
-            sessions=Sessions(runtime.standings, log),
+            login_limits=policy.logins,
+            sessions=Sessions(runtime.standings, log, policy.logins),
             fulltext=fulltext,
             checks=(
                 *policy.checks,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from eventlog.log import EventLog
     from nodes.fulltext.keeper import FullText
     from nodes.past import PastMailboxes
+    from nodes.policy.login_limits import LoginLimits
     from nodes.reports.collector import Collector
     from nodes.sessions import Sessions
     from nodes.signing import Signing
@@ -60,6 +61,7 @@ class Services:
     reports: Collector
     sessions: Sessions
     tokens: Tokens | None = None  # None: nobody is trusted to issue any
+    login_limits: LoginLimits | None = None  # None: nothing is limited
     fulltext: FullText | None = None  # None: searches read the messages
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)
 

@@ -6,7 +6,6 @@ A front end enters each session when it is logged in, and takes it out when it e
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from actors.directory import Target
     from actors.standings import Standings
     from eventlog.log import EventLog
+    from nodes.policy.login_limits import LoginLimits
 
 End = Callable[[str], None]  # says why, as soon as nothing is under way
 
@@ -23,40 +23,32 @@ End = Callable[[str], None]  # says why, as soon as nothing is under way
 class Sessions:
     """Event loop only."""
 
-    def __init__(self, standings: Standings, log: EventLog) -> None:
+    def __init__(self, standings: Standings, log: EventLog, limits: LoginLimits | None = None) -> None:
         self._standings = standings
+        self._limits = limits
         self._accounts = AccountSessions(log)
         self._numbers = itertools.count()
         self._of_tenant: dict[bytes, dict[int, End]] = {}
-        self._of_account: Counter[bytes] = Counter()
         standings.watch(self._ended)
 
     def enter(self, target: Target, end: End) -> Callable[[], None]:
         """Gives what takes the session out again; that may be called twice."""
         number = next(self._numbers)
         self._of_tenant.setdefault(target.tenant, {})[number] = end
-        self._of_account[target.account] += 1
         leave_account = self._accounts.enter(target, end)
+        uncount = self._limits.enter(target) if self._limits is not None else None
 
         def leave() -> None:
             leave_account()
+            if uncount is not None:
+                uncount()
             here = self._of_tenant.get(target.tenant, {})
             if here.pop(number, None) is None:
                 return
             if not here:
                 del self._of_tenant[target.tenant]
-            self._of_account[target.account] -= 1
-            if self._of_account[target.account] <= 0:
-                del self._of_account[target.account]
 
         return leave
-
-    def count(self, tenant: bytes) -> int:
-        """How many sessions of the tenant are open here."""
-        return len(self._of_tenant.get(tenant, ()))
-
-    def count_of_account(self, account: bytes) -> int:
-        return self._of_account[account]
 
     def _ended(self, inactive: frozenset[bytes]) -> None:
         for tenant in inactive & self._of_tenant.keys():

@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._cut_off: asyncio.TimerHandle | None = None
         self._compression: Compression | None = None
+        self.written_bytes = 0
         self.secure = secure
         self.ended = False  # the client will send no more
         self.lost = False
@@ -163,6 +164,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Gathers small pieces; they leave with `drain`, or when there are enough of them."""
+        self.written_bytes += len(data)
         self._gathered.append(data)
         self._gathered_bytes += len(data)
         if self._gathered_bytes >= GATHERED_BYTES:

@@ -49,6 +49,7 @@ STALLED_COMMAND_S = 300.0  # a client that stops in the middle of a command
 UNREAD_S = 120.0  # a client that does not read what it asked for
 TLS_HANDSHAKE_S = 30.0
 HELD_BYTES = 512 * 1024 * 1024
+PAUSE_STEP_S = 0.5  # in which a session that is held back looks whether it is to end
 KEPT_TEXT_S = 10.0  # how long a large message is kept for the client's next piece of it
 
 
@@ -79,6 +80,8 @@ class Session:
         self.leave: Callable[[], None] = lambda: None  # the list of those who are logged in
         self._held_bytes = 0
         self._bad_commands = 0
+        self._sent_bytes = 0
+        self._told_slow = False
         self.idling = False
         self.stopping = ""  # why the session ends as soon as the present command is done
         self._login_by_s = asyncio.get_running_loop().time() + limits.login_s
@@ -223,11 +226,30 @@ class Session:
                 reply = self.selected.qualified(reply)
         self.services.metrics.command(self.shared.kind, type(command).__name__.lower() if command else "other")
         self.write(tag + b" " + reply + b"\r\n")
+        await self._keep_to_bandwidth()
         if isinstance(refused, BadCommand):
             self._count_bad()
         after, self.after_reply = self.after_reply, None
         if after is not None:
             await after()
+
+    async def _keep_to_bandwidth(self) -> None:
+        """Whoever has been sent more than they may gets the next answer later; the first time they are told so."""
+        limits = self.services.login_limits
+        sent, self._sent_bytes = self.connection.written_bytes - self._sent_bytes, self.connection.written_bytes
+        if limits is None or self.account is None:
+            return
+        pause_s = limits.transferred(self.account, sent)
+        if not pause_s:
+            return
+        if not self._told_slow:
+            self.write(b"* OK [ALERT] as much was sent as may be in an hour: answers come slowly for a while\r\n")
+            self._told_slow = True
+        await self.drain()
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + pause_s
+        while not self.stopping and not self.connection.lost and (left_s := until_s - loop.time()) > 0:
+            await asyncio.sleep(min(left_s, PAUSE_STEP_S))
 
     def _answer_oversize(self, oversize: Oversize) -> None:
         refusal = (BadCommand if oversize.status == b"BAD" else Refusal)(oversize.text, oversize.code)

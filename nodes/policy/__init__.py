@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nodes.policy import dnsbl
 from nodes.policy.content import Sizes, Spam
 from nodes.policy.greylisting import Greylisting
+from nodes.policy.login_limits import LoginLimits
 from nodes.policy.pace import Commands, LoggedIn, Tarpit
 from nodes.policy.rates import Connecting, Rates
 from nodes.policy.sharing import Sharing
@@ -35,6 +36,7 @@ class Policy:
         connecting = (Connecting(config.policy, metrics),) if config.policy.client_connections_per_hour else ()
         logged_in = LoggedIn(self.tenants, metrics)
         commands = Commands(config.policy, self.tenants, metrics)
+        self.logins = LoginLimits(self.tenants, metrics)
         tarpit = (Tarpit(config.policy, metrics),) if config.policy.tarpit_s else ()
         self.checks: tuple[Check, ...] = (
             *connecting,
@@ -52,6 +54,7 @@ class Policy:
             **logged_in.shared,
             **commands.shared,
             **greylisting.shared,
+            **self.logins.shared,
         }
         for one in (*connecting, *tarpit):
             shared |= one.shared

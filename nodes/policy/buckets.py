@@ -47,9 +47,11 @@ class Buckets:
         over_s = self._missing_s(key) + HOUR_S / per_hour - HOUR_S
         return over_s if over_s > SLACK_S else 0.0
 
-    def take(self, key: bytes, per_hour: int) -> None:
-        """Takes one, here and at the others."""
-        cost_s = HOUR_S / per_hour
+    def take(self, key: bytes, per_hour: int, count: int = 1) -> None:
+        """Takes one, or so many, here and at the others; never more than there are."""
+        cost_s = min(HOUR_S * count / per_hour, HOUR_S)
+        if cost_s <= 0:
+            return
         self._take(key, cost_s)
         self._untold[key] = min(self._untold.get(key, 0.0) + cost_s, HOUR_S)
         while len(self._untold) > self._most:

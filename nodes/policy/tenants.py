@@ -34,6 +34,12 @@ class MailPolicy(NamedTuple):
     tenant_commands_per_hour: int = 0
     tenant_messages_per_hour: int = 0
     tenant_recipients_per_hour: int = 0
+    account_logins_per_hour: int = 0
+    tenant_logins_per_hour: int = 0
+    account_sessions: int = 0
+    tenant_sessions: int = 0
+    account_bytes_per_hour: int = 0
+    tenant_bytes_per_hour: int = 0
     spam: str = "junk"
     message_bytes: int = 0
     extensions: str = "+"
@@ -49,7 +55,11 @@ class MailPolicy(NamedTuple):
 def defaults(config: NodeConfig) -> MailPolicy:
     """What holds where a tenant has set nothing."""
     section = config.policy
-    rates = {name: getattr(section, name) for name in MailPolicy._fields if name.endswith("_per_hour")}
+    rates = {
+        name: getattr(section, name)
+        for name in MailPolicy._fields
+        if name.endswith("_per_hour") and hasattr(section, name)
+    }
     return MailPolicy(
         greylisting=ON if section.greylisting else OFF,
         greylist_delay_s=section.greylist_delay_s,

@@ -337,6 +337,8 @@ class Connection(asyncio.Protocol):
                 return session.not_logged_in("Too many wrong passwords, try again later", "AUTH")
             case "overloaded":
                 return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP")
+            case "limited":
+                return session.not_logged_in(refused.text.capitalize(), "SYS/TEMP")
             case "suspended":
                 return session.not_logged_in(refused.text.capitalize(), "SYS/PERM")  # RFC 3206
         self._failed_logins += 1

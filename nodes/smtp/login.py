@@ -65,6 +65,8 @@ def _refusal(connection: Connection, refused: LoginRefused) -> bytes:
     """Guesses are counted by connection too, whatever login each of them names."""
     if refused.reason == "malformed":
         return replies.BAD_AUTH_RESPONSE
+    if refused.reason == "limited":
+        return replies.limited_login(refused.text)
     if refused.reason == "suspended":
         return replies.suspended_login(refused.text)
     if refused.reason != "wrong":

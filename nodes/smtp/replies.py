@@ -124,6 +124,11 @@ def suspended_login(why: str) -> bytes:
     return reply(535, "5.7.13", why.capitalize())
 
 
+def limited_login(why: str) -> bytes:
+    """The credentials were right; `why` says which limit is reached."""
+    return reply(454, "4.7.0", why.capitalize())
+
+
 def put_out(why: str) -> bytes:
     """Whom the session belongs to is not served any more."""
     return reply(421, "4.7.13", why.capitalize())

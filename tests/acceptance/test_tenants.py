@@ -6,13 +6,18 @@ import imaplib
 import json
 import smtplib
 import ssl
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from click.testing import CliRunner
 
 from cli.main import main
 from tests.acceptance.site import Site
+
+T = TypeVar("T")
 
 
 class Shell:
@@ -132,3 +137,56 @@ def test_accounts_come_from_a_file_and_the_same_file_again_changes_nothing(
     shell.run("quota", "recount", "acme")
     lines.write_text('{"address": "r@acme.test", "pasword": "x"}\n')
     assert "line 1: pasword: there is no such field" in shell.run("account", "import", str(lines), exit_code=1)
+
+
+def test_sessions_of_an_account_are_limited_over_all_nodes(site: Site, shell: Shell) -> None:
+    shell.run("policy", "set", "acme", "account_sessions=2")
+    try:
+        held = [imap(site, node) for node in (0, 1)]
+        for session in held:
+            session.login("road@acme.test", site.password)
+        said = until(lambda: refusal(site, "road@acme.test"))
+        assert said == "[LIMIT] your account has 2 sessions open, and may have no more"
+        held[0].logout()
+        assert until(lambda: refusal(site, "road@acme.test") == "")
+        held[1].logout()
+    finally:
+        shell.run("policy", "reset", "acme", "account_sessions")
+
+
+def test_who_was_sent_too_much_is_told_that_answers_come_slowly(site: Site, shell: Shell) -> None:
+    shell.run("policy", "set", "acme", "account_bytes_per_hour=20480")
+    try:
+        session = imap(site)
+        session.login("road@acme.test", site.password)
+        session.append("INBOX", "", "", b"Subject: large\r\n\r\n" + b"x" * 60_000 + b"\r\n")
+        session.select("INBOX")
+        session.send(b"a1 UID FETCH 1:* BODY.PEEK[]\r\n")
+        lines = [session.readline()]
+        while not lines[-1].startswith(b"* OK [ALERT]"):
+            lines.append(session.readline())
+        assert b"answers come slowly" in lines[-1]
+        assert lines[-2].startswith(b"a1 OK")
+        session.shutdown()
+    finally:
+        shell.run("policy", "reset", "acme", "account_bytes_per_hour")
+
+
+def refusal(site: Site, address: str) -> str:
+    """Why one more log-in is refused at the third node; "" where it is not."""
+    session = imap(site, 2)
+    try:
+        session.login(address, site.password)
+    except imaplib.IMAP4.error as error:
+        return str(error).removeprefix("b'").removesuffix("'")
+    session.logout()
+    return ""
+
+
+def until(holds: Callable[[], T], timeout_s: float = 20.0) -> T:
+    """What it gives as soon as that is something; nodes tell each other every second."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (found := holds()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.3)
+    return found

@@ -1,0 +1,103 @@
+"""Limits on log-ins, sessions and transfer, of accounts and tenants, over all nodes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from actors.directory import Target
+from nodes.metrics import Metrics
+from nodes.policy.login_limits import BLOCK_BYTES, MOST_PAUSE_S, SILENT_S, LoginLimits
+from nodes.policy.tenants import MailPolicy
+from nodes.security import Limited
+
+ALICE = Target(b"t" * 16, b"a" * 16, "alice@example.test")
+BOB = Target(b"t" * 16, b"b" * 16, "bob@example.test")
+
+
+class Clock:
+    now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def limits(clock: Clock, **policy: int) -> LoginLimits:
+    policies: Any = SimpleNamespace(of=lambda _: MailPolicy(**policy))  # type: ignore[arg-type]
+    return LoginLimits(policies, Metrics("n1"), clock)
+
+
+def tell(speaker: LoginLimits, hearer: LoginLimits, peer: str = "n2") -> None:
+    for topic, one in speaker.shared.items():
+        data = one.changes()
+        if data is not None:
+            hearer.shared[topic].merge(peer, data)
+
+
+def test_sessions_of_an_account_are_counted_at_all_nodes() -> None:
+    clock = Clock()
+    here, there = limits(clock, account_sessions=2), limits(clock, account_sessions=2)
+    leave = there.enter(ALICE)
+    here.enter(ALICE)
+    tell(there, here)
+    with pytest.raises(Limited, match="your account has 2 sessions open, and may have no more"):
+        here.admit(ALICE)
+    here.admit(BOB)
+    leave()
+    leave()
+    tell(there, here)
+    here.admit(ALICE)
+
+
+def test_a_node_that_says_nothing_any_more_has_no_sessions() -> None:
+    clock = Clock()
+    here, there = limits(clock, tenant_sessions=1), limits(clock, tenant_sessions=1)
+    there.enter(ALICE)
+    tell(there, here)
+    with pytest.raises(Limited, match="your organisation has 1 sessions open"):
+        here.admit(BOB)
+    clock.now_s += SILENT_S + 1
+    here.admit(BOB)
+
+
+def test_log_ins_of_a_tenant_go_round_no_node() -> None:
+    clock = Clock()
+    here, there = limits(clock, tenant_logins_per_hour=3), limits(clock, tenant_logins_per_hour=3)
+    there.admit(ALICE)
+    there.admit(BOB)
+    tell(there, here)
+    here.admit(ALICE)
+    with pytest.raises(Limited, match="too many log-ins of this tenant for now, come again in 1200 seconds"):
+        here.admit(BOB)
+    clock.now_s += 1200
+    here.admit(BOB)
+
+
+def test_a_refused_log_in_takes_no_token_of_any_bucket() -> None:
+    clock = Clock()
+    here = limits(clock, account_logins_per_hour=1, tenant_logins_per_hour=2)
+    here.admit(ALICE)
+    for _ in range(3):
+        with pytest.raises(Limited):
+            here.admit(ALICE)
+    here.admit(BOB)
+
+
+def test_who_was_sent_too_much_waits_longer_the_more_it_was() -> None:
+    clock = Clock()
+    here = limits(clock, account_bytes_per_hour=3600 * BLOCK_BYTES)
+    assert here.transferred(ALICE, 1800 * BLOCK_BYTES) == 0
+    assert 0 < here.transferred(ALICE, 1800 * BLOCK_BYTES) <= MOST_PAUSE_S
+    assert here.transferred(BOB, BLOCK_BYTES) == 0
+    clock.now_s += 600
+    assert here.transferred(ALICE, BLOCK_BYTES) == 0
+
+
+@pytest.mark.parametrize("data", [b"\x91\x92\xc4\x01x\x01", b"\xc1", b"\x91\x92\xc4\x10" + b"k" * 16 + b"\xff"])
+def test_what_is_no_count_of_sessions_changes_nothing(data: bytes) -> None:
+    here = limits(Clock(), account_sessions=1)
+    with pytest.raises(Exception, match=r".*"):
+        here.sessions.merge("n2", data)
+    here.admit(ALICE)
