@@ -20,6 +20,7 @@ from nodes.channel_binding import bindings_of
 from nodes.config import ListenerKind
 from nodes.moments import split_login
 from nodes.sasl_bearer import bearer_error
+from nodes.sasl_external import addresses_of
 from nodes.sasl_mechanisms import Offer, begin
 from nodes.security import Limited, TooManyFailures, log_failed_login, may_send_password, network_of
 from nodes.tls_front import server_name
@@ -83,7 +84,8 @@ def door(services: Services, kind: ListenerKind, client: str, tls: ssl.SSLObject
     """`tls`: the connection's, None in clear."""
     may_log_in = may_send_password(services.config.auth.plaintext_without_tls, client, tls=tls is not None)
     bindings = bindings_of(tls) if services.config.auth.channel_binding else {}
-    return Door(kind, client, Offer(may_log_in, bindings, services.tokens is not None), server_name(tls))
+    offer = Offer(may_log_in, bindings, services.tokens is not None, addresses_of(services, tls))
+    return Door(kind, client, offer, server_name(tls))
 
 
 async def authenticate(services: Services, at: Door, mechanism: str, initial: bytes | None, ask: Ask) -> LoggedIn:
@@ -188,6 +190,8 @@ async def _check(services: Services, at: Door, claim: sasl.Claim, known: bool, b
             return await logins.password(login, password, at.scope, network_of(at.client), known, bound)
         case sasl.Proof(login, key):
             return logins.proved(login, key, at.scope) if key is not None else None
+        case sasl.Certified(login):
+            return logins.vouched(login, "") if login.casefold() in map(str.casefold, at.offer.addresses) else None
         case sasl.Digest(login, timestamp, digest):
             return logins.apop(login, timestamp, digest)
         case sasl.Bearer(login, token):

@@ -66,7 +66,14 @@ class Digest(NamedTuple):
         return f"Digest({self.login!r})"
 
 
-Claim = Credentials | Proof | Bearer | Digest
+class Certified(NamedTuple):
+    """The certificate of the connection is the login's; the door knows for which addresses that is so."""
+
+    login: str
+    acting_as: str = ""
+
+
+Claim = Credentials | Proof | Bearer | Digest | Certified
 
 
 class Challenge(NamedTuple):

@@ -1,7 +1,8 @@
 """Which SASL mechanisms a connection offers, and the exchange that each of them is. Names as registered with IANA.
 
 What is listed works on that connection: nothing at all in clear (except where the policy lets a password come so),
--PLUS only where TLS gives something to bind to, tokens only where somebody is trusted to issue them.
+-PLUS only where TLS gives something to bind to, tokens only where somebody is trusted to issue
+them, EXTERNAL only to who has shown a certificate that logs in.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from typing import NamedTuple
 
 from nodes.sasl import Exchange, Login, Plain
 from nodes.sasl_bearer import OAuthBearer, XOAuth2
+from nodes.sasl_external import External
 from nodes.sasl_scram import Find, Scram
 
-ALL = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN")
+ALL = ("EXTERNAL", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN")
 _TOKENS = ("OAUTHBEARER", "XOAUTH2")
 
 
 class Offer(NamedTuple):
-    """What a connection can do: `may_log_in` at all, be bound to its TLS, take `tokens`."""
+    """What a connection can do: `may_log_in` at all, be bound to its TLS, take `tokens`, has shown a certificate."""
 
     may_log_in: bool
     bindings: Mapping[str, bytes]
     tokens: bool
+    addresses: tuple[str, ...] = ()  # that the client's certificate is for
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
@@ -30,6 +33,8 @@ class Offer(NamedTuple):
         return tuple(name for name in ALL if self._has(name))
 
     def _has(self, name: str) -> bool:
+        if name == "EXTERNAL":
+            return self.may_log_in and bool(self.addresses)
         if name == "SCRAM-SHA-256-PLUS":
             return self.may_log_in and bool(self.bindings)
         return self.may_log_in and (self.tokens or name not in _TOKENS)
@@ -38,6 +43,7 @@ class Offer(NamedTuple):
 def begin(name: str, offer: Offer, find: Find) -> Exchange:
     """The exchange of a mechanism that is offered; `find` gives the keys that a SCRAM proof is checked against."""
     made: dict[str, Callable[[], Exchange]] = {
+        "EXTERNAL": lambda: External(offer.addresses),
         "SCRAM-SHA-256-PLUS": lambda: Scram(find, offer.bindings, plus=True),
         "SCRAM-SHA-256": lambda: Scram(find, offer.bindings, plus=False),
         "OAUTHBEARER": OAuthBearer,

@@ -42,6 +42,8 @@ from nodes.smtp.completing import CompleteSubmissions
 from nodes.smtp.content import Content
 from nodes.smtp.server import SmtpListener
 from nodes.smtp.session import Envelope
+from nodes.tls_files import TlsFiles
+from nodes.tls_mail import MailTls
 
 T = TypeVar("T")
 ADMIN = Context(By("admin", b"", "test"), "test")
@@ -146,6 +148,7 @@ class Cell:
         self.metrics = Metrics("n1")
         self.logger = structlog.wrap_logger(logging.getLogger("test"))
         self.reports = Collector(self.log, self.runtime, self.logger, "n1")
+        self.tls = MailTls(TlsFiles(self.config.tls, self.logger), self.log, self.directory, self.metrics, self.logger)
         self.services = Services(
             config=self.config,
             log=self.log,
@@ -155,7 +158,7 @@ class Cell:
             logger=self.logger,
             sessions=Sessions(self.runtime.standings, self.log),
             reports=self.reports,
-            tls=tls.server_context(self.config.tls),
+            tls=self.tls.context,
             login_guard=LoginGuard(self.config.limits),
             connections=ConnectionLimit(self.config.limits),
             resolver=self.resolver,
@@ -184,6 +187,7 @@ class Cell:
     async def _stop(self) -> None:
         for listener in self.listeners.values():
             await listener.stop(0.5)
+        await self.tls.stop()
         await self.reports.stop()
         await self.runtime.stop()
         await self.directory.stop()
