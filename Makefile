@@ -4,6 +4,7 @@
 #   make test    every test (installs the mail programs and name servers that the tests use, through apt-get, where missing)
 #                [TEST_WORKERS=] processes at a time, [TEST_ARGS=] for pytest
 #   make mbsync  ten thousand messages kept alike in both directions through leaders that are killed
+#   make tls     sslyze and testssl.sh against every mail port
 #   make check   ruff, mypy --strict, import direction
 #   make bench   the log, SMTP, connections and IMAP; results/*.json
 #   make simulate  cells in simulated time under faults: [SEEDS=1..5000] one cell a seed, [JOBS=] processes at a time
@@ -28,7 +29,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help setup run test mbsync check bench simulate chaos soak clean
+.PHONY: help setup run test mbsync tls check bench simulate chaos soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -54,6 +55,12 @@ test: $(STAMP)
 mbsync: $(STAMP)
 	scripts/debian-packages
 	MBSYNC_MESSAGES=10000 $(BIN)/python -m pytest -s tests/acceptance/test_two_way_sync.py $(TEST_ARGS)
+
+# sslyze asks for an older cryptography than the program has, and works with ours
+tls: $(STAMP)
+	scripts/debian-packages
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps sslyze==6.3.1 nassl==5.4.0 tls-parser==2.0.2
+	TESTSSL=1 $(BIN)/python -m pytest tests/nodes/test_tls_scan.py $(TEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from actors import (
     account_state,
     acme,
     api_tokens,
+    cell_authority,
     certificates,
     custody,
     dkim,
@@ -163,6 +164,14 @@ KINDS: dict[str, Kind] = {
             _nobodys,
         ),
         Kind("acme", get_args(acme.AcmeCommand), get_args(acme.AcmeFact), acme.decide, acme.evolve, acme.tenant_of),
+        Kind(
+            "cell authority",
+            get_args(cell_authority.AuthorityCommand),
+            get_args(cell_authority.AuthorityFact),
+            cell_authority.decide,
+            cell_authority.evolve,
+            _nobodys,
+        ),
         Kind(
             "certificates",
             get_args(certificates.CertificateCommand),

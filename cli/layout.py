@@ -159,7 +159,7 @@ def write_node(cluster: Cluster, node: Node, authority: Authority, key: bytes, j
         private.mkdir(mode=0o700, exist_ok=True)
     tls.issue_node(authority, node.folder, cluster.id, node.name, certificate_hosts(node))
     write_atomically(node.folder / "cluster.key", key, 0o600)
-    write_atomically(node.config, _node_toml(cluster, node, join))
+    write_atomically(node.config, node_toml(cluster, node, join))
 
 
 def save(cluster: Cluster) -> None:
@@ -225,7 +225,8 @@ def _cluster_toml(cluster: Cluster) -> bytes:
     return tomli_w.dumps(document | {"nodes": nodes}).encode()
 
 
-def _node_toml(cluster: Cluster, node: Node, join: Sequence[str]) -> bytes:
+def node_toml(cluster: Cluster, node: Node, join: Sequence[str]) -> bytes:
+    """The configuration of a node among those that the cluster names."""
     listen = {use: address for use, address in node.addresses.items() if use != "raft"}
     document = {
         "node": {

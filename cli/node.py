@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from cli.groups import Group
+from cli.node_join import join
 from cli.options import json_option
 from cli.output import CommandError, print_json, say
 
@@ -19,6 +20,7 @@ def node() -> None:
     """Run one node; look into one that is stopped."""
 
 
+node.add_command(join)
 config_option = click.option(
     "--config",
     "config_file",
@@ -39,12 +41,14 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
 
     gc.set_threshold(*GC_THRESHOLDS)  # a fifth of what all the imports take went into looking for garbage in them
     from nodes import config_sources
+    from nodes.tls_files import finish
 
     if parent_pid is not None:
         end_with_parent(parent_pid)
     try:
         path = config_sources.discover(config_file, os.environ)
         config = config_sources.load(path, os.environ, overrides)
+        finish(config.tls.certificate, config.tls.key)  # what an interrupted renewal has left
         config_sources.check_files(config)
         warnings = config_sources.open_secrets(config)
     except config_sources.ConfigError as error:

@@ -156,6 +156,11 @@ def evolve(view: View, event: Event, position: int, at_ms: int) -> Members:
     return members
 
 
+def removed_names(view: View) -> frozenset[str]:
+    """Every node that was a member once: it is not trusted, and its name not used, again."""
+    return frozenset(key[1:].decode() for key, _ in view.range(_REMOVED))
+
+
 def rows(view: View) -> list[tuple[str, Any]]:
     """Name and row of each member as folded, for people: address, voter, position and time since when."""
     return [(key[1:].decode(), row) for key, row in view.range(_MEMBER)]

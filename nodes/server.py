@@ -51,6 +51,7 @@ from nodes.http import acme_challenges, admin, public
 from nodes.http import listener as http_listener
 from nodes.identities import Identities
 from nodes.metrics import Metrics
+from nodes.node_certificates import NodeCertificate
 from nodes.past import PastMailboxes
 from nodes.policy import Policy
 from nodes.process import LOCK_NAME, give_memory_back, raise_file_limit, tune_memory
@@ -309,6 +310,7 @@ class Node:
             await self._start_front_end(services, kind, getattr(config.listen, kind))
         stack.push_async_callback(DkimRotation(services).stop)
         stack.push_async_callback(AcmeDuty(services).stop)
+        stack.push_async_callback(NodeCertificate(services, self.tls_files).stop)
         stack.push_async_callback(Guarding(services).stop)
         stack.push_async_callback(Tenancy(services).stop)
         await self._start_delivery(stack, services)

@@ -33,6 +33,7 @@ from nodes.tls_links import peer_node_name as peer_node_name
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 397
+BACKDATED = datetime.timedelta(minutes=5)  # clocks differ
 REPORT_EVERY_S = 10.0  # of one reason: a peer tries again and again
 
 _log = structlog.get_logger("mailraft.tls")
@@ -75,11 +76,15 @@ def load_authority(folder: Path) -> Authority:
 
 def issue_node(authority: Authority, folder: Path, cluster_id: str, name: str, hosts: Sequence[str]) -> None:
     """A certificate for the node `name`, reached as `hosts`, to folder/node.pem and node.key; ca.pem beside them."""
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(node_uri(cluster_id, name))]
-    names += [_host(host) for host in dict.fromkeys(hosts)]
+    names = node_names(cluster_id, name, hosts)
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     _issue(authority, folder, "node", name, names, uses)
-    write_atomically(folder / "ca.pem", _pem(authority.certificate))
+    write_atomically(folder / "ca.pem", pem_of(authority.certificate))
+
+
+def node_names(cluster_id: str, name: str, hosts: Sequence[str]) -> list[x509.GeneralName]:
+    """What a node's certificate says of it: who it is, and the hosts that it is reached as."""
+    return [x509.UniformResourceIdentifier(node_uri(cluster_id, name)), *map(_host, dict.fromkeys(hosts))]
 
 
 def issue_admin(authority: Authority, folder: Path, cluster_id: str, name: str = "operator") -> None:
@@ -92,7 +97,7 @@ def issue_follower(authority: Authority, cluster_id: str, name: str, days: int) 
     """A certificate with which another cell may ask to follow this one's log; what of it, the log says."""
     names = [x509.UniformResourceIdentifier(follower_uri(cluster_id, name))]
     certificate, key = _signed(authority, name, names, [ExtendedKeyUsageOID.CLIENT_AUTH], days)
-    return Identity(_pem(certificate).decode(), _secret(key).decode(), certificate.fingerprint(hashes.SHA256()))
+    return Identity(pem_of(certificate).decode(), secret_of(key).decode(), certificate.fingerprint(hashes.SHA256()))
 
 
 def follower_uri(cluster_id: str, name: str) -> str:
@@ -218,16 +223,34 @@ def _signed(
     days: int,
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
+    return sign(authority, name, names, uses, days, key.public_key()), key
+
+
+def sign(
+    authority: Authority,
+    name: str,
+    names: Sequence[x509.GeneralName],
+    uses: Sequence[x509.ObjectIdentifier],
+    days: int,
+    key: ec.EllipticCurvePublicKey,
+) -> x509.Certificate:
+    """A certificate of the cell's authority for this key."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = _builder(subject, authority.certificate.subject, key.public_key(), days)
+    builder = _builder(subject, authority.certificate.subject, key, days)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     builder = builder.add_extension(issuer, critical=False)
-    certificate = builder.sign(authority.key, hashes.SHA256())
-    return certificate, key
+    return builder.sign(authority.key, hashes.SHA256())
+
+
+def request_of(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    """A request (PEM, PKCS #10) that proves that one has the key; what is certified the authority decides."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    built = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return built.public_bytes(serialization.Encoding.PEM)
 
 
 def _builder(
@@ -239,7 +262,7 @@ def _builder(
         subject_name=subject,
         public_key=public_key,
         serial_number=x509.random_serial_number(),
-        not_valid_before=now - datetime.timedelta(minutes=5),
+        not_valid_before=now - BACKDATED,
         not_valid_after=now + datetime.timedelta(days=days),
     )
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
@@ -266,18 +289,20 @@ def _host(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
+def pem_of(certificate: x509.Certificate) -> bytes:
+    """As files hold it."""
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _write(
     certificate_path: Path, key_path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
 ) -> None:
-    write_atomically(key_path, _secret(key), 0o600)
-    write_atomically(certificate_path, _pem(certificate))
+    write_atomically(key_path, secret_of(key), 0o600)
+    write_atomically(certificate_path, pem_of(certificate))
 
 
-def _secret(key: ec.EllipticCurvePrivateKey) -> bytes:
+def secret_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A key as files of mode 0600 hold it."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

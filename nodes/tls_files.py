@@ -18,6 +18,7 @@ from nodes.config import TlsSection
 from nodes.services import Logger
 
 WATCH_S = 10.0
+STAGED = ".new"
 
 
 class Pair(NamedTuple):
@@ -121,6 +122,20 @@ class TlsFiles:
     def _stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
         """Changes when a file is written or replaced."""
         return tuple(_stat(path) for pair in self._pairs for path in (pair.certificate, pair.key))
+
+
+def finish(certificate: Path, key: Path) -> None:
+    """Puts a staged pair into its place, or what an interruption left of one. Raises OSError."""
+    if not staged(certificate).exists():
+        return  # a key alone: it was interrupted before both were there
+    if staged(key).exists():
+        staged(key).replace(key)
+    staged(certificate).replace(certificate)
+
+
+def staged(path: Path) -> Path:
+    """Where the successor of a file waits until both of a pair are whole."""
+    return path.with_name(path.name + STAGED)
 
 
 def _stat(path: Path) -> tuple[int, int, int] | None:

@@ -39,6 +39,7 @@ PARTS = (
     "aliases",
     "archive",
     "backup",
+    "cell_certificates",
     "certificates",
     "checkpoint",
     "credentials",

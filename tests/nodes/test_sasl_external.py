@@ -102,7 +102,7 @@ def _named(context: ssl.SSLContext) -> ssl.SSLContext:
         def named(sock: object, *arguments: object, **more: object) -> ssl.SSLSocket:
             return plain(sock, *arguments, **(more | {"server_hostname": "mail.example.test"}))  # type: ignore[arg-type]
 
-        context.wrap_socket = named  # type: ignore[method-assign,assignment]
+        context.wrap_socket = named  # type: ignore[method-assign]
     return context
 
 

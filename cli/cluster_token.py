@@ -1,0 +1,108 @@
+"""`mailraft cluster token`, `cluster rotate-certificates`: certificates between nodes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from cli.client import AdminClient
+from cli.groups import Group
+from cli.layout import Cluster, load
+from cli.options import DIR_NOTE, cluster_argument, json_option
+from cli.output import CommandError, iso_time, print_json, print_table, say
+
+PREFIX = "mailraft-join-"
+
+
+@click.group(cls=Group)
+def token() -> None:
+    """Tokens with which a node joins from a machine of its own: mailraft node join."""
+
+
+@token.command(epilog=DIR_NOTE)
+@cluster_argument
+@click.argument("name")
+@click.option("--hours", type=click.IntRange(1, 168), default=1, show_default=True, help="How long it may be used.")
+@json_option
+def create(cluster_dir: Path, name: str, hours: int, as_json: bool) -> None:
+    """Make a token for the node NAME, good for one use. It is a secret: who has it gets all that the cell has.
+
+    The first time, the cell's authority (DIR/ca) is put into the log, its key sealed, so that members can issue.
+    """
+    found = load(cluster_dir)
+    client = AdminClient(found)
+    _bring_authority(found, client)
+    made = client.change("POST", "/v1/cluster/tokens", {"name": name, "ttl_s": hours * 3600})
+    text = _text(found, made)
+    if as_json:
+        print_json({"id": made["id"], "name": name, "expires_ms": made["expires_ms"], "token": text})
+        return
+    click.echo(text)
+    say(f"good for the node {name}, once, until {iso_time(made['expires_ms'])}")
+    say("next, on its machine: mailraft node join FOLDER --host HOST --token-file FILE")
+
+
+@token.command("list", epilog=DIR_NOTE)
+@cluster_argument
+@json_option
+def list_tokens(cluster_dir: Path, as_json: bool) -> None:
+    """List the tokens that were not used yet."""
+    found = AdminClient(load(cluster_dir)).get("/v1/cluster/tokens")["tokens"]
+    if as_json:
+        print_json({"tokens": found})
+        return
+    rows = [(one["id"], one["name"], iso_time(one["expires_ms"])) for one in found]
+    print_table(("token", "node", "until"), rows, "no tokens: mailraft cluster token create DIR NAME")
+
+
+@token.command(epilog=DIR_NOTE)
+@cluster_argument
+@click.argument("token_id", metavar="TOKEN")
+def revoke(cluster_dir: Path, token_id: str) -> None:
+    """Make the token with this id worthless."""
+    AdminClient(load(cluster_dir)).change("DELETE", f"/v1/cluster/tokens/{quote(token_id, safe='')}")
+    say("nobody joins with it")
+
+
+@click.command("rotate-certificates", epilog=DIR_NOTE)
+@cluster_argument
+def rotate_certificates(cluster_dir: Path) -> None:
+    """Have every node make itself a new key and certificate, within a quarter of a minute; connections stay.
+
+    Nodes do so by themselves at two thirds of a certificate's life, once the authority is in the log.
+    """
+    found = load(cluster_dir)
+    client = AdminClient(found)
+    _bring_authority(found, client)
+    client.change("POST", "/v1/cluster/rotate-certificates")
+    say("every node that runs, or starts, makes itself a new certificate")
+
+
+def _bring_authority(found: Cluster, client: AdminClient) -> None:
+    """Raises CommandError."""
+    if client.get("/v1/cluster/authority")["kept"]:
+        return
+    try:
+        files = {name: (found.folder / "ca" / f"ca.{name}").read_text() for name in ("pem", "key")}
+    except OSError as error:
+        text = f"the cell's authority is not in its log, and {found.folder / 'ca'} can not be read: {error.strerror}"
+        raise CommandError(text, "the machine that has the cluster's folder with ca/ca.key") from None
+    client.change("PUT", "/v1/cluster/authority", {"certificate": files["pem"], "key": files["key"]})
+
+
+def _text(found: Cluster, made: dict[str, Any]) -> str:
+    """Everything that a node must know to reach the cell and to know that it is the cell."""
+    document = {
+        "cell": found.id,
+        "authority": (found.folder / "ca" / "ca.pem").read_text(),
+        "admin": [node.addresses["admin"] for node in found.nodes],
+        "name": made["name"],
+        "id": made["id"],
+        "secret": made["secret"],
+    }
+    return PREFIX + base64.urlsafe_b64encode(json.dumps(document).encode()).decode().rstrip("=")

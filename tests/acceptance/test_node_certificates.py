@@ -1,0 +1,142 @@
+"""Certificates between nodes: a node joins with a token, all make new ones under open connections, one is removed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import imaplib
+import json
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.cluster import Cluster, ClusterError, free_base_port
+from cli.client import AdminClient
+from cli.cluster_token import PREFIX
+from cli.layout import load
+from cli.node_join import _token
+from cli.supervisor import environment, program
+from nodes import joining, tls
+from nodes.addresses import split_address
+from tests.acceptance.site import ALICE
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cell") / "cluster") as made:
+        yield made
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.2)
+
+
+def certificate_of(cluster: Cluster, name: str) -> bytes:
+    """Its fingerprint, as the admin port shows it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    address = load(cluster.folder).node(name).addresses["admin"]
+    with socket.create_connection(split_address(address), 10) as plain, context.wrap_socket(plain) as secure:
+        return hashlib.sha256(secure.getpeercert(binary_form=True) or b"").digest()
+
+
+def members(cluster: Cluster) -> dict[str, dict[str, Any]]:
+    found = AdminClient(load(cluster.folder)).get("/v1/members")["members"]
+    return {one["name"]: one for one in found}
+
+
+def join(folder: Path, token: str, port: int) -> subprocess.CompletedProcess[str]:
+    command = program("node", "join", str(folder), "--host", "127.0.0.1", "--base-port", str(port), "--json")
+    return subprocess.run(command, input=token, capture_output=True, text=True, timeout=60, env=environment())
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[None]:
+    with (folder / "node.log").open("wb") as log:
+        command = program("node", "run", "--config", str(folder / "mailraft.toml"))
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment())
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_every_node_makes_itself_a_new_certificate_and_nobody_is_disconnected(cluster: Cluster) -> None:
+    password = cluster.add_accounts("example", (ALICE,))
+    cluster.wait_settled()
+    _, port = split_address(cluster.status().nodes[0].endpoints["imaps"])
+    trust = ssl.create_default_context(cafile=str(cluster.folder / "ca" / "ca.pem"))
+    client = imaplib.IMAP4_SSL("localhost", port, ssl_context=trust, timeout=30)
+    client.login(ALICE, password)
+    before = {name: certificate_of(cluster, name) for name in cluster.names()}
+    cluster.command("cluster", "rotate-certificates", str(cluster.folder))
+    until(lambda: all(certificate_of(cluster, name) != before[name] for name in cluster.names()))
+    assert client.select()[0] == "OK"
+    client.logout()
+    cluster.wait_settled()
+    assert b"PRIVATE KEY" not in json.dumps(AdminClient(load(cluster.folder)).get("/v1/cluster/authority")).encode()
+    now = {name: certificate_of(cluster, name) for name in cluster.names()}
+    time.sleep(1)
+    assert now == {name: certificate_of(cluster, name) for name in cluster.names()}
+
+
+def test_a_node_joins_with_a_token_and_is_refused_once_it_was_removed(cluster: Cluster, tmp_path: Path) -> None:
+    folder, port = tmp_path / "n7", free_base_port(1)
+    token = json.loads(cluster.command("cluster", "token", "create", str(cluster.folder), "n7", "--json"))["token"]
+    wrong = token[:-8] + ("A" * 8 if not token.endswith("A" * 8) else "B" * 8)
+    assert join(tmp_path / "wrong", wrong, port).returncode != 0
+    done = join(folder, token, port)
+    assert done.returncode == 0, done.stderr
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.glob("*.key")} == {
+        "node.key": 0o600,
+        "cluster.key": 0o600,
+    }
+    again = join(tmp_path / "again", token, port)
+    assert "the token is not good" in again.stderr
+    assert not (tmp_path / "again" / "mailraft.toml").exists()
+    with running(folder):
+        until(lambda: members(cluster)["n7"]["voter"])
+        AdminClient(load(cluster.folder)).change("DELETE", "/v1/members/n7")
+        until(lambda: "removed from the cell" in (folder / "node.log").read_text())
+    with pytest.raises(ClusterError, match="a name is not used again"):
+        cluster.command("cluster", "token", "create", str(cluster.folder), "n7")
+    admin = load(cluster.folder).nodes[0].addresses["admin"]
+    source = joining.Source(
+        admin, load(cluster.folder).id, "n7", folder / "ca.pem", folder / "node.pem", folder / "node.key", 1
+    )
+    connection = joining.connect(source)
+    connection.request("GET", "/v1/checkpoint")
+    assert connection.getresponse().status == http.client.FORBIDDEN
+    connection.close()
+
+
+def test_a_token_is_worthless_once_it_was_revoked(cluster: Cluster, tmp_path: Path) -> None:
+    made = json.loads(cluster.command("cluster", "token", "create", str(cluster.folder), "n8", "--json"))
+    assert made["id"] in cluster.command("cluster", "token", "list", str(cluster.folder), "--json")
+    cluster.command("cluster", "token", "revoke", str(cluster.folder), made["id"])
+    assert "the token is not good" in join(tmp_path / "n8", made["token"], free_base_port(1)).stderr
+    assert "n8" not in members(cluster)
+
+
+def test_another_cell_is_told_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    """What answers at the address is not the cell of the token: its secret does not leave."""
+    made = json.loads(cluster.command("cluster", "token", "create", str(cluster.folder), "n9", "--json"))
+    document = _token(made["token"])
+    tls.create_authority(tmp_path, "other")
+    document["authority"] = (tmp_path / "ca.pem").read_text()
+    text = PREFIX + base64.urlsafe_b64encode(json.dumps(document).encode()).decode()
+    done = join(tmp_path / "n9", text, free_base_port(1))
+    assert "certificate verify failed" in done.stderr
+    assert made["id"] in cluster.command("cluster", "token", "list", str(cluster.folder), "--json")
