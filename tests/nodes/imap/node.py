@@ -152,6 +152,12 @@ class Node:
         with self.log.snapshot() as snapshot:
             return next(one.id for one in folders(snapshot.view(user.account)) if one.name == name)
 
+    def idles(self, user: User, name: str) -> bool:
+        """Whether a session of the user idles with this mailbox selected."""
+        folder_id = self.folder_id(user, name)
+        sessions = self.listener._sessions.values()
+        return any(one.idling and one.selected is not None and one.selected.folder.id == folder_id for one in sessions)
+
     @property
     def port(self) -> int:
         return int(self.listener.address.rpartition(":")[2])

@@ -52,6 +52,10 @@ class Desk(NamedTuple):
         """Flags by UID, as the node's tables have it."""
         return {uid: flags for name, uid, flags in self.node.held(self.user) if name == folder}
 
+    def wait_for_idle(self) -> None:
+        """It waits in INBOX: what comes between two of its commands it notes, and shows when it looks again."""
+        self.wait(lambda: self.node.idles(self.user, "INBOX"))
+
     def wait(self, reached: Callable[[], bool]) -> None:
         """Until the node has it: Thunderbird goes on before it was answered."""
         deadline = time.monotonic() + 30
@@ -219,10 +223,15 @@ def test_thunderbird_searches_on_the_server(desk: Desk) -> None:
 
 def test_thunderbird_is_told_while_it_waits_of_what_comes_changes_and_goes(desk: Desk) -> None:
     desk.program.run("""await update("INBOX"); await until(() => named("INBOX", "number 0"));""")
+    desk.wait_for_idle()
     desk.deliver("while you wait")
     desk.program.run("""await until(() => named("INBOX", "while you wait"));""")
     uid = max(desk.held("INBOX"))
+    desk.wait_for_idle()
     desk.elsewhere("SELECT INBOX", f"UID STORE {uid} +FLAGS (\\Flagged)")
     desk.program.run("""await until(() => named("INBOX", "while you wait").isFlagged);""")
-    desk.elsewhere("SELECT INBOX", f"UID STORE {uid} +FLAGS (\\Deleted)", f"UID EXPUNGE {uid}")
+    desk.wait_for_idle()
+    desk.elsewhere("SELECT INBOX", f"UID STORE {uid} +FLAGS (\\Deleted)")
+    desk.wait_for_idle()
+    desk.elsewhere("SELECT INBOX", f"UID EXPUNGE {uid}")
     desk.program.run("""await until(() => !named("INBOX", "while you wait"));""")
