@@ -32,7 +32,13 @@ MOST_ANSWER_BYTES = 256 * 1024
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--host", required=True, help="The address or name of this machine, as the other nodes reach it.")
-@click.option("--base-port", type=click.IntRange(1024, 65535 - PORTS_PER_NODE), default=20000, show_default=True)
+@click.option(
+    "--base-port",
+    type=click.IntRange(1024, 65535 - PORTS_PER_NODE),
+    default=20000,
+    show_default=True,
+    help="The first port of this node.",
+)
 @click.option(
     "--token-file", type=click.File(), default=sys.stdin, help="The file with the token; standard input if not given."
 )
