@@ -58,6 +58,7 @@ from actors.mailbox_rows import (
     normalise_flags,
     normalise_folder_name,
     require_room,
+    stand_on,
     subscription_key,
     subscriptions,
     superior_names,
@@ -260,7 +261,7 @@ def _expunge(view: View, command: Expunge) -> Facts:
     _identity(view)
     _existing(view, command.folder_id)
     for uid, modseq in zip(command.uids, command.modseqs):
-        view.get(message_key(command.folder_id, uid))  # the record stands on the row
+        stand_on(view, command.folder_id, uid)
         row = message(view, command.folder_id, uid)
         if row is None or row.modseq != modseq:
             raise NoSuchMessage("some of the messages are no longer there, or not as they were")

@@ -15,15 +15,14 @@ from actors.errors import NoRight, NoSuchFolder
 from actors.kind import Command
 from actors.mailbox_acl import EVERY, Acting, SetRights
 from actors.mailbox_annotations import SERVER, SetAnnotations
-from actors.mailbox_flags import BLOCK_UIDS, block_key
 from actors.mailbox_rows import (
     DELETED,
     SEEN,
     folder_key,
     message,
-    message_key,
     name_key,
     normalise_folder_name,
+    stand_on,
     superior_names,
 )
 from actors.mailbox_terms import (
@@ -120,8 +119,7 @@ def _replaced(
     if command.unchanged_since is not None:
         rows = [row for row in rows if row.modseq <= (command.unchanged_since or 0)]
         for row in rows:
-            view.get(message_key(command.folder_id, row.uid))  # the two events below are one change
-            view.get(block_key(command.folder_id, row.uid // BLOCK_UIDS))
+            stand_on(view, command.folder_id, row.uid)  # the two events below are one change
     kept = {flag.lower() for flag in allowed}
     gone = dict.fromkeys(flag for row in rows for flag in _allowed(row.flags, rights) if flag.lower() not in kept)
     change = replace(command, uids=tuple(row.uid for row in rows), unchanged_since=None)

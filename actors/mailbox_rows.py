@@ -24,7 +24,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from actors.errors import InvalidName, OverQuota, TooLarge
-from actors.mailbox_flags import FlagBlocks, State
+from actors.mailbox_flags import BLOCK_UIDS, FlagBlocks, State, block_key
 from actors.mailbox_terms import Mode
 from eventlog.views import View
 
@@ -282,6 +282,12 @@ def message(view: View, folder_id: bytes, uid: int, blocks: FlagBlocks | None = 
     if row is None:
         return None
     return Message(uid, *_with_state(row, (blocks or FlagBlocks(view, folder_id)).state(uid)))
+
+
+def stand_on(view: View, folder_id: bytes, uid: int) -> None:
+    """In `decide`: what is decided holds as long as the message is there with the flags that it has."""
+    view.get(message_key(folder_id, uid))
+    view.get(block_key(folder_id, uid // BLOCK_UIDS))
 
 
 def _with_state(row: MessageRow, state: State | None) -> MessageRow:

@@ -90,9 +90,9 @@ class Selected:
 
     def settle(self) -> None:
         """After the first scan: what changed meanwhile is part of it, and recent messages are this session's now."""
-        known = set(self._added).difference(self.uids)
+        known = self._added.difference(self.uids) if self._added else ()
         if known or self._expunged:
-            self.uids = array("I", sorted(known.union(self.uids).difference(self._expunged)))
+            self.uids = array("I", sorted({*known, *self.uids} - self._expunged))
         self._added.clear()
         self._expunged.clear()
         self._flags.clear()

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors import mailbox_flags, mailbox_spread
-from actors.errors import TooLarge
+from actors.errors import NoSuchMessage, TooLarge
 from actors.kind import Command, Fact, decode
 from actors.mailbox import (
     Acting,
@@ -162,6 +162,18 @@ def test_it_guards_the_account_and_the_folder_and_no_message(opened: Stage) -> N
     inbox = folder_named(opened, "INBOX").id
     opened.decide(SpreadFlags(inbox, ((1, 3),), "add", ("\\Seen",)))
     assert sorted(guard.key for guard in opened.guards) == [b"A", b"f" + inbox]
+
+
+def test_what_stands_on_the_flags_of_a_message_is_decided_again_after_a_change_of_many(opened: Stage) -> None:
+    deliver(opened, 3)
+    inbox = folder_named(opened, "INBOX").id
+    (row, *_) = messages(opened.view, inbox)
+    opened.decide(Expunge(inbox, (1,), force=True, modseqs=(row.modseq,)))
+    guards = {guard.key: guard.version for guard in opened.guards}
+    spread(opened, (1, 3))
+    assert any(opened.view.version(key) != version for key, version in guards.items())
+    with pytest.raises(NoSuchMessage):
+        opened.decide(Expunge(inbox, (1,), force=True, modseqs=(row.modseq,)))
 
 
 def test_nothing_happens_where_there_are_no_messages(opened: Stage) -> None:
