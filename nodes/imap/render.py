@@ -26,7 +26,11 @@ def string(value: bytes) -> bytes:
 
 
 def nstring(value: bytes | None) -> bytes:
-    return b"NIL" if value is None else string(value)
+    if value is None:
+        return b"NIL"
+    if len(value) <= _QUOTED_LIMIT and _PLAIN.fullmatch(value):  # as in `string`, for what nearly all are
+        return b'"' + value + b'"'
+    return string(value)
 
 
 def literal(value: bytes) -> bytes:

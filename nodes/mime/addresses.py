@@ -32,8 +32,31 @@ class _Token(NamedTuple):
     text: bytes
 
 
+# One address as nearly all are written: nothing to unescape, one blank between words, no comment, no route.
+_WORD = rb"""[^\s"(),:;<>@\[\]\\]++"""
+_PLAIN = re.compile(
+    rb"""[ \t]*+(?:(?:"([^"\\\s]++(?: [^"\\\s]++)*+)"|(W(?: W)*+))? ?<(W)@(W)>|(W)@(W))[ \t]*+(?:,|\Z)""".replace(
+        b"W", _WORD
+    )
+)
+
+
 def addresses(value: bytes) -> list[Address]:
     """The addresses of a field's value, in order, group begins and ends among them."""
+    found: list[Address] = []
+    at = 0
+    while at < len(value):
+        plain = _PLAIN.match(value, at)
+        if plain is None:
+            return _addresses(value)
+        quoted, words, mailbox, host, bare, bare_host = plain.groups()
+        found.append(Address(quoted or words, None, mailbox or bare, host or bare_host))
+        at = plain.end()
+    return found
+
+
+def _addresses(value: bytes) -> list[Address]:
+    """Whatever it looks like."""
     found: list[Address] = []
     tokens: list[_Token] = []
     in_group = in_angle = False

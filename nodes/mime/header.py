@@ -7,7 +7,6 @@ the end. Never raises on any input and never copies the message.
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import islice
 from typing import NamedTuple
 
 # One field with its folded lines. Each step consumes a line, so matching is linear whatever the input.
@@ -46,11 +45,16 @@ def header_end(data: bytes, start: int, end: int) -> int:
 
 def fields(data: bytes, start: int, end: int) -> list[Field]:
     """The first FIELDS_LIMIT fields between `start` and `end`, in order; lines without a colon are left out."""
-    return list(islice(_fields(data, start, end), FIELDS_LIMIT))
-
-
-def _fields(data: bytes, start: int, end: int) -> Iterator[Field]:
-    return (field for field in _lines(data, start, end) if field.name)
+    found: list[Field] = []
+    for line in _LOGICAL_LINE.finditer(data, start, end):  # as in _lines, without a generator: each message has twenty
+        first, last = line.span()
+        colon = data.find(b":", first, last)
+        name = data[first:colon].rstrip(b" \t").lower() if colon >= 0 else b""
+        if name and b"\n" not in name:
+            found.append(Field(name, first, colon + 1, last))
+            if len(found) == FIELDS_LIMIT:
+                break
+    return found
 
 
 def _lines(data: bytes, start: int, end: int) -> Iterator[Field]:
@@ -107,6 +111,7 @@ def _lines_of(names: frozenset[bytes]) -> re.Pattern[bytes]:
 
 def unfold(value: bytes) -> bytes:
     """A field's value on one line, without the white space around it (RFC 5322 2.2.3)."""
+    value = value.rstrip(b"\r\n")
     if b"\n" in value:
         value = _FOLD.sub(b"", value)
     if b"\r" in value or b"\x00" in value:

@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodes.mime.addresses import Address, addresses
+from nodes.mime.addresses import Address, _addresses, addresses
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,20 @@ def test_no_input_raises_and_groups_are_balanced(value: bytes) -> None:
             depth += 1 if address.mailbox is not None else -1
         assert depth in (0, 1)
     assert depth == 0
+
+
+PIECES = st.sampled_from(
+    ['"', "<", ">", "@", ",", " ", "  ", "\t", "a", "b.c", "\u00fc", "=?", "(", ")", "\\", ":", ";", "["]
+)
+USUAL = st.sampled_from(
+    ["a@b", "<a@b>", "A <a@b>", "A B<a@b>", '"A, B" <a@b>', '" A" <a@b>', "A@B <a@b>", "A  B <a@b>"]
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(PIECES | USUAL, max_size=12).map("".join) | st.lists(USUAL, max_size=4).map(", ".join))
+def test_what_is_written_as_usual_is_read_as_everything_else_is(value: str) -> None:
+    assert addresses(value.encode()) == _addresses(value.encode())
 
 
 @pytest.mark.parametrize("unit", [b"(", b'"', b"<", b'\\"', b"[", b"a ", b"@", b":", b"(\\"])
