@@ -4,6 +4,7 @@ A message's bytes are its trace headers followed by the body as it came; every s
 structure of a message never changes, so ENVELOPE and BODYSTRUCTURE are kept, rendered, under the body's digest.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, assert_never
@@ -24,6 +25,7 @@ TOLD_AT_LEAST_BYTES = 4 * 1024 * 1024  # BODYSTRUCTURE of ten thousand empty par
 STRUCTURE_CACHE_BYTES = 16 * 1024 * 1024
 STRUCTURE_CACHE_ENTRY_BYTES = 64 * 1024
 SMALL_BYTES = 64 * 1024
+MANY_PARTS = 500
 
 _STRUCTURES: Final[tuple[str, ...]] = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "THREADID")
 _CONSTANTS = frozenset(("UID", "INTERNALDATE", "RFC822.SIZE", "EMAILID", "SAVEDATE", *_STRUCTURES))
@@ -67,6 +69,16 @@ class MessageText:
         self.decoded: Kept = {}
         self._root: Part | None = None
         self._headers: dict[tuple[int, int], header.Lines | None] = {}
+        self._structures: dict[Attribute, bytes] = {}
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether it has so many parts that taking it apart would keep the other sessions waiting."""
+        return self._root is None and not self.is_small and self.data.count(b"\n--") >= MANY_PARTS
+
+    async def take_apart(self, attributes: Iterable[Attribute]) -> None:
+        """In a thread: its parts, and these structures."""
+        await asyncio.to_thread(lambda: [self.root, *map(self.structure, attributes)])
 
     @property
     def root(self) -> Part:
@@ -124,9 +136,14 @@ class MessageText:
         return len(self.data) <= SMALL_BYTES
 
     def structure(self, attribute: Attribute) -> bytes:
-        if attribute == "ENVELOPE":
-            return structure_text.envelope(self.data, self.root)
-        return structure_text.body_structure(self.data, self.root, extended=attribute == "BODYSTRUCTURE")
+        told = self._structures.get(attribute)
+        if told is None:
+            if attribute == "ENVELOPE":
+                told = structure_text.envelope(self.data, self.root)
+            else:
+                told = structure_text.body_structure(self.data, self.root, extended=attribute == "BODYSTRUCTURE")
+            self._structures[attribute] = told
+        return told
 
 
 Piece = Callable[[Message, MessageText | None, bool], bytes]
@@ -148,6 +165,8 @@ class Plan:
             self._kept.append("PREVIEW")
         self._sections = [item for item in items if isinstance(item, Section | Binary)]
         self._pieces = [self._piece(item) for item in items]
+        self.structures = [item for item in items if item in ("ENVELOPE", "BODYSTRUCTURE", "BODY")]
+        self.needs_parts = bool(self.structures) or any(section.numbers for section in self._sections)
         self._with_uid = items[:1] == ("UID",)
         # Whether it asks for what a scan of the mailbox has found already.
         self.tells_flags_alone = items in (("FLAGS",), ("UID", "FLAGS")) and not uidonly

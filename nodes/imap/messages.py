@@ -79,7 +79,7 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
     since = command.changed_since or 0
     unseen: list[int] = []
     missing: list[int] = []
-    found = at = 0
+    found, at, in_pieces = 0, 0, session.last_text
     if since and sync.is_unchanged(session, selected, since):
         return
     scan = None if since or command.partial is not None else _scan_of(session, selected, plan)
@@ -93,11 +93,15 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
         uids = list(page_of(await _changed(session, selected, uids, since), command.partial))
     while at < len(uids):
         rows, at = _fetch_batch(session, selected, plan, uids, at, missing, since)
+        if (text := session.last_text) is not None and plan.needs_parts and text[1].takes_long:
+            await text[1].take_apart(plan.structures)
         found += len(rows)
         if plan.sets_seen:
             unseen += [row.uid for row in rows if actor.SEEN not in row.flags and row.modseq > since]
         await session.drain()
         await asyncio.sleep(0)
+    if not plan.is_partial:
+        session.last_text = in_pieces
     if unseen and not selected.read_only:
         await _mark_seen(session, selected, unseen)
     if missing:
@@ -170,6 +174,9 @@ def _fetch_batch(
                 if text is None:
                     missing.append(row.uid)
                     continue
+                if plan.needs_parts and text.takes_long:
+                    session.last_text = (row.id, text)
+                    return rows[:-1], at + batch.index(row.uid)  # it is the first of the next batch, taken apart
                 read_bytes += len(text.data)
             number = 0 if plan.uidonly else selected.number(row.uid)
             line = plan.render(number, row, text, selected.is_recent(row.uid))

@@ -1,12 +1,13 @@
 """What one client asks, or a stranger has sent, costs the node no more than a bounded piece of work and memory."""
 
 import base64
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from actors.mailbox import Message
-from nodes.imap import search_updates, searching
+from nodes.imap import scans, search_updates, searching
 from nodes.imap.binary import Kept, decoded
 from nodes.imap.framing import Framer, Limits
 from nodes.imap.search_match import Candidate
@@ -46,6 +47,38 @@ def test_a_message_is_not_told_a_hundred_times_in_one_response(client: RawClient
     pieces = " ".join(f"BODY.PEEK[]<{origin}.4000000>" for origin in range(100))
     assert client.command(f"FETCH 1 ({pieces})")[-1].startswith(b"NO [LIMIT] ")
     assert len(client.ok("FETCH 1 (BODY.PEEK[] BODY.PEEK[TEXT] BODY.PEEK[HEADER])")) == 1
+
+
+PART = b"--x\r\nContent-Type: text/plain\r\n\r\n" + b"line\r\n" * 20
+MANY = b"Subject: many\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n" + PART * 600 + b"--x--\r\n"
+
+
+@pytest.mark.parametrize("items", ["BODYSTRUCTURE", "BODYSTRUCTURE MODSEQ", "ENVELOPE BODY.PEEK[599]", "PREVIEW BODY"])
+@pytest.mark.parametrize("kept_from", [1, 500])
+def test_a_message_of_many_parts_is_taken_apart_beside_the_sessions(
+    node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch, items: str, kept_from: int
+) -> None:
+    monkeypatch.setattr(scans, "LEAST_MESSAGES", kept_from)
+    large = b"To: %b\r\n%b" % (user.login.encode(), MANY)  # nobody has looked at it yet
+    node.deliver(user, *(b"Subject: few\r\n\r\nx", large, b"Subject: few\r\n\r\ny") * 2)
+    client, parse, where = login(), structure.parse, []
+
+    def noted(data: bytes) -> structure.Part:
+        if len(data) > len(MANY) // 2:
+            where.append(threading.get_ident())
+        return parse(data)
+
+    monkeypatch.setattr(structure, "parse", noted)
+    client.ok("SELECT INBOX")
+    lines = [line for line in client.ok(f"FETCH 1:* ({items})") if b" FETCH " in line]
+    assert [int(line.split()[1]) for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line.count(b'"text" "plain"') for line in lines] == [lines[0].count(b'"text"') * n for n in (1, 600, 1) * 2]
+    assert where
+    assert node.call(_thread()) not in where
+
+
+async def _thread() -> int:
+    return threading.get_ident()
 
 
 # -- SEARCH, SORT, THREAD
