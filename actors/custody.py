@@ -137,5 +137,10 @@ def body_redacted_at(view: View, tenant: bytes, digest: bytes) -> int | None:
     return found
 
 
+def last_redaction(view: View) -> int:
+    """The position of the newest redaction, 0 where there was none."""
+    return max((row for prefix in (b"e", b"b") for _, row in view.range(prefix)), default=0)
+
+
 def _event_key(position: int, ordinal: int) -> bytes:
     return b"e" + position.to_bytes(8, "big") + ordinal.to_bytes(4, "big")

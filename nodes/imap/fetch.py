@@ -5,7 +5,6 @@ structure of a message never changes, so ENVELOPE and BODYSTRUCTURE are kept, re
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final, assert_never
 
@@ -16,49 +15,18 @@ from nodes.imap.commands import Attribute, FetchItem, Section
 from nodes.imap.content_commands import Binary, Preview
 from nodes.imap.errors import Refusal
 from nodes.imap.object_ids import email_id, thread_id
+from nodes.imap.structures import StructureCache
 from nodes.mime import header, structure
 from nodes.mime.preview import preview
 from nodes.mime.structure import Part
 
 TOLD_TIMES = 4
 TOLD_AT_LEAST_BYTES = 4 * 1024 * 1024  # BODYSTRUCTURE of ten thousand empty parts is larger than they are
-STRUCTURE_CACHE_BYTES = 16 * 1024 * 1024
-STRUCTURE_CACHE_ENTRY_BYTES = 64 * 1024
 SMALL_BYTES = 64 * 1024
 MANY_PARTS = 500
 
 _STRUCTURES: Final[tuple[str, ...]] = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "THREADID")
 _CONSTANTS = frozenset(("UID", "INTERNALDATE", "RFC822.SIZE", "EMAILID", "SAVEDATE", *_STRUCTURES))
-
-
-class StructureCache:
-    """Rendered structures by (attribute, tenant, digest), least recently used out first."""
-
-    def __init__(self, limit_bytes: int = STRUCTURE_CACHE_BYTES) -> None:
-        self._limit_bytes = limit_bytes
-        self._used_bytes = 0
-        self._kept: OrderedDict[tuple[str, bytes, bytes], bytes] = OrderedDict()
-
-    def get(self, attribute: str, tenant: bytes, digest: bytes) -> bytes | None:
-        key = (attribute, tenant, digest)
-        text = self._kept.get(key)
-        if text is not None:
-            self._kept.move_to_end(key)
-        return text
-
-    def put(self, attribute: str, tenant: bytes, digest: bytes, text: bytes) -> None:
-        key = (attribute, tenant, digest)
-        if len(text) > STRUCTURE_CACHE_ENTRY_BYTES or key in self._kept:
-            return
-        self._kept[key] = text
-        self._used_bytes += len(text) + 200
-        while self._used_bytes > self._limit_bytes:
-            _, dropped = self._kept.popitem(last=False)
-            self._used_bytes -= len(dropped) + 200
-
-    def clear(self) -> None:
-        self._kept.clear()
-        self._used_bytes = 0
 
 
 class MessageText:

@@ -9,7 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from actors.custody import CUSTODY
+from actors.custody import CUSTODY, LogRedacted, last_redaction
 from eventlog.log import Applied, EventLog
 from eventlog.record import new_id
 from nodes.config import ListenerKind, split_address
@@ -34,11 +34,11 @@ from nodes.imap import (
 from nodes.imap.connection import Connection
 from nodes.imap.constants import Texts
 from nodes.imap.errors import Farewell
-from nodes.imap.fetch import StructureCache
 from nodes.imap.scans import Scans
 from nodes.imap.selected import RecentMarks
 from nodes.imap.session import TLS_HANDSHAKE_S, Session
 from nodes.imap.shared import Held, Shared
+from nodes.imap.structures import FOLDER, StructureCache, StructureFile
 from nodes.imap.watchers import Watchers
 
 if TYPE_CHECKING:
@@ -121,6 +121,7 @@ class ImapListener:
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
         self._shared.watchers.close()
+        await self._shared.structures.close()
 
     def _opened(self, connection: Connection) -> None:
         if not self._services.connections.admit(connection.peer):
@@ -142,11 +143,17 @@ class ImapListener:
 
 def _keep_for(log: EventLog) -> Kept:
     """What a node keeps for all its sessions; from here on it hears what the log says."""
-    marks, structures, scans, texts = _NODE_WIDE[log] = (RecentMarks(), StructureCache(), Scans(), Texts())
+    with log.snapshot() as snapshot:
+        erased_at = last_redaction(snapshot.view(CUSTODY))
+    file = StructureFile(log.config.data_dir / FOLDER, erased_at)
+    marks, structures, scans, texts = RecentMarks(), StructureCache(file=file), Scans(), Texts()
+    _NODE_WIDE[log] = marks, structures, scans, texts
 
-    def erased(_: list[Applied]) -> None:
-        structures.clear()
-        texts.clear()
+    def erased(items: list[Applied]) -> None:
+        for item in items:
+            if isinstance(item.fact, LogRedacted):
+                structures.clear(item.stamp.position)
+                texts.clear()
 
     log.subscribe(None, scans.applied)
     log.subscribe(CUSTODY, erased)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nodes.imap.constants import Texts
-from nodes.imap.fetch import StructureCache
 from nodes.imap.scans import Scans
 from nodes.imap.selected import RecentMarks
+from nodes.imap.structures import StructureCache
 from nodes.imap.watchers import Watchers
 
 if TYPE_CHECKING:

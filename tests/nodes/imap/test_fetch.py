@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from actors.mailbox import Message
 from nodes.imap.commands import Section
-from nodes.imap.fetch import MessageText, Plan, StructureCache
+from nodes.imap.fetch import MessageText, Plan
+from nodes.imap.structures import StructureCache
 
 CORPUS = Path(__file__).resolve().parents[4] / "shared" / "data" / "mime-torture"
 FILES = sorted(path for path in CORPUS.rglob("*") if path.is_file()) if CORPUS.is_dir() else []
