@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cli.options import json_option, size_bytes
 from cli.output import CommandError, print_json, print_table, say
@@ -114,8 +115,11 @@ def smtp(
     help="Of a cell.",
 )
 @click.option("--peer", type=click.Choice(["dovecot"]), help="Measure this server too, by turns.")
+@click.option("--quick", is_flag=True, help="A tenth of everything that is not given, once.")
 @json_option
+@click.pass_context
 def imap(
+    context: click.Context,
     messages: int,
     size_bytes: int,
     large: int,
@@ -125,6 +129,7 @@ def imap(
     rounds: int,
     nodes: tuple[str, ...],
     peer: str | None,
+    quick: bool,
     as_json: bool,
 ) -> None:
     """IMAP commands to fresh cells of one and three nodes: what each takes, and what waiting costs."""
@@ -135,6 +140,9 @@ def imap(
     from cli.bench.smtp_rates import BenchError
 
     amounts = Amounts(messages, size_bytes, large, appends, notices, idle, rounds)
+    if quick:
+        given = [name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
+        amounts = amounts.quick(given)
     try:
         rows = bench_imap(amounts, sorted(map(int, set(nodes))), peer == "dovecot", say)
     except (ImapFailed, BenchError, PeerError, ClusterError, OSError) as error:

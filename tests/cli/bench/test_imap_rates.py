@@ -53,6 +53,11 @@ def test_each_step_is_told_of_every_server_and_as_a_ratio_where_dovecot_is_there
     }
 
 
+def test_a_quick_run_measures_a_tenth_of_what_is_not_named() -> None:
+    assert Amounts().quick(()) == Amounts(1000, 4096, 10_000, 100, 5, 1000, 1)
+    assert Amounts(messages=70).quick(("messages", "rounds")) == Amounts(70, 4096, 10_000, 100, 5, 1000, 3)
+
+
 def test_the_memory_of_connections_that_idle_is_told_of_every_server() -> None:
     rows = idle_memory(5, dovecot is not None)
     names = [DOVECOT, ONE] if dovecot is not None else [ONE]
