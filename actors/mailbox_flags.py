@@ -142,10 +142,11 @@ class FlagBlocks:
 
     def _known(self, uid: int) -> tuple[Block, list[int]] | None:
         number = uid // BLOCK_UIDS
-        if number not in self._read:
+        try:
+            found = self._read[number]
+        except KeyError:
             block = read(self._view, self._folder_id, number)
-            self._read[number] = None if block is None else (block, expanded(block.runs))
-        found = self._read[number]
+            found = self._read[number] = None if block is None else (block, expanded(block.runs))
         if found is None or uid >= found[0].end or found[0].which[uid - found[0].base] == NOT_THERE:
             return None
         return found

@@ -24,7 +24,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from actors.errors import InvalidName, OverQuota, TooLarge
-from actors.mailbox_flags import BLOCK_UIDS, FlagBlocks, State, block_key
+from actors.mailbox_flags import BLOCK_UIDS, FlagBlocks, block_key
 from actors.mailbox_terms import Mode
 from eventlog.views import View
 
@@ -271,7 +271,8 @@ def messages(view: View, folder_id: bytes, first: int = 1, last: int = MAX_UID) 
     state = FlagBlocks(view, folder_id).state
     for key, row in view.range(b"m" + folder_id, max(first, 0).to_bytes(4, "big"), stop):
         uid = int.from_bytes(key[-4:], "big")
-        yield Message(uid, *_with_state(row, state(uid)))
+        now = state(uid)
+        yield Message(uid, *(row if now is None else with_state(row, *now)))
 
 
 def message(view: View, folder_id: bytes, uid: int, blocks: FlagBlocks | None = None) -> Message | None:
@@ -281,17 +282,14 @@ def message(view: View, folder_id: bytes, uid: int, blocks: FlagBlocks | None = 
     row: MessageRow | None = view.peek(message_key(folder_id, uid))
     if row is None:
         return None
-    return Message(uid, *_with_state(row, (blocks or FlagBlocks(view, folder_id)).state(uid)))
+    now = (blocks or FlagBlocks(view, folder_id)).state(uid)
+    return Message(uid, *(row if now is None else with_state(row, *now)))
 
 
 def stand_on(view: View, folder_id: bytes, uid: int) -> None:
     """In `decide`: what is decided holds as long as the message is there with the flags that it has."""
     view.get(message_key(folder_id, uid))
     view.get(block_key(folder_id, uid // BLOCK_UIDS))
-
-
-def _with_state(row: MessageRow, state: State | None) -> MessageRow:
-    return row if state is None else with_state(row, *state)
 
 
 def with_state(row: MessageRow, flags: tuple[str, ...], modseq: int) -> MessageRow:

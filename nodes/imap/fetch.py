@@ -26,6 +26,7 @@ SMALL_BYTES = 64 * 1024
 MANY_PARTS = 500
 
 _STRUCTURES: Final[tuple[str, ...]] = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "THREADID")
+_LABELS: Final[dict[str, bytes]] = {name: name.encode("ascii") for name in _STRUCTURES}
 _CONSTANTS = frozenset(("UID", "INTERNALDATE", "RFC822.SIZE", "EMAILID", "SAVEDATE", *_STRUCTURES))
 
 
@@ -232,7 +233,7 @@ class Plan:
             other: Attribute = "BODYSTRUCTURE" if attribute == "ENVELOPE" else "ENVELOPE"
             if text.is_small:  # who asks for the one asks for the other next, and reading the message costs more
                 self._cache.put(other, self._tenant, row.digest, text.structure(other))
-        return attribute.encode("ascii") + b" " + rendered
+        return b"%b %b" % (_LABELS[attribute], rendered)
 
     def _thread(self, row: Message, text: MessageText | None, _recent: bool) -> bytes:
         rendered = self._cache.get("THREADID", self._tenant, row.digest)
