@@ -52,7 +52,9 @@ SETTINGS: dict[str, Setting] = {
     "tenant_logins_per_hour": Setting("log-ins of all accounts together; 0: no limit"),
     "account_sessions": Setting("sessions that one account has open at a time, at all nodes; 0: no limit"),
     "tenant_sessions": Setting("sessions that all accounts together have open at a time; 0: no limit"),
-    "account_bytes_per_hour": Setting("octets that IMAP sends to one account at full speed; 0: no limit", most=2**45),
+    "account_bytes_per_hour": Setting(
+        "octets sent to one account by IMAP and POP3 at full speed; 0: no limit", most=2**45
+    ),
     "tenant_bytes_per_hour": Setting("the same of all accounts together; 0: no limit", most=2**45),
     "spam": Setting("where mail goes that a check calls spam", ("junk", "refuse", "inbox")),
     "message_bytes": Setting("size of a message; a node's own limit holds besides", least=1024, most=2**40),

@@ -85,8 +85,8 @@ def list_tenants(cluster_dir: Path, as_json: bool) -> None:
         print_json({"tenants": tenants})
         return
     rows = (
-        (t["name"], ", ".join(t["domains"]), t["accounts"], t["time_travel"], iso_time(t["created_ms"]))
+        (t["name"], t["state"], ", ".join(t["domains"]), t["accounts"], t["time_travel"], iso_time(t["created_ms"]))
         for t in tenants
     )
-    columns = ("tenant", "domains", ">accounts", "time travel", "created")
+    columns = ("tenant", "state", "domains", ">accounts", "time travel", "created")
     print_table(columns, rows, "no tenants yet: mailraft tenant add NAME --domain DOMAIN")

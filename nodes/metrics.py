@@ -55,7 +55,8 @@ class Metrics:
         self.auth_failures_total = Counter(
             "mailraft_auth_failures_total",
             "Logins that failed, by SASL mechanism (or LOGIN, USER) and reason (wrong, malformed; blocked, overloaded: "
-            "nothing was checked).",
+            "nothing was checked; suspended, limited: they were right, and the account or its tenant is not served, or "
+            "is at a limit).",
             ["protocol", "mechanism", "reason"],
             registry=registry,
         )
@@ -68,7 +69,8 @@ class Metrics:
         self.policy_refused_total = Counter(
             "mailraft_policy_refused_total",
             "Connections, commands, recipients and messages that policy refused, by what refused them (blocklist, "
-            "greylist, client rate, account rate, tenant rate, spam), and refusals that were held back (tarpit).",
+            "greylist, client rate, account rate, tenant rate, spam; account or tenant sessions, logins), refusals "
+            "that were held back (tarpit), and answers that were (account or tenant bytes).",
             ["reason"],
             registry=registry,
         )

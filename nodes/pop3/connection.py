@@ -36,12 +36,14 @@ from nodes.pop3.session import Limits, Session
 from nodes.reading import body_of
 
 if TYPE_CHECKING:
+    from actors.directory import Target
     from nodes.pop3.server import Pop3Listener
 
 COMMANDS_AT_ONCE = 100
 HELD_INPUT_BYTES = 64 * 1024
 GREETING = b"+OK mailraft POP3 ready"
 TIMED_OUT = b"-ERR [SYS/TEMP] No command came in time\r\n"
+PAUSE_STEP_S = 0.5  # in which a session that is held back looks whether it is to end
 STOPPING = b"-ERR [SYS/TEMP] The server is stopping\r\n"
 LOST = b"-ERR [SYS/TEMP] The maildrop is no longer held by this session\r\n"
 TOO_MANY_CONNECTIONS = b"-ERR [SYS/TEMP] Too many connections\r\n"
@@ -75,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._gone = False
         self._ending = b""  # what is said before the connection is closed, as soon as nothing is under way
         self._hold: Hold | None = None
+        self._target: Target | None = None
         self._leave: Callable[[], None] = lambda: None  # the list of those who are logged in
         self._refuses_utf8 = False
         self._failed_logins = 0
@@ -268,6 +271,7 @@ class Connection(asyncio.Protocol):
             return Say(Refused("The message is no longer there", "SYS/PERM").answer)
         if self._refuses_utf8 and not session.utf8 and multiline.is_utf8(multiline.top(body, 0)):
             return Say(Refused("Its header is in UTF-8: say UTF8 before log-in", "UTF8").answer)
+        await self._keep_to_bandwidth(len(entry.trace) + len(body))
         parts = (entry.trace, body)
         if lines is None:
             await self._send(f"+OK {entry.size} octets\r\n".encode())
@@ -277,6 +281,15 @@ class Connection(asyncio.Protocol):
         for piece in multiline.stuffed(*parts):
             await self._send(piece)
         return None
+
+    async def _keep_to_bandwidth(self, size_bytes: int) -> None:
+        """Whoever has been sent more than they may waits for the next message."""
+        limits = self._services.login_limits
+        if limits is None or self._target is None:
+            return
+        until_s = self._listener.loop.time() + limits.transferred(self._target, size_bytes)
+        while not self._gone and not self._ending and (left_s := until_s - self._listener.loop.time()) > 0:
+            await asyncio.sleep(min(left_s, PAUSE_STEP_S))
 
     def _door(self) -> Door:
         tls = self._transport.get_extra_info("ssl_object")
@@ -317,6 +330,7 @@ class Connection(asyncio.Protocol):
         except CanNotOpen as error:
             return session.not_logged_in(error.text, error.code)
         self._hold, self._refuses_utf8 = opened.hold, opened.refuses_utf8
+        self._target = found.target
         self._leave = self._services.sessions.enter(found.target, self._put_out)
         return session.logged_in(opened.maildrop)
 

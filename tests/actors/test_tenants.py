@@ -20,6 +20,8 @@ from actors.errors import (
 )
 from actors.mailbox import CopyMessages, Deliver, Expunge, NewMessage
 from actors.runtime import Context, NewBody
+from actors.sharing import owners
+from actors.sharing_admin import Line, Shared, shared
 from actors.standing import level_after
 from eventlog import levels
 from eventlog.record import By
@@ -128,6 +130,22 @@ def test_a_group_is_named_in_lists_of_rights_by_address_or_short(tmp_path: Path,
                 assert groups.identified(view, "group:Staff", "bob@example.test") == group
                 assert groups.identified(view, "group:nobody", "bob@example.test") is None
                 assert groups.identifier(view, group) == "group:staff@example.test"
+
+    run(scenario())
+
+
+def test_an_administrator_shares_a_folder_with_a_group(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            await cell.directory.tenants.add_group("staff@example.test", ["bob@example.test"], ADMIN)
+            line = Line("group:staff@example.test", False, "lr")
+            await cell.directory.sharing.set_rights("alice@example.test", "INBOX", line, ADMIN)
+            with cell.log.snapshot() as snapshot:
+                assert Shared("INBOX", (line,)) in shared(snapshot, "alice@example.test")
+                view = snapshot.view(cell.tenant("bob@example.test"))
+                bob = cell.account("bob@example.test")
+                assert owners(view, bob, groups.groups_of(view, bob)) == [cell.account("alice@example.test")]
+                assert owners(view, bob) == []
 
     run(scenario())
 
