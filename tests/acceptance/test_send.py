@@ -50,7 +50,7 @@ def test_a_whole_message_is_sent_as_it_is(site: Site) -> None:
 
 
 def test_a_sender_that_is_not_ours_and_a_recipient_that_nobody_is_are_refused(site: Site) -> None:
-    with pytest.raises(ClusterError, match="elsewhere.test is not one of our domains"):
+    with pytest.raises(ClusterError, match=r"elsewhere\.test is not one of our domains"):
         site.cluster.command("send", "--from", "x@elsewhere.test", "--to", BOB, "--body", "x")
     with pytest.raises(ClusterError, match=r"nobody@example\.test"):
         site.cluster.command("send", "--from", ALICE, "--to", "nobody@example.test", "--body", "x")
