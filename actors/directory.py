@@ -324,7 +324,8 @@ class Directory:
         Raises NoSuchAccount, NotAllowed for a postmaster; OutcomeUnknown where only the first is known to be done.
         """
         target = self.account(address)
-        context = context._replace(tenant=target.tenant)
+        whole = context._replace(tenant=target.tenant)
+        context = whole._replace(once=None)
         delete = tenants_kind.DeleteAccount(target.account)
         refusal = self.runtime.check(target.tenant, delete)
         if refusal is not None:
@@ -335,7 +336,7 @@ class Directory:
         name = address_name(target.address)
         release = ReleaseName(name, target.account)
         try:
-            await self.runtime.transact([(name_stream(name), release), (target.tenant, delete)], context)
+            await self.runtime.transact([(name_stream(name), release), (target.tenant, delete)], whole)
         except Rejected as error:
             raise OutcomeUnknown(f"the mailbox is closed, the account is not deleted yet: {error}") from error
 

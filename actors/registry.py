@@ -22,6 +22,7 @@ from actors import (
     queue,
     region,
     reports,
+    requests,
     roles,
     routes,
     standing,
@@ -121,6 +122,9 @@ KINDS: dict[str, Kind] = {
             standing.decide,
             standing.evolve,
             standing.tenant_of,
+        ),
+        Kind(
+            "requests", (requests.CarryOut,), (requests.RequestCarriedOut,), requests.decide, requests.evolve, _nobodys
         ),
         Kind("usage", (usage.CountUsage,), (usage.UsageCounted,), usage.decide, usage.evolve, usage.tenant_of),
         Kind(

@@ -24,6 +24,7 @@ from actors.homes import Homes
 from actors.kind import Command, Fact, encode, encode_for
 from actors.loop_actor import LoopActor, index_registry
 from actors.registry import fold_event, kind_of
+from actors.requests import REQUESTS, AlreadyCarriedOut, CarryOut, Once, RequestCarriedOut, carried_out
 from actors.standings import Standings
 from actors.upload import BodyChunkStored
 from eventlog import levels
@@ -61,12 +62,18 @@ Steps = Sequence[tuple[bytes, Command]]
 
 
 class Context(NamedTuple):
-    """On whose behalf: who and from where, the session or trace, a tenant for events that name none themselves."""
+    """On whose behalf: who and from where, the session or trace, a tenant for events that name none themselves.
+
+    once: of a request that is carried out by one record, and once. Who commits several leaves it to the last.
+    guards: what the asker has seen, and wants to have changed as it was (If-Match); they are of every record.
+    """
 
     by: By
     cause: str
     tenant: bytes = NO_TENANT
     timeout_s: float = 8.0
+    once: Once | None = None
+    guards: tuple[Guard, ...] = ()
 
 
 class NewBody(NamedTuple):
@@ -277,7 +284,26 @@ class Runtime:
         return done
 
     async def execute(self, steps: Steps, context: Context, bodies: Sequence[NewBody] = ()) -> Done:
-        """Decide, propose, and decide again when a guard failed. For the stream's actor to call."""
+        """Decide, propose, and decide again when a guard failed. For the stream's actor to call.
+
+        What was carried out before, under the context's key, is done without anything being proposed.
+        """
+        once = context.once
+        if once is None or once.is_done:
+            return await self._execute(steps, context, bodies)
+        if once.is_repeated:
+            return Done(once.position, 0, (), ())
+        try:
+            done = await self._execute(((REQUESTS, CarryOut(once.key, once.fingerprint)), *steps), context, bodies)
+        except AlreadyCarriedOut:
+            with self._log.snapshot() as snapshot:
+                found = carried_out(snapshot.view(REQUESTS), once.key)
+            once.is_repeated, once.position = True, found.position if found else 0
+            return Done(once.position, 0, (), ())
+        once.is_done = bool(done.facts)
+        return done._replace(facts=done.facts[1:], results=done.results[1:])
+
+    async def _execute(self, steps: Steps, context: Context, bodies: Sequence[NewBody]) -> Done:
         decision = self._decide(steps, context)  # what is refused is refused before anything is uploaded
         stored: tuple[Body, ...] | None = None
         deadline_s: float | None = None
@@ -322,7 +348,7 @@ class Runtime:
         pending: dict[bytes, _PendingView] = {}
         facts: list[Fact] = []
         events: list[Event] = []
-        guards: dict[Guard, None] = {}
+        guards: dict[Guard, None] = dict.fromkeys(context.guards)
         for stream, command in steps:
             kind = kind_of(command)
             view = pending.get(stream)
@@ -343,6 +369,11 @@ class Runtime:
                 fold_event(view, event, stamp)
                 facts.append(fact)
                 events.append(event)
+        if context.once is not None and facts and isinstance(facts[0], RequestCarriedOut):
+            if len(facts) == 1:  # nothing has to change: nothing is kept of it
+                return _Decision(position, at_ms, (), (), ())
+            facts.append(facts.pop(0))  # decided first, told last
+            events.append(events.pop(0))
         if sum([view.written for view in pending.values()]) > MAX_ROWS:
             raise TooLarge("too much for one record: ask for it in parts")
         said = ((event.tenant, event.stream, fact) for event, fact in zip(events, facts, strict=True))

@@ -1,13 +1,14 @@
 """The command line's side of the admin API: asks one node after the other until one answers.
 
-What was certainly not done is tried elsewhere; what may have been done is never tried again but
-reported as unknown (exit code 3).
+What was certainly not done is tried elsewhere. What may have been done is asked for again under the same idempotency
+key, so that it is done once; where no node can tell, it is reported as unknown (exit code 3).
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import socket
 import ssl
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from nodes.tls_links import admin_client_context, peer_node_name
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 30.0
+KEY_HEADER = "Idempotency-Key"
+LEVEL_OF_KEYS = 3  # the feature level from which on the log knows requests by their keys
 STALE_HEADER = "Mailraft-Stale"  # as nodes/http/admin.py sets it; importing that would be slow
 # the node is certain that nothing was done; another node may be able to
 _ELSEWHERE = {"rejected", "not_ready", "quarantined"}
@@ -28,6 +31,14 @@ _ELSEWHERE = {"rejected", "not_ready", "quarantined"}
 
 class Unreachable(Exception):
     """Nothing was asked of this node: it did not answer, or it is not the one it should be."""
+
+
+class _MayBeDone(Exception):
+    """The answer was lost; asked again under the same key, it is done once."""
+
+    def __init__(self, error: CommandError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class NothingDone(CommandError):
@@ -51,6 +62,7 @@ class AdminClient:
         self._timeout_s = timeout_s
         self._headers = {"Content-Type": "application/json"}
         self._tls = self._context(cluster)
+        self._knows_keys: set[str] = set()
 
     def _context(self, cluster: Cluster) -> ssl.SSLContext:
         """Raises CommandError."""
@@ -89,7 +101,8 @@ class AdminClient:
 
         Raises CommandError (exit code 3: unknown) if it is not certain.
         """
-        return json.loads(self._read(method, self._first_response(method, path, body, node)) or b"null")
+        response = self._first_response(method, path, body, node, secrets.token_hex(16))
+        return json.loads(self._read(method, response) or b"null")
 
     def stream(self, path: str, node: str | None = None, body: Any = None) -> Iterator[Any]:
         """Starts a long task; yields its JSON lines as they come."""
@@ -123,39 +136,59 @@ class AdminClient:
         except (OSError, http.client.HTTPException) as error:
             raise _lost(method, _reason(error)) from None
 
-    def _first_response(self, method: str, path: str, body: Any, node: str | None) -> http.client.HTTPResponse:
+    def _first_response(
+        self, method: str, path: str, body: Any, node: str | None, key: str = ""
+    ) -> http.client.HTTPResponse:
+        """Of the first node that can say what became of it; `key`: that of a request that may be asked for again."""
         nodes = self._cluster.nodes if node is None else (self._cluster.node(node),)
-        failures = []
-        for candidate in nodes:
+        failures: list[str] = []
+        unknown: CommandError | None = None  # what was asked of a node that did not say whether it was done
+        for candidate in nodes if not key else (*nodes, *nodes):
             try:
-                response = self._ask(candidate, method, path, body)
+                response = self._ask(candidate, method, path, body, key)
             except Unreachable as failure:
                 failures.append(f"{candidate.name}: {failure}")
+                continue
+            except _MayBeDone as lost:
+                unknown = lost.error
                 continue
             if response.status < 400:
                 return response
             refused = _refusal(response)
-            if refused.category not in _ELSEWHERE:
+            if refused.category == "unknown" and candidate.name in self._knows_keys and key:
+                unknown = _error(refused)
+            elif refused.category not in _ELSEWHERE:
                 raise _error(refused)
-            failures.append(f"{candidate.name}: {refused.message}")
-        text = "\n  ".join(["no node could do it:", *failures])
+            else:
+                failures.append(f"{candidate.name}: {refused.message}")
+            if len(failures) == len(nodes) and unknown is None:
+                break
+        if unknown is not None:
+            raise unknown
+        text = "\n  ".join(["no node could do it:", *failures[: len(nodes)]])
         raise NothingDone(text, f"mailraft cluster status {self._cluster.folder}")
 
-    def _ask(self, node: Node, method: str, path: str, body: Any) -> http.client.HTTPResponse:
+    def _ask(self, node: Node, method: str, path: str, body: Any, key: str) -> http.client.HTTPResponse:
+        """Raises Unreachable; _MayBeDone where it may be asked for again under the same key; CommandError."""
+        knows_keys = False
         try:
             connection = self._connect(node, CONNECT_TIMEOUT_S)
             if method != "GET":
                 # with TLS 1.3 a server that refuses us says so after the handshake: ask something harmless first,
                 # so that a connection that is lost afterwards is known to have been lost with the request
-                self._exchange(connection, "GET", "/v1/status", None, CONNECT_TIMEOUT_S).read()
+                said = self._exchange(connection, "GET", "/v1/status", None, CONNECT_TIMEOUT_S).read()
+                knows_keys = bool(key) and _level_of(said) >= LEVEL_OF_KEYS
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(_reason(error)) from None
+        if knows_keys:
+            self._knows_keys.add(node.name)
         try:
-            return self._exchange(connection, method, path, body, self._timeout_s)
+            return self._exchange(connection, method, path, body, self._timeout_s, key if knows_keys else "")
         except (OSError, http.client.HTTPException) as error:
             if method == "GET":
                 raise Unreachable(_reason(error)) from None
-            raise _lost(method, f"{node.name}: {_reason(error)}") from None
+            lost = _lost(method, f"{node.name}: {_reason(error)}")
+            raise _MayBeDone(lost) if knows_keys else lost from None
 
     def _connect(self, node: Node, timeout_s: float) -> http.client.HTTPConnection:
         plain = socket.create_connection(split_address(node.addresses["admin"]), timeout=timeout_s)
@@ -182,11 +215,11 @@ class AdminClient:
             raise ConnectionRefusedError(f"another node answered there ({found or 'of another cell'})")
 
     def _exchange(
-        self, connection: http.client.HTTPConnection, method: str, path: str, body: Any, timeout_s: float
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: Any, timeout_s: float, key: str = ""
     ) -> http.client.HTTPResponse:
         connection.sock.settimeout(timeout_s)
         data = None if body is None else body if hasattr(body, "read") else json.dumps(body).encode()
-        connection.request(method, path, data, self._headers)
+        connection.request(method, path, data, self._headers | ({KEY_HEADER: key} if key else {}))
         return connection.getresponse()
 
 
@@ -196,6 +229,15 @@ def _refusal(response: http.client.HTTPResponse) -> Refused:
         return Refused(*(str(problem[name]) for name in ("category", "detail", "hint", "code")))
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return Refused("error", f"the node answered {response.status} {response.reason}", "")
+
+
+def _level_of(status: bytes) -> int:
+    """The feature level that a status tells; 0 where it tells none."""
+    try:
+        level = json.loads(status).get("feature_level")
+    except (ValueError, AttributeError):
+        return 0
+    return level if isinstance(level, int) else 0
 
 
 def _error(refused: Refused) -> CommandError:

@@ -118,8 +118,9 @@ async def list_accounts(call: Call, query: AccountsQuery) -> dict[str, Any]:
 )
 async def add_account(call: Call, body: NewAccount) -> dict[str, Any]:
     """Add an account with its mailbox."""
-    added = await call.directory.add_account(body.address, body.password, body.quota_bytes, call.context)
-    return {"address": normalise_address(body.address), "id": added.hex()}
+    await call.directory.add_account(body.address, body.password, body.quota_bytes, call.context)
+    added = call.directory.account(body.address)
+    return {"address": added.address, "id": added.account.hex()}
 
 
 @ENDPOINTS.get("/v1/accounts/{address}", "accounts:read", NAMED, Account)

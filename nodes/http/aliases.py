@@ -8,8 +8,8 @@ from pydantic import Field
 
 from actors import tenant
 from actors.directory import resolve
-from actors.errors import NotLocal
-from actors.names import normalise_address
+from actors.errors import NoSuchAlias, NotLocal
+from actors.names import address_name, holder, name_stream, normalise_address
 from eventlog.store import Snapshot
 from nodes.http import places
 from nodes.http.calls import Call
@@ -77,9 +77,13 @@ async def add_alias(call: Call, body: NewAlias) -> dict[str, Any]:
     with call.services.log.snapshot() as snapshot:
         for target in body.targets:
             _require_somebody(snapshot, target)
-    added = await call.directory.add_alias(body.address, body.targets, call.context)
-    names = [normalise_address(target) for target in body.targets]
-    return {"address": normalise_address(body.address), "targets": names, "id": added.hex()}
+    await call.directory.add_alias(body.address, body.targets, call.context)
+    address = normalise_address(body.address)
+    with call.services.log.snapshot() as snapshot:
+        held = holder(snapshot.view(name_stream(address_name(address))))
+    if held is None:
+        raise NoSuchAlias(f"there is no alias {address}")  # it was added, and is gone again
+    return {"address": address, "targets": list(map(normalise_address, body.targets)), "id": held.owner.hex()}
 
 
 @ENDPOINTS.delete("/v1/aliases/{address}", "aliases:write", places.alias(in_path("address")), Nothing)

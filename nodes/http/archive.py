@@ -98,7 +98,7 @@ async def status(call: Call) -> dict[str, Any]:
     return {**archivist.status()._asdict(), "files": files}
 
 
-@ENDPOINTS.post("/v1/log/archive", "log:write", CLUSTER, Archived, reads="fresh")
+@ENDPOINTS.post("/v1/log/archive", "log:write", CLUSTER, Archived, reads="fresh", once=False)
 async def create(call: Call, body: Archival) -> dict[str, Any]:
     """Let positions of the log leave the databases."""
     node, dry_run = call.services, body.dry_run

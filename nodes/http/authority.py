@@ -15,11 +15,13 @@ from nodes.callers import Caller
 from nodes.http import asking
 from nodes.http.endpoint import ANYBODY, Endpoint
 from nodes.http.errors import ApiError
+from nodes.http.gate import Gate
 from nodes.services import Services
 from nodes.state import NodeState
 from nodes.tls import peer_admin_name, peer_node_name
 
 STATE = web.AppKey("state", NodeState)
+GATE = web.AppKey("gate", Gate)
 NOBODY = Caller("nobody", "", None, frozenset(), By("client", bytes(16), "nobody"))
 
 
@@ -60,9 +62,18 @@ async def authenticate(endpoint: Endpoint, request: web.Request) -> Caller:
 def identify(request: web.Request) -> Caller | None:
     """Who shows a token, which then counts alone, or an administrator's certificate; None for anybody else.
 
-    Raises ApiError (401) for a token that is not good.
+    Raises ApiError: 401 for a token that is not good, 429 after many of them.
     """
-    return asking.identify(request, admin_name(request), request.app[STATE].identities)
+    gate, remote = request.app[GATE], request.remote or ""
+    shows_token = "Authorization" in request.headers
+    if shows_token:
+        gate.before_token(remote)
+    try:
+        return asking.identify(request, admin_name(request), request.app[STATE].identities)
+    except ApiError as error:
+        if shows_token and error.status == 401:
+            gate.wrong_token(remote)
+        raise
 
 
 def _peer(request: web.Request) -> ssl.SSLObject | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -16,15 +17,18 @@ from pydantic import BaseModel, ValidationError
 
 from actors.directory import Directory
 from actors.errors import CommandRefused, InvalidName
+from actors.requests import Once
 from actors.runtime import Context
 from actors.tenant import TenantEntry, tenants
-from eventlog.errors import OutcomeUnknown
+from eventlog.errors import OutcomeUnknown, Rejected
+from eventlog.record import Guard
 from eventlog.store import Snapshot
 from nodes.callers import Caller, knows, permits
 from nodes.http.authority import services_of
-from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Answered, Endpoint
+from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Answered, Bytes, Endpoint
 from nodes.http.errors import ApiError, FieldError
 from nodes.http.models import described
+from nodes.http.once import HEADER, carry_out, header_of, once_of
 from nodes.http.places import OWN, Place, Subject
 from nodes.identities import outranks
 from nodes.services import Services
@@ -48,6 +52,8 @@ class Call:
         self.query: BaseModel | None = None
         self.subject = Subject(None)
         self.stale = False
+        self.once: Once | None = None
+        self.guards: tuple[Guard, ...] = ()
 
     @property
     def services(self) -> Services:
@@ -63,6 +69,7 @@ class Call:
         """Who asks, for the record."""
         cause = f"{self.request.method} {self.endpoint.path}"  # as declared: an address in the path can not be erased
         found = Context(self.caller.by, cause, timeout_s=self.services.config.raft.propose_timeout_s)
+        found = found._replace(once=self.once, guards=self.guards)
         return found if self.subject.tenant is None else found._replace(tenant=self.subject.tenant)
 
     @property
@@ -87,13 +94,51 @@ async def answer(endpoint: Endpoint, request: web.Request, caller: Caller) -> we
     call.query = _query(endpoint, request)
     call.body = await _body(endpoint, request)
     await _catch_up(call)
+    if HEADER in request.headers and endpoint.once and not isinstance(endpoint.body, Bytes):
+        call.once = once_of(endpoint, request, caller, await request.read(), call.directory)
+    return _response(call, await carry_out(endpoint, call.once, partial(_handled, call)))
+
+
+async def _handled(call: Call) -> Answered:
     call.subject = _authorised(call)
     given: dict[str, Any] = {}
     if call.query is not None:
         given["query"] = call.query
     if call.body is not None:
         given["body"] = call.body
-    return _response(call, await endpoint.handler(call, **given))
+    wanted = call.request.headers.get("If-Match")
+    if wanted is None or call.endpoint.method == "GET" or (call.once is not None and call.once.is_repeated):
+        return await call.endpoint.handler(call, **given)
+    call.guards = await _as_seen(call, wanted)
+    try:
+        return await call.endpoint.handler(call, **given)
+    except Rejected as error:
+        if error.reason == "guard":
+            raise _has_changed() from None
+        raise
+
+
+async def _as_seen(call: Call, wanted: str) -> tuple[Guard, ...]:
+    """Guards that what is changed is what the client has seen (RFC 9110 13.1.1). Raises ApiError (412).
+
+    They are of before it was shown: what changes in between fails the one or the other.
+    """
+    seen = call.endpoint.seen
+    if seen is None:
+        text = "this has no version that could be compared: leave out If-Match"
+        raise ApiError(412, "precondition", text, code="no_version")
+    with call.services.log.snapshot() as snapshot:
+        guards = tuple(Guard(stream, b"", snapshot.view(stream).version(b"")) for stream in seen.streams(call))
+    shown = await seen.shown_by(call)
+    assert isinstance(shown, dict)
+    etag = f'"{etag_of(json.dumps(shown).encode())}"'
+    if wanted.strip() != "*" and etag not in (one.strip() for one in wanted.split(",")):
+        raise _has_changed()
+    return guards
+
+
+def _has_changed() -> ApiError:
+    return ApiError(412, "precondition", "it has changed since you read it", "read it again", code="has_changed")
 
 
 # What is asked
@@ -222,7 +267,7 @@ def _response(call: Call, answered: Answered) -> web.StreamResponse:
     if isinstance(answered, web.StreamResponse):
         return answered
     text = json.dumps(answered).encode()
-    headers = stale_header(call.stale)
+    headers = stale_header(call.stale) | header_of(call.once)
     if call.request.method != "GET":
         return web.Response(body=text, status=call.endpoint.status, content_type="application/json", headers=headers)
     headers["ETag"] = f'"{etag_of(text)}"'

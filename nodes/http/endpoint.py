@@ -14,6 +14,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
+    from nodes.http.calls import Call
     from nodes.http.places import Place
 
 Answered = dict[str, Any] | web.StreamResponse
@@ -44,6 +45,13 @@ class Lines(NamedTuple):
 Answer = type[BaseModel] | Bytes | Lines
 
 
+class Seen(NamedTuple):
+    """What a client has seen that wants to change it: who shows it, and the streams that it is made of."""
+
+    shown_by: Handler
+    streams: Callable[[Call], Sequence[bytes]]
+
+
 class Endpoint(NamedTuple):
     """See Endpoints."""
 
@@ -62,6 +70,7 @@ class Endpoint(NamedTuple):
     nodes: bool
     secret: bool
     once: bool
+    seen: Seen | None
 
     @property
     def summary(self) -> str:
@@ -125,6 +134,7 @@ class Endpoints:
         nodes: bool = False,
         secret: bool = False,
         once: bool = True,
+        seen: Seen | None = None,
     ) -> Callable[[Handler], Handler]:
         """The decorated function `async def (call, body: Model, query: Model)` answers `method path`.
 
@@ -133,7 +143,7 @@ class Endpoints:
         reads: "fresh" unless told otherwise for GET, else "strict". problems: codes that it can answer besides those
         that all can. body: for one that is no JSON, which the handler reads itself. nodes: a node of the cell may ask
         it too, by its certificate. secret: the answer has what is told once and never kept. once: False where it may be
-        repeated without harm, and is not one record.
+        repeated without harm, and is not one record. seen: what If-Match is about.
         """
 
         def declared(handler: Handler) -> Handler:
@@ -149,6 +159,7 @@ class Endpoints:
                     nodes,
                     secret,
                     once,
+                    seen,
                 )
             )
             return handler

@@ -20,6 +20,7 @@ REF = "#/components/schemas/{model}"
 _PATH: dict[str, tuple[str, str, str]] = {
     "address": ("An account's or alias's address.", "", "alice@example.test"),
     "domain": ("A domain.", "", "example.test"),
+    "file": ("One of its files.", "", "start.js"),
     "first": ("The first position of a segment.", "^[0-9]{1,18}$", "1"),
     "id": ("The id, in hexadecimal.", "", "0193a1b2c3d4e5f60718293a4b5c6d7e"),
     "job": ("Which of them.", "", "verify"),
@@ -86,7 +87,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "summary": endpoint.summary,
         "description": _description(endpoint),
         "x-permission": endpoint.permission,
-        "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint)],
+        "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint), *_headers(endpoint)],
         "responses": {
             str(endpoint.status): _answer(endpoint.answer),
             "default": {"$ref": "#/components/responses/Problem"},
@@ -114,7 +115,7 @@ def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         schema: dict[str, Any] = {"type": "string", "minLength": 1}
         if known_pattern:
             schema["pattern"] = known_pattern
-        elif re.fullmatch(r"[a-z|-]+", pattern):
+        elif re.fullmatch(r"[a-z|.-]+", pattern):
             schema["enum"] = pattern.split("|")
             example = schema["enum"][0]
         found.append(
@@ -133,6 +134,22 @@ def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         | ({"description": part["description"]} if "description" in part else {})
         for name, part in schema["properties"].items()
     ]
+
+
+def _headers(endpoint: Endpoint) -> list[dict[str, Any]]:
+    found = []
+    if endpoint.seen is not None:
+        text = "The ETag of what is to be changed, as it was read: what has changed since is left alone (412)."
+        found.append(_header("If-Match", text, {"type": "string", "minLength": 1}))
+    if endpoint.method != "GET" and endpoint.once and not isinstance(endpoint.body, Bytes):
+        text = "The same for a request that is sent again: it is carried out once, and known for a day."
+        schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
+        found.append(_header("Idempotency-Key", text, schema))
+    return found
+
+
+def _header(name: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

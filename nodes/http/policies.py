@@ -13,7 +13,7 @@ from actors.verdicts import CHOICES, VERDICTS, SetTenantMode
 from eventlog.store import Snapshot
 from nodes.http import places
 from nodes.http.calls import Call
-from nodes.http.endpoint import Endpoints
+from nodes.http.endpoint import Endpoints, Seen
 from nodes.http.models import Model, TenantName
 from nodes.http.places import in_path
 from nodes.policy.tenants import defaults
@@ -59,7 +59,14 @@ async def show(call: Call) -> dict[str, Any]:
     return {"tenant": call.path["name"], "policy": found}
 
 
-@ENDPOINTS.put("/v1/tenants/{name}/policy", "policies:write", NAMED, PolicyChange, problems=("not_allowed",))
+@ENDPOINTS.put(
+    "/v1/tenants/{name}/policy",
+    "policies:write",
+    NAMED,
+    PolicyChange,
+    problems=("not_allowed", "has_changed"),
+    seen=Seen(show, lambda call: (call.tenant, VERDICTS)),
+)
 async def change(call: Call, body: PolicyChange) -> dict[str, Any]:
     """Set and reset settings of a tenant's policy, all at once."""
     reset = body.reset

@@ -34,9 +34,9 @@ from nodes.http.queue_models import (
     QueueItem,
     QueuePage,
     QueueQuery,
+    QueueSuspension,
     Stats,
     StatsQuery,
-    Suspension,
 )
 
 ENDPOINTS = Endpoints("queue")
@@ -163,7 +163,7 @@ async def act(call: Call, body: Act) -> dict[str, Any]:
 
 
 @ENDPOINTS.post("/v1/queue/domains/{domain}/suspend", "queue:write", CLUSTER, DomainChanged, reads="local")
-async def suspend_domain(call: Call, body: Suspension) -> dict[str, Any]:
+async def suspend_domain(call: Call, body: QueueSuspension) -> dict[str, Any]:
     """Send nothing to a domain until it is resumed; `*` stands for every domain."""
     return await _change_domain(call, queue.SuspendQueue(body.reason))
 

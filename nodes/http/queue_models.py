@@ -145,7 +145,7 @@ class Acted(Model):
     missing: list[Id]
 
 
-class Suspension(Model):
+class QueueSuspension(Model):
     """For people."""
 
     reason: str = Field("", max_length=200)

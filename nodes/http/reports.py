@@ -13,7 +13,7 @@ from actors.names import normalise_address
 from actors.reports import REPORTS, Collected, Received, Sent, SetReporting
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
-from nodes.http.endpoint import Endpoints
+from nodes.http.endpoint import Endpoints, Seen
 from nodes.http.errors import ApiError, bad_request
 from nodes.http.models import Address, Milliseconds, Model, Nothing, Query
 from nodes.http.places import CLUSTER
@@ -136,7 +136,14 @@ async def show_settings(call: Call) -> dict[str, Any]:
         return reports.settings(snapshot.view(REPORTS))._asdict()
 
 
-@ENDPOINTS.put("/v1/reports/settings", "reports:write", CLUSTER, Nothing)
+@ENDPOINTS.put(
+    "/v1/reports/settings",
+    "reports:write",
+    CLUSTER,
+    Nothing,
+    problems=("has_changed",),
+    seen=Seen(show_settings, lambda _: (REPORTS,)),
+)
 async def change_settings(call: Call, body: SettingsChange) -> dict[str, Any]:
     """Change who reports, and where others' reports come in."""
     with call.services.log.snapshot() as snapshot:

@@ -12,7 +12,7 @@ from actors.names import normalise_domain
 from eventlog.store import Snapshot
 from nodes.http import places
 from nodes.http.calls import Call
-from nodes.http.endpoint import Endpoints
+from nodes.http.endpoint import Endpoints, Seen
 from nodes.http.errors import bad_request
 from nodes.http.models import Count, Domain, Id, Milliseconds, Model, Page, PageQuery, TenantName
 from nodes.http.pages import page
@@ -95,8 +95,9 @@ async def list_tenants(call: Call, query: PageQuery) -> dict[str, Any]:
 @ENDPOINTS.post("/v1/tenants", "tenants:write", CLUSTER, Tenant, status=201, problems=("name_taken", "invalid_name"))
 async def add_tenant(call: Call, body: NewTenant) -> dict[str, Any]:
     """Add a tenant with its domains."""
-    added = await call.directory.add_tenant(body.name, body.domains, call.context)
-    return _shown(call, added)
+    await call.directory.add_tenant(body.name, body.domains, call.context)
+    with call.services.log.snapshot() as snapshot:
+        return tenant_named_json(snapshot, body.name)
 
 
 @ENDPOINTS.get("/v1/tenants/{name}", "tenants:read", NAMED, Tenant)
@@ -119,7 +120,14 @@ async def add_domain(call: Call, body: NewDomain) -> dict[str, Any]:
     return {"domain": normalise_domain(body.domain)}
 
 
-@ENDPOINTS.patch("/v1/tenants/{name}", "tenants:write", NAMED, TenantChange)
+@ENDPOINTS.patch(
+    "/v1/tenants/{name}",
+    "tenants:write",
+    NAMED,
+    TenantChange,
+    problems=("has_changed",),
+    seen=Seen(show_tenant, lambda call: (call.tenant,)),
+)
 async def change_tenant(call: Call, body: TenantChange) -> dict[str, Any]:
     """Change what holds for a tenant, one thing at a time."""
     allowed, least = body.time_travel, body.password_characters

@@ -12,7 +12,7 @@ from actors.names import normalise_domain
 from actors.verdicts import CHOICES, VERDICTS, SetTenantMode, SetVerdictPolicy
 from nodes.http import places
 from nodes.http.calls import Call
-from nodes.http.endpoint import Endpoints
+from nodes.http.endpoint import Endpoints, Seen
 from nodes.http.errors import bad_request
 from nodes.http.models import Domain, Model, Nothing
 from nodes.http.places import CLUSTER, in_path
@@ -70,7 +70,14 @@ async def show(call: Call) -> dict[str, Any]:
     return {"policy": {**policy, "sealers": list(policy["sealers"])}, "tenants": modes, "judge": judge}
 
 
-@ENDPOINTS.put("/v1/verdicts", "policies:write", CLUSTER, Nothing)
+@ENDPOINTS.put(
+    "/v1/verdicts",
+    "policies:write",
+    CLUSTER,
+    Nothing,
+    problems=("has_changed",),
+    seen=Seen(show, lambda _: (VERDICTS,)),
+)
 async def change(call: Call, body: VerdictChange) -> dict[str, Any]:
     """Change the cell's policy on SPF, DKIM, ARC and DMARC."""
     choices = {name: chosen for name in CHOICES if (chosen := getattr(body, name)) is not None}

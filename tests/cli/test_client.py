@@ -22,14 +22,15 @@ class Api:
 
     def __init__(self, cluster: layout.Cluster, node: layout.Node, handler: Handler) -> None:
         self.requests: list[str] = []
-        requests = self.requests
+        self.level = 2  # the feature level that it tells
+        requests, api = self.requests, self
 
         class Handle(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def answer(self) -> None:
                 if self.path == "/v1/status":
-                    reply(self, 200, {"name": node.name, "pid": 1})
+                    reply(self, 200, {"name": node.name, "pid": 1, "feature_level": api.level})
                     return
                 requests.append(f"{self.command} {self.path}")
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -171,3 +172,39 @@ def test_another_node_of_the_cluster_in_its_place_is_not_believed(cluster: layou
             AdminClient(cluster).status(cluster.nodes[0])
     finally:
         api.stop()
+
+
+def key_of(request: http.server.BaseHTTPRequestHandler) -> str:
+    return request.headers.get("Idempotency-Key", "")
+
+
+def test_a_lost_answer_is_asked_for_again_under_the_same_key_where_the_log_knows_keys(
+    cluster: layout.Cluster, serve: Serve
+) -> None:
+    keys: list[str] = []
+
+    def lose(request: http.server.BaseHTTPRequestHandler) -> None:
+        keys.append(key_of(request))
+        request.close_connection = True
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> None:
+        keys.append(key_of(request))
+        ok(request)
+
+    serve(0, lose).level = 3
+    serve(1, answer).level = 3
+    assert AdminClient(cluster).change("POST", "/v1/x", {}) == {"answer": "POST"}
+    assert keys[0]
+    assert keys == [keys[0]] * 2
+
+
+def test_an_outcome_that_no_node_knows_is_unknown_after_each_was_asked_twice(
+    cluster: layout.Cluster, serve: Serve
+) -> None:
+    apis = [serve(index, refuse(504, "unknown")) for index in range(3)]
+    for api in apis:
+        api.level = 3
+    with pytest.raises(CommandError) as caught:
+        AdminClient(cluster).change("POST", "/v1/x", {})
+    assert caught.value.exit_code == 3
+    assert [len(api.requests) for api in apis] == [2, 2, 2]

@@ -23,6 +23,7 @@ from cli.main import main
 from cli.output import CommandError
 from cli.token_client import TokenClient
 from nodes.http import log as log_endpoints
+from nodes.http.calls import Call
 from tests.nodes.http.test_admin import cell as cell
 from tests.nodes.http.test_admin import refused, serving
 
@@ -171,10 +172,10 @@ def test_an_administrators_certificate_may_be_given_a_lesser_role(run: Run, cell
     serving(run, cell, ask)
 
 
-async def endless(request: web.Request, *_: str) -> web.StreamResponse:
+async def endless(call: Call, *_: str) -> web.StreamResponse:
     """In place of a job: lines that do not end."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
+    await response.prepare(call.request)
     for _count in range(200):
         await response.write(b'{"record": {}}\n')
         await asyncio.sleep(0.05)
