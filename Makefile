@@ -3,6 +3,7 @@
 #                [RUN_DIR=run] where they are kept, [BASE_PORT=20000] their first port when they are made
 #   make test    every test (installs the mail programs and name servers that the tests use, through apt-get, where missing)
 #                [TEST_WORKERS=] processes at a time, [TEST_ARGS=] for pytest
+#   make schemathesis  the admin API of a node examined for [SECONDS=600] by what it says of itself
 #   make mbsync  ten thousand messages kept alike in both directions through leaders that are killed
 #   make tls     sslyze and testssl.sh against every mail port
 #   make check   ruff, mypy --strict, import direction
@@ -29,7 +30,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help setup run test mbsync tls check bench simulate chaos soak clean
+.PHONY: help setup run test schemathesis mbsync tls check bench simulate chaos soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -51,6 +52,10 @@ run: $(STAMP)
 test: $(STAMP)
 	scripts/debian-packages
 	$(BIN)/python -m pytest $(SPREAD) $(TEST_ARGS)
+
+schemathesis: SECONDS = 600
+schemathesis: $(STAMP)
+	MAILRAFT_SCHEMATHESIS_S=$(SECONDS) $(BIN)/python -m pytest -s tests/nodes/http/test_schemathesis.py $(TEST_ARGS)
 
 mbsync: $(STAMP)
 	scripts/debian-packages

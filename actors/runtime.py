@@ -301,7 +301,7 @@ class Runtime:
             once.is_repeated, once.position = True, found.position if found else 0
             return Done(once.position, 0, (), ())
         once.is_done = bool(done.facts)
-        return done._replace(facts=done.facts[1:], results=done.results[1:])
+        return done._replace(facts=done.facts[:-1], results=done.results[:-1])
 
     async def _execute(self, steps: Steps, context: Context, bodies: Sequence[NewBody]) -> Done:
         decision = self._decide(steps, context)  # what is refused is refused before anything is uploaded

@@ -9,6 +9,8 @@ from aiohttp import web
 
 from nodes.config import split_address
 
+MOST_LINE_BYTES = 32 * 1024  # of a path with its query: names in UTF-8, each byte written as three
+
 
 class HttpListener:
     """Made by start()."""
@@ -29,7 +31,9 @@ class HttpListener:
 async def start(app: web.Application, address: str, tls: ssl.SSLContext | None = None) -> HttpListener:
     """Listens on host:port. Raises OSError when the address can not be bound."""
     host, port = split_address(address)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    runner = web.AppRunner(
+        app, access_log=None, handle_signals=False, shutdown_timeout=1.0, max_line_size=MOST_LINE_BYTES
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, ssl_context=tls).start()

@@ -29,7 +29,6 @@ _PATH: dict[str, tuple[str, str, str]] = {
     "name": ("The name.", "", "example"),
     "place": ("An account's address, or a tenant's name for its public folders.", "", "alice@example.test"),
     "position": ("A position of the log.", "^[0-9]{1,18}$", "1"),
-    "wanted": ("A fingerprint, the beginning of one, or a host name.", "", "mail.example.test"),
     "selector": ("A key's selector.", "", "2026a"),
 }
 _PARAMETER = re.compile(r"\{(\w+)(?::([^{}]*(?:\{[^{}]*\}[^{}]*)*))?\}")
@@ -140,10 +139,10 @@ def _headers(endpoint: Endpoint) -> list[dict[str, Any]]:
     found = []
     if endpoint.seen is not None:
         text = "The ETag of what is to be changed, as it was read: what has changed since is left alone (412)."
-        found.append(_header("If-Match", text, {"type": "string", "minLength": 1}))
+        found.append(_header("If-Match", text, {"type": "string"}))
     if endpoint.method != "GET" and endpoint.once and not isinstance(endpoint.body, Bytes):
         text = "The same for a request that is sent again: it is carried out once, and known for a day."
-        schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
+        schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}
         found.append(_header("Idempotency-Key", text, schema))
     return found
 

@@ -213,7 +213,7 @@ def test_a_policy_is_set_shown_and_reset_from_the_command_line(run: Run, tmp_pat
         code, text = mailraft("show", "example")
         assert (code, "set for it" in text, "as the nodes have it" in text) == (0, True, True)
         last = client.get("/v1/log?last=1")["records"][0]
-        assert [event["type"] for event in last["events"]] == ["MailPolicySet", "TenantDmarcSet"]
+        assert [event["type"] for event in last["events"]] == ["MailPolicySet", "TenantDmarcSet", "RequestCarriedOut"]
         assert last["by"]["kind"] == "admin"
         assert mailraft("reset", "example", "greylisting")[0] == 0
         code, text = mailraft("reset", "example")
