@@ -16,6 +16,7 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from actors import standing, tenant, tenant_details, usage
+from actors.errors import CommandRefused
 from actors.kind import Command
 from actors.mailbox import address_of, tenant_of
 from actors.mailbox import usage as mailbox_usage
@@ -72,9 +73,7 @@ class QuotaWarnings:
         with self._services.log.snapshot() as snapshot:
             entries = tenant.tenants(snapshot)
         for entry in entries:
-            with self._services.log.snapshot() as snapshot:
-                self._streams.update(key[1:] for key, _ in snapshot.view(entry.id).range(b"a"))
-            self._tenants.add(entry.id)
+            self._look_at_all_of(entry.id)
             await asyncio.sleep(0)
 
     def end(self) -> None:
@@ -89,9 +88,17 @@ class QuotaWarnings:
             if one.event.type in usage.COUNTED or one.event.type in ("QuotaSet", "TenantQuotasSet"):
                 self._streams.add(one.event.stream)
                 self._tenants.add(one.event.tenant)
+            elif one.event.type == "TenantResumed":
+                self._look_at_all_of(one.event.tenant)
+
+    def _look_at_all_of(self, tenant_id: bytes) -> None:
+        """Nothing was told while it was not served."""
+        with self._services.log.snapshot() as snapshot:
+            self._streams.update(key[1:] for key, _ in snapshot.view(tenant_id).range(b"a"))
+        self._tenants.add(tenant_id)
 
     async def look(self, now_ms: int) -> None:
-        """Tells of what was crossed. Raises CommandRefused, LogError: what was not told is looked at again."""
+        """Tells of what was crossed. Raises LogError: what was not told is looked at again."""
         tenants, self._tenants = self._tenants, set()
         streams, self._streams = list(self._streams), set()
         try:
@@ -112,6 +119,16 @@ class QuotaWarnings:
             raise
 
     async def tell(self, crossing: Crossing) -> None:
+        """Unless it is another cell's to tell, or nobody is served. Raises LogError."""
+        runtime = self._services.runtime
+        if runtime.homes.of(crossing.tenant) is not None or runtime.standings.of(crossing.tenant) is not None:
+            return
+        try:
+            await self._tell(crossing)
+        except CommandRefused as refusal:  # one that can not be told does not keep the others from it
+            self._services.logger.warning("a quota's warning could not be sent", error=str(refusal))
+
+    async def _tell(self, crossing: Crossing) -> None:
         """The event, and for a crossing upwards the mail; it goes to nobody where nobody can be given it."""
         note = NoteQuotaLevel(
             crossing.tenant, crossing.account, crossing.quota, crossing.percent, crossing.used, crossing.limit

@@ -90,7 +90,8 @@ class Tenancy:
             found = standing.standings(snapshot.view(STANDING))
         now_ms = _now_ms()
         for one, how in found.items():
-            if how.due_ms and how.due_ms <= now_ms and not how.erased_at:
+            here = self._services.runtime.homes.of(one) is None
+            if here and how.due_ms and how.due_ms <= now_ms and not how.erased_at:
                 yield one
 
     async def _end(self, tenant_id: bytes) -> None:

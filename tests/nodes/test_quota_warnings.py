@@ -92,3 +92,21 @@ def test_a_full_mailbox_has_its_warning_go_to_the_tenants_contact(cell: Cell) ->
     look(cell)
     assert warnings(cell, ALICE) == []
     assert warnings(cell, BOB) == [f"The mailbox {ALICE} has reached 100 % of its messages"]
+
+
+def test_what_is_crossed_while_a_tenant_is_suspended_is_told_when_it_is_served_again(cell: Cell) -> None:
+    cell.call(cell.directory.set_quota(ALICE, None, ADMIN, 10))
+    deliver(cell, 8)
+
+    async def story() -> None:
+        found = QuotaWarnings(cell.services)
+        await cell.directory.tenants.suspend("example", "defer", "", ADMIN)
+        await found.begin()
+        await found.look(time.time_ns() // 1_000_000)
+        assert not any(b"has reached" in body for _, body in cell.inbox(ALICE))
+        await cell.directory.tenants.resume("example", ADMIN)
+        await found.look(time.time_ns() // 1_000_000)
+        found.end()
+
+    cell.call(story())
+    assert warnings(cell, ALICE) == [f"The mailbox {ALICE} has reached 80 % of its messages"]
