@@ -29,6 +29,7 @@ TEXT_LIMIT_BYTES = 16 * 1024
 TEXT_COST_BYTES = 250  # of what holds it
 BATCH_MESSAGES = 1000
 READ_BYTES = 256 * 1024  # of messages in one go
+DIGESTS = "digests"  # in place of what was asked for: which body each message has
 
 Text = tuple[bytes, bytes]  # what stands in front of the flags and behind them; without flags there is no second
 
@@ -125,6 +126,10 @@ async def _texts(
     if not left:
         return kept
     texts = {uid: kept[uid] for uid in uids if uid in kept}
+    if new := _of_digests(session, plan, key, left):
+        session.shared.texts.put(key, new)
+        texts.update(new)
+        left = [uid for uid in left if uid not in new]
     while left:
         new, left = _read(session, selected, plan, left, missing, read)
         session.shared.texts.put(key, new)
@@ -135,11 +140,19 @@ async def _texts(
     return texts
 
 
+def _of_digests(session: Session, plan: Plan, key: tuple[Any, ...], uids: list[int]) -> dict[int, Text]:
+    """Of messages whose digest somebody has seen, what is kept of that."""
+    digests = session.shared.texts.get((*key[:2], DIGESTS))
+    found = ((uid, plan.of_digest(uid, digests[uid][0])) for uid in uids if uid in digests)
+    return {uid: text for uid, text in found if text is not None}
+
+
 def _read(
     session: Session, selected: Selected, plan: Plan, uids: list[int], missing: list[int], read: Read
 ) -> tuple[dict[int, Text], list[int]]:
     """Texts of the first of these messages, and the UIDs that are left."""
     texts: dict[int, Text] = {}
+    digests: dict[int, Text] = {}
     read_bytes = 0
     with session.reading() as reading:
         for row in rows_of(reading.view, selected.folder.id, uids):
@@ -154,6 +167,8 @@ def _read(
                     return texts, uids[uids.index(row.uid) :]  # it is the next, taken apart
                 read_bytes += len(text.data)
             texts[row.uid] = plan.constant(row, text)
+            digests[row.uid] = row.digest, b""
             if read_bytes >= READ_BYTES:
-                return texts, uids[uids.index(row.uid) + 1 :]
-    return texts, []
+                break
+    session.shared.texts.put((session.selected_account, selected.folder.id, DIGESTS), digests)
+    return texts, uids[uids.index(row.uid) + 1 :] if read_bytes >= READ_BYTES else []

@@ -137,6 +137,7 @@ class Plan:
         self.structures = [item for item in items if item in ("ENVELOPE", "BODYSTRUCTURE", "BODY")]
         self.needs_parts = bool(self.structures) or any(section.numbers for section in self._sections)
         self._with_uid = items[:1] == ("UID",)
+        self._is_of_digest = list(items[self._with_uid :]) == self.structures
         # Whether it asks for what a scan of the mailbox has found already.
         self.tells_flags_alone = items in (("FLAGS",), ("UID", "FLAGS")) and not uidonly
         # Whether all it tells of a message but for the flags is the same for ever.
@@ -174,6 +175,18 @@ class Plan:
         if at is None:
             return b" ".join(told), b""
         return b"".join([one + b" " for one in told[:at]]), b"".join([b" " + one for one in told[at + 1 :]])
+
+    def of_digest(self, uid: int, digest: bytes) -> tuple[bytes, bytes] | None:
+        """What `constant` gives, where it takes no row: of structures that are kept."""
+        if not self._is_of_digest:
+            return None
+        told = [b"UID %d" % uid] if self._with_uid else []
+        for item in self.structures:
+            text = self._cache.get(item, self._tenant, digest)
+            if text is None:
+                return None
+            told.append(b"%b %b" % (_LABELS[item], text))
+        return b" ".join(told), b""
 
     def _told(self, row: Message, text: MessageText | None, recent: bool) -> list[bytes]:
         """Each item; a response is held in memory, so sections of a message make up a few times its size at most."""

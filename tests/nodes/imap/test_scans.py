@@ -130,6 +130,21 @@ def test_what_never_changes_is_told_again_without_reading_rows_and_with_the_flag
     assert b"".join(again) != b"".join(first)
 
 
+def test_one_structure_of_messages_whose_other_was_asked_for_is_told_without_reading_rows(
+    node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(node, user, login)
+    client.ok("SELECT INBOX")
+    client.ok("FETCH 1:* (UID ENVELOPE INTERNALDATE)")
+    read = reads_rows(monkeypatch)
+    told = [client.ok(f"FETCH 1:* {items}") for items in ("(UID BODYSTRUCTURE)", "BODYSTRUCTURE")]
+    assert read == []
+    monkeypatch.undo()
+    client.ok("ENABLE CONDSTORE")
+    rows = [re.sub(rb" MODSEQ \(\d+\)", b"", line) for line in client.ok("FETCH 1:* (UID BODYSTRUCTURE MODSEQ)")]
+    assert told == [rows, [re.sub(rb"UID \d+ ", b"", line) for line in rows]]
+
+
 def test_what_is_kept_of_messages_is_bounded_and_the_oldest_goes_first() -> None:
     text = (b"x" * 750, b"")
     kept = Texts(limit_bytes=4000)
