@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from cli.groups import Group
-from cli.options import cluster_option, json_option, open_client
+from cli.options import cluster_option, json_option, node_option, open_client
 from cli.output import CommandError, console, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -101,6 +101,29 @@ def remove(wanted: str, cluster_dir: Path) -> None:
     """Show a certificate no longer: clients see an older one for the name, or the file's."""
     done = open_client(cluster_dir).change("DELETE", f"/v1/certificates/{quote(wanted, safe='')}")
     say(f"{', '.join(done['names'])}: removed")
+
+
+@certificate.command()
+@cluster_option
+@node_option
+@json_option
+def check(cluster_dir: Path, node: str | None, as_json: bool) -> None:
+    """Examine a node's certificates and those in the log: expiry, stapling, orders that failed.
+
+    Exits 1 where something is an error: clients are refused, or will be within a week.
+    """
+    found = open_client(cluster_dir).get("/v1/certificate-findings", node)
+    if as_json:
+        print_json(found)
+    else:
+        rows = [
+            (one["area"], one["status"], "; ".join(filter(None, (one["text"], one["advice"]))))
+            for one in found["findings"]
+        ]
+        print_table(("what", "", "found"), rows, "nothing was found")
+    if found["worst"] == "error":
+        count = sum(1 for one in found["findings"] if one["status"] == "error")
+        raise CommandError(f"{count} of the findings are errors", "mend them, and ask again")
 
 
 @certificate.command("trust-clients")

@@ -78,8 +78,9 @@ class Chain(NamedTuple):
         return self.leaf.not_valid_after_utc
 
     def chain_pem(self) -> bytes:
-        """What a server shows: without a root, which a client has or does not trust."""
-        shown = self.certificates[:1] + tuple(one for one in self.certificates[1:] if not _is_root(one))
+        """What a server shows: without a root, which a client has or does not trust, unless it has issued the leaf
+        itself: responses to staple are judged by that."""
+        shown = self.certificates[:2] + tuple(one for one in self.certificates[2:] if not _is_root(one))
         return b"".join(one.public_bytes(Encoding.PEM) for one in shown)
 
     def key_pem(self) -> bytes:

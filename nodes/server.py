@@ -274,7 +274,7 @@ class Node:
         fulltext = FullText(config.fulltext, log, config.node.data_dir, self._logger)
         stack.push_async_callback(fulltext.stop)
         fulltext.start()
-        mail_tls = MailTls(self.tls_files, log, directory, self.state.metrics, self._logger)
+        self.state.mail_tls = mail_tls = MailTls(self.tls_files, log, directory, self.state.metrics, self._logger)
         stack.push_async_callback(mail_tls.stop)
         services = Services(
             config=config,

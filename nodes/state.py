@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nodes.identities import Identities
     from nodes.reports.sender import Sender
     from nodes.services import Services
+    from nodes.tls_mail import MailTls
 
 MOST_LAG = 1000  # positions between commit and fold above which reads here would be noticeably old
 
@@ -44,6 +45,7 @@ class NodeState:
     identities: Identities | None = None
     filters: Filters | None = None
     report_sender: Sender | None = None
+    mail_tls: MailTls | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
     checkpoints_under_way: int = 0  # at the moment
 

@@ -10,9 +10,11 @@ import datetime
 import hashlib
 from typing import TYPE_CHECKING
 
-from actors import certificates
+from actors import acme, certificates
+from actors.acme import ACME
 from actors.certificates import CERTIFICATES, Stored, certificate_place
 from eventlog.record import NO_TENANT
+from nodes.certificate_findings import RENEW, of_expiry, of_orders, of_stored
 from nodes.certificates import owner_of
 from nodes.tls_files import TlsFiles
 from nodes.tls_front import FrontDoor, Shown
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from actors.directory import Directory
     from eventlog.log import EventLog
+    from nodes.doctor.finding import Finding
     from nodes.metrics import Metrics
     from nodes.services import Logger
 
@@ -80,6 +83,20 @@ class MailTls:
             self._warn(chain.fingerprint, chain.not_after, now, kind, chain.names)
         for one in stored if status.leader == status.name else ():  # one node tells of what all have
             self._warn(one.fingerprint, _end(one), now, one.source, one.names)
+
+    def findings(self, now: datetime.datetime) -> list[Finding]:
+        """What an operator should know of this node's certificates and of those in the log."""
+        with self._log.snapshot() as snapshot:
+            stored = certificates.all_certificates(snapshot.view(CERTIFICATES))
+            kept = acme.managed(snapshot.view(ACME))
+        files = self._files
+        found = [
+            of_expiry("authority", (), files.authority.not_valid_after_utc, now, "a new authority: docs/tls.md"),
+            of_expiry("node", files.node.names, files.node.not_after, now, RENEW),
+        ]
+        if files.server is not files.node:
+            found.append(of_expiry("file", files.server.names, files.server.not_after, now, "tls.server_certificate"))
+        return [*found, *of_stored(stored, now), *of_orders(kept), *self._stapler.findings()]
 
     def _warn(
         self, fingerprint: bytes, end: datetime.datetime, now: datetime.datetime, kind: str, names: Sequence[str]

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 
 from nodes import libssl, ocsp
 from nodes.certificate_chain import must_staple, names_of, ocsp_url
+from nodes.doctor.finding import Finding, Status
 from nodes.ocsp import Answer, BadResponse
 from nodes.services import Logger
 
@@ -109,6 +110,19 @@ class Stapler:
         """What is stapled to a certificate now."""
         found = self._answers.get(fingerprint)
         return found if found is not None and found.expires > self._now() else None
+
+    def findings(self) -> list[Finding]:
+        """How it is with each certificate that is to be stapled."""
+        found = []
+        for fingerprint, wanted in self._wanted.items():
+            names, answer = ", ".join(names_of(wanted.certificate)), self.answer(fingerprint)
+            if answer is not None:
+                found.append(Finding("stapling", "ok", f"{names}: until {answer.expires.isoformat()}"))
+            elif self._failures.get(fingerprint):
+                status: Status = "error" if must_staple(wanted.certificate) else "warning"
+                text = f"{names}: no response from {wanted.url}"
+                found.append(Finding("stapling", status, text, "nodes must reach it; the node's log says why"))
+        return found
 
     async def _refresh(self, fingerprint: bytes, wanted: _Wanted) -> None:
         names = names_of(wanted.certificate)

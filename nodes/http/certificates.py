@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,8 @@ from nodes.acme_admin import AcmeAdmin
 from nodes.acme_client import OrderProblem
 from nodes.certificate_chain import BadCertificate
 from nodes.certificates import CertificateAdmin
+from nodes.doctor.finding import worst
+from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError
@@ -75,6 +78,22 @@ class NewCertificate(Model):
     key: Pem = Field(examples=["-----BEGIN PRIVATE KEY-----\n..."])
     names: Hosts = Field(default_factory=list)
     tenant: TenantName | None = None
+
+
+class CertificateFinding(Model):
+    """Something that an operator should know; "ok": that it is as it should be."""
+
+    area: str = Field(examples=["log"])
+    status: Literal["ok", "note", "warning", "error"]
+    text: str = Field(examples=["mail.example.test: valid until 2027-02-01"])
+    advice: str = Field(examples=[""])
+
+
+class CertificateFindings(Model):
+    """All of them, and the worst status among them."""
+
+    worst: Literal["ok", "note", "warning", "error"]
+    findings: list[CertificateFinding]
 
 
 class TenantQuery(Query):
@@ -180,6 +199,16 @@ async def remove(call: Call) -> dict[str, Any]:
     """Show a certificate no longer."""
     found = await CertificateAdmin(call.services).remove(call.path["wanted"], call.context)
     return certificate_json(found, _tenant_names(call))
+
+
+@ENDPOINTS.get("/v1/certificate-findings", READ, CLUSTER, CertificateFindings, reads="local")
+async def examine(call: Call) -> dict[str, Any]:
+    """Examine this node's certificates, and those in the log: expiry, stapling, orders."""
+    mail_tls = call.request.app[STATE].mail_tls if call.services is not None else None
+    assert mail_tls is not None  # it is there before the services are
+    found = mail_tls.findings(datetime.datetime.now(datetime.UTC))
+    shown = [{"area": one.area, "status": one.status, "text": one.text, "advice": one.advice} for one in found]
+    return {"worst": worst(found), "findings": shown}
 
 
 @ENDPOINTS.get("/v1/client-authorities", READ, CLUSTER, ClientAuthorities)

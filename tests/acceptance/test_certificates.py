@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from cryptography import x509
 from chaos.cluster import Cluster, ClusterError
 from nodes.acme_client import Acme, dns_record, new_key
 from nodes.certificate_chain import names_of
+from tests.acceptance.site import need
 from tests.peers import certificates
 from tests.peers.pebble import Pebble, free_ports, pebble
 
@@ -103,6 +105,27 @@ def test_a_given_certificate_is_shown_by_every_node(setting: Setting, tmp_path: 
     cluster.command("certificate", "remove", "given.example.test")
     cluster.wait_settled()
     assert all(shown(cluster, name, "given.example.test") != pair.certificate for name in cluster.names())
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_a_session_of_one_node_goes_on_at_another(setting: Setting, tmp_path: Path, version: str) -> None:
+    need("openssl")
+    kept = str(tmp_path / "session.pem")
+
+    def asked(node: str, *more: str) -> str:
+        address = setting.cluster.status().node(node).endpoints["imaps"]
+        command = ("openssl", "s_client", "-connect", address, "-servername", "any.test", version, *more)
+        done = subprocess.run((*command, "-ign_eof"), input=b"a LOGOUT\r\n", capture_output=True, timeout=30)
+        return done.stdout.decode(errors="replace")
+
+    assert "New, TLSv1" in asked("n1", "-sess_out", kept)
+    assert "Reused, TLSv1" in asked("n2", "-sess_in", kept)
+
+
+def test_what_expires_is_found(setting: Setting) -> None:
+    found = json.loads(setting.cluster.command("certificate", "check", "--node", "n2", "--json"))
+    assert {one["area"] for one in found["findings"]} >= {"authority", "node"}
+    assert found["worst"] in ("ok", "warning")
 
 
 def test_a_certificate_is_ordered_and_renewed_whichever_node_is_asked_to_prove_it(setting: Setting) -> None:

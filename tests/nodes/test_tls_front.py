@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import shutil
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from actors.certificates import CERTIFICATES, shown_for
 from actors.errors import NameTaken, NotAllowed
 from nodes import libssl
 from nodes.certificate_chain import BadCertificate
 from nodes.certificates import CertificateAdmin
+from nodes.doctor.finding import Finding
 from nodes.tls_front import ServedConnection, server_name, server_side, set_groups
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import ADMIN, PASSWORD, Node
 from tests.peers import certificates
 from tests.peers.certificates import Pair
+from tests.peers.ocsp_responder import responder, stapled
+from tests.peers.pebble import free_ports
 
 ROOT = certificates.authority("Root")
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
@@ -208,6 +214,62 @@ def test_files_that_change_are_all_taken_or_none(tmp_path: Path) -> None:
         assert shown(node, None) == pair.der
     finally:
         node.stop()
+
+
+@needs_openssl
+def test_a_certificate_of_the_log_is_stapled(node: Node, tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    pair = stapled(f"http://127.0.0.1:{port}/", "stapled.example.test", issuer=ROOT)
+    (tmp_path / "ca.pem").write_bytes(ROOT.pem)
+    asked = ("-servername", "stapled.example.test", "-status", "-CAfile", str(tmp_path / "ca.pem"))
+    with responder(tmp_path, port, pair, ROOT):
+        add(node, pair)
+        said, deadline_s = "", time.monotonic() + 30
+        while "OCSP Response Status: successful" not in said:
+            assert time.monotonic() < deadline_s
+            said = openssl(node, *asked)
+            time.sleep(0.1)
+    assert "Cert Status: good" in said
+    assert "Verify return code: 0 (ok)" in said
+    assert Finding("stapling", "ok", "") in [one._replace(text="") for one in node.tls.findings(now())]
+
+
+def test_it_is_said_once_a_threshold_that_a_certificate_expires(node: Node) -> None:
+    add(node, certificates.server("soon.example.test", issuer=ROOT, days=60))
+    end = node.call(_end_of(node, "soon.example.test"))
+
+    def said(days: float) -> list[tuple[str, str]]:
+        with structlog.testing.capture_logs() as lines:
+            node.tls.look(end - datetime.timedelta(days=days))
+        return [(one["log_level"], one["event"]) for one in lines if "soon.example.test" in one["names"]]
+
+    assert [said(days) for days in (40, 30, 29, 14, 7, 2, 1, 0.5)] == [
+        *([], [("warning", "a certificate expires soon")], [], [("warning", "a certificate expires soon")]),
+        *([("warning", "a certificate expires soon")], [], [("error", "a certificate expires soon")], []),
+    ]
+    assert said(0) == [("error", "a certificate has expired")]
+    findings = {one.status for one in node.tls.findings(end) if "soon.example.test" in one.text}
+    assert findings == {"error"}
+
+
+def test_the_metric_tells_when_the_first_of_a_kind_expires(node: Node) -> None:
+    add(node, certificates.server("first.example.test", issuer=ROOT, days=3))
+    node.tls.look(now())
+    end = node.call(_end_of(node, "first.example.test"))
+    text = node.metrics.exposition().decode()
+    found = re.search(r'mailraft_certificate_expiry_timestamp_seconds{[^}]*certificate="given"[^}]*} (\S+)', text)
+    assert found is not None
+    assert float(found[1]) == end.timestamp()
+    assert 'certificate="node"' in text
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+async def _end_of(node: Node, name: str) -> datetime.datetime:
+    ms = CertificateAdmin(node.services).require(name).not_after_ms
+    return datetime.datetime.fromtimestamp(ms / 1000, datetime.UTC)
 
 
 async def _reload(node: Node) -> None:

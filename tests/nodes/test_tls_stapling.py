@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime
 import shutil
-import socket
 import ssl
-import subprocess
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +16,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from nodes.ocsp import BadResponse, judge
 from nodes.tls_front import load_pem, server_side
 from nodes.tls_stapling import Stapler
 from tests.peers import certificates
 from tests.peers.certificates import Pair
+from tests.peers.ocsp_responder import responder, stapled
+from tests.peers.pebble import free_ports
 
 ROOT = certificates.authority("Root")
 NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
@@ -33,15 +32,7 @@ HOUR = datetime.timedelta(hours=1)
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 
 
-def stapled_pair(url: str, *, must: bool = False) -> Pair:
-    access = x509.AccessDescription(AuthorityInformationAccessOID.OCSP, x509.UniformResourceIdentifier(url))
-    extensions: list[x509.ExtensionType] = [x509.AuthorityInformationAccess([access])]
-    if must:
-        extensions.append(x509.TLSFeature([x509.TLSFeatureType.status_request]))
-    return certificates.server("localhost", issuer=ROOT, extensions=extensions)
-
-
-LEAF = stapled_pair("http://127.0.0.1:1/")
+LEAF = stapled("http://127.0.0.1:1/", issuer=ROOT)
 
 
 def response(
@@ -152,36 +143,10 @@ def test_a_certificate_that_must_be_stapled_and_can_not_be_is_warned_of() -> Non
     ]
 
 
-@contextmanager
-def responder(folder: Path, port: int, pair: Pair) -> Iterator[None]:
-    """`openssl ocsp`, which knows this one certificate as valid."""
-    serial = f"{pair.certificate.serial_number:X}"
-    line = (
-        f"V\t{NOW + 24 * HOUR:%y%m%d%H%M%S}Z\t\t{serial.zfill(len(serial) + len(serial) % 2)}\tunknown\t/CN=localhost\n"
-    )
-    (folder / "index.txt").write_text(line)
-    (folder / "root.pem").write_bytes(ROOT.pem + ROOT.key_pem)
-    root = str(folder / "root.pem")
-    command = ["openssl", "ocsp", "-port", str(port), "-index", str(folder / "index.txt"), "-CA", root]
-    command += ["-rsigner", root, "-rkey", root, "-nmin", "10", "-ignore_err"]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        running.kill()
-        running.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @needs_openssl
 def test_openssl_verifies_what_its_own_responder_said(tmp_path: Path, run: Callable[[Awaitable[Any]], Any]) -> None:
-    port = free_port()
-    pair = stapled_pair(f"http://127.0.0.1:{port}/", must=True)
+    port = free_ports(1)[0]
+    pair = stapled(f"http://127.0.0.1:{port}/", must=True, issuer=ROOT)
     context = server_side()
     load_pem(context, (pair.pem + ROOT.pem).decode(), pair.key_pem)
     stapler = Stapler(structlog.get_logger())
@@ -199,7 +164,7 @@ def test_openssl_verifies_what_its_own_responder_said(tmp_path: Path, run: Calla
                 await asyncio.sleep(0.05)
             return before, await _asked(address, tmp_path)
 
-    with responder(tmp_path, port, pair):
+    with responder(tmp_path, port, pair, ROOT):
         before, after = run(go())
     assert "OCSP response: no response sent" in before
     assert "OCSP Response Status: successful (0x0)" in after

@@ -98,14 +98,15 @@ class Node:
         section = FullTextSection(index=self._index, delay_s=0, niceness=0)
         self.fulltext = FullText(section, self.log, log_config.data_dir, structlog.get_logger())
         self.fulltext.start()
+        self.metrics = Metrics("n1")
         self.files = TlsFiles(config.tls, structlog.get_logger())
-        self.tls = MailTls(self.files, self.log, self.directory, Metrics("n1"), structlog.get_logger())
+        self.tls = MailTls(self.files, self.log, self.directory, self.metrics, structlog.get_logger())
         self.services = Services(
             config=config,
             log=self.log,
             runtime=self.runtime,
             directory=self.directory,
-            metrics=Metrics("n1"),
+            metrics=self.metrics,
             logger=structlog.get_logger(),
             tls=self.tls.context,
             login_guard=LoginGuard(config.limits),
