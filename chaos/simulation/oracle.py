@@ -16,11 +16,12 @@ from eventlog.members import members_in
 from eventlog.record import Record, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable, Iterable, Iterator
 
     from chaos.simulation.node import SimulatedNode
     from chaos.simulation.trace import Trace
     from eventlog.log import Committed
+    from eventlog.members import Configuration
 
 
 class PromiseBroken(AssertionError):
@@ -86,6 +87,7 @@ class Oracle:
         first_voters = frozenset(first_names)
         self.seen: defaultdict[str, Seen] = defaultdict(lambda: Seen(first_voters))
         self.leaders: dict[int, str] = {}
+        self.leading: dict[int, Any] = {}  # term -> the engine that led in it, whose configuration outlives its crash
         self.votes: dict[int, dict[str, str]] = {}  # term -> voter -> candidate
         self.entries: dict[tuple[int, int], tuple[bytes, int]] = {}  # index, term -> digest, term of the one before
         self.committed: list[EntryOf] = [EntryOf(0, b"")]
@@ -179,7 +181,7 @@ class Oracle:
             return
         seen.in_force = config
         self._require(
-            (config.position, _voters(node)) == (newest.position, newest.voters),
+            (config.position, _voters_of(config)) == (newest.position, newest.voters),
             "the newest configuration is in force",
             f"{node.name} uses that of {config.position}, and has one at {newest.position}",
         )
@@ -203,6 +205,7 @@ class Oracle:
         """Election safety, by votes on disks; leader completeness."""
         term, name = node.raft.term, node.name
         first = self.leaders.setdefault(term, name)
+        self.leading.setdefault(term, node.raft)
         self._require(first == name, "election safety", f"{first} and {name} lead in term {term}")
         voters = sorted(voter for voter, choice in self.votes.get(term, {}).items() if choice == name)
         self._require(
@@ -240,7 +243,7 @@ class Oracle:
             (holders if index < len(seen.log) and seen.log[index] == entry else others).append(name)
         what = f"{node.name} calls entry {index} of term {entry.term} committed in term {node.raft.term}"
         self._require(
-            any(_is_majority(holders, one) for one in (before, *self.seen[node.name].voters_since(index))),
+            any(_is_majority(holders, one) for one in (before, *self._electorates(node, entry, index))),
             "committed is on a majority of disks",
             f"{what}; {', '.join(holders)} have it",
         )
@@ -254,6 +257,17 @@ class Oracle:
             )
         self.committed.append(entry)
         self.committed_in.append(node.raft.term)
+
+    def _electorates(self, node: SimulatedNode, entry: EntryOf, index: int) -> Iterator[frozenset[str]]:
+        """By whom an entry may have been committed, as far as the disks and the memory of its leader tell.
+
+        A leader counts by the newest configuration of its log, which it sends while it writes it (thesis, 4.1 and
+        10.2.1): if it crashes in that write, what it told the others was counted by members that no disk has. Any
+        majority of those meets any majority of the ones before, so it stands.
+        """
+        yield from self.seen[node.name].voters_since(index)
+        for term in {entry.term, node.raft.term} & self.leading.keys():
+            yield _voters_of(self.leading[term].config)
 
     def _applied(self, node: SimulatedNode, seen: Seen) -> None:
         applied, chain = node.fold.applied, node.fold.chain
@@ -306,8 +320,8 @@ class Oracle:
             raise self.broken
 
 
-def _voters(node: SimulatedNode) -> frozenset[str]:
-    return frozenset(member.name for member in node.raft.config.members if member.voter)
+def _voters_of(config: Configuration) -> frozenset[str]:
+    return frozenset(member.name for member in config.members if member.voter)
 
 
 def _is_majority(names: Iterable[str], voters: frozenset[str]) -> bool:
