@@ -13,6 +13,7 @@ import click
 from prometheus_client.metrics import MetricWrapperBase
 
 from cli.output import CommandError, say
+from cli.reference_api import api_lines
 from nodes.config import NodeConfig, Section
 from nodes.config_words import allowed, section_model, variable_of
 from nodes.metrics import Metrics
@@ -36,7 +37,8 @@ def docs(folder: Path, write: bool) -> None:
 
 def pages() -> dict[str, str]:
     """Every page by file name."""
-    return {"configuration.md": configuration_page(), "cli.md": cli_page(), "metrics.md": metrics_page()}
+    api = HEAD + "\n".join(api_lines()) + "\n"
+    return {"api.md": api, "configuration.md": configuration_page(), "cli.md": cli_page(), "metrics.md": metrics_page()}
 
 
 def _read(path: Path) -> str | None:

@@ -126,7 +126,7 @@ async def verify(call: Call) -> web.StreamResponse:
     return await stream_job(call, "archive-verify")
 
 
-@ENDPOINTS.post("/v1/log/archive/compact", "cluster:write", CLUSTER, Compacted, reads="local")
+@ENDPOINTS.post("/v1/log/archive/compact", "cluster:write", CLUSTER, Compacted, reads="local", once=False)
 async def compact(call: Call) -> dict[str, Any]:
     """Write this node's database anew, so that its file holds no room that is free.
 

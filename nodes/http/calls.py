@@ -25,7 +25,7 @@ from eventlog.record import Guard
 from eventlog.store import Snapshot
 from nodes.callers import Caller, knows, permits
 from nodes.http.authority import services_of
-from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Answered, Bytes, Endpoint
+from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Answered, Endpoint
 from nodes.http.errors import ApiError, FieldError
 from nodes.http.models import described
 from nodes.http.once import HEADER, carry_out, header_of, once_of
@@ -94,7 +94,7 @@ async def answer(endpoint: Endpoint, request: web.Request, caller: Caller) -> we
     call.query = _query(endpoint, request)
     call.body = await _body(endpoint, request)
     await _catch_up(call)
-    if HEADER in request.headers and endpoint.once and not isinstance(endpoint.body, Bytes):
+    if HEADER in request.headers and endpoint.takes_key:
         call.once = once_of(endpoint, request, caller, await request.read(), call.directory)
     return _response(call, await carry_out(endpoint, call.once, partial(_handled, call)))
 

@@ -200,7 +200,9 @@ async def remove_apop_secret(call: Call) -> dict[str, Any]:
     return {}
 
 
-@ENDPOINTS.post("/v1/login", "credentials:write", CLUSTER, LoggedIn, problems=("code_needed", "wrong", "blocked"))
+@ENDPOINTS.post(
+    "/v1/login", "credentials:write", CLUSTER, LoggedIn, problems=("code_needed", "wrong", "blocked"), once=False
+)
 async def log_in(call: Call, body: Login) -> dict[str, Any]:
     """Tell whether a person is let in on the web.
 

@@ -81,6 +81,12 @@ class Endpoint(NamedTuple):
         return inspect.getdoc(self.handler) or ""
 
     @property
+    def takes_key(self) -> bool:
+        """Whether it is carried out once under an Idempotency-Key."""
+        long = isinstance(self.answer, Lines | Bytes) or isinstance(self.body, Bytes)
+        return self.method != "GET" and self.once and not long
+
+    @property
     def name(self) -> str:
         """Unlike that of any other, for programs that are made from the description."""
         return f"{self.topic}.{self.handler.__name__.rstrip('_')}"

@@ -19,6 +19,7 @@ from nodes.http.places import CLUSTER
 ENDPOINTS = Endpoints("members")
 Name = Annotated[str, Field(min_length=1, max_length=1024, examples=["n4"])]
 HostPort = Annotated[str, Field(min_length=1, max_length=1024, examples=["192.0.2.4:7100"])]
+ONCE = False  # nothing of it goes through the runtime; added again is no error, removed again says so
 CHANGES = ("change_under_way", "members_changed", "bad_name", "bad_address", "was_a_member", "not_a_member")
 
 
@@ -50,7 +51,7 @@ async def show(call: Call) -> dict[str, Any]:
     return _json(call.services.log)
 
 
-@ENDPOINTS.post("/v1/members", "cluster:write", CLUSTER, Members, reads="fresh", problems=CHANGES)
+@ENDPOINTS.post("/v1/members", "cluster:write", CLUSTER, Members, reads="fresh", problems=CHANGES, once=ONCE)
 async def add(call: Call, body: NewMember) -> dict[str, Any]:
     """Add a node, as a learner, which votes once it has caught up."""
     log, asked = call.services.log, call.context
@@ -59,7 +60,7 @@ async def add(call: Call, body: NewMember) -> dict[str, Any]:
     return _json(log)
 
 
-@ENDPOINTS.delete("/v1/members/{name}", "cluster:write", CLUSTER, Members, reads="local", problems=CHANGES)
+@ENDPOINTS.delete("/v1/members/{name}", "cluster:write", CLUSTER, Members, reads="local", problems=CHANGES, once=ONCE)
 async def remove(call: Call) -> dict[str, Any]:
     """Remove a node."""
     log, asked = call.services.log, call.context
@@ -67,7 +68,9 @@ async def remove(call: Call) -> dict[str, Any]:
     return _json(log)
 
 
-@ENDPOINTS.post("/v1/members/{name}/lead", "cluster:write", CLUSTER, Members, reads="local", problems=CHANGES)
+@ENDPOINTS.post(
+    "/v1/members/{name}/lead", "cluster:write", CLUSTER, Members, reads="local", problems=CHANGES, once=False
+)
 async def lead(call: Call) -> dict[str, Any]:
     """Have the leader hand over to this member."""
     log = call.services.log

@@ -30,7 +30,7 @@ DIGEST_BYTES = 16
 def once_of(endpoint: Endpoint, request: web.Request, caller: Caller, body: bytes, directory: Directory) -> Once | None:
     """What the request's key says, and whether it was carried out before; None without a key. Raises ApiError."""
     text = request.headers.get(HEADER)
-    if text is None or request.method == "GET" or not endpoint.once:
+    if text is None or not endpoint.takes_key:
         return None
     if not 0 < len(text) <= MOST_KEY or not text.isascii() or not text.isprintable():
         wrong = f"must be text of 1 to {MOST_KEY} characters in ASCII"

@@ -140,7 +140,7 @@ def _headers(endpoint: Endpoint) -> list[dict[str, Any]]:
     if endpoint.seen is not None:
         text = "The ETag of what is to be changed, as it was read: what has changed since is left alone (412)."
         found.append(_header("If-Match", text, {"type": "string"}))
-    if endpoint.method != "GET" and endpoint.once and not isinstance(endpoint.body, Bytes):
+    if endpoint.takes_key:
         text = "The same for a request that is sent again: it is carried out once, and known for a day."
         schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}
         found.append(_header("Idempotency-Key", text, schema))

@@ -41,7 +41,9 @@ async def status(call: Call) -> dict[str, Any]:
     return {**node.fulltext.status()._asdict(), "log": node.log.status().applied}
 
 
-@ENDPOINTS.post("/v1/search/rebuild", "cluster:write", CLUSTER, Started, reads="local", problems=("no_index",))
+@ENDPOINTS.post(
+    "/v1/search/rebuild", "cluster:write", CLUSTER, Started, reads="local", problems=("no_index",), once=False
+)
 async def rebuild(call: Call) -> dict[str, Any]:
     """Have this node's full-text index made anew.
 

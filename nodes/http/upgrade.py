@@ -22,7 +22,7 @@ class Level(Model):
     level: int = Field(examples=[3])
 
 
-@ENDPOINTS.post("/v1/cluster/upgrade", "cluster:write", CLUSTER, Level, problems=("feature_level",))
+@ENDPOINTS.post("/v1/cluster/upgrade", "cluster:write", CLUSTER, Level, problems=("feature_level",), once=False)
 async def upgrade(call: Call) -> dict[str, Any]:
     """Raise the feature level to what this node's program knows.
 
