@@ -29,6 +29,7 @@ _PATH: dict[str, tuple[str, str, str]] = {
     "name": ("The name.", "", "example"),
     "place": ("An account's address, or a tenant's name for its public folders.", "", "alice@example.test"),
     "position": ("A position of the log.", "^[0-9]{1,18}$", "1"),
+    "wanted": ("A host name, or a fingerprint or the beginning of one.", "", "mail.example.test"),
     "selector": ("A key's selector.", "", "2026a"),
 }
 _PARAMETER = re.compile(r"\{(\w+)(?::([^{}]*(?:\{[^{}]*\}[^{}]*)*))?\}")
