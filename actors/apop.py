@@ -63,7 +63,7 @@ def decide(view: View, command: ApopCommand) -> ApopFact:
         if not is_allowed(view):
             raise NotAllowed("the tenant does not allow APOP: mailraft policy set TENANT pop3_apop=on")
         return ApopSecretSet(command.account, command.sealed)
-    if view.get(_key(command.account)) is None:
+    if view.get(row_key(command.account)) is None:
         raise NoSuchCredential("the account has no secret for APOP")
     return ApopSecretRemoved(command.account)
 
@@ -71,14 +71,14 @@ def decide(view: View, command: ApopCommand) -> ApopFact:
 def evolve(view: View, fact: ApopFact, stamp: Stamp) -> None:
     """Total: an account that has gone has no secret."""
     if isinstance(fact, ApopSecretRemoved):
-        view.delete(_key(fact.account))
+        view.delete(row_key(fact.account))
     elif view.get(b"a" + fact.account) is not None:
-        view.put(_key(fact.account), (fact.sealed, stamp.at_ms))
+        view.put(row_key(fact.account), (fact.sealed, stamp.at_ms))
 
 
 def forget(view: View, account: bytes) -> None:
     """The account is deleted."""
-    view.delete(_key(account))
+    view.delete(row_key(account))
 
 
 def check(secret: str) -> None:
@@ -94,7 +94,7 @@ def is_allowed(view: View) -> bool:
 
 def secret_of(view: View, account: bytes) -> Secret | None:
     """The account's secret, whether it counts or not."""
-    row = view.peek(_key(account))
+    row = view.peek(row_key(account))
     return Secret(*row) if row is not None else None
 
 
@@ -103,5 +103,6 @@ def place(tenant: bytes, account: bytes) -> bytes:
     return tenant + account + b"APOP"
 
 
-def _key(account: bytes) -> bytes:
+def row_key(account: bytes) -> bytes:
+    """The row that it stands in."""
     return b"A" + account

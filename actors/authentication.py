@@ -30,7 +30,7 @@ from actors.passwords import (
     Verifiers,
     read_verifiers,
 )
-from actors.sealing import SealBroken, seal, unseal
+from actors.sealing import KeyRing, SealBroken
 from eventlog.log import EventLog
 from eventlog.store import Snapshot
 
@@ -69,13 +69,13 @@ class Authentication:
     """`account_of` finds the account of an address, and raises NoSuchAccount or InvalidName."""
 
     def __init__(
-        self, log: EventLog, key: bytes, passwords: Passwords, account_of: Callable[[Snapshot, str], Target]
+        self, log: EventLog, keys: KeyRing, passwords: Passwords, account_of: Callable[[Snapshot, str], Target]
     ) -> None:
         self._event_log = log
         self._account_of = account_of
-        self._key = key
+        self._ring = keys
         self._passwords = passwords
-        self._sealed_nothing = seal(key, os.urandom(apop.LEAST_CHARACTERS), b"")
+        self._sealed_nothing = keys.seal(os.urandom(apop.LEAST_CHARACTERS), b"")
         self._cache_key = os.urandom(32)
         self._cache: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
 
@@ -145,7 +145,7 @@ class Authentication:
             found = apop.secret_of(view, target.account)
             if found is not None and apop.is_allowed(view):
                 sealed, place = found.sealed, apop.place(target.tenant, target.account)
-        secret = unseal(self._key, self._sealed_nothing, b"") if sealed is None else None
+        secret = self._ring.unseal(self._sealed_nothing, b"") if sealed is None else None
         if sealed is not None and place is not None:
             secret = self._unsealed(target, sealed, place)
         expected = hashlib.md5(timestamp + (secret or b""), usedforsecurity=False).hexdigest().encode()
@@ -196,7 +196,7 @@ class Authentication:
     def _fake_salt(self, login: str) -> bytes:
         with contextlib.suppress(InvalidName):  # what can be no address keeps its salt as well
             login = normalise_address(login)
-        return hmac.digest(self._key, b"salt of " + login.encode("utf-8", "replace"), "sha256")[:SCRAM_SALT_BYTES]
+        return self._ring.derive(b"salt of " + login.encode("utf-8", "replace"))[:SCRAM_SALT_BYTES]
 
     def _verifiers(self, target: Target, sealed: bytes | None) -> Verifiers | None:
         opened = (
@@ -211,7 +211,7 @@ class Authentication:
 
     def _unsealed(self, target: Target, sealed: bytes, place: bytes) -> bytes | None:
         try:
-            return unseal(self._key, sealed, place)
+            return self._ring.unseal(sealed, place)
         except SealBroken:
             _log.error("a password of %s was sealed with another cluster key: it lets nobody in", target.address)
             return None

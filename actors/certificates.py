@@ -132,7 +132,7 @@ def decide(view: View, command: CertificateCommand) -> tuple[CertificateFact, ..
         case AddCertificate():
             return _add(view, command)
         case RemoveCertificate(fingerprint):
-            if view.get(_key(fingerprint)) is None:
+            if view.get(row_key(fingerprint)) is None:
                 raise NoSuchCertificate("there is no such certificate")
             return (CertificateRemoved(fingerprint),)
         case TrustClients(tenant, name, pem):
@@ -150,7 +150,7 @@ def decide(view: View, command: CertificateCommand) -> tuple[CertificateFact, ..
 
 def _add(view: View, command: AddCertificate) -> tuple[CertificateAdded | CertificateRemoved, ...]:
     """Those that it takes the place of, name for name, go with the same record."""
-    if view.get(_key(command.fingerprint)) is not None:
+    if view.get(row_key(command.fingerprint)) is not None:
         return ()
     if not command.names:
         raise NotAllowed("a certificate for mail clients names at least one host")
@@ -161,7 +161,7 @@ def _add(view: View, command: AddCertificate) -> tuple[CertificateAdded | Certif
     beside: dict[bytes, Stored] = {}
     for name in command.names:
         for fingerprint in view.get(_name(name)) or ():
-            beside[fingerprint] = Stored(fingerprint, *view.get(_key(fingerprint)))
+            beside[fingerprint] = Stored(fingerprint, *view.get(row_key(fingerprint)))
             if beside[fingerprint].tenant not in (command.tenant, NO_TENANT):
                 raise NameTaken(f"another tenant has a certificate for {name}")
     replaced = [one for one in beside.values() if one.tenant == command.tenant and set(one.names) <= set(command.names)]
@@ -184,9 +184,9 @@ def evolve(view: View, fact: CertificateFact, stamp: Stamp) -> None:
     """Total: what is gone stays gone, what is there is left as it is."""
     match fact:
         case CertificateAdded():
-            if view.get(_key(fact.fingerprint)) is None:
+            if view.get(row_key(fact.fingerprint)) is None:
                 kept = (fact.tenant, fact.names, fact.chain, fact.sealed, fact.source)
-                view.put(_key(fact.fingerprint), (*kept, fact.not_before_ms, fact.not_after_ms, stamp.at_ms))
+                view.put(row_key(fact.fingerprint), (*kept, fact.not_before_ms, fact.not_after_ms, stamp.at_ms))
                 view.put(COUNT_KEY, (view.get(COUNT_KEY) or 0) + 1)
                 for name in fact.names:
                     view.put(_name(name), (*(view.get(_name(name)) or ()), fact.fingerprint))
@@ -202,10 +202,10 @@ def evolve(view: View, fact: CertificateFact, stamp: Stamp) -> None:
 
 
 def _remove(view: View, fingerprint: bytes) -> None:
-    row = view.get(_key(fingerprint))
+    row = view.get(row_key(fingerprint))
     if row is None:
         return
-    view.delete(_key(fingerprint))
+    view.delete(row_key(fingerprint))
     view.put(COUNT_KEY, view.get(COUNT_KEY) - 1)
     for name in row[1]:
         left = tuple(one for one in view.get(_name(name)) or () if one != fingerprint)
@@ -225,7 +225,7 @@ def shown_for(view: View, name: str) -> Stored | None:
 
 
 def certificate(view: View, fingerprint: bytes) -> Stored | None:
-    row = view.peek(_key(fingerprint))
+    row = view.peek(row_key(fingerprint))
     return Stored(fingerprint, *row) if row else None
 
 
@@ -255,7 +255,8 @@ def tenant_of(view: View, command: CertificateCommand) -> bytes:
     return command.tenant
 
 
-def _key(fingerprint: bytes) -> bytes:
+def row_key(fingerprint: bytes) -> bytes:
+    """The row that it stands in."""
     return b"c" + fingerprint
 
 

@@ -7,8 +7,6 @@ way in. Passwords are checked off the event loop, and asking about nobody costs 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -45,7 +43,7 @@ from actors.names import (
 from actors.passwords import Passwords
 from actors.region import REGION, RegisterTenant
 from actors.runtime import Context, Runtime
-from actors.sealing import KEY_BYTES, seal, unseal
+from actors.sealing import KeyRing
 from actors.sharing import granters
 from actors.sharing_admin import SharingAdmin
 from actors.tenant import POSTMASTER
@@ -220,16 +218,15 @@ def _alias_targets(snapshot: Snapshot, held: NameHolder) -> tuple[str, ...]:
 
 
 class Directory:
-    """Logins and administration. cluster_key: the 32 bytes that seal secrets on the log."""
+    """Logins and administration. cluster_key: the 32 bytes that seal secrets on the log, or several of them, oldest
+    first."""
 
     def __init__(self, log: EventLog, runtime: Runtime, cluster_key: bytes) -> None:
-        if len(cluster_key) != KEY_BYTES:
-            raise ValueError(f"a cluster key has {KEY_BYTES} bytes")
         self.event_log = log
         self.runtime = runtime
-        self._key = cluster_key
+        self.keys = KeyRing(cluster_key)
         self.passwords = Passwords()
-        self.logins = Authentication(log, cluster_key, self.passwords, account_of)
+        self.logins = Authentication(log, self.keys, self.passwords, account_of)
         self.credentials = CredentialAdmin(self)
         self.sharing = SharingAdmin(self)
         self.tenants = tenant_admin.TenantAdmin(self)
@@ -240,15 +237,15 @@ class Directory:
 
     def seal(self, secret: bytes, place: bytes) -> bytes:
         """A secret for the log, under the cluster's key and bound to what it belongs to."""
-        return seal(self._key, secret, place)
+        return self.keys.seal(secret, place)
 
     def unseal(self, sealed: bytes, place: bytes) -> bytes:
         """What `seal` took. Raises SealBroken."""
-        return unseal(self._key, sealed, place)
+        return self.keys.unseal(sealed, place)
 
     def derived_key(self, purpose: str) -> bytes:
         """32 bytes for one purpose, made of the cluster's key: the same on every node."""
-        return hmac.digest(self._key, f"mailraft/{purpose}".encode(), hashlib.sha256)
+        return self.keys.derive(f"mailraft/{purpose}".encode())
 
     async def add_tenant(self, name: str, domains: Sequence[str], context: Context) -> bytes:
         """A tenant with its domains, each with a postmaster account (RFC 5321 4.5.1); gives the tenant's id.
@@ -401,7 +398,7 @@ class Directory:
         with self.event_log.snapshot() as snapshot:
             password_policy.check(snapshot.view(tenant), address, password)
         verifiers = await self.passwords.make(password, *self.logins.salt(address))
-        return seal(self._key, verifiers, tenants_kind.password_place(tenant, account))
+        return self.keys.seal(verifiers, tenants_kind.password_place(tenant, account))
 
 
 def _domain_steps(tenant: bytes, domain: str) -> list[tuple[bytes, Command]]:

@@ -125,7 +125,7 @@ def decide(view: View, command: DkimCommand) -> tuple[DkimFact, ...]:
     match command:
         case AddKeys(tenant, domain, keys, active):
             for key in keys:
-                if view.get(_key(key.selector)) is not None:
+                if view.get(row_key(key.selector)) is not None:
                     raise NameTaken(f"{domain} has a selector {key.selector}")
             if len(all_keys(view)) + len(keys) > MAX_KEYS:
                 raise TooLarge(f"a domain has at most {MAX_KEYS} keys: mailraft dkim delete")
@@ -152,14 +152,14 @@ def evolve(view: View, fact: DkimFact, stamp: Stamp) -> None:
         case DkimKeysAdded():
             view.put(DOMAIN_KEY, (fact.domain, fact.tenant))
             for (selector, algorithm, public), sealed in zip(fact.keys, fact.sealed, strict=True):
-                if view.get(_key(selector)) is None:
+                if view.get(row_key(selector)) is None:
                     _put(view, Key(selector, algorithm, public, sealed, "pending", stamp.at_ms, 0, 0))
             if fact.active:
                 _activate(view, tuple(key[0] for key in fact.keys), stamp.at_ms)
         case DkimKeysActivated():
             _activate(view, fact.selectors, stamp.at_ms)
         case DkimKeyDeleted():
-            view.delete(_key(fact.selector))
+            view.delete(row_key(fact.selector))
         case DkimRotationScheduled():
             view.put(SCHEDULE_KEY, (fact.every_ms, fact.overlap_ms))
         case _:
@@ -209,15 +209,16 @@ def tenant_of(view: View, command: DkimCommand) -> bytes:
 
 
 def _require(view: View, selector: str) -> Key:
-    row = view.get(_key(selector))
+    row = view.get(row_key(selector))
     if row is None:
         raise NoSuchKey(f"there is no key {selector}")
     return Key(*row)
 
 
-def _key(selector: str) -> bytes:
+def row_key(selector: str) -> bytes:
+    """The row that it stands in."""
     return b"k" + selector.encode()
 
 
 def _put(view: View, key: Key) -> None:
-    view.put(_key(key.selector), tuple(key))
+    view.put(row_key(key.selector), tuple(key))

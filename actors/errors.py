@@ -131,6 +131,10 @@ class NoSuchKey(CommandRefused):
     """The domain has no key of that selector."""
 
 
+class NoSuchSetting(CommandRefused):
+    """It is not set for the cluster."""
+
+
 class NoSuchRoute(CommandRefused):
     """There is no route for that."""
 

@@ -23,6 +23,7 @@ from cli.options import DIR_NOTE, cluster_argument, json_option
 from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
 from cli.processes import is_taken, send, supervisor_pid, wait_until
 from cli.restore import restore
+from cli.rotate_key import rotate_key
 from cli.supervisor import STOP_TIMEOUT_S, Supervisor, environment, program
 from cli.watch import Seen, leader_of, look, problems, running_pid, status_json, wait_ready
 from nodes.files import Locked, lock
@@ -39,6 +40,9 @@ def cluster() -> None:
 
 for command in (add_node, remove_node, replace_node, restore, rotate_certificates, token, transfer_leadership):
     cluster.add_command(command)
+
+
+cluster.add_command(rotate_key)
 
 
 @cluster.command()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.config_cluster import cluster
 from cli.groups import Group
 from cli.options import complete_node, json_option, open_client
 from cli.output import CommandError, counted, print_json, print_table
@@ -38,6 +39,9 @@ running_options = (
 @click.group(cls=Group)
 def config() -> None:
     """What a node is told and by whom; whether it is right; what each key means."""
+
+
+config.add_command(cluster)
 
 
 def _running(command: Any) -> Any:

@@ -48,7 +48,7 @@ COMMANDS = {
     "group": Lazy("cli.group", "group", "Addresses whose mail reaches every member; names in lists of rights."),
     "log": Lazy("cli.log", "log", "Look into the event log, prove it, fold it again."),
     "mailbox": Lazy("cli.mailbox", "mailbox", "Look into a mailbox, now or as it was; bring it back."),
-    "node": Lazy("cli.node", "node", "Run one node; look into one that is stopped."),
+    "node": Lazy("cli.node", "node", "Run one node, tell it anew, look into one that is stopped."),
     "policy": Lazy("cli.policy", "policy", "How a tenant's mail is treated: greylisting, rates, spam, sizes."),
     "queue": Lazy("cli.queue", "queue", "Mail that waits to be sent elsewhere."),
     "quota": Lazy("cli.quota", "quota", "What a tenant may use, what it uses, and when it is warned."),

@@ -10,17 +10,23 @@ from pathlib import Path
 import click
 
 from cli.groups import Group
+from cli.node_doctor import doctor, drain
 from cli.node_join import join
-from cli.options import json_option
+from cli.options import cluster_option, json_option, node_option, open_client
 from cli.output import CommandError, print_json, say
+from cli.systemd_unit import systemd_unit
 
 
 @click.group(cls=Group)
 def node() -> None:
-    """Run one node; look into one that is stopped."""
+    """Run one node, tell it anew, look into one that is stopped."""
 
 
 node.add_command(join)
+node.add_command(doctor)
+node.add_command(drain)
+node.add_command(systemd_unit)
+
 config_option = click.option(
     "--config",
     "config_file",
@@ -41,15 +47,18 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
 
     gc.set_threshold(*GC_THRESHOLDS)  # a fifth of what all the imports take went into looking for garbage in them
     from nodes import config_sources
+    from nodes.reloading import FileSource
     from nodes.tls_files import finish
 
     if parent_pid is not None:
         end_with_parent(parent_pid)
     try:
         path = config_sources.discover(config_file, os.environ)
-        config = config_sources.load(path, os.environ, overrides)
-        finish(config.tls.certificate, config.tls.key)  # what an interrupted renewal has left
-        config_sources.check_files(config)
+        tls_files = config_sources.load(path, os.environ, overrides).tls
+        finish(tls_files.certificate, tls_files.key)  # what an interrupted renewal has left
+        source = FileSource(path, dict(os.environ), overrides)
+        loaded = source.read()
+        config = loaded.config
         warnings = config_sources.open_secrets(config)
     except config_sources.ConfigError as error:
         raise CommandError(str(error), "docs/reference/configuration.md lists every key") from None
@@ -61,10 +70,34 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
     from nodes.server import StartError, serve
 
     try:
-        serve(config)
+        serve(loaded, source)
     except StartError as error:
         raise CommandError(str(error), error.hint) from None
     sys.exit(0)
+
+
+@node.command()
+@cluster_option
+@node_option
+@json_option
+def reload(cluster_dir: Path, node: str | None, as_json: bool) -> None:
+    """Have running nodes read their configuration again: every node of the cluster, or --node NAME.
+
+    What can be is taken up at once and whole; what needs a restart is named. A configuration that is wrong changes
+    nothing. What was changed stands in the log (mailraft log tail).
+    """
+    client = open_client(cluster_dir)
+    found = {name: client.change("POST", "/v1/reload", node=name) for name in ([node] if node else client.node_names)}
+    if as_json:
+        print_json(found)
+        return
+    for name, done in found.items():
+        for one in done["changes"]:
+            click.echo(f"{name}: {one['key']} was {one['before']} and is {one['after']}")
+        if not done["changes"]:
+            click.echo(f"{name}: nothing was changed")
+        if done["restart"]:
+            say(f"{name}: needs a restart for {', '.join(done['restart'])}")
 
 
 @node.command()

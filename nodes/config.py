@@ -8,7 +8,7 @@ of the files that do.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -22,6 +22,7 @@ from nodes.config_imap import ImapSection
 from nodes.config_oauth import OAuthSection
 from nodes.config_policy import PolicySection
 from nodes.config_queue import QueueSection
+from nodes.config_secrets import SecretsSection
 from nodes.config_smtp import SmtpSection
 from nodes.config_tenants import TenantsSection
 from nodes.config_values import KIB as KIB
@@ -49,6 +50,8 @@ LISTENERS: tuple[ListenerKind, ...] = ("smtp", "submission", "submissions", "lmt
 class NodeSection(Section):
     """Which node this is, and where it keeps its data."""
 
+    RELOADS: ClassVar[bool | frozenset[str]] = frozenset({"stop_grace_s", "switch_interval_ms", "watch_s"})
+
     name: Name = Field(description="The node's name inside its cell; its certificate carries it.")
     profile: Literal["development", "production", "strict"] = Field(
         default="production",
@@ -72,6 +75,11 @@ class NodeSection(Section):
     )
     stop_grace_s: Seconds = Field(
         default=5.0, description="How long sessions may go on once the node was told to stop."
+    )
+    watch_s: Seconds = Field(
+        default=0.0,
+        description="How often it is looked whether this file has changed, to be reloaded once it has settled; 0: only "
+        "when it is told to (SIGHUP, `mailraft node reload`).",
     )
     switch_interval_ms: float = Field(
         default=1.0,
@@ -111,6 +119,8 @@ class RaftSection(Section):
 
 class ListenSection(Section):
     """Where the front ends listen: host:port each, or "" to switch one off."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = frozenset(LISTENERS)
 
     smtp: Listen = Field(default="", description="SMTP for mail from other servers (RFC 5321), with STARTTLS.")
     submission: Listen = Field(default="", description="Submission with STARTTLS (RFC 6409).")
@@ -159,6 +169,13 @@ class StorageSection(Section):
 
 class LimitsSection(Section):
     """What a client may ask for before it is refused."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
+    CLUSTER: ClassVar[frozenset[str]] = frozenset({
+        "message_bytes", "line_bytes", "smtp_line_bytes", "literal_bytes", "recipients", "errors", "login_s",
+        "smtp_idle_s", "imap_idle_s", "pop3_idle_s", "pop3_lease_s", "auth_failures", "auth_delay_s",
+        "auth_delay_max_s", "auth_block_after", "auth_free_of_network", "auth_free_of_login", "auth_window_s",
+    })  # fmt: skip
 
     message_bytes: Size = Field(default=50 * MIB, ge=64 * KIB, description="Largest message (RFC 1870 SIZE; APPEND).")
     line_bytes: Size = Field(
@@ -218,6 +235,8 @@ class LimitsSection(Section):
 class LogSection(Section):
     """The node's own log lines (not the event log)."""
 
+    RELOADS: ClassVar[bool | frozenset[str]] = True
+
     format: Literal["text", "json"] = Field(
         default="text", description="One line for people, or one JSON object a line."
     )
@@ -226,17 +245,10 @@ class LogSection(Section):
     )
 
 
-class SecretsSection(Section):
-    """Files that hold secrets; the values themselves are never in this file."""
-
-    cluster_key_file: Path = Field(
-        default=Path("cluster.key"),
-        description="32 bytes in hexadecimal that seal password verifiers; the same on every node.",
-    )
-
-
 class DnsSection(Section):
     """Looking up names: of destinations, of senders' policies, and of clients. Mail never waits for a client's name."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
 
     client_names: Literal["off", "remote", "all"] = Field(
         default="remote",
@@ -262,6 +274,9 @@ class DnsSection(Section):
 
 class AuthSection(Section):
     """How clients may log in."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
+    CLUSTER: ClassVar[frozenset[str]] = frozenset({"plaintext_without_tls", "channel_binding"})
 
     plaintext_without_tls: Literal["never", "loopback"] = Field(
         default="never", description="Whether a password may come without TLS: never, or only from this machine itself."

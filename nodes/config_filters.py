@@ -4,7 +4,7 @@ of them can not be asked. See docs/filters.md."""
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -60,6 +60,8 @@ Listeners = Annotated[tuple[SmtpListenerKind, ...], BeforeValidator(parse_listen
 class FiltersSection(Section):
     """The content filters that are asked about a message before it is taken; none unless they are named here."""
 
+    RELOADS: ClassVar[bool | frozenset[str]] = True
+
     rspamd: FilterSocket = Field(default="", description='The normal worker of an Rspamd, HTTP in clear; "" for none.')
     clamav: FilterSocket = Field(default="", description='The socket of a clamd; "" for none.')
     milters: Milters = Field(
@@ -111,6 +113,8 @@ class FilterSection(Section):
 class RspamdSection(FilterSection):
     """How the Rspamd of [filters] is asked. Its own settings decide which score leads to which action."""
 
+    RELOADS: ClassVar[bool | frozenset[str]] = True
+
     timeout_s: Patience = Field(default=20.0, description="How long it may take for one message.")
     at_once: Count = Field(default=50, description="Messages that it is asked about at one time; others wait.")
     add_header: Literal["junk", "mark"] = Field(
@@ -122,6 +126,8 @@ class RspamdSection(FilterSection):
 
 class ClamavSection(FilterSection):
     """How the clamd of [filters] is asked. Its StreamMaxLength must not be below message_bytes here."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
 
     listeners: Listeners = Field(
         default=("smtp", "submission", "submissions"), description="Listeners whose mail it is asked about."
@@ -135,6 +141,8 @@ class ClamavSection(FilterSection):
 
 class MilterSection(FilterSection):
     """How the milters of [filters] are asked; what stands here is the same for all of them."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
 
     connect_s: Patience = Field(default=10.0, description="How long opening its socket and negotiating may take.")
     command_s: Patience = Field(default=20.0, description="How long it may take to answer one command.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ from nodes.config_values import Count, Section
 
 class HeadsSection(Section):
     """Signed heads of the log: what a later log can be compared with (`mailraft log verify --anchor`)."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
 
     every_s: Annotated[float, Field(ge=1, le=7 * 86400, allow_inf_nan=False)] = Field(
         default=3600.0, description="How often the head is signed, if it has moved; also when the node stops."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -48,6 +48,8 @@ class Issuer(Section):
 class OAuthSection(Issuer):
     """Whose tokens let clients in (OAUTHBEARER, XOAUTH2): JSON Web Tokens of an issuer, or of several. The same on
     every node."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
 
     issuers: tuple[Issuer, ...] = Field(
         default=(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -42,6 +42,16 @@ KeepS = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 class PolicySection(Section):
     """Whom the `smtp` listener takes mail from, and how much anybody may send. Clients on this machine, and those that
     have logged in, are exempt from all but the rates of accounts and tenants."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
+    CLUSTER: ClassVar[frozenset[str]] = frozenset({
+        "exempt", "blocklists", "block_weight", "allowlists", "lists_s", "greylisting", "greylist_delay_s",
+        "greylist_wait_s", "greylist_keep_s", "greylist_known_after", "tarpit_s", "tarpit_free", "tarpit_longest_s",
+        "client_connections_per_hour", "client_commands_per_hour", "client_messages_per_hour",
+        "client_recipients_per_hour", "account_connections_per_hour", "account_commands_per_hour",
+        "account_messages_per_hour", "account_recipients_per_hour", "tenant_connections_per_hour",
+        "tenant_commands_per_hour", "tenant_messages_per_hour", "tenant_recipients_per_hour",
+    })  # fmt: skip
 
     exempt: Networks = Field(default=(), description="Networks whose clients are exempt, too.")
     blocklists: DnsLists = Field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from nodes.config_values import Section
@@ -12,6 +14,10 @@ DAY_S = 24 * HOUR_S
 
 class QueueSection(Section):
     """Sending the mail that waits for other servers. The same on every node, but for `send`."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
+    RESTART: ClassVar[frozenset[str]] = frozenset({"lease_s", "takeover_s"})
+    CLUSTER: ClassVar[frozenset[str]] = frozenset({"retry_first_s", "retry_max_s", "lifetime_s", "warn_after_s"})
 
     send: bool = Field(default=True, description="Whether this node sends; if not, the others do.")
     concurrency: int = Field(default=200, ge=1, le=10_000, description="Most messages that this node sends at a time.")

@@ -47,7 +47,7 @@ def _members(config: NodeConfig) -> Iterator[Wrong]:
 def _addresses(config: NodeConfig) -> Iterator[Wrong]:
     taken = {config.raft.listen: "raft.listen"}
     for use, address in config.listen:
-        if not address or split_address(address)[1] == 0:
+        if not address or address.endswith(":0"):
             continue
         if address in taken:
             yield f"listen.{use}", f"is the address of {taken[address]} too; each needs one of its own"
@@ -108,6 +108,8 @@ def _at(config: NodeConfig, key: str) -> Any:
 
 
 def _is_loopback(address: str) -> bool:
+    if address.startswith("fd:"):
+        return True  # where that is bound is the service manager's business
     host = split_address(address)[0]
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -116,7 +118,7 @@ def _is_loopback(address: str) -> bool:
 
 
 PROFILES: Mapping[str, Profile] = {
-    "development": Profile({"auth": {"plaintext_without_tls": "loopback"}}, _of_development),
+    "development": Profile({"auth": {"plaintext_without_tls": "loopback"}, "node": {"watch_s": 1.0}}, _of_development),
     "production": Profile({}, _of_production),
     "strict": Profile(
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -29,6 +29,13 @@ Networks = Annotated[tuple[Network, ...], BeforeValidator(parse_networks)]
 
 class SmtpSection(Section):
     """SMTP and LMTP: strictness, pace, and the peers that may speak for others."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
+    RESTART: ClassVar[frozenset[str]] = frozenset({"proxy_protocol"})
+    CLUSTER: ClassVar[frozenset[str]] = frozenset({
+        "bare_line_ends", "nul_octets", "long_lines", "eight_bit_headers", "header_fields", "header_bytes",
+        "received_lines", "transactions", "hold_s", "vrfy",
+    })  # fmt: skip
 
     bare_line_ends: Choice = Field(
         default="refuse",

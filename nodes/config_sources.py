@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from nodes.config import NodeConfig, TlsSection
 from nodes.config_places import lines_of_keys
 from nodes.config_rules import profile_defaults, wrong_together
+from nodes.config_secrets import SecretError, read_secret
 from nodes.config_words import ENVIRONMENT_PREFIX, allowed, section_model, shown, shown_path
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$")
@@ -119,11 +120,34 @@ def _gathered(
     return values, problems
 
 
+def with_key(config: NodeConfig, name: str, value: Any, place: str) -> NodeConfig | list[Problem]:
+    """The configuration with another value of one key, checked like that of a file; or what is wrong with it."""
+    section, _, key = name.partition(".")
+    try:
+        checked = section_model(section).model_validate({**dict(getattr(config, section)), key: value})
+    except ValidationError as error:
+        values = {section: {key: Value(value, place, "flag")}}
+        found = [item | {"loc": (section, *item["loc"])} for item in error.errors(include_url=False)]
+        return [_problem(item, values, Path(place)) for item in found if item["loc"][1:2] == (key,)]
+    changed = config.model_copy(update={section: checked})
+    wrong = [one for one in wrong_together(changed) if one not in wrong_together(config)]
+    values = {section: {key: Value(value, place, "flag")}}
+    return [_together(other, reason, values, Path(place)) for other, reason in wrong] or changed
+
+
+def not_a_cluster_key(name: str, known: Sequence[str]) -> Problem:
+    """A key that can not be set for the whole cell, or that is not there."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return Problem("", name, "", "can not be set for the whole cell", close[0] if close else "")
+
+
 def check_files(config: NodeConfig) -> None:
     """Raises ConfigError for each file that the configuration names and that can not be read."""
     wrong: list[Problem] = []
     named = [(f"tls.{key}", path) for key, path in config.tls]
-    named += [(f"secrets.{key}", path) for key, path in config.secrets]
+    wrong += _missing_secrets(config)
+    if not config.secrets.cluster_key:
+        named.append(("secrets.cluster_key_file", config.secrets.cluster_key_file))
     for name, path in [*named, ("delivery.trust", config.delivery.trust)]:
         if path is None:
             continue
@@ -168,19 +192,38 @@ def _holds_one(certificate: Path) -> bool:
     return True
 
 
+def _missing_secrets(config: NodeConfig) -> Iterator[Problem]:
+    """References that lead to nothing; and, where the profile is strict, files that others may use."""
+    if config.secrets.cluster_key:
+        try:
+            read_secret(config.secrets.cluster_key)
+        except SecretError as error:
+            yield Problem("", "secrets.cluster_key", "", str(error))
+    if config.node.profile == "strict":
+        for name, path, mode in _open_files(config):
+            reason = f"has mode {mode:04o}, so others than its owner may use it: chmod 0600"
+            yield Problem("", name, f'"{path}"', reason)
+
+
 def open_secrets(config: NodeConfig) -> list[str]:
     """One line for each file with a secret that others than its owner may read or write."""
+    return [
+        f"{name} = {path}: has mode {mode:04o}, so others than its owner may use it: chmod 0600"
+        for name, path, mode in _open_files(config)
+    ]
+
+
+def _open_files(config: NodeConfig) -> Iterator[tuple[str, Path, int]]:
     files = {
         "tls.key": config.tls.key,
         "tls.server_key": config.tls.server_key,
-        "secrets.cluster_key_file": config.secrets.cluster_key_file,
+        "secrets.cluster_key_file": None if config.secrets.cluster_key else config.secrets.cluster_key_file,
     }
-    modes = {name: stat.S_IMODE(path.stat().st_mode) for name, path in files.items() if path is not None}
-    return [
-        f"{name} = {files[name]}: has mode {mode:04o}, so others than its owner may use it: chmod 0600"
-        for name, mode in modes.items()
-        if mode & 0o077
-    ]
+    for name, path in files.items():
+        if path is not None and path.is_file():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & 0o077:
+                yield name, path, mode
 
 
 def _from_file(path: Path, text: str | None) -> tuple[Values, list[Problem]]:

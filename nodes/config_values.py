@@ -19,6 +19,7 @@ TIB = 1024 * GIB
 
 _SIZE_UNITS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "tib": TIB}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
+_PASSED = re.compile(r"fd:[A-Za-z0-9._-]{1,64}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
@@ -28,6 +29,10 @@ def check_address(value: str) -> str:
 
 
 def check_listen(value: str) -> str:
+    if value.startswith("fd:"):
+        if not _PASSED.fullmatch(value):
+            raise ValueError("a socket that is passed is fd: and its name, as in fd:smtp")
+        return value
     return check_address(value) if value else value
 
 
@@ -79,15 +84,16 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 class Section(BaseModel):
     """A table of the file: frozen, and a key that it does not know is an error.
 
-    RELOADS: the keys that a running node can be told anew (nodes/reloading.py); every one for True.
+    RELOADS: the keys that a running node can be told anew (nodes/reloading.py); every one for True, but for RESTART.
     CLUSTER: those that can be set for the whole cell, in its log (actors/settings.py).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
     RELOADS: ClassVar[bool | frozenset[str]] = False
+    RESTART: ClassVar[frozenset[str]] = frozenset()
     CLUSTER: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def reloads(cls, key: str) -> bool:
         """Whether the node need not be started again for a change of this key."""
-        return cls.RELOADS if isinstance(cls.RELOADS, bool) else key in cls.RELOADS
+        return key not in cls.RESTART and (cls.RELOADS if isinstance(cls.RELOADS, bool) else key in cls.RELOADS)

@@ -3,7 +3,7 @@ is the cell's policy and stands in the log (mailraft verdicts)."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,9 @@ from nodes.config_values import Section
 
 class VerdictsSection(Section):
     """SPF, DKIM, ARC and DMARC of mail that arrives at the `smtp` listener."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
+    CLUSTER: ClassVar[frozenset[str]] = frozenset({"judge", "authserv_id", "timeout_s", "signatures"})
 
     judge: Literal["off", "remote", "always"] = Field(
         default="remote",

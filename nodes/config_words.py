@@ -42,7 +42,7 @@ def allowed(field: FieldInfo) -> str:
         values.parse_peers: "a table of names and host:port",
         values.check_range: "two numbers of milliseconds, the shorter first",
         values.check_address: "host:port",
-        values.check_listen: 'host:port, or "" for off',
+        values.check_listen: 'host:port, fd:NAME for a socket that systemd passes, or "" for off',
         check_filter_socket: 'host:port, unix:/path, or "" for none',
         values.check_name: "a name of lower-case letters, digits and dashes",
     }

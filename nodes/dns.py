@@ -27,6 +27,10 @@ class HostNames:
         self._resolver = resolver
         self._known: dict[str, tuple[float, str | None]] = {}  # until when (monotonic seconds), name
 
+    def reload(self, config: DnsSection) -> None:
+        """From now on by this; names that are confirmed stay so."""
+        self._config = config
+
     def wanted(self, address: str) -> bool:
         """Whether policy wants a name for this client: never for one on this machine, unless it says "all"."""
         match self._config.client_names:

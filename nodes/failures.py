@@ -69,6 +69,10 @@ class SharedCounts:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def remember_for(self, window_s: float) -> None:
+        """Another window, from now on."""
+        self._window_s = window_s
+
     def count(self, key: bytes) -> int:
         """How often lately, at all nodes."""
         entry = self._entries.get(key)

@@ -54,6 +54,10 @@ class HeadKeeper:
     def folder(self) -> Path:
         return self._config.node.data_dir / FOLDER
 
+    def reload(self, config: NodeConfig) -> None:
+        """From now on by this, from the next signature on."""
+        self._config = config
+
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
 

@@ -115,6 +115,17 @@ class Metrics:
         self.accepting_mail = Gauge(
             "mailraft_accepting_mail", "1 while the node takes mail, 0 while it refuses it.", registry=registry
         )
+        self.config_reloads = Counter(
+            "mailraft_config_reloads_total",
+            "Reloads of the configuration, by outcome (changed, unchanged, refused).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.config_restart_due = Gauge(
+            "mailraft_config_restart_due",
+            "Keys that were changed and hold only after a restart of the node.",
+            registry=registry,
+        )
         self.signed_position = Gauge(
             "mailraft_signed_head_position", "Position of the newest head that this node has signed.", registry=registry
         )

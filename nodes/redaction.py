@@ -15,8 +15,9 @@ import msgpack
 from actors import apop, registry
 from actors.apop import ApopSecretSet
 from actors.directory import tenant_named
-from actors.dkim import DkimKeysAdded, all_keys, dkim_stream
+from actors.dkim import DkimKeysAdded, all_keys, dkim_stream, row_key
 from actors.errors import NoSuchTenant
+from actors.keyring import SecretResealed, mark
 from actors.kind import Fact, UnknownEventType, decode
 from actors.mail_options import NO_OPTIONS, MailOptions
 from actors.mailbox_rows import is_inferior, name_hash, redacted_name
@@ -181,6 +182,7 @@ def plan_keys(store: Store, domain: str, progress: Progress) -> Plan:
     """
     with store.snapshot() as snapshot:
         kept = {key.selector for key in all_keys(snapshot.view(dkim_stream(domain)))}
+    gone: set[bytes] = set()
     events = []
     for position, record in records_with(store, {domain.encode()}, progress):
         for found in events_of(position, record):
@@ -190,7 +192,11 @@ def plan_keys(store: Store, domain: str, progress: Progress) -> Plan:
                 and fact.domain == domain
                 and kept.isdisjoint(key[0] for key in fact.keys)
             ):
+                gone.update(row_key(key[0]) for key in fact.keys)
                 events.append(redacted(found, places(fact, {"sealed": (b"",) * len(fact.sealed)})))
+    for found in _sealed_anew(store, dkim_stream(domain), progress):
+        if isinstance(found.fact, SecretResealed) and found.fact.key in gone:
+            events.append(redacted(found, blank(found.fact)))
     if not events:
         raise Nothing(f"no private key of {domain} is in the log whose making is deleted whole: mailraft dkim delete")
     return Plan(tuple(events), ())
@@ -203,17 +209,44 @@ def plan_apop(store: Store, name: str, progress: Progress) -> Plan:
             tenant = tenant_named(snapshot, name)
         except NoSuchTenant:
             raise Nothing(f"there is no tenant {name}") from None
-    events = []
-    for position, record in records_with(store, {ApopSecretSet.TYPE.encode()}, progress):
-        for found in events_of(position, record):
-            if isinstance(found.fact, ApopSecretSet) and found.event.stream == tenant:
-                with store.snapshot() as snapshot:
-                    kept = apop.secret_of(snapshot.view(tenant), found.fact.account)
-                if kept is None or kept.sealed != found.fact.sealed:
-                    events.append(redacted(found, blank(found.fact)))
+    found = [
+        one
+        for position, record in records_with(store, {ApopSecretSet.TYPE.encode()}, progress)
+        for one in events_of(position, record)
+        if isinstance(one.fact, ApopSecretSet) and one.event.stream == tenant
+    ]
+    keys = {apop.row_key(one.fact.account) for one in found if isinstance(one.fact, ApopSecretSet)}
+    found += [
+        one
+        for one in _sealed_anew(store, tenant, progress)
+        if isinstance(one.fact, SecretResealed) and one.fact.key in keys
+    ]
+    events = [redacted(one, blank(one.fact)) for one in _not_in_force(store, tenant, found)]
     if not events:
         raise Nothing(f"no secret for APOP of {name} that was removed is in the log: mailraft account apop --remove")
     return Plan(tuple(events), ())
+
+
+def _sealed_anew(store: Store, stream: bytes, progress: Progress) -> Iterator[Found]:
+    """The same secrets of a stream, sealed under later keys of the cluster."""
+    for position, record in records_with(store, {SecretResealed.TYPE.encode()}, progress):
+        for found in events_of(position, record):
+            if isinstance(found.fact, SecretResealed) and found.event.stream == stream:
+                yield found
+
+
+def _not_in_force(store: Store, tenant: bytes, found: list[Found]) -> list[Found]:
+    """Those that do not lead to what an account has: what was sealed anew stands for what it was sealed as before."""
+    with store.snapshot() as snapshot:
+        kept = {mark(row[0]) for _, row in snapshot.view(tenant).range(b"A")}
+    gone = []
+    for one in sorted(found, key=lambda one: one.position, reverse=True):
+        assert isinstance(one.fact, ApopSecretSet | SecretResealed)
+        if mark(one.fact.sealed) not in kept:
+            gone.append(one)
+        elif isinstance(one.fact, SecretResealed):
+            kept.add(one.fact.mark)
+    return gone[::-1]
 
 
 def plan_event(store: Store, position: int, ordinal: int | None, progress: Progress) -> Plan:

@@ -121,6 +121,16 @@ class Resolver:
         self._slots = asyncio.Semaphore(config.questions)
         self._stub: dns.asyncresolver.Resolver | None = None
 
+    def reload(self, config: DnsSection) -> None:
+        """From now on by this; what was learnt from others than the name servers there are now is forgotten."""
+        if (config.nameservers, config.trust_ad) != (self._config.nameservers, self._config.trust_ad):
+            self._kept.clear()
+            self._kept_bytes = 0
+            self._stub = None
+        if config.questions != self._config.questions:
+            self._slots = asyncio.Semaphore(config.questions)
+        self._config = config
+
     async def mx(self, domain: str) -> Records[MxHost]:
         """Where mail for `domain` goes, best first, the domain itself where it has no MX. Raises NullMx besides."""
         try:

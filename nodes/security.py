@@ -65,6 +65,11 @@ class LoginGuard:
         self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._bursts: OrderedDict[str, Burst] = OrderedDict()
 
+    def reload(self, limits: LimitsSection) -> None:
+        """Limits from now on; what was counted stays."""
+        self._limits = limits
+        self.failures.remember_for(limits.auth_window_s)
+
     async def attempt(self, address: str, login: str) -> bool:
         """Call before a password is checked: waits as long as earlier failures demand.
 
@@ -195,6 +200,15 @@ class ConnectionLimit:
         self._limits = limits
         self._by_address: Counter[str] = Counter()
         self._total = 0
+
+    def reload(self, limits: LimitsSection) -> None:
+        """Limits from now on; connections that are open stay, beyond them too."""
+        self._limits = limits
+
+    @property
+    def open(self) -> int:
+        """Connections at the moment."""
+        return self._total
 
     def admit(self, address: str) -> bool:
         """Counts a new connection from `address` (no port); False, and not counted, when it is one too many."""

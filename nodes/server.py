@@ -34,14 +34,19 @@ from eventlog.record import Record
 from nodes import imap, joining, logs, pop3, smtp, tls
 from nodes.acme_duty import AcmeDuty
 from nodes.certificate_chain import BadCertificate
+from nodes.checking import Checking
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
+from nodes.config_cluster import with_cluster_settings
+from nodes.config_secrets import SecretError, read_secret
+from nodes.config_sources import Loaded
+from nodes.config_watch import FileWatch
 from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
 from nodes.delivery.transport import MailTransport
 from nodes.dkim_admin import DkimRotation
 from nodes.dns import HostNames
+from nodes.draining import Draining
 from nodes.files import Locked, lock, write_atomically
-from nodes.filters import Filters
 from nodes.follower import feed
 from nodes.follower.followers import Followers
 from nodes.fulltext.keeper import FullText
@@ -50,26 +55,26 @@ from nodes.heads import HeadKeeper
 from nodes.http import acme_challenges, admin, public
 from nodes.http import listener as http_listener
 from nodes.identities import Identities
+from nodes.listeners import Listeners
 from nodes.metrics import Metrics
 from nodes.node_certificates import NodeCertificate
 from nodes.past import PastMailboxes
-from nodes.policy import Policy
 from nodes.process import LOCK_NAME, give_memory_back, raise_file_limit, tune_memory
-from nodes.reports.arrival import ReportArrival
+from nodes.reloading import FileSource, Reloading, Source, cluster_settings
 from nodes.reports.collector import Collector
 from nodes.reports.sender import Sender
+from nodes.resealing import Resealing, use_what_the_log_says
 from nodes.resolver import Resolver
 from nodes.security import ConnectionLimit, LoginGuard
-from nodes.services import Listener, Logger, Services, StartListener
+from nodes.services import Logger, Services, StartListener
 from nodes.sessions import Sessions
-from nodes.signing import Signing, SignSubmissions
-from nodes.smtp.completing import CompleteSubmissions
+from nodes.signing import Signing
 from nodes.state import NodeState
+from nodes.systemd import Notifier
 from nodes.tenancy import Tenancy
 from nodes.tls_files import TlsFiles
 from nodes.tls_mail import MailTls
 from nodes.tokens import Tokens
-from nodes.verdicts import check as verdict_check
 
 CLUSTER_KEY_BYTES = 32
 TRIM_S = 60.0
@@ -105,22 +110,23 @@ class OutOfMemory(Exception):
     """The system gave no more memory to the event loop."""
 
 
-def serve(config: NodeConfig) -> None:
-    """Runs the node until SIGTERM or SIGINT. Raises StartError."""
+def serve(loaded: Loaded, source: Source) -> None:
+    """Runs the node until SIGTERM or SIGINT; SIGHUP has it read `source` again. Raises StartError."""
+    config = loaded.config
     logs.configure(config.log)
     sys.setswitchinterval(config.node.switch_interval_ms / 1000)
     tune_memory()
     raise_file_limit()
     with _only_one(config), _pid_file(config):
-        uvloop.run(_serve(config))
+        uvloop.run(_serve(loaded, source))
 
 
-async def _serve(config: NodeConfig) -> None:
-    node, life = Node(config), asyncio.current_task()
+async def _serve(loaded: Loaded, source: Source) -> None:
+    node, life = Node(loaded.config, loaded, source), asyncio.current_task()
     assert life is not None
 
     def stop() -> None:
-        _be_gone_in(config.node.stop_grace_s)
+        _be_gone_in(node.state.config.node.stop_grace_s)
         node.stop.set()
         if node.state.phase in ("joining", "starting"):
             life.cancel()
@@ -128,20 +134,32 @@ async def _serve(config: NodeConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    loop.add_signal_handler(signal.SIGHUP, node.renew_certificates)
+    loop.add_signal_handler(signal.SIGHUP, node.reload_soon, "SIGHUP")
     loop.set_exception_handler(node.loop_failed)
     with contextlib.suppress(asyncio.CancelledError):
         async with node.running():
+            notifier = Notifier()
+            notifier.ready(_status(node.state))
+            watching = loop.create_task(notifier.watch(lambda: node.fatal is None, lambda: _status(node.state)))
             trimming = loop.create_task(_give_memory_back())
             await node.stop.wait()
             trimming.cancel()
-            _be_gone_in(config.node.stop_grace_s)
+            watching.cancel()
+            notifier.stopping()
+            _be_gone_in(node.state.config.node.stop_grace_s)
     if isinstance(node.fatal, UnknownEvent):
         raise StartError(str(node.fatal), "install that version here; nothing of this node's data was changed")
     if isinstance(node.fatal, OutOfMemory):
         raise StartError(f"out of memory: {node.fatal}", "more memory, or lower limits.connections and message_bytes")
     if node.fatal is not None:
         raise StartError(f"the log stopped: {node.fatal}", "read the node's log; the other nodes have what it had")
+
+
+def _status(state: NodeState) -> str:
+    """One line, for `systemctl status`."""
+    reasons = state.unready()
+    role = state.log.status().role if state.log is not None else state.phase
+    return f"{state.config.node.name}: {role}, " + ("; ".join(reasons) if reasons else "serving")
 
 
 def _be_gone_in(grace_s: float) -> None:
@@ -171,14 +189,16 @@ class MeasuredLog(EventLog):
 class Node:
     """One node. `async with node.running()` is its life; `stop` is set when that should end."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, loaded: Loaded | None = None, source: Source | None = None) -> None:
+        """`loaded` and `source`: where the configuration came from, and where it is read again."""
         self._config = config
+        self._loaded = loaded or Loaded(config, Path(), {})
+        self._source = source
         self._logger: Logger = logs.logger(config.node.name)
         try:
             self.tls_files = TlsFiles(config.tls, self._logger)
         except BadCertificate as error:
             raise StartError(str(error), error.hint) from None
-        self._listeners: list[Listener] = []
         self.state = NodeState(config, Metrics(config.node.name))
         self.stop = asyncio.Event()
         self.fatal: BaseException | None = None
@@ -217,6 +237,14 @@ class Node:
         if isinstance(context.get("exception"), MemoryError):
             self._end(OutOfMemory(context.get("message", "no memory left")))
 
+    def reload_soon(self, why: str) -> None:
+        """Reads certificates and configuration again; what comes of it is logged."""
+        Notifier().reloading()
+        if self.state.reloading is not None:
+            self.state.reloading.reload_soon(why)
+        else:
+            self.renew_certificates()
+
     def renew_certificates(self) -> None:
         """Reads the certificates again (SIGHUP): connections from now on use them, those that are open stay."""
         try:
@@ -245,17 +273,22 @@ class Node:
         await self._parts.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        config = self._config
-        cluster_key = read_cluster_key(config.secrets.cluster_key_file)  # before anybody counts on this node
+        cluster_keys = read_cluster_keys(self._config.secrets.key_reference)  # before anybody counts on this node
         log = await self._open_log(stack)
         self.state.log = log
+        config, _ = with_cluster_settings(self._config, cluster_settings(log))
+        self.state.config = config
         self.state.heads = heads = HeadKeeper(config, log, self.state.metrics, self._logger)
         stack.push_async_callback(heads.stop)
         heads.start()
         runtime = Runtime(log)
         stack.push_async_callback(runtime.stop)
-        directory = Directory(log, runtime, cluster_key)
+        directory = Directory(log, runtime, cluster_keys)
         stack.push_async_callback(directory.stop)
+        wrong = use_what_the_log_says(directory.keys, log)
+        if wrong is not None:
+            hint = "the file cluster.key of another node of the cell"
+            raise StartError(f"{config.secrets.key_reference} {wrong}", hint)
         self.state.identities = Identities(directory, self._logger, config.raft.propose_timeout_s)
         stack.push_async_callback(self.state.identities.stop)
         past = PastMailboxes(log, runtime, config.node.data_dir / "past", config.raft.propose_timeout_s)
@@ -266,11 +299,12 @@ class Node:
         signing = Signing(log, directory)
         reports = Collector(log, runtime, self._logger, config.node.name)
         stack.push_async_callback(reports.stop)
-        policy = Policy(config, log, resolver, self.state.metrics)
-        stack.push_async_callback(policy.stop)
         host_names = HostNames(config.dns, resolver)
-        self.state.filters = filters = Filters(config, self.state.metrics, host_names.of)
-        stack.push_async_callback(filters.stop)
+        checking = Checking(
+            config, log, runtime, resolver, host_names, self.state.metrics, reports, signing, self._logger
+        )
+        stack.push_async_callback(checking.stop)
+        self.state.checking = checking
         fulltext = FullText(config.fulltext, log, config.node.data_dir, self._logger)
         stack.push_async_callback(fulltext.stop)
         fulltext.start()
@@ -292,28 +326,21 @@ class Node:
             signing=signing,
             tokens=Tokens(config.oauth, self._logger) if config.oauth.all else None,
             reports=reports,
-            login_limits=policy.logins,
-            sessions=Sessions(runtime.standings, log, policy.logins),
+            login_limits=checking.logins,
+            sessions=Sessions(runtime.standings, log, checking.logins),
             fulltext=fulltext,
-            checks=(
-                *policy.checks,
-                *verdict_check.checks(config, log, resolver, self.state.metrics, reports),
-                *filters.checks,
-                *policy.last,
-                ReportArrival(config, log, runtime, self._logger),
-                CompleteSubmissions(),
-                SignSubmissions(signing),
-            ),
+            checks=checking.all,
         )
-        stack.push_async_callback(self._stop_front_ends)
-        for kind in LISTENERS:
-            await self._start_front_end(services, kind, getattr(config.listen, kind))
+        listeners = Listeners(services, FRONT_ENDS, self.state.endpoints)
+        stack.push_async_callback(self._stop_front_ends, listeners)
+        await self._start_front_ends(listeners)
         stack.push_async_callback(DkimRotation(services).stop)
         stack.push_async_callback(AcmeDuty(services).stop)
         stack.push_async_callback(NodeCertificate(services, self.tls_files).stop)
         stack.push_async_callback(Guarding(services).stop)
         stack.push_async_callback(Tenancy(services).stop)
-        await self._start_delivery(stack, services)
+        stack.push_async_callback(Resealing(services).stop)
+        manager = await self._start_delivery(stack, services)
         sender = Sender(services)
         stack.push_async_callback(sender.stop)
         self.state.report_sender = sender
@@ -321,15 +348,46 @@ class Node:
         stack.push_async_callback(followers.stop)
         self.state.followers = followers
         self.state.services = services
+        parts = (
+            lambda new: logs.configure(new.log),
+            lambda new: sys.setswitchinterval(new.node.switch_interval_ms / 1000),
+            lambda new: services.login_guard.reload(new.limits),
+            lambda new: services.connections.reload(new.limits),
+            lambda new: resolver.reload(new.dns),
+            lambda new: host_names.reload(new.dns),
+            heads.reload,
+            lambda new: self._reload_services(services, checking, new),
+            lambda _: listeners.reload(),
+            lambda _: manager.reload(),
+        )
+        reloading = Reloading(
+            self.state, services, self._loaded, self._source, self.tls_files, listeners, parts, self._logger
+        )
+        stack.push_async_callback(reloading.stop)
+        self.state.draining = draining = Draining(services, listeners, self.stop)
+        stack.push_async_callback(draining.stop)
+        self.state.reloading = reloading
+        if isinstance(self._source, FileSource):
+            watch = FileWatch(
+                self._source.path, lambda: self.state.config.node.watch_s, lambda: self.reload_soon("the file changed")
+            )
+            stack.push_async_callback(watch.stop)
         self.state.phase = "serving"
         self._logger.info("serving", pid=os.getpid(), **self.state.endpoints)
 
-    async def _start_delivery(self, stack: AsyncExitStack, services: Services) -> None:
+    def _reload_services(self, services: Services, checking: Checking, config: NodeConfig) -> None:
+        if services.tokens is None or services.tokens.config != config.oauth:
+            services.tokens = Tokens(config.oauth, self._logger) if config.oauth.all else None
+        checking.reload(config)
+        services.checks = checking.all
+
+    async def _start_delivery(self, stack: AsyncExitStack, services: Services) -> Manager:
         transport = MailTransport.of(services)
         stack.push_async_callback(transport.stop)
         manager = Manager(services, LocalFirst(services, transport))
         await manager.start()
         stack.push_async_callback(manager.stop, self._config.node.stop_grace_s)
+        return manager
 
     async def _open_log(self, stack: AsyncExitStack) -> EventLog:
         config = self._config
@@ -385,23 +443,17 @@ class Node:
             stack.push_async_callback(started.stop, 1.0)
             self.state.endpoints[key] = started.address
 
-    async def _start_front_end(self, services: Services, kind: ListenerKind, address: str) -> None:
-        if not address:
-            return
-        try:
-            listener = await FRONT_ENDS[kind](services, kind, address)
-        except OSError as error:
-            raise _can_not_listen(f"listen.{kind}", address, error) from None
-        self._listeners.append(listener)
-        self.state.endpoints[kind] = listener.address
+    async def _start_front_ends(self, listeners: Listeners) -> None:
+        for kind in LISTENERS:
+            address = getattr(self.state.config.listen, kind)
+            try:
+                await listeners.start(kind, address)
+            except OSError as error:
+                raise _can_not_listen(f"listen.{kind}", address, error) from None
 
-    async def _stop_front_ends(self) -> None:
-        """All at once: the grace is for the whole node."""
-        grace_s = self._config.node.stop_grace_s
-        ended = await asyncio.gather(*(one.stop(grace_s) for one in self._listeners), return_exceptions=True)
-        for error in ended:
-            if error is not None:
-                self._logger.error("a front end did not stop well", error=repr(error))
+    async def _stop_front_ends(self, listeners: Listeners) -> None:
+        for error in await listeners.stop(self.state.config.node.stop_grace_s):
+            self._logger.error("a front end did not stop well", error=repr(error))
 
 
 def log_config(config: NodeConfig) -> LogConfig:
@@ -422,18 +474,25 @@ def log_config(config: NodeConfig) -> LogConfig:
 
 
 def read_cluster_key(path: Path) -> bytes:
-    """The 32 bytes that a file holds in hexadecimal. Raises StartError, never showing what it holds."""
+    """The same of a file."""
+    return read_cluster_keys(f"file:{path}")
+
+
+def read_cluster_keys(reference: str) -> bytes:
+    """The keys behind a reference, oldest first, 32 bytes each, one behind the other. Raises StartError, never showing
+    what is there."""
     hint = "the file that `mailraft cluster init` wrote; it is the same on every node"
+    place = reference.removeprefix("file:")
     try:
-        key = bytes.fromhex(path.read_text().strip())
-    except OSError as error:
-        raise StartError(f"secrets.cluster_key_file: {path}: {error.strerror}", hint) from None
+        keys = bytes.fromhex(read_secret(reference).decode())
+    except SecretError as error:
+        raise StartError(f"secrets.cluster_key_file: {error}", hint) from None
     except ValueError:
-        key = b""
-    if len(key) != CLUSTER_KEY_BYTES:
+        keys = b""
+    if not keys or len(keys) % CLUSTER_KEY_BYTES:
         must = f"must hold {CLUSTER_KEY_BYTES} bytes in hexadecimal"
-        raise StartError(f"secrets.cluster_key_file: {path} {must}", hint)
-    return key
+        raise StartError(f"secrets.cluster_key_file: {place} {must}", hint)
+    return keys
 
 
 @contextmanager

@@ -41,9 +41,13 @@ class Logger(Protocol):
     def exception(self, event: str, **facts: Any) -> Any: ...
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Services:
-    """The parts of one node. `tls` is the context shown to mail clients; None only in tests."""
+    """The parts of one node. `tls` is the context shown to mail clients; None only in tests.
+
+    A reload (nodes/reloading.py) replaces `config`, `checks` and `tokens`, between two steps of the event loop: what is
+    read of them when it is needed is always of one and the same configuration.
+    """
 
     config: NodeConfig
     log: EventLog
@@ -72,6 +76,14 @@ class Listener(Protocol):
     @property
     def address(self) -> str:
         """`host:port` as bound, the real port where 0 was asked for."""
+        ...
+
+    def reload(self) -> None:
+        """`config`, `checks` and `tokens` of the services are others now: from now on by those."""
+        ...
+
+    def retire(self) -> None:
+        """Accept no more; sessions go on until they end or `stop` is called."""
         ...
 
     async def stop(self, grace_s: float) -> None:

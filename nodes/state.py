@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +17,12 @@ from nodes.metrics import ROLES, Metrics
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog, LogStatus
-    from nodes.filters import Filters
+    from nodes.checking import Checking
+    from nodes.draining import Draining
     from nodes.follower.followers import Followers
     from nodes.heads import HeadKeeper
     from nodes.identities import Identities
+    from nodes.reloading import Reloading
     from nodes.reports.sender import Sender
     from nodes.services import Services
     from nodes.tls_mail import MailTls
@@ -43,7 +46,9 @@ class NodeState:
     followers: Followers | None = None
     heads: HeadKeeper | None = None
     identities: Identities | None = None
-    filters: Filters | None = None
+    checking: Checking | None = None
+    draining: Draining | None = None
+    reloading: Reloading | None = None
     report_sender: Sender | None = None
     mail_tls: MailTls | None = None
     endpoints: dict[str, str] = field(default_factory=dict)
@@ -59,6 +64,8 @@ class NodeState:
             return ["stopping" if self.phase == "stopping" else "starting"]
         status = self.log.status()
         reasons = []
+        if self.draining is not None and self.draining.is_under_way:
+            reasons.append("draining: clients finish, and no new ones are taken")
         if status.leader is None:
             reasons.append("no leader is known: a majority of the cell must be up")
         if status.commit - status.applied > MOST_LAG:
@@ -78,12 +85,14 @@ class NodeState:
             "name": self.config.node.name,
             "cluster_id": self.config.node.cluster_id,
             "pid": os.getpid(),
+            "clock_ms": time.time_ns() // 1_000_000,
+            "connections": self.services.connections.open if self.services is not None else 0,
             "phase": self.phase,
             "ready": not reasons,
             "reasons": reasons,
             **(_of_log(status) if status is not None else _without_log(self.phase)),
             "endpoints": self.endpoints,
-            "filters": self.filters.status() if self.filters is not None else {},
+            "filters": self.checking.filters.status() if self.checking is not None else {},
         }
 
     def measure(self) -> None:

@@ -38,6 +38,7 @@ class Tokens:
     """
 
     def __init__(self, config: OAuthSection, logger: Logger) -> None:
+        self.config = config
         self._logger = logger
         self._issuers = {one.issuer: IssuedTokens(one, logger) for one in config.all}
         self.scope = next((one.scope for one in config.all if one.scope), "")

@@ -54,7 +54,7 @@ class Ourselves:
         names = [config.node.hostname, *config.delivery.own_names]
         self._names = {name.lower().rstrip(".") for name in names} - {"localhost"}
         self._addresses = set(config.delivery.own_addresses)
-        self._listens = [split_address(one) for one in (config.listen.smtp,) if one]
+        self._listens = [split_address(one) for one in (config.listen.smtp,) if one and not one.startswith("fd:")]
 
     def is_name(self, name: str) -> bool:
         """Whether a host of this name is this cell."""

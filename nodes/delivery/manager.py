@@ -48,6 +48,7 @@ from nodes.delivery.sharing import Sharing
 
 if TYPE_CHECKING:
     from eventlog.log import Applied
+    from nodes.config_queue import QueueSection
     from nodes.services import Services
 
 CLAIM_AT_ONCE = 200
@@ -89,11 +90,7 @@ class Manager:
         self._now_ms = now_ms
         self._jitter = jitter
         self._name = services.config.node.name
-        self._concurrency = config.concurrency
-        self._domain_concurrency = config.domain_concurrency
-        self._policy = Policy(
-            int(config.retry_first_s * 1000), int(config.retry_max_s * 1000), int(config.warn_after_s * 1000)
-        )
+        self._heed(config)
         self._lanes: dict[bytes, Lane] = {}
         self._agenda: list[tuple[float, int, Lane]] = []
         self._watches: list[_Watch] = []
@@ -113,6 +110,19 @@ class Manager:
         self._attempts: set[asyncio.Task[None]] = set()
         self._outcomes = Outcomes(services, self._recorded)
         self._unsubscribe: Callable[[], None] | None = None
+
+    def reload(self) -> None:
+        """From now on by the configuration that `services` has now."""
+        self._heed(self._services.config.queue)
+        for lane in list(self._lanes.values()):
+            self._touch(lane, 0)
+
+    def _heed(self, config: QueueSection) -> None:
+        self._concurrency = config.concurrency
+        self._domain_concurrency = config.domain_concurrency
+        self._policy = Policy(
+            int(config.retry_first_s * 1000), int(config.retry_max_s * 1000), int(config.warn_after_s * 1000)
+        )
 
     # -- life --------------------------------------------------------------------------------------------------------
 

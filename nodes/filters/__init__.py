@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,12 @@ class Filters:
     def status(self) -> dict[str, str]:
         """By name: "up", "unknown", or why it is down."""
         return {one.name: _standing(one.health) for one in self.checks}
+
+    async def retire(self, after_s: float) -> None:
+        """Others are asked from now on; what these are asked already they may answer for so long."""
+        await self._watch.stop()
+        await asyncio.sleep(after_s)
+        await self.stop()
 
     async def stop(self) -> None:
         await self._watch.stop()

@@ -7,7 +7,9 @@ import ssl
 
 from aiohttp import web
 
-from nodes.config import split_address
+from nodes.listening import place
+
+BACKLOG = 128
 
 MOST_LINE_BYTES = 32 * 1024  # of a path with its query: names in UTF-8, each byte written as three
 
@@ -30,15 +32,18 @@ class HttpListener:
 
 async def start(app: web.Application, address: str, tls: ssl.SSLContext | None = None) -> HttpListener:
     """Listens on host:port. Raises OSError when the address can not be bound."""
-    host, port = split_address(address)
+    where = place(address, BACKLOG)
     runner = web.AppRunner(
         app, access_log=None, handle_signals=False, shutdown_timeout=1.0, max_line_size=MOST_LINE_BYTES
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port, ssl_context=tls).start()
+        if "sock" in where:
+            await web.SockSite(runner, ssl_context=tls, **where).start()
+        else:
+            await web.TCPSite(runner, ssl_context=tls, **where).start()
     except BaseException:
         await runner.cleanup()
         raise
     bound = runner.addresses[0]
-    return HttpListener(runner, f"{host}:{bound[1]}")
+    return HttpListener(runner, f"{where.get('host', bound[0])}:{bound[1]}")

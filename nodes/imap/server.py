@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from actors.custody import CUSTODY, LogRedacted, last_redaction
 from eventlog.log import Applied, EventLog
 from eventlog.record import new_id
-from nodes.config import ListenerKind, split_address
+from nodes.config import ListenerKind
 from nodes.imap import (
     acl,
     append,
@@ -40,6 +40,7 @@ from nodes.imap.session import TLS_HANDSHAKE_S, Session
 from nodes.imap.shared import Held, Shared
 from nodes.imap.structures import FOLDER, StructureCache, StructureFile
 from nodes.imap.watchers import Watchers
+from nodes.listening import place
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -92,19 +93,24 @@ class ImapListener:
 
     async def open(self, address: str) -> None:
         """Raises OSError when the address can not be bound."""
-        host, port = split_address(address)
         tls = self._services.tls if self._kind == "imaps" else None
         loop = asyncio.get_running_loop()
         secure = tls is not None
         handshake_s = TLS_HANDSHAKE_S if secure else None
         self._server = await loop.create_server(
             lambda: Connection(self._opened, secure),
-            host,
-            port,
             ssl=tls,
-            backlog=_BACKLOG,
+            **place(address, _BACKLOG),
             ssl_handshake_timeout=handshake_s,
         )
+
+    def reload(self) -> None:
+        """Each session reads what `services` has when it begins."""
+
+    def retire(self) -> None:
+        """Accepts no more; sessions go on."""
+        if self._server is not None:
+            self._server.close()
 
     async def stop(self, grace_s: float) -> None:
         """Accepts no more; each session says BYE, after the command it is at if that ends within `grace_s`."""

@@ -30,35 +30,41 @@ class Policy:
 
     def __init__(self, config: NodeConfig, log: EventLog, resolver: Resolver, metrics: Metrics) -> None:
         self.tenants = TenantPolicies(log, config)
-        lists = dnsbl.checks(config.policy, self.tenants.of, resolver, metrics)
-        rates = Rates(config.policy, self.tenants, metrics)
-        greylisting = Greylisting(config.policy, self.tenants.of, metrics, lists[0] if lists else None)
-        connecting = (Connecting(config.policy, metrics),) if config.policy.client_connections_per_hour else ()
-        logged_in = LoggedIn(self.tenants, metrics)
-        commands = Commands(config.policy, self.tenants, metrics)
+        self._resolver = resolver
+        self._metrics = metrics
+        self._rates = Rates(config.policy, self.tenants, metrics)
+        self._greylisting = Greylisting(config.policy, self.tenants.of, metrics)
+        self._connecting = Connecting(config.policy, metrics)
+        self._logged_in = LoggedIn(self.tenants, metrics)
+        self._commands = Commands(config.policy, self.tenants, metrics)
+        self._tarpit = Tarpit(config.policy, metrics)
         self.logins = LoginLimits(self.tenants, metrics)
-        tarpit = (Tarpit(config.policy, metrics),) if config.policy.tarpit_s else ()
-        self.checks: tuple[Check, ...] = (
-            *connecting,
-            logged_in,
-            commands,
-            *tarpit,
-            rates,
-            Sizes(self.tenants),
-            *lists,
-            greylisting,
-        )
+        self._sizes = Sizes(self.tenants)
+        self.checks: tuple[Check, ...] = ()
         self.last: tuple[Check, ...] = (Spam(self.tenants, metrics),)
-        shared: dict[str, Shared] = {
-            **rates.shared,
-            **logged_in.shared,
-            **commands.shared,
-            **greylisting.shared,
-            **self.logins.shared,
-        }
-        for one in (*connecting, *tarpit):
+        self.reload(config)
+        shared: dict[str, Shared] = {**self.logins.shared}
+        for one in (self._rates, self._logged_in, self._commands, self._greylisting, self._connecting, self._tarpit):
             shared |= one.shared
         self._sharing = Sharing(log.telling, shared)
+
+    def reload(self, config: NodeConfig) -> None:
+        """From now on by this: what was counted and who is known stays. `checks` are then others."""
+        self.tenants.reload(config)
+        lists = dnsbl.checks(config.policy, self.tenants.of, self._resolver, self._metrics)
+        for one in (self._rates, self._connecting, self._commands, self._tarpit):
+            one.reload(config.policy)
+        self._greylisting.reload(config.policy, lists[0] if lists else None)
+        self.checks = (
+            *((self._connecting,) if config.policy.client_connections_per_hour else ()),
+            self._logged_in,
+            self._commands,
+            *((self._tarpit,) if config.policy.tarpit_s else ()),
+            self._rates,
+            self._sizes,
+            *lists,
+            self._greylisting,
+        )
 
     async def stop(self) -> None:
         await self._sharing.stop()

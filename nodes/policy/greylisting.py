@@ -46,14 +46,21 @@ class Greylisting(Check):
     ) -> None:
         self._policy_of = policy_of
         self._metrics = metrics
-        self._lists = lists
-        self._exempt = Trust(config.exempt)
-        self._longest_s = max(config.greylist_delay_s, config.greylist_wait_s / 2)
-        self._known_networks = config.greylist_known_after
         most = config.greylist_entries
         self.waiting = Marks(config.greylist_delay_s + config.greylist_wait_s, most, now_s)
         self.known = Marks(config.greylist_keep_s, most, now_s)
         self.networks = Marks(config.greylist_keep_s, most, now_s)
+        self.reload(config, lists)
+
+    def reload(self, config: PolicySection, lists: ListCheck | None) -> None:
+        """From now on by this; who is known stays so."""
+        self._lists = lists
+        self._exempt = Trust(config.exempt)
+        self._longest_s = max(config.greylist_delay_s, config.greylist_wait_s / 2)
+        self._known_networks = config.greylist_known_after
+        self.waiting.keep(config.greylist_delay_s + config.greylist_wait_s, config.greylist_entries)
+        for marks in (self.known, self.networks):
+            marks.keep(config.greylist_keep_s, config.greylist_entries)
 
     @property
     def shared(self) -> dict[str, Shared]:

@@ -42,6 +42,10 @@ class Marks:
     def __len__(self) -> int:
         return len(self._marks)
 
+    def keep(self, keep_s: float, most: int) -> None:
+        """So many, for so long, from now on."""
+        self._keep_s, self._most = keep_s, most
+
     def get(self, key: bytes) -> Mark | None:
         """What is known of a key that was seen within the time that marks are kept."""
         mark = self._marks.get(key)

@@ -44,9 +44,13 @@ class Commands(Check):
     ) -> None:
         self._policies = policies
         self._metrics = metrics
+        self.buckets = {scope: Buckets(now_s) for scope in (CLIENT, ACCOUNT, TENANT)}
+        self.reload(config)
+
+    def reload(self, config: PolicySection) -> None:
+        """From now on by this; what was taken stays taken."""
         self._exempt = Trust(config.exempt)
         self._of_client = config.client_commands_per_hour
-        self.buckets = {scope: Buckets(now_s) for scope in (CLIENT, ACCOUNT, TENANT)}
 
     @property
     def shared(self) -> dict[str, Shared]:
@@ -109,13 +113,17 @@ class Tarpit(Check):
 
     def __init__(self, config: PolicySection, metrics: Metrics, now_s: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
+        self.held = 0
+        self.refusals = SharedCounts(REFUSALS_KEPT_S, now_s)
+        self.reload(config)
+
+    def reload(self, config: PolicySection) -> None:
+        """From now on by this; refusals that were counted stay."""
         self._exempt = Trust(config.exempt)
         self._step_s = config.tarpit_s
         self._free = config.tarpit_free
         self._longest_s = config.tarpit_longest_s
         self._most = config.tarpit_sessions
-        self.held = 0
-        self.refusals = SharedCounts(REFUSALS_KEPT_S, now_s)
 
     @property
     def shared(self) -> dict[str, Shared]:

@@ -45,9 +45,13 @@ class Connecting(Check):
 
     def __init__(self, config: PolicySection, metrics: Metrics, now_s: Callable[[], float] = time.monotonic) -> None:
         self._metrics = metrics
+        self.buckets = Buckets(now_s)
+        self.reload(config)
+
+    def reload(self, config: PolicySection) -> None:
+        """From now on by this; what was taken stays taken."""
         self._exempt = Trust(config.exempt)
         self._per_hour = config.client_connections_per_hour
-        self.buckets = Buckets(now_s)
 
     @property
     def shared(self) -> dict[str, Shared]:
@@ -74,10 +78,14 @@ class Rates(Check):
     ) -> None:
         self._policies = policies
         self._metrics = metrics
-        self._exempt = Trust(config.exempt)
         kinds = [(scope, what) for scope in (CLIENT, ACCOUNT, TENANT) for what in (MESSAGES, RECIPIENTS)]
-        self._by_default = any(_rate(policies.default, *kind) for kind in kinds)
         self.buckets = {kind: Buckets(now_s) for kind in kinds}
+        self.reload(config)
+
+    def reload(self, config: PolicySection) -> None:
+        """From now on by this, and by the defaults of `policies`; what was taken stays taken."""
+        self._exempt = Trust(config.exempt)
+        self._by_default = any(_rate(self._policies.default, *kind) for kind in self.buckets)
 
     @property
     def shared(self) -> dict[str, Shared]:

@@ -87,6 +87,11 @@ class TenantPolicies:
         known = self._known.get(tenant)
         return known if known is not None else self._read(tenant)
 
+    def reload(self, config: NodeConfig) -> None:
+        """Other defaults from now on."""
+        self.default = defaults(config)
+        self._known = {NO_TENANT: self.default}
+
     def stop(self) -> None:
         for unsubscribe in self._following.values():
             unsubscribe()

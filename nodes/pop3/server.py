@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from nodes.config import ListenerKind, split_address
+from nodes.config import ListenerKind
+from nodes.listening import place
 from nodes.pop3.apop import Greetings
 from nodes.pop3.connection import Connection
 from nodes.pop3.opening import Opener
@@ -34,11 +35,18 @@ class Pop3Listener:
 
     async def listen(self, address: str) -> None:
         """Binds `host:port`. Raises OSError when it can not."""
-        host, port = split_address(address)
         ssl = self.services.tls if self.kind == "pop3s" else None
-        self._server = await self.loop.create_server(lambda: Connection(self), host, port, ssl=ssl, backlog=BACKLOG)
+        self._server = await self.loop.create_server(lambda: Connection(self), ssl=ssl, **place(address, BACKLOG))
         bound = self._server.sockets[0].getsockname()
         self.address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+
+    def reload(self) -> None:
+        """Each session reads what `services` has when it begins."""
+
+    def retire(self) -> None:
+        """Accepts no more; sessions go on."""
+        if self._server is not None:
+            self._server.close()
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more; what is under way may end within `grace_s` seconds."""

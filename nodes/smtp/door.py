@@ -31,13 +31,18 @@ class Door:
         config = listener.services.config
         self._listener = listener
         self._listening = listening
-        self._rules = config.smtp
-        self._most = config.limits.connections  # that may be waited for at one time
         self._behind_proxy = listener.profile.kind in config.smtp.proxy_protocol
-        self._proxies = Trust(config.smtp.proxy_from)
+        self.reload()
         self._tls = listener.services.tls if listener.profile.implicit_tls else None
         self._waiting: set[asyncio.Task[None]] = set()
         self._accepting = listener.loop.create_task(self._accept())
+
+    def reload(self) -> None:
+        """For who comes from now on."""
+        config = self._listener.services.config
+        self._rules = config.smtp
+        self._most = config.limits.connections  # that may be waited for at one time
+        self._proxies = Trust(config.smtp.proxy_from)
 
     def close(self) -> None:
         """Accepts no more."""

@@ -76,14 +76,18 @@ class Intake:
         self._services = services
         self._profile = profile
         self._hostname = services.config.node.hostname
-        self._limits = services.config.limits
-        self._rules = services.config.smtp
-        self._exempt = Trust(services.config.policy.exempt)
-        self.checks = by_step(services.checks)
+        self.reload()
         self._verp = Verp(services.directory.derived_key(verp.PURPOSE))
         srs_key = services.directory.derived_key(rewriting.PURPOSE)
         self._recipients = Recipients(services.log, services.runtime, srs_key, self._verp)
         self._propose_timeout_s = services.config.raft.propose_timeout_s
+
+    def reload(self) -> None:
+        """From the next command on by what `services` has now."""
+        config = self._services.config
+        self._limits, self._rules = config.limits, config.smtp
+        self._exempt = Trust(config.policy.exempt)
+        self.checks = by_step(self._services.checks)
 
     def stop(self) -> None:
         """Nothing more is taken in."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from typing import TYPE_CHECKING
 
 from eventlog.record import new_id
-from nodes.config import ListenerKind, split_address
+from nodes.config import ListenerKind
+from nodes.listening import bound_socket, place
 from nodes.smtp.commands import COMMANDS, LMTP_COMMANDS
 from nodes.smtp.connection import Connection
 from nodes.smtp.door import Door
@@ -42,12 +42,10 @@ class SmtpListener:
         self.logger = services.logger.bind(listener=profile.kind)
         self.intake = Intake(services, profile)
         self.commands = LMTP_COMMANDS if profile.lmtp else COMMANDS
-        rules = services.config.smtp
         kind = "LMTP" if profile.lmtp else "ESMTP"
         self.greeting = f"220 {services.config.node.hostname} {kind} mailraft\r\n".encode()
         self._offers_starttls = services.tls is not None and not profile.implicit_tls
-        self._extensions = Extensions(services.config, profile)
-        self._priority, self._xclient = Trust(rules.priority_from), Trust(rules.xclient_from)
+        self._heed_rules()
         self.address = ""
         self._server: asyncio.Server | Door | None = None
         self.open_connections: set[Connection] = set()
@@ -56,16 +54,30 @@ class SmtpListener:
 
     async def listen(self, address: str) -> None:
         """Binds `host:port`. Raises OSError when it can not."""
-        host, port = split_address(address)
         if self.profile.implicit_tls or self.profile.kind in self.services.config.smtp.proxy_protocol:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-            listening.setblocking(False)
+            listening = bound_socket(address, BACKLOG)
             bound, self._server = listening.getsockname(), Door(self, listening)
         else:
-            self._server = await self.loop.create_server(self._connect, host, port, backlog=BACKLOG)
+            self._server = await self.loop.create_server(self._connect, **place(address, BACKLOG))
             bound = self._server.sockets[0].getsockname()
         self.address = f"[{bound[0]}]:{bound[1]}" if ":" in bound[0] else f"{bound[0]}:{bound[1]}"
+
+    def reload(self) -> None:
+        """Sessions go on; from now on by what `services` has now."""
+        self._heed_rules()
+        self.intake.reload()
+        if isinstance(self._server, Door):
+            self._server.reload()
+
+    def _heed_rules(self) -> None:
+        rules = self.services.config.smtp
+        self._extensions = Extensions(self.services.config, self.profile)
+        self._priority, self._xclient = Trust(rules.priority_from), Trust(rules.xclient_from)
+
+    def retire(self) -> None:
+        """Accept no more; sessions go on."""
+        if self._server is not None:
+            self._server.close()
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more; transactions under way may end within `grace_s` seconds."""

@@ -49,11 +49,15 @@ class VerdictCheck(Check):
         self._resolver = resolver
         self._metrics = metrics
         self._reports = reports
+        self.reload(config)
+        self._rules = Followed(log, VERDICTS, lambda view: (verdicts.policy(view), verdicts.tenant_modes(view)))
+        self._remembered = Remembered()
+
+    def reload(self, config: NodeConfig) -> None:
+        """From now on by this."""
         self._judge_all = config.verdicts.judge == "always"
         self._authserv_id = config.verdicts.authserv_id or config.node.hostname
         self._limits = Limits(config.verdicts.signatures, config.verdicts.timeout_s)
-        self._rules = Followed(log, VERDICTS, lambda view: (verdicts.policy(view), verdicts.tenant_modes(view)))
-        self._remembered = Remembered()
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""
@@ -99,13 +103,6 @@ class VerdictCheck(Check):
         if claims:
             incoming.data = kept
             values["removed"] = b"".join(claims)[:MOST_CLAIM_BYTES].decode("utf-8", "replace")
-
-
-def checks(
-    config: NodeConfig, log: EventLog, resolver: Lookup, metrics: Metrics, reports: Collector
-) -> tuple[Check, ...]:
-    """The check, unless the configuration has it off."""
-    return () if config.verdicts.judge == "off" else (VerdictCheck(config, log, resolver, metrics, reports),)
 
 
 def _address(client: str) -> str:

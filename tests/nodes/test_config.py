@@ -170,7 +170,7 @@ def test_an_override_without_a_section_says_how_it_is_written(tmp_path: Path) ->
 
 def test_a_secret_is_never_repeated(tmp_path: Path) -> None:
     said = refusal(tmp_path, SOUND + '[secrets]\ncluster_key = "s3cr3t"\n')
-    assert "secrets.cluster_key = (not shown): no such key" in said
+    assert "secrets.cluster_key = (not shown): must be file:PATH or env:NAME" in said
     assert "s3cr3t" not in said
 
 

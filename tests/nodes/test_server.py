@@ -70,7 +70,8 @@ def test_a_cluster_key_that_is_not_there_or_is_junk_is_found_before_the_database
     path.write_text("junk")
     assert str(start_refusal(run, config)) == f"secrets.cluster_key_file: {path} must hold 32 bytes in hexadecimal"
     path.unlink()
-    assert str(start_refusal(run, config)) == f"secrets.cluster_key_file: {path}: No such file or directory"
+    missing = f"secrets.cluster_key_file: {path}: can not be read: No such file or directory"
+    assert str(start_refusal(run, config)) == missing
     assert not list(config.node.data_dir.glob("*.mdb"))
 
 

@@ -14,7 +14,7 @@ import pytest
 from actors.verdicts import VERDICTS, SetVerdictPolicy
 from nodes.dkim_admin import DkimAdmin
 from nodes.dkim_keys import record_name, record_value, zone_line
-from nodes.verdicts.check import checks
+from nodes.verdicts.check import VerdictCheck
 from tests.nodes.filters.filtered import ALICE, LETTER, filtered, found, kept, send
 from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.nodes.smtp.dialogue import Dialogue
@@ -274,7 +274,7 @@ def test_opendmarc_in_front_refuses_by_our_results_what_its_author_wants_refused
                 "smtp": {"xclient_from": ["127.0.0.1"]},
             },
             dns={"nameservers": [names.address]},
-            before=lambda cell: checks(cell.config, cell.log, cell.resolver, cell.metrics, cell.reports),
+            before=lambda cell: (VerdictCheck(cell.config, cell.log, cell.resolver, cell.metrics, cell.reports),),
         ) as cell,
     ):
         cell.call(cell.runtime.ask(VERDICTS, SetVerdictPolicy(dmarc="mark"), ADMIN))

@@ -19,7 +19,7 @@ from nodes.reports.incoming import understand
 from nodes.reports.recipients import Recipient
 from nodes.reports.sender import Sender
 from nodes.smtp.checks import Check
-from nodes.verdicts.check import checks
+from nodes.verdicts.check import VerdictCheck
 from tests.nodes.reports import samples
 from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.nodes.verdicts.letters import letter
@@ -42,7 +42,7 @@ _dmarc.silent.test. TXT "v=DMARC1; p=none; rua=mailto:a@silent.test"
 
 
 def _checks(cell: Cell) -> tuple[Check, ...]:
-    judging = checks(cell.config, cell.log, cell.resolver, cell.metrics, cell.reports)
+    judging = (VerdictCheck(cell.config, cell.log, cell.resolver, cell.metrics, cell.reports),)
     return (*judging, ReportArrival(cell.config, cell.log, cell.runtime, cell.logger))
 
 

@@ -13,7 +13,7 @@ from actors.directory import account_of
 from actors.mailbox import folder_by_name, messages
 from actors.verdicts import VERDICTS, SetTenantMode, SetVerdictPolicy
 from nodes.record_json import record_json
-from nodes.verdicts.check import _address, checks
+from nodes.verdicts.check import VerdictCheck, _address
 from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.nodes.verdicts.letters import key_record, letter, private_key, signed
 from tests.peers.dns_server import DnsServer
@@ -50,7 +50,7 @@ def names() -> Iterator[DnsServer]:
 def cell(tmp_path_factory: pytest.TempPathFactory, names: DnsServer) -> Iterator[Cell]:
     with Cell(
         tmp_path_factory.mktemp("judged"),
-        checks=lambda cell: checks(cell.config, cell.log, cell.resolver, cell.metrics, cell.reports),
+        checks=lambda cell: (VerdictCheck(cell.config, cell.log, cell.resolver, cell.metrics, cell.reports),),
         sections={"verdicts": {"judge": "always", "timeout_s": 5.0}},
         dns={"nameservers": [names.address], "timeout_s": 2.0},
     ) as started:
@@ -186,7 +186,7 @@ def test_lmtp_is_not_judged_as_its_client_is_no_stranger(cell: Cell, names: DnsS
 def test_a_client_on_this_machine_is_judged_only_where_that_is_wanted(tmp_path: Any, names: DnsServer) -> None:
     with Cell(
         tmp_path,
-        checks=lambda cell: checks(cell.config, cell.log, cell.resolver, cell.metrics, cell.reports),
+        checks=lambda cell: (VerdictCheck(cell.config, cell.log, cell.resolver, cell.metrics, cell.reports),),
         dns={"nameservers": [names.address]},
     ) as default:
         asked = len(names.asked)

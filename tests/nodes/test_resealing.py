@@ -1,0 +1,171 @@
+"""The cluster's key rotates while three nodes serve: secrets open before and after; a node without it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from actors import keyring, kind
+from actors.keyring import KEYRING
+from actors.routes import ROUTES, SetRoute, place, routes
+from actors.sealing import KeyRing, SealBroken, key_id
+from chaos.cluster import free_base_port
+from cli import layout
+from cli.client import AdminClient
+from cli.output import CommandError
+from cli.rotate_key import rotate_key
+from nodes import config_sources
+from nodes.resealing import counts
+from nodes.server import Node, StartError
+from nodes.state import NodeState
+from tests.nodes.policy.trio import ADMIN, ALICE, trio, until
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+OLD, NEW = bytes(range(32)), bytes(range(32, 64))
+PASSWORD = "secret of alice"
+
+
+# -- the ring
+
+
+def ring_with_two() -> KeyRing:
+    ring = KeyRing(OLD)
+    ring.add(NEW)
+    return ring
+
+
+def test_what_the_first_key_sealed_opens_after_another_is_used() -> None:
+    ring = ring_with_two()
+    before = ring.seal(b"secret", b"alice")
+    ring.use(key_id(NEW), ring.sealed_root(key_id(NEW)))
+    after = ring.seal(b"secret", b"alice")
+    assert ring.unseal(before, b"alice") == ring.unseal(after, b"alice") == b"secret"
+    assert (ring.is_current(before), ring.is_current(after)) == (False, True)
+
+
+def test_a_ring_with_the_new_key_alone_opens_what_that_sealed_and_derives_the_same() -> None:
+    ring = ring_with_two()
+    derived, root = ring.derive(b"x"), ring.sealed_root(key_id(NEW))
+    before = ring.seal(b"secret", b"alice")
+    ring.use(key_id(NEW), root)
+    alone = KeyRing(NEW)
+    alone.use(key_id(NEW), root)
+    assert alone.unseal(ring.seal(b"secret", b"alice"), b"alice") == b"secret"
+    assert alone.derive(b"x") == derived
+    assert alone.unseal(before, b"alice") == b"secret"  # what derives is the first key itself
+
+
+def test_a_ring_without_the_key_says_which() -> None:
+    ring = ring_with_two()
+    ring.use(key_id(NEW), ring.sealed_root(key_id(NEW)))
+    with pytest.raises(SealBroken, match=f"the key {key_id(NEW).hex()}, which this node does not hold"):
+        KeyRing(OLD).unseal(ring.seal(b"secret", b"alice"), b"alice")
+
+
+def test_every_event_that_carries_a_sealed_secret_is_known_to_be_sealed_anew() -> None:
+    facts = [one for one in kind._facts.values() if one.__module__.startswith("actors.")]
+    carrying = {one.TYPE for one in facts if "sealed" in getattr(one, "__dataclass_fields__", {})}
+    assert carrying == {
+        "AcmeAccountSet", "AcmeOrderPlaced", "ApiTokenCreated", "ApopSecretSet", "AppPasswordAdded",
+        "CellAuthorityKept", "CertificateAdded", "DkimKeysAdded", "FollowStarted", "GrantIssued",
+        "OneTimeCodesEnrolled", "PasswordSet", "RouteSet", "SecretResealed",
+    }  # fmt: skip
+
+
+# -- a cell
+
+
+def sealed(state: NodeState) -> dict[bytes | None, int]:
+    assert state.log is not None
+    with state.log.snapshot() as snapshot:
+        return counts(snapshot)
+
+
+async def may_log_in(state: NodeState) -> bool:
+    assert state.services is not None
+    found = await state.services.directory.logins.password(ALICE, PASSWORD, "imap", known=True)
+    return found is not None
+
+
+def test_a_key_rotates_under_nodes_that_serve(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "cell"
+
+    async def session() -> None:
+        async with trio(folder) as nodes:
+            services = nodes.states[0].services
+            assert services is not None
+            secret = services.directory.seal(b"password of us", place("default"))
+            command = SetRoute("default", "smart.example.test", 587, "verify", "", "us", secret)
+            await services.runtime.ask(ROUTES, command, ADMIN)
+            before = sealed(nodes.states[0])
+            assert set(before) == {None}
+            done = await asyncio.to_thread(CliRunner().invoke, rotate_key, [str(folder)])
+            assert done.exit_code == 0, done.output
+            new = key_id(bytes.fromhex((folder / "n2" / "cluster.key").read_text().split()[1]))
+            assert len({(folder / name / "cluster.key").read_text() for name in ("n1", "n2", "n3")}) == 1
+            assert (folder / "n1" / "cluster.key").stat().st_mode & 0o777 == 0o600
+            await until(lambda: all(sealed(state) == {new: before[None]} for state in nodes.states))
+            for state in nodes.states:
+                assert await may_log_in(state)
+                assert state.log is not None
+                with state.log.snapshot() as snapshot:
+                    assert keyring.retired(snapshot.view(KEYRING)) == [b""]
+                    (route,) = routes(snapshot.view(ROUTES))
+                assert state.services is not None
+                assert state.services.directory.unseal(route.sealed, place("default")) == b"password of us"
+            await nodes.lose(0)
+            await nodes.come_back(0)
+            assert await may_log_in(nodes.states[0])
+            again = await asyncio.to_thread(CliRunner().invoke, rotate_key, [str(folder), "--json"])
+            assert again.exit_code == 0, again.output
+            assert await may_log_in(nodes.states[2])
+
+    run(session())
+
+
+def test_a_key_that_a_member_lacks_is_not_used(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "cell"
+
+    async def session() -> None:
+        async with trio(folder) as nodes:
+            client = AdminClient(layout.load(folder))
+            added = await asyncio.to_thread(client.change, "POST", "/v1/cluster-keys", {"key": NEW.hex()}, "n1")
+            assert [one["state"] for one in added["keys"]] == ["used", "new"]
+            body = {"id": key_id(NEW).hex()}
+            with pytest.raises(CommandError, match=r"is not there yet at n1, n2, n3|is not there yet at n2, n3"):
+                await asyncio.to_thread(client.change, "PUT", "/v1/cluster-keys", body, "n1")
+            with pytest.raises(CommandError, match="is not there at this node"):
+                await asyncio.to_thread(client.change, "PUT", "/v1/cluster-keys", body, "n2")
+            assert set(sealed(nodes.states[0])) == {None}
+
+    run(session())
+
+
+def test_a_node_without_the_key_in_use_does_not_start_and_says_which_it_lacks(run: Run, tmp_path: Path) -> None:
+    cluster = layout.create(tmp_path / "cell", 1, free_base_port(1))
+    config = config_sources.load(cluster.nodes[0].config, {})
+    file = cluster.nodes[0].folder / "cluster.key"
+    first = file.read_text()
+
+    async def rotate() -> None:
+        async with Node(config).running() as state:
+            await until(lambda: not state.unready())
+            done = await asyncio.to_thread(CliRunner().invoke, rotate_key, [str(cluster.folder)])
+            assert done.exit_code == 0, done.output
+
+    async def start() -> None:
+        async with Node(config).running():
+            pass
+
+    run(rotate())
+    both = file.read_text()
+    file.write_text(first)
+    with pytest.raises(StartError, match=r"lacks the key [0-9a-f]{8}, under which the secrets of this cell are sealed"):
+        run(start())
+    file.write_text(both)
+    run(start())

@@ -1,0 +1,192 @@
+"""A node under a service manager: what it says to it, sockets that it is passed, its units; drained without a cut."""
+
+from __future__ import annotations
+
+import imaplib
+import os
+import shutil
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from chaos.cluster import free_base_port
+from cli import layout
+from cli.client import AdminClient
+from cli.node_doctor import drain
+from cli.supervisor import environment, program
+from cli.systemd_unit import systemd_unit
+from nodes.systemd import Notifier, passed_socket, passed_sockets
+
+LISTEN = """
+import os, socket, sys
+for at, fd in enumerate(map(int, sys.argv[1].split(","))):
+    os.dup2(fd, 3 + at)
+    os.set_inheritable(3 + at, True)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """The service manager's end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(30)
+        yield listening
+
+
+def hear(manager: socket.socket, wanted: str) -> list[str]:
+    """What was said up to a message with that line, that one included."""
+    heard = []
+    while True:
+        heard.append(manager.recv(4096).decode())
+        if any(line.startswith(wanted) for line in heard[-1].splitlines()):
+            return heard
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_node_says_when_it_is_ready_lives_reloads_and_stops(tmp_path: Path, manager: socket.socket) -> None:
+    node = layout.create(tmp_path / "cell", 1, free_base_port(1)).nodes[0]
+    told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+    command = program("node", "run", "--config", str(node.config))
+    process = subprocess.Popen(command, env=environment() | told, stderr=subprocess.DEVNULL)
+    try:
+        assert "READY=1\nSTATUS=n1: " in hear(manager, "READY")[-1]
+        hear(manager, "WATCHDOG=1")
+        process.send_signal(signal.SIGHUP)
+        assert "MONOTONIC_USEC=" in hear(manager, "RELOADING=1")[-1]
+        hear(manager, "READY=1")
+        process.terminate()
+        hear(manager, "STOPPING=1")
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_without_a_manager_nothing_is_said() -> None:
+    Notifier({}).ready("well")
+    Notifier({"NOTIFY_SOCKET": "/nowhere/at/all"}).ready("well")
+    assert Notifier({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"}).watchdog_s == 0
+
+
+def test_a_node_serves_on_sockets_that_it_is_passed(tmp_path: Path) -> None:
+    node = layout.create(tmp_path / "cell", 1, free_base_port(1)).nodes[0]
+    with socket.create_server(("127.0.0.1", 0)) as smtp, socket.create_server(("127.0.0.1", 0)) as imaps:
+        names = ("smtp", "imaps", "submissions", "http")
+        sockets = [smtp, imaps, *(socket.create_server(("127.0.0.1", 0)) for _ in names[2:])]
+        flags = [word for name in names for word in ("--set", f"listen.{name}=fd:{name}")]
+        run = program("node", "run", "--config", str(node.config), *flags)
+        fds = [one.fileno() for one in sockets]
+        env = environment() | {"LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": ":".join(names)}
+        process = subprocess.Popen(
+            [sys.executable, "-c", LISTEN, ",".join(map(str, fds)), *run],
+            env=env,
+            stderr=subprocess.DEVNULL,
+            pass_fds=fds,
+        )
+        try:
+            with smtplib.SMTP("127.0.0.1", smtp.getsockname()[1], timeout=30) as client:
+                assert client.noop()[0] == 250
+            context = ssl._create_unverified_context()
+            for one in (sockets[1], sockets[2]):
+                with socket.create_connection(one.getsockname()) as plain, context.wrap_socket(plain) as secure:
+                    assert secure.recv(10)
+        finally:
+            process.terminate()
+            process.wait(20)
+            for one in sockets:
+                one.close()
+
+
+def test_a_socket_that_was_not_passed_is_named() -> None:
+    mine = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "smtp:imaps"}
+    assert passed_sockets(mine) == {"smtp": 3, "imaps": 4}
+    assert passed_sockets(mine | {"LISTEN_PID": "1"}) == {}
+    assert passed_socket("127.0.0.1:25", mine) is None
+    with pytest.raises(OSError, match=r"no socket of that name was passed to this process \(smtp, imaps\)"):
+        passed_socket("fd:pop3", mine)
+
+
+def test_the_units_hold_before_systemd(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    config = tmp_path / "mailraft.toml"
+    config.touch()
+    options = ["--config", str(config), "--user", "mail", "--directory", str(tmp_path), "--socket", "smtp"]
+    done = CliRunner().invoke(systemd_unit, [*options, "--socket", "imaps"])
+    assert done.exit_code == 0, done.output
+    units = sorted(map(str, tmp_path.glob("mailraft*.s*")))
+    assert [Path(one).name for one in units] == ["mailraft-imaps.socket", "mailraft-smtp.socket", "mailraft.service"]
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *units],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_a_drained_node_lets_its_clients_finish_and_ends(tmp_path: Path) -> None:
+    cluster = layout.create(tmp_path / "cell", 1, free_base_port(1))
+    node = cluster.nodes[0]
+    command = program("node", "run", "--config", str(node.config))
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+    try:
+        client = AdminClient(cluster)
+        wait_for(lambda: _is_ready(client, node))
+        host, _, port = node.addresses["imap"].rpartition(":")
+        session = imaplib.IMAP4(host, int(port))
+        assert client.change("POST", "/v1/drain", {"timeout_s": 60})["connections"] == 1
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection((host, int(port)))
+        assert "draining" in client.status(node)["reasons"][0]
+        assert session.noop()[0] == "OK"
+        assert process.poll() is None
+        session.logout()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_who_does_not_go_is_asked_to_when_the_time_is_up(tmp_path: Path) -> None:
+    cluster = layout.create(tmp_path / "cell", 1, free_base_port(1))
+    node = cluster.nodes[0]
+    command = program("node", "run", "--config", str(node.config))
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+    try:
+        client = AdminClient(cluster)
+        wait_for(lambda: _is_ready(client, node))
+        host, _, port = node.addresses["imap"].rpartition(":")
+        session = imaplib.IMAP4(host, int(port))
+        done = CliRunner().invoke(drain, ["n1", "--cluster", str(cluster.folder), "--timeout", "0.5"])
+        assert done.exit_code == 0, done.output
+        assert b"BYE" in session.readline()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _is_ready(client: AdminClient, node: layout.Node) -> bool:
+    try:
+        return bool(client.status(node)["ready"])
+    except Exception:
+        return False
