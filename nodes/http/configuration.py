@@ -10,7 +10,7 @@ from actors import settings as settings_kind
 from actors.settings import SETTINGS, ChangeSettings, settings
 from nodes.config_cluster import changed_by, cluster_keys
 from nodes.config_sources import ConfigError, Problem
-from nodes.http.admin import STATE
+from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, FieldError

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from nodes.http.admin import STATE
+from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Model

@@ -1,0 +1,76 @@
+"""The alerts and the dashboard in docs/monitoring: valid, and about metrics that a node has."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+
+from nodes.metrics import Metrics
+
+FOLDER = Path(__file__).parents[2] / "docs" / "monitoring"
+SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
+
+
+def known() -> dict[str, set[str]]:
+    """The names that a scrape shows, and the labels of each."""
+    found = [one for one in vars(Metrics("n1")).values() if isinstance(one, MetricWrapperBase)]
+    more = {"le", "instance", "job"}
+    return {one._name + suffix: {*one._labelnames, *more} for one in found for suffix in SUFFIXES[str(one._type)]}
+
+
+def expressions() -> list[str]:
+    rules = re.findall(r"^\s+expr: (.+)$", (FOLDER / "rules.yml").read_text(), re.MULTILINE)
+    panels = json.loads((FOLDER / "dashboard.json").read_text())["panels"]
+    return rules + [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_every_metric_and_label_that_is_named_exists(expression: str) -> None:
+    metrics = known()
+    named = re.findall(r"(mailraft_\w+)(?:\{([^}]*)\})?", expression)
+    assert named or expression.startswith("up{")
+    for name, selectors in named:
+        assert name in metrics
+        assert set(re.findall(r"(\w+)\s*=", selectors)) <= metrics[name]
+
+
+def test_promtool_takes_the_rules() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run(
+        ["promtool", "check", "rules", str(FOLDER / "rules.yml")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCESS" in done.stdout + done.stderr
+
+
+def test_an_alert_fires_where_a_cell_has_no_leader(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    test = {
+        "rule_files": [str(FOLDER / "rules.yml")],
+        "tests": [{
+            "interval": "15s",
+            "input_series": [{"series": 'mailraft_raft_role{instance="n1", role="leader"}', "values": "0x20"}],
+            "alert_rule_test": [{
+                "eval_time": "2m", "alertname": "MailraftNoLeader", "exp_alerts": [{
+                    "exp_labels": {"severity": "critical"},
+                    "exp_annotations": {
+                        "summary": "the cell has no leader: mail is put off, mailboxes are read-only",
+                        "description": "A majority of the nodes must be up and reach each other: "
+                        "mailraft cluster status.",
+                    },
+                }],
+            }],
+        }],
+    }  # fmt: skip
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps(test))
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
