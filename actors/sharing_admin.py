@@ -136,7 +136,7 @@ def _whom(snapshot: Snapshot, owner: Target, name: str) -> bytes:
         raise InvalidName(f'folders are shared with an address, a group (group:NAME), or with "{ANYONE_NAME}"')
     found = directory.account_of(snapshot, name)
     if found.tenant != owner.tenant:
-        raise NoSuchAccount(f"there is no account {name}")
+        raise NoSuchAccount(f"there is no account {found.address}")
     if found.account == owner.account:
         raise NotAllowed("the owner has all rights and keeps them")
     return found.account

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from actors import tenant
-from actors.directory import resolve
+from actors.directory import domain_tenant, resolve
 from actors.errors import NoSuchAlias, NotLocal
 from actors.names import address_name, holder, name_stream, normalise_address
 from eventlog.store import Snapshot
@@ -76,7 +76,8 @@ async def add_alias(call: Call, body: NewAlias) -> dict[str, Any]:
     """Lead mail for an address to others."""
     with call.services.log.snapshot() as snapshot:
         for target in body.targets:
-            _require_somebody(snapshot, target)
+            if call.caller.tenant is None or domain_tenant(snapshot, _domain_of(target)) == call.tenant:
+                _require_somebody(snapshot, target)  # who is there at another tenant is nobody else's business
     await call.directory.add_alias(body.address, body.targets, call.context)
     address = normalise_address(body.address)
     with call.services.log.snapshot() as snapshot:
@@ -95,6 +96,10 @@ async def delete_alias(call: Call) -> dict[str, Any]:
 
 def _aliases(snapshot: Snapshot, entry: tenant.TenantEntry) -> list[tenant.Alias]:
     return tenant.aliases(snapshot.view(entry.id))
+
+
+def _domain_of(address: str) -> str:
+    return normalise_address(address).rpartition("@")[2]
 
 
 def _require_somebody(snapshot: Snapshot, target: str) -> None:

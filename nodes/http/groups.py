@@ -8,6 +8,7 @@ from pydantic import Field
 
 from actors import groups, tenant, tenant_admin
 from actors.directory import tenant_named
+from actors.errors import NoSuchTenant
 from actors.names import normalise_address
 from eventlog.store import Snapshot
 from nodes.http import places
@@ -74,6 +75,8 @@ async def list_groups(call: Call, query: GroupsQuery) -> dict[str, Any]:
         if query.tenant is not None:
             wanted = tenant_named(snapshot, query.tenant)
             entries = [one for one in entries if one.id == wanted]
+            if not entries:  # another's: as what is not there
+                raise NoSuchTenant(f"there is no tenant {query.tenant}")
         found = [(one.name, group) for one in entries for group in groups.groups(snapshot.view(one.id))]
     listed, following = page(found, lambda one: (one[0], one[1].address), query, lambda one: _listed(*one))
     return {"groups": listed, "next": following}

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from actors import mailbox
 from actors.directory import domain_tenant
 from actors.errors import InvalidName
 from actors.names import normalise_address
@@ -30,6 +31,8 @@ def record_shown(tenant: bytes | None, snapshot: Snapshot, stored: StoredRecord)
         return None
     found = record_json(snapshot, stored.position)
     found["events"] = [shown for shown, event in zip(found["events"], record.events) if event.tenant == tenant]
+    if record.by.kind == "account" and mailbox.tenant_of(snapshot.view(record.by.id)) != tenant:
+        found["by"] = {"kind": "account", "id": None, "origin": "another tenant", "address": None}
     found["bodies"] = [shown for shown, body in zip(found["bodies"], record.bodies) if body.tenant == tenant]
     return found
 
