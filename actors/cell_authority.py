@@ -71,7 +71,7 @@ class CallForCertificates(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class CellAuthorityKept(Fact):
+class CellAuthorityStored(Fact):
     SINCE: ClassVar[int] = 3
     certificate: str
     sealed: bytes
@@ -100,12 +100,12 @@ class JoinTokenRevoked(Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class NodeCertificatesCalledFor(Fact):
+class NodeCertificatesRequested(Fact):
     SINCE: ClassVar[int] = 3
 
 
 AuthorityCommand = KeepAuthority | IssueToken | UseToken | RevokeToken | CallForCertificates
-AuthorityFact = CellAuthorityKept | JoinTokenIssued | JoinTokenUsed | JoinTokenRevoked | NodeCertificatesCalledFor
+AuthorityFact = CellAuthorityStored | JoinTokenIssued | JoinTokenUsed | JoinTokenRevoked | NodeCertificatesRequested
 
 
 def authority_place(certificate: str) -> bytes:
@@ -118,7 +118,7 @@ def decide(view: View, command: AuthorityCommand) -> tuple[AuthorityFact, ...]:
     match command:
         case KeepAuthority(certificate, sealed):
             kept = authority(view)
-            return () if kept and kept.certificate == certificate else (CellAuthorityKept(certificate, sealed),)
+            return () if kept and kept.certificate == certificate else (CellAuthorityStored(certificate, sealed),)
         case IssueToken(id_, name, digest, expires_ms, now_ms):
             _require_authority(view)
             if sum(1 for one in tokens(view) if one.expires_ms > now_ms) >= MAX_TOKENS:
@@ -133,7 +133,7 @@ def decide(view: View, command: AuthorityCommand) -> tuple[AuthorityFact, ...]:
             return () if view.get(b"t" + id_) is None else (JoinTokenRevoked(id_),)
         case CallForCertificates():
             _require_authority(view)
-            return (NodeCertificatesCalledFor(),)
+            return (NodeCertificatesRequested(),)
         case _:
             assert_never(command)
 
@@ -146,7 +146,7 @@ def _require_authority(view: View) -> None:
 def evolve(view: View, fact: AuthorityFact, stamp: Stamp) -> None:
     """Tokens that have expired go when another is issued."""
     match fact:
-        case CellAuthorityKept(certificate, sealed):
+        case CellAuthorityStored(certificate, sealed):
             view.put(AUTHORITY_KEY, (certificate, sealed))
         case JoinTokenIssued(id_, name, digest, expires_ms):
             for one in tokens(view):
@@ -156,7 +156,7 @@ def evolve(view: View, fact: AuthorityFact, stamp: Stamp) -> None:
         case JoinTokenUsed(id_) | JoinTokenRevoked(id_):
             if view.get(b"t" + id_) is not None:
                 view.delete(b"t" + id_)
-        case NodeCertificatesCalledFor():
+        case NodeCertificatesRequested():
             view.put(ROTATION_KEY, stamp.at_ms)
         case _:
             assert_never(fact)
