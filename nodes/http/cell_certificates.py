@@ -111,7 +111,7 @@ async def tokens(call: Call) -> dict[str, Any]:
     return {"tokens": [{"id": one.id.hex(), "name": one.name, "expires_ms": one.expires_ms} for one in found]}
 
 
-@ENDPOINTS.post("/v1/cluster/tokens", "cluster:write", CLUSTER, IssuedJoinToken, status=201)
+@ENDPOINTS.post("/v1/cluster/tokens", "cluster:write", CLUSTER, IssuedJoinToken, status=201, secret=True)
 async def create_token(call: Call, body: NewJoinToken) -> dict[str, Any]:
     """Make a token with which a node joins."""
     id_, secret, expires_ms = await CellAuthority(call.services).token(body.name, body.ttl_s, call.context)
@@ -125,7 +125,7 @@ async def revoke_token(call: Call) -> dict[str, Any]:
     return {}
 
 
-@ENDPOINTS.post("/v1/cluster/join", ANYBODY, CLUSTER, Joined, status=201, reads="strict")
+@ENDPOINTS.post("/v1/cluster/join", ANYBODY, CLUSTER, Joined, status=201, secret=True)
 async def join(call: Call, body: JoinRequest) -> dict[str, Any]:
     """Join the cell with a token: a certificate for the node, which becomes a member that learns."""
     admin, log = CellAuthority(call.services), call.services.log
