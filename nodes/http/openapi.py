@@ -31,7 +31,6 @@ _PATH: dict[str, tuple[str, str, str]] = {
     "position": ("A position of the log.", "^[0-9]{1,18}$", "1"),
     "wanted": ("A host name, or a fingerprint or the beginning of one.", "", "mail.example.test"),
     "selector": ("A key's selector.", "", "2026a"),
-    "wanted": ("A fingerprint, the beginning of one, or a host name.", "", "mail.example.test"),
 }
 _PARAMETER = re.compile(r"\{(\w+)(?::([^{}]*(?:\{[^{}]*\}[^{}]*)*))?\}")
 _INFO = """Everything that the command line does goes through this API, at any node of the cell, over TLS.
