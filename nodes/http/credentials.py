@@ -112,6 +112,9 @@ class Login(Model):
     password: str = Field(min_length=1, max_length=1024)
     code: Code | None = None
     client: str = Field(min_length=1, max_length=64, examples=["192.0.2.7"])
+    new_password: str | None = Field(
+        None, min_length=1, max_length=1024, description="Set where it must be changed; else passed over."
+    )
 
 
 class LoggedIn(Model):
@@ -201,21 +204,33 @@ async def remove_apop_secret(call: Call) -> dict[str, Any]:
 
 
 @ENDPOINTS.post(
-    "/v1/login", "credentials:write", CLUSTER, LoggedIn, problems=("code_needed", "wrong", "blocked"), once=False
+    "/v1/login",
+    "credentials:write",
+    CLUSTER,
+    LoggedIn,
+    problems=("code_needed", "password_change_needed", "wrong", "suspended", "blocked", "not_allowed"),
+    once=False,
 )
 async def log_in(call: Call, body: Login) -> dict[str, Any]:
     """Tell whether a person is let in on the web.
 
-    The problem `code_needed` (401) says that only the one-time code is missing, `wrong` that something is wrong, and
-    `blocked` (429) that too many attempts were wrong before.
+    The problem `code_needed` (401) says that only the one-time code is missing, `password_change_needed` (401) that all
+    is right and another password must be chosen, `wrong` that something is wrong, `suspended` (403) that the account or
+    its tenant is closed, and `blocked` (429) that too many attempts were wrong before.
     """
+    asked = (body.client, body.login, body.password, body.code, call.context, body.new_password)
     try:
-        found = await web_login.log_in(call.services, body.client, body.login, body.password, body.code, call.context)
+        found = await web_login.log_in(call.services, *asked)
+    except web_login.ChangeNeeded:
+        text = "the password must be changed"
+        raise ApiError(401, "password_change_needed", text, "the same with `new_password`") from None
     except web_login.CodeNeeded:
         raise ApiError(401, "code_needed", "a one-time code is needed", "the same with `code`") from None
     except LoginRefused as refused:
         if refused.reason == "wrong":
             raise ApiError(401, "wrong", "wrong address, password or code") from None
+        if refused.reason == "suspended":
+            raise ApiError(403, "suspended", "the account is closed, or its tenant is not served") from None
         raise ApiError(429, refused.reason, "too many attempts; try again later") from None
     return _target_json(found)
 

@@ -200,6 +200,15 @@ def test_a_password_that_must_be_changed_opens_no_mail_program_until_its_owner_h
         )
         owner.change("PUT", f"/v1/accounts/{ALICE}/password", {"password": "my own choice"})
         assert imap(cell, password="my own choice") == "in"
+        client.change("PATCH", STATE, {"must_change_password": True})
+        body = {"login": ALICE, "password": "my own choice", "client": "192.0.2.9"}
+        assert "must be changed" in str(refused(lambda: client.change("POST", "/v1/login", body)))
+        renewed = body | {"new_password": "another choice"}
+        assert client.change("POST", "/v1/login", renewed)["address"] == ALICE
+        assert imap(cell, password="another choice") == "in"
+        client.change("PATCH", STATE, {"disabled": True})
+        body["password"] = "another choice"
+        assert "is closed" in str(refused(lambda: client.change("POST", "/v1/login", body)))
 
     serving(run, cell, ask)
 
