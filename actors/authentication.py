@@ -14,7 +14,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from actors import apop, app_passwords, credentials, tenant
 from actors.credentials import AppPassword
@@ -42,13 +42,30 @@ CACHE_ENTRIES = 10_000
 MAIN = b"password"  # the credential that is the account's own password
 TOKEN = b"token"  # it was not a password of ours
 APOP = b"apop"
+OUTSIDE = b"outside"  # a password that is not in the log
 NOBODY = ScramKey(b"nobody", bytes(32), bytes(32))  # no proof fits: nobody knows what SHA-256 makes 32 zeros of
 
 _log = logging.getLogger("mailraft.directory")
 
 
+class PasswordsAway(Exception):
+    """Whoever keeps these passwords can not be asked now; try again later."""
+
+
+class OutsidePasswords(Protocol):
+    """Keeps the passwords of some domains' accounts, instead of the log."""
+
+    def cache_s(self, address: str) -> float | None:
+        """How long a success is remembered; None: the log has the passwords of this address's domain."""
+        ...
+
+    async def is_right(self, address: str, password: str, asker: str) -> bool:
+        """Takes as long for nobody as for somebody. Raises PasswordsAway, Overloaded."""
+        ...
+
+
 class Login(NamedTuple):
-    """Somebody who was let in: the account, and by which credential (MAIN, or the id of an app password)."""
+    """Somebody who was let in: the account, and by which credential (MAIN..., or the id of an app password)."""
 
     target: Target
     credential: bytes
@@ -63,6 +80,7 @@ class _Known(NamedTuple):
     apps: tuple[ScramKey, ...]
     salt: bytes | None
     iterations: int
+    needs_app: bool  # no other password counts here
 
 
 class Authentication:
@@ -78,6 +96,7 @@ class Authentication:
         self._sealed_nothing = keys.seal(os.urandom(apop.LEAST_CHARACTERS), b"")
         self._cache_key = os.urandom(32)
         self._cache: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        self.outside: OutsidePasswords | None = None  # None: the log has every password
 
     async def password(
         self,
@@ -90,10 +109,11 @@ class Authentication:
     ) -> Login | None:
         """Whose full address (in any case) and password these are, for `scope` (imap, pop3, smtp, or web).
 
-        None takes as long for an unknown address as for a wrong password. A success is remembered for 30 s under a key
-        that changes with the credentials. `asker`: the network address, which takes its turn with others, or goes
-        first if it is `known`. `within`: the tenant that it must be of; another's account is nobody. Raises Overloaded
-        when too many wait.
+        None takes as long for an unknown address as for a wrong password. A success is remembered for 30 s (for as
+        long as `outside` says, where it keeps the password) under a key that changes with the credentials. `asker`:
+        the network address, which takes its turn with others, or goes first if it is `known`. `within`: the tenant that
+        it must be of; another's account is nobody. Raises Overloaded when too many wait, PasswordsAway when whoever
+        keeps the password can not be asked.
         """
         found = self._find(login, scope)
         if found is not None and within not in (None, found.target.tenant):
@@ -105,7 +125,7 @@ class Authentication:
         right = await self._check(login, found, password, asker, known)
         if right is None or found is None:
             return None
-        self._remember(tag, right)
+        self._remember(tag, right, self._outside_s(found.target.address) if right == OUTSIDE else CACHE_S)
         return Login(found.target, right)
 
     async def _check(self, login: str, found: _Known | None, password: str, asker: str, known: bool) -> bytes | None:
@@ -116,6 +136,10 @@ class Authentication:
             credential = await self._passwords.find(written, keys, asker, known)
             if credential is not None:
                 return credential
+        address = found.target.address if found is not None else login
+        if self.outside is not None and self._outside_s(address) is not None:
+            right = await self.outside.is_right(address, password, asker)
+            return OUTSIDE if right and found is not None and not found.needs_app else None
         argon2id = found.verifiers.argon2id if found is not None and found.verifiers is not None else None
         return MAIN if await self._passwords.check(password, argon2id, asker, known) else None
 
@@ -161,6 +185,9 @@ class Authentication:
 
     # -- parts
 
+    def _outside_s(self, address: str) -> float | None:
+        return self.outside.cache_s(address) if self.outside is not None else None
+
     def _find(self, login: str, scope: str) -> _Known | None:
         """None: there is no such account. A scope of "" is for whoever asks about the account itself."""
         try:
@@ -182,7 +209,8 @@ class Authentication:
             for app, keys in opened
             if keys is not None and keys.salt == salt and _is_usable(app, scope)
         )
-        return _Known(target, sealed, None if needs_app else verifiers, usable, salt, iterations)
+        counts = not needs_app and self._outside_s(target.address) is None
+        return _Known(target, sealed, verifiers if counts else None, usable, salt, iterations, needs_app)
 
     def _keys(self, login: str, found: _Known | None) -> ScramKeys:
         if found is None or found.salt is None:
@@ -220,11 +248,13 @@ class Authentication:
         secret = password.encode("utf-8", "surrogatepass")
         if found is None:
             return b""
-        stand = repr((found.target.account, scope, found.sealed, found.verifiers is None, found.apps)).encode()
+        stand = repr(
+            (found.target.account, scope, found.sealed, found.verifiers is None, found.apps, found.needs_app)
+        ).encode()
         return hmac.digest(self._cache_key, len(secret).to_bytes(4, "big") + secret + stand, "sha256")
 
-    def _remember(self, tag: bytes, credential: bytes) -> None:
-        self._cache[tag] = time.monotonic() + CACHE_S, credential
+    def _remember(self, tag: bytes, credential: bytes, for_s: float | None) -> None:
+        self._cache[tag] = time.monotonic() + (for_s or 0.0), credential
         self._cache.move_to_end(tag)
         while len(self._cache) > CACHE_ENTRIES:
             self._cache.popitem(last=False)

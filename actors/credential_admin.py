@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
 from actors import apop, app_passwords, credentials
 from actors.apop import ApopCommand, RemoveApopSecret, SetApopSecret
-from actors.authentication import APOP, MAIN, TOKEN, Login
+from actors.authentication import APOP, MAIN, OUTSIDE, TOKEN, Login
 from actors.credentials import (
     DAY_MS,
     AddAppPassword,
@@ -107,7 +107,7 @@ class CredentialAdmin:
 
     def is_new_use(self, login: Login) -> bool:
         """Whether this is the first use of an app password for about a day, as far as this node knows; said once."""
-        if login.credential in (MAIN, TOKEN, APOP):
+        if login.credential in (MAIN, TOKEN, APOP, OUTSIDE):
             return False
         place, now_ms = login.target.account + login.credential, _now_ms()
         if now_ms - self._noted.get(place, 0) < DAY_MS:

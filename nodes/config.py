@@ -8,7 +8,7 @@ of the files that do.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -19,6 +19,7 @@ from nodes.config_filters import ClamavSection, FiltersSection, MilterSection, R
 from nodes.config_fulltext import FullTextSection
 from nodes.config_heads import HeadsSection
 from nodes.config_imap import ImapSection
+from nodes.config_ldap import LdapSection
 from nodes.config_oauth import OAuthSection
 from nodes.config_policy import PolicySection
 from nodes.config_queue import QueueSection
@@ -303,6 +304,7 @@ class NodeConfig(Section):
     auth: AuthSection = AuthSection.model_construct()
     fulltext: FullTextSection = FullTextSection.model_construct()
     imap: ImapSection = ImapSection.model_construct()
+    ldap: LdapSection = LdapSection.model_construct()
     oauth: OAuthSection = OAuthSection.model_construct()
     dns: DnsSection = DnsSection.model_construct()
     delivery: DeliverySection = DeliverySection.model_construct()
@@ -324,5 +326,8 @@ class NodeConfig(Section):
 
 
 def _with_paths(section: Section, folder: Path) -> Section:
-    paths = {key: folder / value for key, value in section if isinstance(value, Path)}
-    return section.model_copy(update=paths)
+    changed: dict[str, Any] = {key: folder / value for key, value in section if isinstance(value, Path)}
+    for key, value in section:
+        if isinstance(value, tuple) and value and all(isinstance(one, Section) for one in value):
+            changed[key] = tuple(_with_paths(one, folder) for one in value)
+    return section.model_copy(update=changed)

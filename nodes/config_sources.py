@@ -199,6 +199,11 @@ def _missing_secrets(config: NodeConfig) -> Iterator[Problem]:
             read_secret(config.secrets.cluster_key)
         except SecretError as error:
             yield Problem("", "secrets.cluster_key", "", str(error))
+    for reference in [one.bind_password for one in config.ldap.all if one.bind_password]:
+        try:
+            read_secret(reference)
+        except SecretError as error:
+            yield Problem("", "ldap.bind_password", "", str(error))
     if config.node.profile == "strict":
         for name, path, mode in _open_files(config):
             reason = f"has mode {mode:04o}, so others than its owner may use it: chmod 0600"

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from actors.authentication import PasswordsAway
 from actors.passwords import Overloaded, ScramKeys
 from actors.runtime import Context
 from eventlog.record import By
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from nodes.services import Services
 
 Ask = Callable[[bytes], Awaitable[bytes]]
-Reason = Literal["malformed", "wrong", "blocked", "overloaded", "suspended", "limited"]
+Reason = Literal["malformed", "wrong", "blocked", "overloaded", "away", "suspended", "limited"]
 _NOTING: set[asyncio.Task[None]] = set()
 MOST_STEPS = 8  # no mechanism has so many
 SCOPES: dict[ListenerKind, str] = {
@@ -69,8 +70,8 @@ class LoginRefused(Exception):
     """Nobody came in. `close`: this was one attempt too many for the connection.
 
     "malformed": what the client sent is no response of the mechanism; "wrong": so are the credentials; "blocked",
-    "overloaded": nothing was checked, and it may be tried again later; "suspended": the credentials were right, and
-    yet: `text` says why; "limited": likewise, for now.
+    "overloaded", "away" (whoever keeps the password): nothing was checked, and it may be tried again later;
+    "suspended": the credentials were right, and yet: `text` says why; "limited": likewise, for now.
     """
 
     def __init__(self, reason: Reason, *, close: bool = False, text: str = "") -> None:
@@ -84,7 +85,8 @@ def door(services: Services, kind: ListenerKind, client: str, tls: ssl.SSLObject
     """`tls`: the connection's, None in clear."""
     may_log_in = may_send_password(services.config.auth.plaintext_without_tls, client, tls=tls is not None)
     bindings = bindings_of(tls) if services.config.auth.channel_binding else {}
-    offer = Offer(may_log_in, bindings, services.tokens is not None, addresses_of(services, tls))
+    scram = not services.config.ldap.all or services.config.ldap.scram
+    offer = Offer(may_log_in, bindings, services.tokens is not None, addresses_of(services, tls), scram)
     return Door(kind, client, offer, server_name(tls))
 
 
@@ -143,6 +145,9 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
     except Overloaded:
         services.metrics.auth_failure(at.kind, mechanism, "overloaded")
         raise LoginRefused("overloaded") from None
+    except PasswordsAway:
+        services.metrics.auth_failure(at.kind, mechanism, "away")
+        raise LoginRefused("away") from None
     if found is None:
         services.metrics.auth_failure(at.kind, mechanism, "wrong")
         log_failed_login(services.logger, at.kind, at.client, login, tenant_name(services.log, bound))

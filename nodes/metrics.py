@@ -54,9 +54,9 @@ class Metrics:
         )
         self.auth_failures_total = Counter(
             "mailraft_auth_failures_total",
-            "Logins that failed, by SASL mechanism (or LOGIN, USER) and reason (wrong, malformed; blocked, overloaded: "
-            "nothing was checked; suspended, limited: they were right, and the account or its tenant is not served, or "
-            "is at a limit).",
+            "Logins that failed, by SASL mechanism (or LOGIN, USER) and reason (wrong, malformed; blocked, overloaded, "
+            "away: nothing was checked; suspended, limited: they were right, and the account or its tenant is not "
+            "served, or is at a limit).",
             ["protocol", "mechanism", "reason"],
             registry=registry,
         )

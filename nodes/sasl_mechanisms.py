@@ -2,7 +2,7 @@
 
 What is listed works on that connection: nothing at all in clear (except where the policy lets a password come so),
 -PLUS only where TLS gives something to bind to, tokens only where somebody is trusted to issue
-them, EXTERNAL only to who has shown a certificate that logs in.
+them, EXTERNAL only to who has shown a certificate that logs in, SCRAM only where the log has the passwords.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Offer(NamedTuple):
     bindings: Mapping[str, bytes]
     tokens: bool
     addresses: tuple[str, ...] = ()  # that the client's certificate is for
+    scram: bool = True
 
     @property
     def mechanisms(self) -> tuple[str, ...]:
@@ -36,7 +37,9 @@ class Offer(NamedTuple):
         if name == "EXTERNAL":
             return self.may_log_in and bool(self.addresses)
         if name == "SCRAM-SHA-256-PLUS":
-            return self.may_log_in and bool(self.bindings)
+            return self.may_log_in and self.scram and bool(self.bindings)
+        if name == "SCRAM-SHA-256":
+            return self.may_log_in and self.scram
         return self.may_log_in and (self.tokens or name not in _TOKENS)
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 import uvloop
@@ -25,6 +25,7 @@ from aiohttp import web
 
 from actors.custody import CUSTODY
 from actors.directory import Directory
+from actors.errors import InvalidName
 from actors.registry import fold_event
 from actors.runtime import Runtime
 from eventlog.check import check_database
@@ -75,6 +76,9 @@ from nodes.tenancy import Tenancy
 from nodes.tls_files import TlsFiles
 from nodes.tls_mail import MailTls
 from nodes.tokens import Tokens
+
+if TYPE_CHECKING:
+    from nodes.ldap_logins import LdapLogins
 
 CLUSTER_KEY_BYTES = 32
 TRIM_S = 60.0
@@ -289,6 +293,9 @@ class Node:
         if wrong is not None:
             hint = "the file cluster.key of another node of the cell"
             raise StartError(f"{config.secrets.key_reference} {wrong}", hint)
+        if config.ldap.all:
+            directory.logins.outside = ldap = _ldap_logins(config, self._logger)
+            stack.push_async_callback(ldap.stop)
         self.state.identities = Identities(directory, self._logger, config.raft.propose_timeout_s)
         stack.push_async_callback(self.state.identities.stop)
         past = PastMailboxes(log, runtime, config.node.data_dir / "past", config.raft.propose_timeout_s)
@@ -454,6 +461,18 @@ class Node:
     async def _stop_front_ends(self, listeners: Listeners) -> None:
         for error in await listeners.stop(self.state.config.node.stop_grace_s):
             self._logger.error("a front end did not stop well", error=repr(error))
+
+
+def _ldap_logins(config: NodeConfig, logger: Logger) -> LdapLogins:
+    """Raises StartError."""
+    try:
+        from nodes.ldap_logins import LdapLogins  # what it is built on is an extra
+    except ImportError:
+        raise StartError("ldap.url: ldap3 is not installed", "pip install 'mailraft[ldap]'") from None
+    try:
+        return LdapLogins(config.ldap, logger)
+    except (OSError, ValueError, InvalidName) as error:
+        raise StartError(f"the table ldap can not be used: {error}", "`ca_file`, `filter`, `domains`") from None
 
 
 def log_config(config: NodeConfig) -> LogConfig:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from actors.authentication import MAIN, PasswordsAway
 from actors.passwords import Overloaded
 from nodes import account_sessions
 from nodes.logins import LoginRefused, Reason
@@ -49,6 +50,8 @@ async def log_in(
         raise _refused(services, "blocked") from None
     except Overloaded:
         raise _refused(services, "overloaded") from None
+    except PasswordsAway:
+        raise _refused(services, "away") from None
     right = found is not None
     if found is not None and services.directory.credentials.demands_code(found.target):
         if code is None:
@@ -66,7 +69,7 @@ async def log_in(
     closed = account_sessions.why_closed(services.log, found.target) is not None
     if closed or services.runtime.standings.of(found.target.tenant) is not None:
         raise _refused(services, "suspended")
-    if account_sessions.must_change(services.log, found.target):
+    if found.credential == MAIN and account_sessions.must_change(services.log, found.target):
         if new_password is None:
             raise ChangeNeeded
         await services.directory.set_password(found.target.address, new_password, context, by_owner=True)

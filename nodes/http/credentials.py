@@ -208,7 +208,7 @@ async def remove_apop_secret(call: Call) -> dict[str, Any]:
     "credentials:write",
     CLUSTER,
     LoggedIn,
-    problems=("code_needed", "password_change_needed", "wrong", "suspended", "blocked", "not_allowed"),
+    problems=("code_needed", "password_change_needed", "wrong", "suspended", "blocked", "not_allowed", "away"),
     once=False,
 )
 async def log_in(call: Call, body: Login) -> dict[str, Any]:
@@ -216,7 +216,8 @@ async def log_in(call: Call, body: Login) -> dict[str, Any]:
 
     The problem `code_needed` (401) says that only the one-time code is missing, `password_change_needed` (401) that all
     is right and another password must be chosen, `wrong` that something is wrong, `suspended` (403) that the account or
-    its tenant is closed, and `blocked` (429) that too many attempts were wrong before.
+    its tenant is closed, `blocked` (429) that too many attempts were wrong before, and `away` (503) that whoever keeps
+    the password can not be asked now.
     """
     asked = (body.client, body.login, body.password, body.code, call.context, body.new_password)
     try:
@@ -231,6 +232,8 @@ async def log_in(call: Call, body: Login) -> dict[str, Any]:
             raise ApiError(401, "wrong", "wrong address, password or code") from None
         if refused.reason == "suspended":
             raise ApiError(403, "suspended", "the account is closed, or its tenant is not served") from None
+        if refused.reason == "away":
+            raise ApiError(503, "away", "passwords can not be checked now; try again later") from None
         raise ApiError(429, refused.reason, "too many attempts; try again later") from None
     return _target_json(found)
 

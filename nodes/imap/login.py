@@ -143,6 +143,8 @@ def _refusal(session: Session, refused: LoginRefused) -> Refusal:
             return Refusal("too many wrong passwords; try again later", "UNAVAILABLE")
         case "overloaded":
             return Refusal("too many log-ins at once; try again", "UNAVAILABLE")
+        case "away":
+            return Refusal("passwords can not be checked now; try again later", "UNAVAILABLE")
         case "limited":
             return Refusal(refused.text, "LIMIT")
         case "suspended":

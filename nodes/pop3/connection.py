@@ -351,6 +351,8 @@ class Connection(asyncio.Protocol):
                 return session.not_logged_in("Too many wrong passwords, try again later", "AUTH")
             case "overloaded":
                 return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP")
+            case "away":
+                return session.not_logged_in("Passwords can not be checked now, try again later", "SYS/TEMP")
             case "limited":
                 return session.not_logged_in(refused.text.capitalize(), "SYS/TEMP")
             case "suspended":
