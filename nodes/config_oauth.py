@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from nodes.config_values import Section, parse_list
+
+SAFE_URL = r"(https://.+|http://(127\.0\.0\.1|\[::1\]|localhost)[:/].+)"
 
 
 class Issuer(Section):
@@ -20,8 +23,9 @@ class Issuer(Section):
     )
     keys_url: str = Field(
         default="",
-        pattern=r"^(https://.+|http://(127\.0\.0\.1|\[::1\]|localhost)[:/].+)?$",
-        description="Where its public keys are fetched instead (https).",
+        pattern=f"^({SAFE_URL})?$",
+        description="Where its public keys are fetched instead (https). With neither, the issuer itself is asked where "
+        "they are (OpenID Connect Discovery).",
     )
     keys_s: float = Field(default=3600.0, ge=1, le=7 * 86400, description="How long keys that were fetched are kept.")
     scope: str = Field(default="", max_length=256, description='A scope that its tokens must have; "" for any.')
@@ -38,8 +42,10 @@ class Issuer(Section):
             return self
         if not self.audience:
             raise ValueError("audience: is needed with issuer, or tokens for other services would let clients in")
-        if (self.keys_file is None) == (not self.keys_url):
-            raise ValueError("keys_file, keys_url: one of them is needed with issuer")
+        if self.keys_file is not None and self.keys_url:
+            raise ValueError("keys_file, keys_url: only one of them")
+        if self.keys_file is None and not self.keys_url and not re.fullmatch(SAFE_URL, self.issuer):
+            raise ValueError("keys_file, keys_url: one of them is needed with an issuer that is no address (https)")
         if not self.domains:
             raise ValueError("domains: is needed with issuer")
         return self

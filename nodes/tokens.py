@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from typing import Any
 
@@ -17,12 +18,13 @@ import jwt
 
 from actors.errors import InvalidName
 from actors.names import normalise_address, normalise_domain
-from nodes.config_oauth import Issuer, OAuthSection
+from nodes.config_oauth import SAFE_URL, Issuer, OAuthSection
 from nodes.services import Logger
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 LEEWAY_S = 30  # clocks differ
 FETCH_S = 5.0
+METADATA = "/.well-known/openid-configuration"
 MOST_KEYS_BYTES = 256 * 1024
 AGAIN_S = 30.0  # before keys are fetched again for a token that names an unknown one
 
@@ -131,7 +133,7 @@ class IssuedTokens:
         self._read_s = time.monotonic()
         try:
             found = _key_set(await self._fetch())
-        except (OSError, TimeoutError, aiohttp.ClientError, ValueError, jwt.PyJWTError) as error:
+        except (OSError, TimeoutError, aiohttp.ClientError, ValueError, RecursionError, jwt.PyJWTError) as error:
             if not self._keys:
                 raise NoKeys(str(error) or type(error).__name__) from None
             reason = str(error) or type(error).__name__
@@ -144,15 +146,29 @@ class IssuedTokens:
             self._changed_ns = self._config.keys_file.stat().st_mtime_ns
             return self._config.keys_file.read_bytes()
         timeout = aiohttp.ClientTimeout(total=FETCH_S)
-        async with (
-            aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session,
-            session.get(self._config.keys_url, allow_redirects=False) as answer,
-        ):
-            try:
-                await answer.content.readexactly(MOST_KEYS_BYTES)
-            except asyncio.IncompleteReadError as whole:
-                return whole.partial
-        raise ValueError("the key set is too large")
+        async with aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as session:
+            return await _got(session, self._config.keys_url or await self._discovered(session))
+
+    async def _discovered(self, session: aiohttp.ClientSession) -> str:
+        """Where the issuer says that its keys are (OpenID Connect Discovery 1.0, 4). Raises as _got, and ValueError."""
+        issuer = self._config.issuer
+        metadata = json.loads(await _got(session, issuer.removesuffix("/") + METADATA))
+        if not isinstance(metadata, dict) or metadata.get("issuer") != issuer:  # 4.3
+            raise ValueError("its metadata are of another issuer")
+        found = metadata.get("jwks_uri")
+        if not isinstance(found, str) or not re.fullmatch(SAFE_URL, found):
+            raise ValueError("its metadata name no address of keys (https)")
+        return found
+
+
+async def _got(session: aiohttp.ClientSession, url: str) -> bytes:
+    """Raises OSError, TimeoutError, aiohttp.ClientError, ValueError."""
+    async with session.get(url, allow_redirects=False) as answer:
+        try:
+            await answer.content.readexactly(MOST_KEYS_BYTES)
+        except asyncio.IncompleteReadError as whole:
+            return whole.partial
+    raise ValueError("the answer is too large")
 
 
 def _issuer(token: str) -> str:

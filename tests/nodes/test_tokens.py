@@ -207,6 +207,75 @@ def test_keys_are_fetched_once_and_kept_when_the_issuer_is_away(tmp_path: Path, 
     run(scenario())
 
 
+class Provider:
+    """An OpenID provider on loopback: its metadata, and keys that it changes."""
+
+    def __init__(self) -> None:
+        self.keys = [public(KEY, "one")]
+        self.metadata: dict[str, Any] = {}
+        self.url = ""
+
+    async def __aenter__(self) -> "Provider":
+        async def metadata(_: web.Request) -> web.Response:
+            return web.json_response(self.metadata)
+
+        async def keys(_: web.Request) -> web.Response:
+            return web.json_response({"keys": self.keys})
+
+        app = web.Application()
+        app.router.add_get("/realm/.well-known/openid-configuration", metadata)
+        app.router.add_get("/certificates", keys)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        base = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.url = f"{base}/realm"
+        self.metadata = {"issuer": self.url, "jwks_uri": f"{base}/certificates"}
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    def tokens(self, folder: Path) -> Tokens:
+        return Tokens(section(folder, issuer=self.url, keys_file=None), structlog.get_logger())
+
+
+def test_an_issuer_that_says_itself_where_its_keys_are_may_change_them(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with Provider() as provider:
+            tokens = provider.tokens(tmp_path)
+            old, new = token(iss=provider.url), token(OTHER_KEY, "ES256", "two", iss=provider.url)
+            assert await tokens.account(old) == ALICE
+            provider.keys = [public(OTHER_KEY, "two")]
+            assert await tokens.account(new) is None  # asked a moment ago
+            tokens._issuers[provider.url]._read_s -= 31
+            assert await tokens.account(new) == ALICE
+            assert await tokens.account(old) is None
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"issuer": ISSUER},
+        {"issuer": None},
+        {"jwks_uri": "http://keys.example.test/"},
+        {"jwks_uri": "file:///etc/passwd"},
+        {"jwks_uri": None},
+    ],
+)
+def test_metadata_of_another_issuer_or_with_keys_in_clear_are_not_taken(
+    tmp_path: Path, run: Run, changed: dict[str, Any]
+) -> None:
+    async def scenario() -> None:
+        async with Provider() as provider:
+            provider.metadata |= changed
+            assert await provider.tokens(tmp_path).account(token(iss=provider.url)) is None
+
+    run(scenario())
+
+
 def test_no_keys_is_no_way_in(tmp_path: Path, run: Run) -> None:
     assert checked(tmp_path, run, token(), keys_file=tmp_path / "none.json") is None
 
@@ -215,7 +284,9 @@ def test_no_keys_is_no_way_in(tmp_path: Path, run: Run) -> None:
     ("changed", "said"),
     [
         ({"audience": ""}, "audience"),
-        ({"keys_file": None}, "keys_file"),
+        ({"keys_url": "https://login.example.test/keys"}, "keys_file"),
+        ({"keys_file": None, "issuer": "accounts.example.test"}, "keys_file"),
+        ({"keys_file": None, "issuer": "http://login.example.test"}, "keys_file"),
         ({"domains": []}, "domains"),
         ({"keys_file": None, "keys_url": "http://login.example.test/keys"}, "keys_url"),
     ],
