@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from actors.authentication import PasswordsAway
 from actors.errors import InvalidName
-from actors.names import normalise_domain
+from actors.names import normalise_address, normalise_domain
 from actors.passwords import Overloaded
 from actors.turns import MAX_WAITING, MAX_WAITING_OF_ONE
 from nodes.config_ldap import LdapDirectory, LdapSection
@@ -90,7 +90,11 @@ class LdapLogins:
     async def is_right(self, address: str, password: str, asker: str) -> bool:
         """Whether a directory has this password for this address. Raises PasswordsAway, Overloaded."""
         asked = self._of(address)
-        return asked is not None and await asked.is_right(address, password, asker)
+        try:
+            written = normalise_address(address)
+        except InvalidName:
+            return False  # and a filter with it might be none, which would look like a failure of the directory
+        return asked is not None and await asked.is_right(written, password, asker)
 
     def _of(self, address: str) -> _Asked | None:
         with contextlib.suppress(InvalidName):

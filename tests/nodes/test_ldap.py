@@ -266,6 +266,20 @@ def test_whoever_is_not_exactly_one_user_with_a_password_is_told_that_it_is_wron
         assert told(doors.everywhere(login, password), WRONG)
 
 
+def test_a_login_that_is_no_address_is_wrong_and_holds_up_nobody(doors: Doors, server: Slapd) -> None:
+    doors.configure(**section(server, filter="(uid={local})"))
+    logins = doors.cell.directory.logins
+    for login in (
+        "@example.test",
+        " @example.test",
+        "\n@example.test",
+        "(" * 5000 + "@example.test",
+        "\\@example.test",
+    ):
+        assert doors.cell.call(logins.password(login, PASSWORD, "imap")) is None
+        assert doors.cell.call(logins.password(ALICE, PASSWORD, "imap")) is not None
+
+
 def test_an_empty_password_opens_nothing(doors: Doors) -> None:
     for login in (ALICE, GUEST, "nobody@example.test"):
         assert doors.cell.call(doors.cell.directory.logins.password(login, "", "imap")) is None
