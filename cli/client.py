@@ -113,9 +113,13 @@ class AdminClient:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise CommandError(f"the node went away before it was done ({error})", "the command again") from None
 
-    def open(self, path: str, node: str, method: str = "POST") -> http.client.HTTPResponse:
+    def open(self, path: str, node: str | None, method: str = "POST", body: Any = None) -> http.client.HTTPResponse:
         """Starts a long answer that is no JSON; the caller reads it. Raises CommandError."""
-        return self._first_response(method, path, None, node)
+        return self._first_response(method, path, body, node)
+
+    def send(self, path: str, data: bytes) -> Any:
+        """Sends bytes to any node. Raises CommandError (exit code 3: unknown)."""
+        return json.loads(self._read("POST", self._first_response("POST", path, data, None)))
 
     def upload(self, path: str, node: str, file: IO[bytes]) -> Any:
         """Sends a file to a node. Raises CommandError."""
@@ -218,7 +222,8 @@ class AdminClient:
         self, connection: http.client.HTTPConnection, method: str, path: str, body: Any, timeout_s: float, key: str = ""
     ) -> http.client.HTTPResponse:
         connection.sock.settimeout(timeout_s)
-        data = None if body is None else body if hasattr(body, "read") else json.dumps(body).encode()
+        raw = body is None or isinstance(body, bytes) or hasattr(body, "read")
+        data = body if raw else json.dumps(body).encode()
         connection.request(method, path, data, self._headers | ({KEY_HEADER: key} if key else {}))
         return connection.getresponse()
 

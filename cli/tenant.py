@@ -10,6 +10,7 @@ import click
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, print_table, say
+from cli.tenant_archive import export, import_
 from cli.tenant_life import COMMANDS
 
 
@@ -18,7 +19,7 @@ def tenant() -> None:
     """Customers of the platform and their domains."""
 
 
-for _one in COMMANDS:
+for _one in (*COMMANDS, export, import_):
     tenant.add_command(_one)
 
 

@@ -57,6 +57,7 @@ PARTS = (
     "search",
     "sharing",
     "status",
+    "tenant_archive",
     "tenant_life",
     "tenants",
     "tokens",
