@@ -49,7 +49,7 @@ def set_settings(settings: tuple[str, ...], cluster_dir: Path) -> None:
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @cluster_option
 def unset(keys: tuple[str, ...], cluster_dir: Path) -> None:
-    """Have these keys as each node's own configuration says, again."""
+    """Have each KEY as every node's own configuration says, again."""
     open_client(cluster_dir).change("PUT", PATH, {"unset": list(keys)})
     for key in keys:
         say(f"{key} is as each node's configuration says")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cli.client import AdminClient
 
 _C = TypeVar("_C", bound=Callable[..., Any])
+REQUEST_CARRIED_OUT = "RequestCarriedOut"  # stands in every record of the command line: no news in a line of its own
 
 
 @click.group(cls=Group)
@@ -230,7 +231,8 @@ def _print_records(records: Iterable[dict[str, Any]], as_json: bool) -> None:
 def _line(record: dict[str, Any]) -> str:
     if record["kind"] != "record":
         return f"{record['position']:>10}  {record.get('at', '-')}  ({record['kind']})"
-    types = ", ".join(event["type"] for event in record["events"]) or f"{len(record['bodies'])} body parts"
+    told = [event["type"] for event in record["events"] if event["type"] != REQUEST_CARRIED_OUT]
+    types = ", ".join(told or (event["type"] for event in record["events"])) or f"{len(record['bodies'])} body parts"
     about = "".join(f"  {part}" for part in _about(record["events"]))
     outcome = "" if record["outcome"] in (None, "committed") else f"  [{record['outcome']}]"
     return f"{record['position']:>10}  {record['at']}  {types}{about}{outcome}  by {printable(record['by']['origin'])}"

@@ -347,7 +347,7 @@ def test_a_peer_of_another_cell_is_refused_and_the_log_says_so(folder: Path, tmp
 def test_renewed_certificates_are_taken_over_without_a_restart(folder: Path) -> None:
     before = [node["pid"] for node in status(folder)["nodes"]]
     succeed("cluster", "renew", str(folder))
-    wait_for(lambda: all(b"certificates renewed" in (folder / n / "node.log").read_bytes() for n in ("n1", "n2", "n3")))
+    wait_for(lambda: all(b"why=SIGHUP" in (folder / n / "node.log").read_bytes() for n in ("n1", "n2", "n3")))
     wait_for(lambda: all_ready(folder))
     assert [node["pid"] for node in status(folder)["nodes"]] == before
 
@@ -394,7 +394,7 @@ def test_a_hang_up_of_the_supervisor_renews_certificates_and_stops_nothing(small
     supervisor, node = read_pid(small / "supervisor.lock"), read_pid(small / "n1" / "node.pid")
     assert supervisor is not None
     os.kill(supervisor, signal.SIGHUP)
-    wait_for(lambda: b"certificates renewed" in (small / "n1" / "node.log").read_bytes(), 10)
+    wait_for(lambda: b"why=SIGHUP" in (small / "n1" / "node.log").read_bytes(), 10)
     assert read_pid(small / "n1" / "node.pid") == node
     succeed("cluster", "down", str(small))
 
