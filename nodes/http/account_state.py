@@ -24,6 +24,7 @@ from actors.directory import account_of
 from nodes.http import places
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
+from nodes.http.errors import ApiError
 from nodes.http.models import Address, Milliseconds, Model
 from nodes.http.places import in_path
 
@@ -65,6 +66,9 @@ async def show_state(call: Call) -> dict[str, Any]:
 async def change_state(call: Call, body: Change) -> dict[str, Any]:
     """Disable or enable an account, let it expire, or have its password changed."""
     target = call.directory.account(call.path["address"])
+    if target.account == call.caller.account:  # who could, would stay beyond what was decided about them
+        text = "nobody closes, opens or prolongs the account that they come in with"
+        raise ApiError(403, "forbidden", text, "another administrator")
     steps: list[tuple[bytes, AccountStateCommand]] = [
         (target.tenant, command) for command in _commands(target.account, body)
     ]

@@ -258,3 +258,19 @@ def test_the_command_line_says_what_it_did(
         assert "password" in shown.output
 
     serving(run, cell, ask)
+
+
+@pytest.mark.parametrize("role", ["user", "help-desk", "tenant-admin"])
+def test_nobody_prolongs_or_opens_the_account_that_they_come_in_with(run: Run, cell: layout.Cluster, role: str) -> None:
+    def ask(client: AdminClient) -> None:
+        with_people(client)
+        if role != "user":
+            client.change("PUT", "/v1/roles", {"address": ALICE, "role": role})
+        expires_ms = int(time.time() * 1000) + 3_600_000
+        before = client.change("PATCH", STATE, {"expires_ms": expires_ms, "must_change_password": True})
+        alice = TokenClient.of_folder(cell, client.change("POST", "/v1/tokens", {"account": ALICE})["token"])
+        for change in ({"expires_ms": 0}, {"must_change_password": False}, {"disabled": False}, {"disabled": True}):
+            assert "nobody" in str(refused(partial(alice.change, "PATCH", STATE, change)))
+        assert client.get(STATE) == before
+
+    serving(run, cell, ask)
