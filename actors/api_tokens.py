@@ -131,7 +131,8 @@ def _create(view: View, command: CreateApiToken) -> ApiTokenCreated:
         if command.role or view.get((b"r" if of_cluster else b"a") + command.account) is None:
             raise NoSuchAccount("no such account, or it has no role of the cluster")
     elif command.role == USER or command.role not in (OF_THE_CLUSTER if of_cluster else OF_A_TENANT):
-        raise NotAllowed("a token has a role of its own, or speaks for an account")
+        roles = ", ".join(role for role in (OF_THE_CLUSTER if of_cluster else OF_A_TENANT) if role != USER)
+        raise NotAllowed(f"a token speaks for an account, or has a role: {roles}")
     if len(command.scopes) > MAX_SCOPES:
         raise TooLarge(f"a token has at most {MAX_SCOPES} scopes")
     if sum(1 for _ in view.range(b"K")) >= MAX_TOKENS:

@@ -98,7 +98,14 @@ def load(folder: Path) -> Cluster:
     try:
         document = tomllib.loads(file.read_text())
         return _cluster(folder.resolve(), document)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        from cli.token_client import is_address
+
+        if is_address(folder):
+            raise CommandError(
+                f"{folder} is where nodes answer, and this command needs the folder of the cluster",
+                "--cluster DIR, on the machine that has it",
+            ) from None
         raise CommandError(
             f"{folder} is not a cluster: it has no {CLUSTER_FILE}", f"mailraft cluster init {folder}"
         ) from None

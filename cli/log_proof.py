@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.jobs import progress_bar, run_job
-from cli.options import cluster_option, data_folder, json_option, node_option, open_client, source_options
+from cli.options import CA_FILE, cluster_option, data_folder, json_option, node_option, open_client, source_options
 from cli.output import CommandError, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -28,25 +28,23 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, exists=True),
     help="A head that was kept elsewhere (log anchor), or a folder of them: the log must still lead to each.",
 )
-@click.option(
-    "--ca",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="The cell's CA, to check an anchor's signature; with --cluster it is found.",
-)
 @json_option
+@click.pass_context
 def verify(
+    context: click.Context,
     data: Path | None,
     cluster_dir: Path | None,
     node: str | None,
     all_nodes: bool,
     anchors: tuple[Path, ...],
-    ca: Path | None,
     as_json: bool,
 ) -> None:
     """Walk the log of a node from its start and prove that nothing in it was altered.
 
-    With --data the folder of a node is read by this command itself: the node may be stopped.
+    With --data the folder of a node is read by this command itself: the node may be stopped. The signature of an anchor
+    is checked with the CA of the cluster's folder, or with --ca.
     """
+    ca = context.meta.get(CA_FILE)
     files = [file for path in anchors for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     kept = [_read_anchor(path, _authority(ca, cluster_dir)) for path in files]
     positions = sorted({anchor["position"] for anchor in kept})

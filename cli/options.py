@@ -30,6 +30,9 @@ _cluster_folder = click.option(
 )
 
 
+CA_FILE = "mailraft.ca_file"  # in a context's `meta`: what --ca names
+
+
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> None:
     ctx.meta[f"mailraft.{parameter.name}"] = value
 
@@ -116,13 +119,13 @@ _cluster_or_data = click.option(
     type=click.Path(path_type=Path),
     envvar="MAILRAFT_CLUSTER",
     show_envvar=True,
-    metavar="DIR",
-    help="Folder of the cluster.",
+    metavar="DIR|HOST:PORT",
+    help="Folder of the cluster; or where a node's admin API is, with a token.",
 )
 
 
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--cluster` or `--data`, one of which must be given; a folder that is named goes first."""
+    """`--cluster`, with a token or without, or `--data`; one must be given, and a folder that is named goes first."""
 
     @functools.wraps(command)
     def checked(*arguments: Any, data: Path | None, cluster_dir: Path | None, **options: Any) -> Any:
@@ -132,7 +135,7 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             )
         return command(*arguments, data=data, cluster_dir=cluster_dir, **options)
 
-    return data_option(_cluster_or_data(checked))
+    return data_option(_cluster_or_data(_token_file(_ca_file(checked))))
 
 
 def data_folder(data: Path | None, cluster_dir: Path | None, node: str | None) -> Path:
@@ -213,7 +216,7 @@ def open_client(cluster_dir: Path, timeout_s: float | None = None) -> AdminClien
     token = read_token(meta.get("mailraft.token_file"))
     timeout_s = timeout_s or ANSWER_TIMEOUT_S
     if is_address(cluster_dir):
-        return TokenClient.at(str(cluster_dir), meta.get("mailraft.ca_file"), token, timeout_s=timeout_s)
+        return TokenClient.at(str(cluster_dir), meta.get(CA_FILE), token, timeout_s=timeout_s)
     if token is not None:
         return TokenClient.of_folder(load(cluster_dir), token, timeout_s=timeout_s)
     return AdminClient(load(cluster_dir), timeout_s=timeout_s)

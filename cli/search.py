@@ -77,6 +77,8 @@ def _rebuilt(client: AdminClient, name: str) -> dict[str, Any]:
 def _status(client: AdminClient, name: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = client.get("/v1/search", name)
-    except CommandError:
+    except CommandError as error:
+        if error.code:  # a node that answers is not down: who asks may not know
+            raise
         return {}
     return found

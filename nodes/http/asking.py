@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CALLER = web.RequestKey("caller", Caller)
 TOKEN = web.RequestKey("token", TokenCaller)
 STREAMING = web.RequestKey("streaming", web.StreamResponse)
+LOOK_S = 0.05
 _BEARER = "bearer "
 MOST_TOKEN = 4096  # characters of a header
 JSON_LINES = ("application/x-ndjson", "application/jsonl")
@@ -79,8 +80,10 @@ async def until_revoked(request: web.Request, handler: Handler, identities: Iden
     work = asyncio.ensure_future(handler(request))
     try:
         await asyncio.wait((work, ended), timeout=_left_s(token), return_when=asyncio.FIRST_COMPLETED)
+        while not work.done() and (request.get(STREAMING) is None or identities.still_good(token)):
+            await asyncio.wait((work,), timeout=LOOK_S)  # the timer was early, or nothing is sent yet
         response = request.get(STREAMING)
-        if work.done() or response is None or identities.still_good(token):
+        if work.done() or response is None:
             return await work
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):

@@ -228,7 +228,7 @@ def _authorised(call: Call) -> Subject:
         return Subject(caller.tenant)
     if endpoint.place.find is None:
         if not permits(caller, endpoint.permission, None):
-            raise forbidden(caller, endpoint.permission)
+            raise forbidden(caller, f"{endpoint.permission} of the whole cluster")
         return Subject(None)
     with call.services.log.snapshot() as snapshot:
         found = _find(call, endpoint.place, endpoint.permission, snapshot)

@@ -16,6 +16,7 @@ from actors.names import normalise_address
 from actors.region import REGION
 from eventlog.store import Snapshot
 from nodes.callers import covers, expand, permits
+from nodes.http.asking import TOKEN
 from nodes.http.authority import STATE
 from nodes.http.calls import Call, forbidden
 from nodes.http.endpoint import Endpoints
@@ -139,6 +140,10 @@ async def create(call: Call, body: NewToken) -> dict[str, Any]:
     """Make a token; it is in this answer and never again. Nobody makes one that may more than they may."""
     if body.expires_ms is not None and body.expires_ms <= time.time_ns() // 1_000_000:
         raise bad_request("expires_ms: it would have expired already")
+    shown = call.request.get(TOKEN)
+    ends_ms = None if shown is None else shown.expires_ms
+    if ends_ms is not None and (body.expires_ms is None or body.expires_ms > ends_ms):
+        raise forbidden(call.caller, "a token that itself lives as long (expires_ms)")
     scopes, where = _scopes(body), call.subject.tenant
     stream = REGION if where is None else where
     role, account = _speaks_for(call, body, stream)

@@ -201,6 +201,20 @@ def test_a_long_answer_ends_with_an_error_line_when_its_token_does(
     serving(run, cell, ask)
 
 
+def test_a_token_that_expires_makes_none_that_outlives_it(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        with_people(client)
+        expires_ms = int(time.time() * 1000) + 3_600_000
+        of: tuple[dict[str, Any], ...] = ({"tenant": "example"}, {"account": ALICE})
+        for body in of:
+            brief = as_token(cell, made(client, **body, expires_ms=expires_ms)["token"])
+            assert "may not" in str(refused(partial(made, brief, **body)))
+            assert "may not" in str(refused(partial(made, brief, **body, expires_ms=expires_ms + 1)))
+            assert made(brief, **body, expires_ms=expires_ms)["expires_ms"] == expires_ms
+
+    serving(run, cell, ask)
+
+
 def test_one_needs_a_certificate_or_a_token(run: Run, cell: layout.Cluster) -> None:
     def ask(client: AdminClient) -> tuple[int, str]:
         context = ssl.create_default_context(cafile=cell.folder / "ca" / "ca.pem")
@@ -232,6 +246,12 @@ def test_the_command_line_works_with_an_address_a_ca_and_a_token_alone(
         far = ["--cluster", address, *at]
         assert "tenant-admin" in _invoke("role", "grant", ALICE, "tenant-admin", *far).output
         assert ALICE in _invoke("role", "list", *far).stdout
+        *_, last = _invoke("log", "export", *far).stdout.splitlines()
+        assert "RoleGranted" in last
+        assert "RoleGranted" in _invoke("log", "show", str(json.loads(last)["position"]), *far).stdout
+        assert "needs log:read of the whole cluster" in _invoke("log", "verify", *far, fails=True).output
+        assert "needs cluster:read of the whole cluster" in _invoke("search", "status", *far, fails=True).output
+        assert "needs the folder" in _invoke("cluster", "status", address, fails=True).output
         (one,) = json.loads(_invoke("token", "list", "--json", *far).stdout)["tokens"]
         no_ca = ["--ca", str(tmp_path / "token"), "--token-file", str(tmp_path / "token")]
         assert "is no CA" in _invoke("whoami", "--cluster", address, *no_ca, fails=True).output
