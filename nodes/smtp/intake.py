@@ -246,7 +246,10 @@ class Intake:
         except OverQuota:
             return replies.MAILBOX_FULL
         except TenantInactive as inactive:
-            return replies.tenant_inactive(str(inactive), refuse=inactive.refuse, recipient=session.account is None)
+            refuse = inactive.refuse and not (
+                session.account is None and len(envelope.tenants) > 1
+            )  # others' come again
+            return replies.tenant_inactive(str(inactive), refuse=refuse, recipient=session.account is None)
         except NoSuchAccount:
             return replies.NO_SUCH_MAILBOX if _has_one_recipient(envelope) else replies.RECIPIENT_GONE
         except IsReplica:

@@ -96,3 +96,17 @@ def test_sending_is_counted_by_recipient_and_ends_at_the_quota_of_the_hour(cell:
     assert client.transfer(MESSAGE).startswith("250")
     assert client.ask("MAIL FROM:<alice@example.test>") == refusal
     assert [len(one.recipients) for one in cell.queued()["far.test"]] == [1]
+
+
+@pytest.mark.parametrize(("others", "reply"), [(["eve@other.test"], "450 4.2.1"), ([], "550 5.2.1")])
+def test_mail_for_several_tenants_comes_again_when_one_of_them_goes_in_the_middle(
+    cell: Cell, talk: Talk, others: list[str], reply: str
+) -> None:
+    cell.call(cell.directory.add_tenant("other", ["other.test"], ADMIN))
+    cell.call(cell.directory.add_account("eve@other.test", "secret of eve", None, ADMIN))
+    client = talk()
+    client.begin("alice@example.test", *others)
+    assert client.ask("DATA").startswith("354")
+    suspend(cell, "refuse")
+    client.send(MESSAGE + b".\r\n")
+    assert client.read() == f"{reply} The organisation's service is suspended"
