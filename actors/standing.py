@@ -264,8 +264,8 @@ def decide(view: View, command: StandingCommand) -> tuple[StandingFact, ...]:
 
 
 def _reason(text: str) -> str:
-    if len(text) > MAX_REASON_CHARACTERS:
-        raise NotAllowed(f"a reason has at most {MAX_REASON_CHARACTERS} characters")
+    if len(text) > MAX_REASON_CHARACTERS or not text.isprintable():
+        raise NotAllowed(f"a reason has at most {MAX_REASON_CHARACTERS} printable characters")
     return text
 
 

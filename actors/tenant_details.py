@@ -89,8 +89,8 @@ def decide_details(view: View, command: SetDetails) -> tuple[DetailsSet, ...]:
         before.title if command.title is None else command.title,
         before.contact if command.contact is None else command.contact,
     )
-    if len(after.title) > MAX_TITLE_CHARACTERS:
-        raise NotAllowed(f"a title has at most {MAX_TITLE_CHARACTERS} characters")
+    if command.title is not None and (len(after.title) > MAX_TITLE_CHARACTERS or not after.title.isprintable()):
+        raise NotAllowed(f"a title has at most {MAX_TITLE_CHARACTERS} printable characters")
     return (DetailsSet(*after),) if after != before else ()
 
 

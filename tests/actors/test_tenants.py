@@ -258,3 +258,15 @@ def addresses(cell: Cell, address: str) -> list[str]:
 async def deliver(cell: Cell, address: str, message: NewMessage, data: bytes) -> None:
     body = NewBody(cell.tenant(address), data)
     await cell.runtime.ask(cell.account(address), Deliver(message), CLIENT, [body])
+
+
+@pytest.mark.parametrize("text", ["x\x1b[2J", "one\ntwo", "A\u202eB"])
+def test_what_is_said_of_a_tenant_can_not_control_a_terminal_or_end_a_line(tmp_path: Path, run: Run, text: str) -> None:
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            with pytest.raises(NotAllowed, match="printable"):
+                await cell.directory.tenants.suspend("example", "defer", text, ADMIN)
+            with pytest.raises(NotAllowed, match="printable"):
+                await cell.directory.tenants.set_details("example", text, None, ADMIN)
+
+    run(scenario())
