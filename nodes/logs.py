@@ -46,12 +46,20 @@ def configure(settings: LogSection, stream: TextIO = sys.stderr) -> None:
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name, least in _QUIET.items():
         logging.getLogger(name).setLevel(max(least, level))
+    logging.getLogger("aiohttp.server").addFilter(not_a_strangers_fault)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def not_a_strangers_fault(record: logging.LogRecord) -> bool:
+    """Leaves out what aiohttp says of a request that is no HTTP: it quotes the request, perhaps a token in it."""
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 def logger(node: str) -> structlog.stdlib.BoundLogger:

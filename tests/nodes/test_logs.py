@@ -5,6 +5,7 @@ import json
 import logging
 
 import pytest
+from aiohttp.http_exceptions import BadHttpMessage
 
 from nodes import logs
 from nodes.config import LogSection
@@ -66,3 +67,14 @@ def test_a_traceback_shows_no_local_variables(stream: io.StringIO, format_: str)
         logs.logger("n1").exception("failed")
     assert "ValueError: 7" in stream.getvalue()
     assert "hunter2" not in stream.getvalue()
+
+
+def test_a_request_that_is_no_http_is_not_quoted(stream: io.StringIO) -> None:
+    logs.configure(LogSection(format="text"), stream)
+    for error in (BadHttpMessage("Authorization: Bearer hunter2\x7f"), ValueError("a bug")):
+        try:
+            raise error
+        except (BadHttpMessage, ValueError):
+            logging.getLogger("aiohttp.server").exception("Error handling request")
+    assert "hunter2" not in stream.getvalue()
+    assert "a bug" in stream.getvalue()
