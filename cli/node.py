@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -84,13 +85,26 @@ def reload(cluster_dir: Path, node: str | None, as_json: bool) -> None:
     """Have running nodes read their configuration again: every node of the cluster, or --node NAME.
 
     What can be is taken up at once and whole; what needs a restart is named. A configuration that is wrong changes
-    nothing. What was changed stands in the log (mailraft log tail).
+    nothing on its node; the others take up theirs. What was changed stands in the log (mailraft log tail).
     """
     client = open_client(cluster_dir)
-    found = {name: client.change("POST", "/v1/reload", node=name) for name in ([node] if node else client.node_names)}
+    found: dict[str, Any] = {}
+    failed: dict[str, CommandError] = {}
+    for name in [node] if node else client.node_names:
+        try:
+            found[name] = client.change("POST", "/v1/reload", node=name)
+        except CommandError as error:
+            failed[name] = error
     if as_json:
         print_json(found)
-        return
+    else:
+        _print_reloaded(found)
+    if failed:
+        text = "\n  ".join(f"{name}: {error}" for name, error in failed.items())
+        raise CommandError(text, next(iter(failed.values())).hint, max(error.exit_code for error in failed.values()))
+
+
+def _print_reloaded(found: dict[str, Any]) -> None:
     for name, done in found.items():
         for one in done["changes"]:
             click.echo(f"{name}: {one['key']} was {one['before']} and is {one['after']}")
