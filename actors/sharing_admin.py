@@ -133,7 +133,7 @@ def _whom(snapshot: Snapshot, owner: Target, name: str) -> bytes:
     if group is not None:
         return group
     if "@" not in name or name.startswith(groups.IDENTIFIER):
-        raise InvalidName(f'folders are shared with an address, a group (group:NAME), or with "{ANYONE_NAME}"')
+        raise InvalidName(f'folders are shared with an address, a group (group:NAME@DOMAIN), or with "{ANYONE_NAME}"')
     found = directory.account_of(snapshot, name)
     if found.tenant != owner.tenant:
         raise NoSuchAccount(f"there is no account {found.address}")
