@@ -15,6 +15,7 @@ import click
 
 from cli import layout
 from cli.client import AdminClient
+from cli.cluster_health import health
 from cli.cluster_token import rotate_certificates, token
 from cli.groups import Group
 from cli.layout import Cluster
@@ -38,7 +39,7 @@ def cluster() -> None:
     """Make, start, watch and stop a cluster on this machine."""
 
 
-for command in (add_node, remove_node, replace_node, restore, rotate_certificates, token, transfer_leadership):
+for command in (add_node, health, remove_node, replace_node, restore, rotate_certificates, token, transfer_leadership):
     cluster.add_command(command)
 
 

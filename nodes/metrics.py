@@ -115,6 +115,12 @@ class Metrics:
         self.accepting_mail = Gauge(
             "mailraft_accepting_mail", "1 while the node takes mail, 0 while it refuses it.", registry=registry
         )
+        self.part_up = Gauge(
+            "mailraft_part_up",
+            "0 while a part of the node is down (docs/operations.md has the parts), else 1.",
+            ["part", "critical"],
+            registry=registry,
+        )
         self.config_reloads = Counter(
             "mailraft_config_reloads_total",
             "Reloads of the configuration, by outcome (changed, unchanged, refused).",

@@ -19,12 +19,12 @@ import lmdb
 
 from nodes import tls
 from nodes.config import NodeConfig, split_address
+from nodes.health import CLOCK_ERROR_S, CLOCK_WARNING_S
 from nodes.process import LOCK_NAME, read_pid
 
 SPARE_DESCRIPTORS = 256
 LEAST_SOMAXCONN = 1024
 EXPIRY_WARNING_DAYS = 30
-CLOCK_WARNING_S, CLOCK_ERROR_S = 1.0, 5.0  # the leader refuses what is proposed by a clock that is 5 s off
 PROC = Path("/proc/sys")
 
 

@@ -31,6 +31,7 @@ UDP_PAYLOAD_BYTES = 1232  # what passes everywhere unfragmented (DNS flag day 20
 POSITIVE_AT_MOST_S = 86_400.0
 NEGATIVE_AT_MOST_S = 3600.0  # RFC 2308 5: one to three hours
 FAILURE_S = 10.0  # RFC 9520 3.2: at least one second, at most five minutes
+FAILING_AFTER = 3  # questions in a row that nobody answered: one domain's own servers may be down
 TRIES = 3  # within timeout_s; what is lost on the way is asked again
 ENTRY_BYTES = 400  # of an answer in the cache beyond its own bytes
 LOOPBACK = ("::1", "127.0.0.1")
@@ -120,6 +121,13 @@ class Resolver:
         self._asking: dict[tuple[str, str], asyncio.Task[Records[Any] | ResolverError]] = {}
         self._slots = asyncio.Semaphore(config.questions)
         self._stub: dns.asyncresolver.Resolver | None = None
+        self._unanswered = 0  # questions in a row
+        self._last_failure = ""
+
+    @property
+    def failing(self) -> str:
+        """Why no name server can be asked, as far as the last questions tell; "" where one of them was answered."""
+        return self._last_failure if self._unanswered >= FAILING_AFTER else ""
 
     def reload(self, config: DnsSection) -> None:
         """From now on by this; what was learnt from others than the name servers there are now is forgotten."""
@@ -224,6 +232,13 @@ class Resolver:
             return error
 
     async def _ask(self, question: tuple[str, str]) -> Records[Any] | ResolverError:
+        outcome = await self._answer(question)
+        is_failure = isinstance(outcome, ResolverFailed)
+        self._unanswered = self._unanswered + 1 if is_failure else 0
+        self._last_failure = str(outcome) if is_failure else ""
+        return outcome
+
+    async def _answer(self, question: tuple[str, str]) -> Records[Any] | ResolverError:
         name, kind = question
         try:
             async with asyncio.timeout(self._config.timeout_s), self._slots:

@@ -34,6 +34,7 @@ from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
 from nodes import imap, joining, logs, pop3, smtp, tls
 from nodes.acme_duty import AcmeDuty
+from nodes.cell_health import TOPIC, CellHealth
 from nodes.certificate_chain import BadCertificate
 from nodes.checking import Checking
 from nodes.config import LISTENERS, ListenerKind, NodeConfig
@@ -60,6 +61,7 @@ from nodes.listeners import Listeners
 from nodes.metrics import Metrics
 from nodes.node_certificates import NodeCertificate
 from nodes.past import PastMailboxes
+from nodes.policy.sharing import Sharing
 from nodes.process import LOCK_NAME, give_memory_back, raise_file_limit, tune_memory
 from nodes.reloading import FileSource, Reloading, Source, cluster_settings
 from nodes.reports.collector import Collector
@@ -203,7 +205,7 @@ class Node:
             self.tls_files = TlsFiles(config.tls, self._logger)
         except BadCertificate as error:
             raise StartError(str(error), error.hint) from None
-        self.state = NodeState(config, Metrics(config.node.name))
+        self.state = NodeState(config, Metrics(config.node.name), tls_files=self.tls_files)
         self.stop = asyncio.Event()
         self.fatal: BaseException | None = None
         self._removed_at = 0
@@ -273,7 +275,7 @@ class Node:
             f"removed from the cell at position {self._removed_at}: stop this node; to come back it needs a new name "
             "and an empty node.data_dir"
         )
-        self.state.log = self.state.services = self.state.heads = self.state.identities = None
+        self.state.log = self.state.services = self.state.heads = self.state.identities = self.state.cell = None
         await self._parts.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -347,7 +349,7 @@ class Node:
         stack.push_async_callback(Guarding(services).stop)
         stack.push_async_callback(Tenancy(services).stop)
         stack.push_async_callback(Resealing(services).stop)
-        manager = await self._start_delivery(stack, services)
+        self.state.delivery = manager = await self._start_delivery(stack, services)
         sender = Sender(services)
         stack.push_async_callback(sender.stop)
         self.state.report_sender = sender
@@ -355,6 +357,8 @@ class Node:
         stack.push_async_callback(followers.stop)
         self.state.followers = followers
         self.state.services = services
+        self.state.cell = cell = CellHealth(self.state, log)
+        stack.push_async_callback(Sharing(log.telling, {TOPIC: cell}).stop)
         parts = (
             lambda new: logs.configure(new.log),
             lambda new: sys.setswitchinterval(new.node.switch_interval_ms / 1000),

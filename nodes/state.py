@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from actors import queue
+from nodes import health
 from nodes.config import NodeConfig
 from nodes.metrics import ROLES, Metrics
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog, LogStatus
+    from nodes.cell_health import CellHealth
     from nodes.checking import Checking
+    from nodes.delivery.manager import Manager
     from nodes.draining import Draining
     from nodes.follower.followers import Followers
     from nodes.heads import HeadKeeper
@@ -25,9 +28,8 @@ if TYPE_CHECKING:
     from nodes.reloading import Reloading
     from nodes.reports.sender import Sender
     from nodes.services import Services
+    from nodes.tls_files import TlsFiles
     from nodes.tls_mail import MailTls
-
-MOST_LAG = 1000  # positions between commit and fold above which reads here would be noticeably old
 
 Phase = Literal["joining", "starting", "serving", "stopping", "quarantined"]
 
@@ -51,31 +53,15 @@ class NodeState:
     reloading: Reloading | None = None
     report_sender: Sender | None = None
     mail_tls: MailTls | None = None
+    tls_files: TlsFiles | None = None
+    delivery: Manager | None = None
+    cell: CellHealth | None = None  # what the members tell each other
     endpoints: dict[str, str] = field(default_factory=dict)
     checkpoints_under_way: int = 0  # at the moment
 
     def unready(self) -> list[str]:
         """Why this node should get no mail or clients now; empty when it should."""
-        if self.phase == "quarantined":
-            return [f"quarantined: {self.quarantine_reason}"]
-        if self.phase == "joining":
-            return [f"joining: {self.joining}"]
-        if self.phase != "serving" or self.log is None:
-            return ["stopping" if self.phase == "stopping" else "starting"]
-        status = self.log.status()
-        reasons = []
-        if self.draining is not None and self.draining.is_under_way:
-            reasons.append("draining: clients finish, and no new ones are taken")
-        if status.leader is None:
-            reasons.append("no leader is known: a majority of the cell must be up")
-        if status.commit - status.applied > MOST_LAG:
-            reasons.append(f"the fold is {status.commit - status.applied} positions behind")
-        if status.stalled is not None:
-            way_out = f"mailraft log quarantine {status.applied + 1}"
-            reasons.append(f"the fold has stalled: {status.stalled} (way out: {way_out})")
-        elif not status.accepting_mail:
-            reasons.append("mail is refused: the disk is at its reserve")
-        return reasons
+        return health.unready(self)
 
     def status(self) -> dict[str, Any]:
         """The node's answer to `GET /v1/status`."""
@@ -100,6 +86,8 @@ class NodeState:
         metrics = self.metrics
         status = self.log.status() if self.log is not None else None
         role = status.role if status else _without_log(self.phase)["role"]
+        for part, found in health.examine(self):
+            metrics.part_up.labels(part.name, str(part.critical).lower()).set(found.standing != "down")
         for name in ROLES:
             metrics.raft_role.labels(name).set(name == role)
         if status is None:

@@ -37,6 +37,7 @@ class TlsFiles:
         self._section = section
         self._logger = logger
         self._contexts: list[ssl.SSLContext] = []
+        self.refusal = ""  # why the files as they are now are not taken
         self.node_pair = Pair("tls.certificate", section.certificate, "tls.key", section.key)
         self._pairs = [self.node_pair]
         if section.server_certificate is not None and section.server_key is not None:
@@ -71,7 +72,12 @@ class TlsFiles:
         Raises BadCertificate where one of them can not be used; then nothing is changed.
         """
         seen = self._stamp()
-        chains = self._read(at_start=False)
+        try:
+            chains = self._read(at_start=False)
+        except BadCertificate as error:
+            self.refusal = str(error)
+            raise
+        self.refusal = ""
         for context in self._contexts:
             context.load_cert_chain(self.node_pair.certificate, self.node_pair.key)
         self._seen, self._chains = seen, chains

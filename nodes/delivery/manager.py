@@ -111,6 +111,11 @@ class Manager:
         self._outcomes = Outcomes(services, self._recorded)
         self._unsubscribe: Callable[[], None] | None = None
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it goes through the queues, and keeps what it has claimed."""
+        return bool(self._loops) and not any(task.done() for task in self._loops)
+
     def reload(self) -> None:
         """From now on by the configuration that `services` has now."""
         self._heed(self._services.config.queue)

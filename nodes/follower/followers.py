@@ -22,6 +22,7 @@ class Followers:
         self._node = node
         self._pulls: dict[str, tuple[Pull, asyncio.Task[None]]] = {}
         self._changed = asyncio.Event()
+        self.failure = ""  # why what is followed could not be looked after
         self._unsubscribe = node.log.subscribe(REGION, lambda _: self._changed.set())
         self._task = asyncio.get_running_loop().create_task(self._keep_up())
 
@@ -56,7 +57,9 @@ class Followers:
             try:
                 await self._settle()
                 self._measure()
-            except Exception:  # nothing may end this for good: what is followed would silently stand still
+                self.failure = ""
+            except Exception as error:  # nothing may end this for good: what is followed would silently stand still
+                self.failure = repr(error)
                 self._node.logger.exception("subscriptions could not be looked after")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):

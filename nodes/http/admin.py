@@ -40,6 +40,7 @@ PARTS = (
     "explorer",
     "draining",
     "groups",
+    "health",
     "keyring",
     "log",
     "mail",

@@ -38,6 +38,7 @@ class Sender:
         self._services = services
         self._look_s = look_s
         self._turn = asyncio.Lock()
+        self.failure = ""  # why the last attempt to send what is due came to nothing
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
@@ -52,7 +53,9 @@ class Sender:
                 status = self._services.log.status()
                 if status.leader == status.name:
                     await self.send()
-            except Exception:  # nothing may end this for good
+                self.failure = ""
+            except Exception as error:  # nothing may end this for good
+                self.failure = repr(error)
                 self._services.logger.exception("reports could not be sent")
 
     async def send(self, *, unfinished_days: bool = False) -> dict[str, int]:
