@@ -491,7 +491,9 @@ class Manager:
 
     def _recorded(self, finished: Finished) -> None:
         self._claims.forget(finished.item.id)
-        self._services.metrics.attempted([one.status for one in finished.plan.outcome.results])
+        results = [one.status for one in finished.plan.outcome.results]
+        self._services.metrics.attempted(results)
+        self._services.logger.debug("mail tried", item=finished.item.id.hex(), results=results)
         self._touch(finished.lane, 0)
         self._feed_one()
 

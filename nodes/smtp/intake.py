@@ -288,6 +288,7 @@ class Intake:
         deliveries += notice.steps
         bodies = [NewBody(tenant, data, digest) for tenant in tenants] + notice.bodies
         await self._services.runtime.transact(deliveries, self._context(session, next(iter(tenants))), bodies)
+        self._services.logger.debug("mail taken", cause=session.cause, message=incoming.message_id.hex())
         return replies.queued(incoming.message_id)
 
     def _queue_items(

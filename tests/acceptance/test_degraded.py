@@ -13,12 +13,13 @@ import smtplib
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chaos.cluster import Cluster
+from chaos.cluster import Cluster, ClusterStatus
 from chaos.faults.clocks import SKEWED
 from cli.client import AdminClient
 from cli.layout import load
@@ -65,6 +66,14 @@ def until_health(cluster: Cluster, holds: Callable[[dict[str, Any]], object]) ->
         time.sleep(0.3)
 
 
+def has_problem(pattern: str, said: dict[str, Any]) -> bool:
+    return any(re.match(pattern, one) for one in said["problems"])
+
+
+def is_led_by(names: list[str], status: ClusterStatus) -> bool:
+    return status.leader in names
+
+
 def address(site: Site, node: str, use: str) -> tuple[str, int]:
     return split_address(site.cluster.status().node(node).endpoints[use])
 
@@ -104,15 +113,14 @@ def test_a_clock_that_is_an_hour_off_is_named_and_the_logs_time_does_not_go_back
         wrong = cluster.wait_ready(60).leader or leader
         deliver(apart, wrong, b"before")
         clock_of(cluster, wrong).write_text(str(off_s))
-        pattern = f"{wrong}: clock: it is 3[56]\\d\\d"
-        code, said = until_health(cluster, lambda said, p=pattern: any(re.match(p, one) for one in said["problems"]))
+        code, said = until_health(cluster, partial(has_problem, f"{wrong}: clock: it is 3[56]\\d\\d"))
         assert (code, said["status"]) == (1, "degraded")
         done = mailraft("node", "doctor", "--config", str(cluster.folder / wrong / "mailraft.toml"),
                         "--cluster", str(cluster.folder), "--json")  # fmt: skip
         (found,) = (one for one in json.loads(done.stdout)["findings"] if f"the clock of {wrong} " in one["text"])
         assert (done.returncode, found["status"]) == (1, "error")
         others = [one for one in ("n1", "n2", "n3") if one != wrong]
-        cluster.wait_for(lambda status, o=others: status.leader in o, 60, "another leader")
+        cluster.wait_for(partial(is_led_by, others), 60, "another leader")
         deliver(apart, others[0], b"while it is off")
         clock_of(cluster, wrong).write_text("0")
         until_health(cluster, lambda said: said["status"] == "healthy")

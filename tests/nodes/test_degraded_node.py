@@ -55,7 +55,7 @@ def is_ready(http: str) -> bool:
 
 def metric(http: str, part: str) -> str:
     with urllib.request.urlopen(f"http://{http}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
+        lines: list[str] = answer.read().decode().splitlines()
     return next(line for line in lines if line.startswith("mailraft_part_up") and f'"{part}"' in line)
 
 
