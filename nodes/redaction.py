@@ -6,6 +6,7 @@ Refused records are read too: what they carried stays in the log like the rest. 
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from actors.apop import ApopSecretSet
 from actors.directory import tenant_named
 from actors.dkim import DkimKeysAdded, all_keys, dkim_stream, row_key
 from actors.errors import NoSuchTenant
+from actors.following import EventFollowed, as_written
 from actors.keyring import SecretResealed, mark
 from actors.kind import Fact, UnknownEventType, decode
 from actors.mail_options import NO_OPTIONS, MailOptions
@@ -69,11 +71,17 @@ def unpacked(data: bytes) -> Plan:
     return Plan(tuple(RedactedEvent(*event) for event in events), tuple(RedactedBody(*body) for body in bodies), *rest)
 
 
+_ENVELOPED = [field.name for field in dataclasses.fields(EventFollowed)].index("data")
+
+
 class Found(NamedTuple):
+    """An event of a record; of one that came from another cell what stands in its `envelope`."""
+
     position: int
     ordinal: int
     event: Event
     fact: Fact
+    envelope: Event | None = None
 
 
 def plan_message(store: Store, digest: bytes, whole: bool, progress: Progress) -> Plan:
@@ -339,16 +347,21 @@ def records_with(store: Store, needles: set[bytes], progress: Progress) -> Itera
 
 def events_of(position: int, record: Record) -> Iterator[Found]:
     """The events that are not redacted, and whose fields stand where this version has them."""
-    for ordinal, event in enumerate(record.events):
-        if len(event.salt) == ERASED_SALT_BYTES:
+    for ordinal, stood in enumerate(record.events):
+        if len(stood.salt) == ERASED_SALT_BYTES:
             continue
         try:
+            event = as_written(stood)
             fact: Any = decode(event.type, event.version, event.data)
         except UnknownEventType:
             continue
         if event.version == type(fact).VERSION or type(fact).GREW:  # what grew has its first fields where they were
-            yield Found(position, ordinal, event, fact)
+            yield Found(position, ordinal, event, fact, None if event is stood else stood)
 
 
 def redacted(found: Found, fields: Fields) -> RedactedEvent:
-    return RedactedEvent(found.position, found.ordinal, fields, left_of(found.event.data, fields))
+    left = left_of(found.event.data, fields)
+    if found.envelope is not None:
+        fields = ((_ENVELOPED, left),)
+        left = left_of(found.envelope.data, fields)
+    return RedactedEvent(found.position, found.ordinal, fields, left)

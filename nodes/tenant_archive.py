@@ -23,6 +23,7 @@ from actors.tenant import SEALED, sealed_place
 from nodes import dkim_keys
 
 FORMAT = 1
+IMPORTING = "it is being imported; it is let in when all of it has come"  # why it is suspended
 MOST_FRAME_BYTES = 16 * 1024 * 1024  # above what one record may hold
 PIECE_BYTES = 256 * 1024
 ON_TENANT = frozenset(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from actors import tenant, tenant_admin
 from actors.dkim import dkim_stream
+from actors.errors import NotAllowed
 from actors.following import EventFollowed, as_written
 from actors.kind import decode, encode
 from actors.names import NameClaimed, NameReleased, holder, name_stream
@@ -30,6 +31,7 @@ from nodes.follower.scope import Scope, may_see_header
 from nodes.services import Services
 from nodes.tenant_archive import (
     FORMAT,
+    IMPORTING,
     OF_DKIM,
     ON_TENANT,
     PIECE_BYTES,
@@ -178,8 +180,10 @@ class Export:
 
 
 def _manifest(node: Services, snapshot: Snapshot, tenant_id: bytes) -> Manifest:
-    """Raises NoSuchTenant."""
+    """Raises NoSuchTenant, NotAllowed."""
     standing = tenant_admin.standing_of(snapshot, tenant_id)
+    if standing is not None and standing.reason == IMPORTING:
+        raise NotAllowed("it is being imported: its import must be whole before it can be exported")
     used = tenant_admin.usage_of(snapshot, tenant_id)
     return Manifest(
         FORMAT,

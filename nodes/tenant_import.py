@@ -30,6 +30,7 @@ from nodes.follower.scope import Scope, may_write
 from nodes.services import Services
 from nodes.tenant_archive import (
     FORMAT,
+    IMPORTING,
     OF_DKIM,
     ON_TENANT,
     ArchiveError,
@@ -45,7 +46,6 @@ from nodes.tenant_archive import (
     sealed_anew,
 )
 
-IMPORTING = "it is being imported; it is let in when all of it has come"
 AT_ONCE = 64  # entries in one record
 AT_ONCE_BYTES = 256 * 1024
 FIRST = 1  # what no tenant's record stands at: the first entry of every log is its leader's
@@ -236,14 +236,23 @@ class Import:
             return
         if at.records != end.entries or not is_there:
             raise ArchiveError(f"{at.records} entries came, and the archive has {end.entries}")
-        mine, kept_out = self._manifest.tenant, self._manifest.suspended
-        served: Command = SuspendTenant(mine, *kept_out) if kept_out else ResumeTenant(mine)  # type: ignore[arg-type]
+        mine = self._manifest.tenant
         steps: list[tuple[bytes, Command]] = [
             (self._stream, self._move(at.position, self._manifest.position + 1)),
             (usage_stream(mine), CountUsage(mine)),
-            (STANDING, served),
+            *((STANDING, command) for command in self._served()),
         ]
         await self._node.runtime.transact(steps, self._context)
+
+    def _served(self) -> list[Command]:
+        """As at home; nothing where an administrator has said otherwise meanwhile."""
+        mine, kept_out = self._manifest.tenant, self._manifest.suspended
+        found = self._node.runtime.standings.of(mine)
+        if found is None or not found.suspended or found.reason != IMPORTING:
+            return []
+        if kept_out is None:
+            return [ResumeTenant(mine)]
+        return [SuspendTenant(mine, *kept_out)]  # type: ignore[arg-type]
 
     def _move(self, after: int, to: int) -> MoveCheckpoint:
         return MoveCheckpoint(after, self._manifest.cell, to, bytes(CHAIN_BYTES), self._manifest.at_ms)

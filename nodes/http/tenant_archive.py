@@ -47,7 +47,11 @@ class Imported(Model):
 
 
 @ENDPOINTS.post(
-    "/v1/tenants/{name}/export", "tenants:write", CLUSTER, Bytes(), problems=("no_such_tenant", "invalid_name")
+    "/v1/tenants/{name}/export",
+    "tenants:write",
+    CLUSTER,
+    Bytes(),
+    problems=("no_such_tenant", "invalid_name", "not_allowed"),
 )
 async def export(call: Call, body: ArchiveKey) -> web.StreamResponse:
     """Send everything of a tenant, to be kept or imported. What its queues hold, and certificates, stay."""

@@ -13,12 +13,14 @@ import pytest
 from actors.directory import account_of, tenant_named
 from actors.errors import NameTaken, NotAllowed
 from actors.kind import Fact, encode
-from actors.mailbox import MailboxOpened
+from actors.mailbox import Deliver, MailboxOpened
 from actors.names import NameClaimed, name_stream
 from actors.region import REGION, GrantIssued
+from actors.runtime import NewBody
 from actors.standing import STANDING, FinishDeletion, ScheduleDeletion, TenantQuotasSet, TenantSuspended
 from chaos.cluster import free_base_port
 from cli import layout
+from eventlog.record import digest_of
 from nodes import config_sources
 from nodes.dkim_admin import DkimAdmin
 from nodes.server import Node
@@ -26,7 +28,7 @@ from nodes.services import Services
 from nodes.tenant_archive import ArchiveError, End, Entry, Event, Frame, Manifest, Opening, Reached, pack, unpack
 from nodes.tenant_export import Export
 from nodes.tenant_import import Import
-from tests.actors.cell import ADMIN
+from tests.actors.cell import ADMIN, a_mail
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE, EVE = "alice@example.test", "eve@other.test"
@@ -147,6 +149,8 @@ def test_an_archive_without_some_of_its_entries_does_not_become_whole(run: Run, 
             assert isinstance(frames[-1], End)
             with pytest.raises(ArchiveError, match="entries came"):
                 await imported(target, [*frames[:last], frames[-1]])
+            with pytest.raises(NotAllowed, match="must be whole"):
+                await exported(target)
             with pytest.raises(NotAllowed, match="under another name"):
                 await imported(target, frames, "someone")
             other = await exported(source)
@@ -166,5 +170,45 @@ def test_a_tenant_is_not_brought_back_where_it_was_deleted(run: Run, tmp_path: P
                 await target.runtime.ask(STANDING, command, ADMIN)
             with pytest.raises(NotAllowed, match="closed for good"):
                 await imported(target, frames)
+
+    run(main())
+
+
+def test_a_tenant_that_was_imported_is_erased_from_the_log_when_it_is_deleted(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with two(tmp_path) as (source, target):
+            with source.log.snapshot() as snapshot:
+                alice = account_of(snapshot, ALICE)
+            mail = a_mail(b"a-word-of-hers")
+            await source.runtime.ask(
+                alice.account, Deliver(mail.message), ADMIN, [NewBody(alice.tenant, b"a-word-of-hers")]
+            )
+            await imported(target, await exported(source))
+            assert in_log(target, b"alice@")
+            await target.directory.tenants.delete("example", 0, "", ADMIN)
+            async with asyncio.timeout(30):
+                while (found := target.runtime.standings.of(alice.tenant)) is None or not found.erased_at:
+                    await asyncio.sleep(0.05)
+            assert not in_log(target, b"alice@")
+            with target.log.snapshot() as snapshot:
+                assert snapshot.body(alice.tenant, digest_of(b"a-word-of-hers")) is None
+
+    run(main())
+
+
+def in_log(node: Services, word: bytes) -> bool:
+    with node.log.snapshot() as snapshot:
+        return any(word in stored.data for stored in snapshot.records())
+
+
+def test_a_tenant_that_is_suspended_at_home_is_so_in_the_new_cell(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with two(tmp_path) as (source, target):
+            await source.directory.tenants.suspend("example", "refuse", "it moves", ADMIN)
+            frames = await exported(source)
+            await imported(target, frames)
+            found = target.runtime.standings.of(frames[0].tenant)  # type: ignore[union-attr]
+            assert found is not None
+            assert (found.suspended, found.mail, found.reason) == (True, "refuse", "it moves")
 
     run(main())
