@@ -5,7 +5,7 @@ is retired when nothing that is in force is sealed under it any more. One stream
 use, h + id + node: who holds it, r + id: retired.
 
 `SecretResealed` stands on the stream of what it is about, of whatever kind: in one row it puts the same secret, sealed
-under another key, in the place of what it was sealed as before. A row that has changed meanwhile is left alone.
+under another key, in the place of what it was sealed as before. A row that has changed meanwhile keeps what it has.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class RetireKey(Command):
 
 @dataclass(frozen=True, slots=True)
 class Reseal(Command):
-    """`before` is replaced in the row; `tenant`: whose it is."""
+    """`before` is replaced in the row; `tenant`: whose it is. What a replica holds is sealed under this cell's key."""
 
+    ON_REPLICA: ClassVar[bool] = True
     tenant: bytes
     key: bytes
     before: bytes
@@ -141,7 +142,7 @@ def evolve(view: View, fact: KeyringFact, stamp: Stamp) -> None:
             view.put(b"r" + id_, stamp.at_ms)
         case SecretResealed(key, found, sealed):
             row = view.get(key)
-            if _has(row, found):
+            if row is not None:  # written even where what it was sealed as is redacted, so that guards hold alike
                 view.put(key, _replaced(row, found, sealed))
         case _:
             assert_never(fact)

@@ -47,6 +47,12 @@ def key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"mailraft cluster key\0" + key).digest()[:ID_BYTES]
 
 
+def key_lines(keys: bytes) -> bytes:
+    """Keys that stand one behind the other, as their file has them: one a line, so that one can be taken out."""
+    found = (keys[at : at + KEY_BYTES].hex() for at in range(0, len(keys), KEY_BYTES))
+    return "".join(f"{one}\n" for one in found).encode()
+
+
 class KeyRing:
     """The keys of one cell, oldest first, given one behind the other. Sealed is under the first until another is used.
 

@@ -47,6 +47,7 @@ def join(folder: Path, host: str, base_port: int, token_file: IO[str], as_json: 
     """Make FOLDER for a node that joins a cell with a token (mailraft cluster token create)."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
+    from actors.sealing import key_lines
     from nodes import tls
 
     token = _token(token_file.read(16 * 1024).strip())
@@ -70,7 +71,7 @@ def join(folder: Path, host: str, base_port: int, token_file: IO[str], as_json: 
     write_atomically(node.folder / "node.key", tls.secret_of(key), 0o600)
     write_atomically(node.folder / "node.pem", given["certificate"].encode())
     write_atomically(node.folder / "ca.pem", given["authority"].encode())
-    write_atomically(node.folder / "cluster.key", given["cluster_key"].encode() + b"\n", 0o600)
+    write_atomically(node.folder / "cluster.key", key_lines(bytes.fromhex(given["cluster_key"])), 0o600)
     write_atomically(node.config, layout.node_toml(cell, node, token["admin"]))
     if as_json:
         print_json({"name": node.name, "cell": given["cell"], "config": str(node.config)})

@@ -218,6 +218,7 @@ def _build(found: Found, cut: Head, target: Target, rehearse: bool) -> Restored:
 def _write(found: Found, cut: Head, target: Target, rehearse: bool, progress: Any) -> Restored:
     """The whole folder beside its place; gives what went into it."""
     from actors.registry import fold_event
+    from actors.sealing import key_lines
     from eventlog.members import Member
     from eventlog.record import By, stream_id
     from eventlog.restore import begin_cell
@@ -228,7 +229,7 @@ def _write(found: Found, cut: Head, target: Target, rehearse: bool, progress: An
     tune_memory()
     made = layout.create(target.building, target.nodes, target.base_port)
     for node in made.nodes:
-        write_atomically(node.folder / "cluster.key", found.cluster_key.hex().encode() + b"\n", 0o600)
+        write_atomically(node.folder / "cluster.key", key_lines(found.cluster_key), 0o600)
     first, *others = (node.folder / "data" for node in made.nodes)
     restored = fold_into(found.source, cut, first, fold_event, progress, refold=rehearse)
     members = tuple(Member(node.name, node.addresses["raft"], True) for node in made.nodes)

@@ -40,6 +40,7 @@ from eventlog.members import MEMBERS, removed_names
 from eventlog.record import new_id
 from nodes import tls
 from nodes.certificate_chain import BadCertificate
+from nodes.config_secrets import read_secret
 from nodes.files import write_atomically
 from nodes.tls_files import TlsFiles, finish, staged
 
@@ -110,7 +111,7 @@ class CellAuthority:
         certificate = self.sign(token.name, _public_key(csr_pem), hosts)
         command = UseToken(id_, _digest(secret), certificate.fingerprint(hashes.SHA256()), time.time_ns() // 1_000_000)
         await self._services.runtime.ask(AUTHORITY, command, context)
-        key = bytes.fromhex(self._services.config.secrets.cluster_key_file.read_text().strip())
+        key = bytes.fromhex(read_secret(self._services.config.secrets.key_reference).decode())
         return Issued(tls.pem_of(certificate).decode(), self._authority().certificate, key)
 
     async def rotate(self, context: Context) -> None:

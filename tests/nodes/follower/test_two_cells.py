@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from click.testing import CliRunner
 
+from actors.acme import ACME, SetAccount, account, account_place
 from actors.directory import account_of, is_local_domain
 from actors.mailbox import Deliver
 from actors.runtime import NewBody
@@ -22,6 +23,7 @@ from cli.main import main
 from cli.output import CommandError
 from eventlog.record import digest_of
 from nodes import config_sources
+from nodes.resealing import counts
 from nodes.server import Node
 from nodes.state import NodeState
 from nodes.tls import admin_client_context, follower_client_context
@@ -136,6 +138,31 @@ def test_a_revoked_grant_ends_it_and_a_new_one_goes_on_from_there(run: Run, tmp_
         await pair.follower.cli("region", "follow", "--grant", again)
         await pair.follower.caught_up(pair.source)
         assert await pair.follower.messages() == await pair.source.messages()
+
+    two_cells(run, tmp_path, story)
+
+
+def test_the_key_of_a_cell_with_a_replica_rotates_and_the_replicas_passwords_with_it(run: Run, tmp_path: Path) -> None:
+    async def story(pair: Pair) -> None:
+        node = pair.follower.state.services
+        assert node is not None
+        place = account_place("https://acme.example.test/")
+        sealed = node.directory.seal(b"key", place)
+        await node.runtime.ask(ACME, SetAccount("https://acme.example.test/", (), "", sealed), ADMIN)
+        await pair.follower.cli("region", "follow", "--grant", str(pair.grant))
+        await pair.follower.caught_up(pair.source)
+        await pair.follower.cli("cluster", "rotate-key", str(pair.follower.folder.folder))
+        with node.log.snapshot() as snapshot:
+            assert list(counts(snapshot).values()) == [3]
+            assert None not in counts(snapshot)
+            kept = account(snapshot.view(ACME))
+        assert kept is not None
+        assert node.directory.unseal(kept.sealed, place) == b"key"
+        assert await node.directory.logins.password(ALICE, "password of it", "imap", known=True) is not None
+        await pair.source.cli("cluster", "rotate-key", str(pair.source.folder.folder))
+        await pair.source.ask("PUT", f"/v1/accounts/{ALICE}/password", {"password": "another password"})
+        await pair.follower.caught_up(pair.source)
+        assert await node.directory.logins.password(ALICE, "another password", "imap", known=True) is not None
 
     two_cells(run, tmp_path, story)
 
