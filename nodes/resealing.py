@@ -224,14 +224,13 @@ def streams(snapshot: Snapshot) -> Iterator[tuple[bytes, bytes]]:
 def sealed_in(snapshot: Snapshot, stream: bytes, tenant_id: bytes) -> Iterator[Sealed]:
     """The sealed values of one stream."""
     view = snapshot.view(stream)
+    if stream in (CERTIFICATES, ACME):
+        yield from (one for one in _of_tenants(view) if one.value)
+        return
     if stream == REGION:
         found = _of_region(view)
     elif stream == ROUTES:
         found = ((b"r" + one.match.encode(), one.sealed, routes.place(one.match)) for one in routes.routes(view))
-    elif stream == CERTIFICATES:
-        found = _of_certificates(view)
-    elif stream == ACME:
-        found = _of_acme(view)
     elif stream == AUTHORITY:
         found = _of_authority(view)
     elif stream == tenant_id:
@@ -250,17 +249,18 @@ def _of_region(view: View) -> Iterator[tuple[bytes, bytes, bytes]]:
         yield b"f" + follow.name.encode(), follow.sealed, place
 
 
-def _of_certificates(view: View) -> Iterator[tuple[bytes, bytes, bytes]]:
-    for one in certificates.all_certificates(view):
-        yield certificates.row_key(one.fingerprint), one.sealed, certificates.certificate_place(one.fingerprint)
-
-
-def _of_acme(view: View) -> Iterator[tuple[bytes, bytes, bytes]]:
+def _of_tenants(view: View) -> Iterator[Sealed]:
+    """Streams of the whole cell whose values are of tenants: an end of one finds them by whose they are."""
+    if view.stream == CERTIFICATES:
+        for one in certificates.all_certificates(view):
+            place = certificates.certificate_place(one.fingerprint)
+            yield Sealed(CERTIFICATES, one.tenant, certificates.row_key(one.fingerprint), one.sealed, place)
+        return
     account = acme.account(view)
     if account is not None:
-        yield acme.ACCOUNT_KEY, account.sealed, acme.account_place(account.directory)
-    for one in acme.managed(view):
-        yield b"m" + one.id, one.sealed, acme.order_place(one.id)
+        yield Sealed(ACME, NO_TENANT, acme.ACCOUNT_KEY, account.sealed, acme.account_place(account.directory))
+    for order in acme.managed(view):
+        yield Sealed(ACME, order.tenant, b"m" + order.id, order.sealed, acme.order_place(order.id))
 
 
 def _of_authority(view: View) -> Iterator[tuple[bytes, bytes, bytes]]:

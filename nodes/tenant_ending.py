@@ -11,7 +11,10 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from actors import dkim, groups, tenant, tenant_admin
+from actors import acme, certificates, dkim, groups, tenant, tenant_admin
+from actors.acme import ACME, Release
+from actors.api_tokens import RevokeApiToken, api_tokens
+from actors.certificates import CERTIFICATES, DistrustClients, RemoveCertificate
 from actors.custody import CUSTODY, Redact
 from actors.dkim import DeleteKey, dkim_stream
 from actors.groups import RemoveGroup
@@ -20,6 +23,7 @@ from actors.mailbox import CloseMailbox, is_open
 from actors.names import ReleaseName, address_name, domain_name, holder, name_stream
 from actors.queue import RemoveItem, items_after, queue_stream, queues
 from actors.region import REGION, UnregisterTenant
+from actors.roles import RevokeRole, roles
 from actors.runtime import Context
 from actors.sharing import public_stream
 from actors.standing import STANDING, FinishDeletion, FinishErasure
@@ -60,6 +64,7 @@ class Ending:
             await self._ask(public, CloseMailbox())
         await self._close_names()
         await self._close_queues()
+        await self._close_certificates()
         await self._close_domains()
         with self._services.log.snapshot() as snapshot:
             name = "tenant:" + tenant_admin.name_of(snapshot, self._tenant)
@@ -118,6 +123,26 @@ class Ending:
                 mine = [one.id for one in items_after(snapshot.view(stream)) if one.tenant == self._tenant]
             for some in _slices(mine, AT_ONCE):
                 await self._transact([(stream, RemoveItem(one, force=True)) for one in some])
+
+    async def _close_certificates(self) -> None:
+        """And what its accounts may in the whole cell."""
+        with self._services.log.snapshot() as snapshot:
+            mine, region_view = self._tenant, snapshot.view(REGION)
+            kept = [one.id for one in acme.managed(snapshot.view(ACME)) if one.tenant == mine]
+            view = snapshot.view(CERTIFICATES)
+            shown = [one.fingerprint for one in certificates.all_certificates(view) if one.tenant == mine]
+            trusted = [one.name for one in certificates.client_authorities(view, mine)]
+            holders = {one.holder for one in roles(region_view) if one.tenant == mine}
+            tokens = [one.id for one in api_tokens(region_view) if one.account in holders]
+        steps: list[Step] = [
+            *((ACME, Release(one)) for one in kept),  # first, or it would order another certificate
+            *((CERTIFICATES, RemoveCertificate(one)) for one in shown),
+            *((CERTIFICATES, DistrustClients(mine, one)) for one in trusted),
+            *((REGION, RevokeApiToken(one)) for one in tokens),
+            *((REGION, RevokeRole(one)) for one in sorted(holders)),
+        ]
+        for some in _slices(steps, AT_ONCE):
+            await self._transact(list(some))
 
     async def _close_domains(self) -> None:
         with self._services.log.snapshot() as snapshot:

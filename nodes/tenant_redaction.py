@@ -2,7 +2,8 @@
 
 Found by reading the log, as for any redaction (nodes/redaction.py), in a process of its own. Nothing that is put in
 place of a field decides what the fold does: the same rows come and go in a refold. What stays are ids, positions,
-times, sizes and counts, the names of its domains (they stand in keys that guards name), and who asked from where.
+times, sizes and counts, the names of its domains and of authorities that its clients' certificates were taken of (they
+stand in keys that guards name), and who asked from where.
 """
 
 from __future__ import annotations
@@ -28,10 +29,16 @@ MOST_AT_ONCE = 20_000  # events and bodies in one plan; the next one finds the r
 _FIELDS: dict[str, tuple[str, ...]] = {
     "AccountAdded": ("address",),
     "AccountDeleted": ("address",),
+    "AccountDisabled": ("reason",),
+    "AcmeOrderPlaced": ("sealed",),
     "AliasAdded": ("address", "targets"),
     "AliasDeleted": ("address",),
+    "ApiTokenCreated": ("name", "sealed"),
+    "ApiTokenRevoked": ("name",),
     "AppPasswordAdded": ("name", "sealed"),
+    "AppPasswordRevoked": ("name",),
     "CertificateAdded": ("sealed",),
+    "ClientsTrusted": ("pem",),
     "DetailsSet": ("title", "contact"),
     "DkimKeysAdded": ("sealed",),
     "GroupAdded": ("address",),
@@ -43,7 +50,9 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "OneTimeCodesEnrolled": ("sealed",),
     "ApopSecretSet": ("sealed",),
     "PasswordSet": ("sealed",),
+    "RoleGranted": ("name",),
     "ReportReceived": ("organisation", "report_id", "address", "content"),
+    "SecretResealed": ("sealed",),
     "TenantCreated": ("name",),
     "TenantDeletionScheduled": ("reason",),
     "TenantNameChanged": ("name",),
