@@ -27,13 +27,11 @@ def health(cluster_dir: Path, parts: bool, as_json: bool) -> None:
     Every node is asked what it hears of the others; shown is what the one says that knows the newest leader.
     """
     cluster = load(cluster_dir)
-    found, silent = _ask(cluster)
+    found = with_silent(*_ask(cluster))
     if as_json:
-        print_json(found | {"no_answer": silent})
+        print_json(found)
     else:
         _show(found, parts)
-        for name, why in silent.items():
-            say(f"note: {name} itself does not say how it does: {why}")
     if found["status"] != "healthy":
         raise CommandError(f"the cluster is {found['status']}: {found['means']}", "what stands under problems")
 
@@ -58,6 +56,15 @@ def _ask(cluster: Cluster) -> tuple[dict[str, Any], dict[str, str]]:
         text = "\n  ".join(["no node says how it does:", *(f"{name}: {why}" for name, why in silent.items())])
         raise CommandError(text, f"mailraft cluster status {cluster.folder}")
     return max(views, key=lambda one: (one["quorum"]["has"], one["leader"] is not None, one["term"])), silent
+
+
+def with_silent(found: dict[str, Any], silent: dict[str, str]) -> dict[str, Any]:
+    """What was found, and that these nodes did not answer: the others notice only after some seconds."""
+    problems = found["problems"] + [f"{name}: it does not answer: {why}" for name, why in silent.items()]
+    found = found | {"problems": problems, "no_answer": silent}
+    if silent and found["status"] == "healthy":
+        found |= {"status": "degraded", "means": "mail flows"}
+    return found
 
 
 def _show(found: dict[str, Any], parts: bool) -> None:

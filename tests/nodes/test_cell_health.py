@@ -33,10 +33,11 @@ class Clock:
         return int((self.now_s + self.off_s) * 1000)
 
 
-def node_of_three(config: NodeConfig, name: str, time: Clock, leader: str | None = "n1") -> CellHealth:
+def node_of_three(config: NodeConfig, name: str, time: Clock, leader: str | None = "n1", **other: Any) -> CellHealth:
     members = tuple(MemberStatus(one, "127.0.0.1:1", True, None) for one in ("n1", "n2", "n3"))
     role = "leader" if name == leader else "follower"
     status = LogStatus(name, role, leader, 3, 10, 10, 10, 0, b"", 1 << 40, True, None, members)
+    status = status._replace(**other)
     log = cast("EventLog", SimpleNamespace(config=SimpleNamespace(name=name), status=lambda: status))
     state = NodeState(config, Metrics(name), phase="serving", log=log)
     state.cell = CellHealth(state, log, lambda: time.now_s, time.wall_ms)
@@ -107,6 +108,36 @@ def test_the_one_whose_clock_is_an_hour_off_is_named_by_all(
         assert [round(one["clock_off_s"]) for one in report["nodes"]] == [0, 0, off_s]
         (problem,) = report["problems"]
         assert re.fullmatch(r"n3: clock: it is 3600\.0 s (ahead of|behind) the other nodes': .* is refused", problem)
+
+
+def test_only_what_is_critical_makes_a_node_unready(make_cell: MakeCell) -> None:
+    time, wrong = Clock(), Clock()
+    wrong.off_s = 3600.0
+    _, config = make_cell()
+    node = node_of_three(config, "n1", time)
+    node.merge("n2", node_of_three(config, "n2", wrong).changes() or b"")
+    time.now_s += SILENT_S - 1
+    assert {part.name for part, found in health.examine(node._state) if found.standing == "down"} == {"clock"}
+    time.now_s += 2
+    assert {part.name for part, found in health.examine(node._state) if found.standing == "down"} == {"cell"}
+    assert node._state.unready() == []
+    alone = node_of_three(config, "n1", time, leader=None)
+    assert alone._state.unready() == ["no leader is known: a majority of the cell must be up"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"accepting_mail": False, "disk_free_bytes": 0}, "mail is refused: the disk is at its reserve"),
+        ({"commit": 5000}, "the fold is 4990 positions behind"),
+        ({"accepting_mail": False, "stalled": "X"}, "the fold has stalled: X (way out: mailraft log quarantine 11)"),
+    ],
+)
+def test_a_node_that_can_not_take_mail_or_reads_old_is_unready(
+    make_cell: MakeCell, status: dict[str, Any], reason: str
+) -> None:
+    node = node_of_three(make_cell()[1], "n1", Clock(), **status)
+    assert node._state.unready() == [reason]
 
 
 def test_what_is_no_report_is_not_taken(three: Callable[..., list[CellHealth]]) -> None:
