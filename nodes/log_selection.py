@@ -93,8 +93,11 @@ def fits(wanted: Selection, stored: StoredRecord) -> bool:
     if not wanted.asks_for_records:
         return True
     record = stored.record
-    if record is None:
-        return False
+    return record is not None and fits_record(wanted, record)
+
+
+def fits_record(wanted: Selection, record: Record) -> bool:
+    """Whether what stands in a record, or what somebody sees of it, has all that is asked for."""
     return (
         _fits_by(wanted, record)
         and (not wanted.streams or any(event.stream in wanted.streams for event in record.events))

@@ -21,11 +21,11 @@ from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request, no_position
-from nodes.http.log_views import own_selection, record_shown, stream_own_records
+from nodes.http.log_views import is_shown, own_selection, record_shown, stream_own_records
 from nodes.http.models import MOST_NUMBER, Model, Query
 from nodes.http.places import CLUSTER, OWN
 from nodes.http.streams import JobLine, lines_of, stream_job
-from nodes.log_selection import Selection, fits, selection
+from nodes.log_selection import Selection, selection
 from nodes.what_if import RuleError, read_rule
 
 ENDPOINTS = Endpoints("log")
@@ -135,8 +135,8 @@ async def read(call: Call, query: LogQuery) -> dict[str, Any]:
     with log.snapshot() as snapshot:
         end = min(snapshot.position, after + MOST_RECORDS)
         wanted = _selection(call, snapshot, _json(query.wanted))
-        fitting = (one for one in snapshot.records(after + 1, end) if fits(wanted, one))
-        shown = [record_shown(call.caller.tenant, snapshot, one) for one in fitting]
+        tenant, found = call.caller.tenant, snapshot.records(after + 1, end)
+        shown = [record_shown(tenant, snapshot, one) for one in found if is_shown(tenant, snapshot, one, wanted)]
     return {"records": [one for one in shown if one is not None], "position": end}
 
 

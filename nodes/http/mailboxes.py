@@ -19,6 +19,7 @@ from eventlog.log import EventLog
 from eventlog.replay import view_as_of
 from eventlog.store import Snapshot
 from nodes import jobs
+from nodes.callers import knows
 from nodes.http.calls import Call, stale_header
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request, no_position
@@ -73,6 +74,9 @@ def _of_then(snapshot: Snapshot, call: Call) -> Subject:
         found = directory.account_of(snapshot, address)
         return Subject(found.tenant, found.account)
     held = _holder_then(snapshot, address, query.position, query.at_ms)
+    if held.purpose != "account" and knows(call.caller, held.tenant):
+        hint = "the mailbox of an account that it led to: mailraft log tail and log show tell of AliasAdded"
+        raise ApiError(404, "not_found", f"{address} was an alias then, and has no mailbox", hint, code="was_an_alias")
     return Subject(held.tenant, held.owner)
 
 
@@ -108,7 +112,7 @@ def _now(log: EventLog, account: bytes) -> str:
 
 
 def _holder_then(snapshot: Snapshot, address: str, position: int | None, at_ms: int | None) -> NameHolder:
-    """The account that held the address then, which may be gone, or another than now. Raises ApiError, NoSuchAccount.
+    """Who held the address then, which may be gone, or another than now. Raises ApiError, NoSuchAccount.
 
     A name's stream holds a handful of records, so this is folded in place.
     """
@@ -118,9 +122,6 @@ def _holder_then(snapshot: Snapshot, address: str, position: int | None, at_ms: 
     held = holder(view_as_of(snapshot, stream, fold_event, position=position, at_ms=at_ms))
     if held is None:
         raise NoSuchAccount
-    if held.purpose != "account":
-        hint = "the mailbox of an account that it led to: mailraft log tail and log show tell of AliasAdded"
-        raise ApiError(404, "not_found", f"{address} was an alias then, and has no mailbox", hint, code="was_an_alias")
     return held
 
 
