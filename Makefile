@@ -65,7 +65,7 @@ mbsync: $(STAMP)
 tls: $(STAMP)
 	scripts/debian-packages
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps sslyze==6.3.1 nassl==5.4.0 tls-parser==2.0.2
-	TESTSSL=1 $(BIN)/python -m pytest tests/nodes/test_tls_scan.py $(TEST_ARGS)
+	TESTSSL=1 $(BIN)/python -m pytest tests/nodes/tls/test_tls_scan.py $(TEST_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

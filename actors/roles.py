@@ -1,8 +1,8 @@
 """Roles: what an account may do in its tenant, or an account or a named administrator in the whole cluster.
 
 A kind of its own that stands on streams of others: on a tenant's for its accounts, on the region's for the cluster.
-What a role may is in nodes/callers.py; here is who holds one. One role of the tenant each, and one of the cluster: a
-grant takes the place of the one before. Row: r + holder: [role, tenant, name, since_ms].
+What a role may is in nodes/logins/callers.py; here is who holds one. One role of the tenant each, and one of the
+cluster: a grant takes the place of the one before. Row: r + holder: [role, tenant, name, since_ms].
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from chaos.history import Outcome
 from cli import layout
-from nodes.tls_links import admin_client_context, peer_node_name
+from nodes.tls.links import admin_client_context, peer_node_name
 
 BODY_LIMIT = 64 * 1024 * 1024
 HEAD_LIMIT = 16 * 1024

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from cli.layout import Cluster, Node
 from cli.output import UNKNOWN, CommandError, say
 from nodes.addresses import split_address
-from nodes.tls_links import admin_client_context, peer_node_name
+from nodes.tls.links import admin_client_context, peer_node_name
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 30.0

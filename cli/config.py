@@ -14,7 +14,7 @@ from cli.options import complete_node, json_option, open_client
 from cli.output import CommandError, counted, print_json, print_table
 
 if TYPE_CHECKING:
-    from nodes.config_sources import Loaded
+    from nodes.config.sources import Loaded
 
 REFERENCE = "mailraft config explain KEY; docs/reference/configuration.md lists every key"
 
@@ -51,14 +51,14 @@ def _running(command: Any) -> Any:
 
 
 def _complete_key(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    from nodes.config_report import keys
+    from nodes.config.report import keys
 
     return [name for name in map(".".join, keys()) if name.startswith(incomplete)]
 
 
 def read_config(config_file: Path | None, overrides: tuple[str, ...] = ()) -> Loaded:
     """The configuration of the node on this machine. Raises CommandError."""
-    from nodes import config_sources
+    from nodes.config import sources as config_sources
 
     try:
         path = config_sources.discover(config_file, os.environ)
@@ -74,7 +74,7 @@ def _of_running_node(cluster_dir: Path, node: str | None) -> dict[str, dict[str,
 
 
 def _of_file(loaded: Loaded) -> dict[str, dict[str, str]]:
-    from nodes.config_report import settings
+    from nodes.config.report import settings
 
     return {one.name: {"value": one.value, "kind": one.kind, "source": one.source} for one in settings(loaded)}
 
@@ -119,7 +119,7 @@ def check(config_file: Path | None, overrides: tuple[str, ...], as_json: bool) -
 
     Exits 1 where a node would not start with it. What it warns of does not keep a node from starting.
     """
-    from nodes import config_sources
+    from nodes.config import sources as config_sources
 
     problems: tuple[config_sources.Problem, ...] = ()
     warnings: list[str] = []
@@ -147,7 +147,7 @@ def check(config_file: Path | None, overrides: tuple[str, ...], as_json: bool) -
 @json_option
 def explain(key: str, as_json: bool) -> None:
     """Explain one KEY (limits.recipients): what it means, what it may be, whether it can be reloaded."""
-    from nodes.config_report import NoSuchKey, explanation
+    from nodes.config.report import NoSuchKey, explanation
 
     try:
         found = explanation(key)
@@ -201,7 +201,7 @@ def _two_sides(
 
 
 def _reloads(name: str) -> bool:
-    from nodes.config_words import section_model
+    from nodes.config.words import section_model
 
     section, _, key = name.partition(".")
     return section_model(section).reloads(key)

@@ -19,7 +19,7 @@ from cli.output import CommandError
 from nodes.files import write_atomically
 
 if TYPE_CHECKING:
-    from nodes.tls import Authority
+    from nodes.tls.contexts import Authority
 
 FORMAT = 1
 CLUSTER_FILE = "cluster.toml"
@@ -144,7 +144,7 @@ def create(folder: Path, count: int, base_port: int) -> Cluster:
 
 
 def _write(cluster: Cluster) -> Cluster:
-    from nodes import tls
+    from nodes.tls import contexts as tls
 
     folder = cluster.folder
     key = secrets.token_hex(32).encode() + b"\n"
@@ -160,7 +160,7 @@ def _write(cluster: Cluster) -> Cluster:
 
 def write_node(cluster: Cluster, node: Node, authority: Authority, key: bytes, join: Sequence[str] = ()) -> None:
     """Everything in the folder of one node; `join`: the admin addresses from which it gets its database."""
-    from nodes import tls
+    from nodes.tls import contexts as tls
 
     for private in (node.folder, node.folder / "data"):
         private.mkdir(mode=0o700, exist_ok=True)
@@ -176,7 +176,7 @@ def save(cluster: Cluster) -> None:
 
 def renew(cluster: Cluster) -> None:
     """New keys and certificates for every node and the administrator, of the same CA. Raises CommandError."""
-    from nodes import tls
+    from nodes.tls import contexts as tls
 
     try:
         authority = tls.load_authority(cluster.folder / "ca")

@@ -28,7 +28,7 @@ def next_name(cluster: Cluster) -> str:
 
 def write(cluster: Cluster, name: str, host: str | None = None, replaces: str = "") -> Node:
     """Makes the folder of a new node, which cluster.toml does not name yet. Raises CommandError."""
-    from nodes import tls
+    from nodes.tls import contexts as tls
 
     if not _NAME.fullmatch(name) or name in _NOT_NODES:
         what = "1 to 32 lower-case letters, digits and dashes, a letter first; not admin, not ca"

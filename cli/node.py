@@ -47,9 +47,9 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
     from nodes.process import GC_THRESHOLDS, end_with_parent
 
     gc.set_threshold(*GC_THRESHOLDS)  # a fifth of what all the imports take went into looking for garbage in them
-    from nodes import config_sources
-    from nodes.reloading import FileSource
-    from nodes.tls_files import finish
+    from nodes.config import sources as config_sources
+    from nodes.config.reloading import FileSource
+    from nodes.tls.files import finish
 
     if parent_pid is not None:
         end_with_parent(parent_pid)
@@ -146,7 +146,7 @@ def inspect(config_file: Path | None, data_dir: Path | None, as_json: bool) -> N
 
 
 def _data_dir(config_file: Path | None) -> Path:
-    from nodes import config_sources
+    from nodes.config import sources as config_sources
 
     try:
         path = config_sources.discover(config_file, os.environ)

@@ -48,7 +48,7 @@ def join(folder: Path, host: str, base_port: int, token_file: IO[str], as_json: 
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from actors.sealing import key_lines
-    from nodes import tls
+    from nodes.tls import contexts as tls
 
     token = _token(token_file.read(16 * 1024).strip())
     if folder.exists() and any(folder.iterdir()):
@@ -112,7 +112,7 @@ def _ask(token: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
 
 def _post(token: dict[str, Any], address: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Raises OSError where what answers is not the cell; nothing was said to it then."""
-    from nodes.tls_links import context_of, peer_node_name
+    from nodes.tls.links import context_of, peer_node_name
 
     context = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
     context.check_hostname = False  # the cell's authority and the name of a node in the certificate count

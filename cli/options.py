@@ -176,7 +176,7 @@ def size_bytes(text: str) -> int:
     """A number of bytes above 0, or one with a unit, as in the configuration. Raises click.BadParameter."""
     from pydantic import TypeAdapter, ValidationError
 
-    from nodes.config import Size
+    from nodes.config.node import Size
 
     try:
         found = int(TypeAdapter(Size).validate_python(text))

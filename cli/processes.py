@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from cli.layout import Cluster, Node
 from cli.watch import running_pid
-from nodes.config import split_address
+from nodes.config.node import split_address
 from nodes.files import Locked, lock
 
 

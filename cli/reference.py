@@ -14,8 +14,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from cli.output import CommandError, say
 from cli.reference_api import api_lines
-from nodes.config import NodeConfig, Section
-from nodes.config_words import allowed, section_model, variable_of
+from nodes.config.node import NodeConfig, Section
+from nodes.config.words import allowed, section_model, variable_of
 from nodes.metrics import Metrics
 
 HEAD = "<!-- Written by `mailraft docs --write` from the program. Do not edit. -->\n"

@@ -62,7 +62,7 @@ def grant(
 
 
 def _issue(cluster: Cluster, name: str, wanted: dict[str, Any], days: int, out: Path) -> dict[str, Any]:
-    from nodes import tls
+    from nodes.tls import contexts as tls
 
     client = open_client(cluster.folder)
     endpoints = {node.name: node.addresses["region"] for node in cluster.nodes if node.addresses.get("region")}

@@ -19,7 +19,7 @@ from cli.tenant_life import path_of
 if TYPE_CHECKING:
     from cli.client import AdminClient
     from cli.tenant_archive_file import ArchiveFile
-    from nodes.tenant_archive import End, Manifest
+    from nodes.tenants.archive import End, Manifest
 
 ANSWER_S = 120.0
 PART_BYTES = 1024 * 1024  # of frames in one request; one entry with its bodies may be more
@@ -99,7 +99,7 @@ def export(name: str, file: Path, key_file: Path, cluster_dir: Path, as_json: bo
 def _write(path: Path, answer: http.client.HTTPResponse, head: Any, tell: Tell) -> Contents:
     """Raises CommandError where the node ended before the archive did."""
     from cli.tenant_archive_file import write
-    from nodes.tenant_archive import End, Manifest, Reached, unpack
+    from nodes.tenants.archive import End, Manifest, Reached, unpack
 
     manifest, last = None, None
 
@@ -125,7 +125,7 @@ def _write(path: Path, answer: http.client.HTTPResponse, head: Any, tell: Tell) 
 
 
 def _received(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    from nodes.tenant_archive import length_of
+    from nodes.tenants.archive import length_of
 
     try:
         while len(head := answer.read(4)) == 4:
@@ -169,7 +169,7 @@ def import_(file: Path, new_name: str | None, dry_run: bool, key_file: Path, clu
 
 def _checked(archive: ArchiveFile, quiet: bool) -> Contents:
     """Reads all of it, so that what is damaged is refused before anything is written. Raises CommandError."""
-    from nodes.tenant_archive import End, Manifest
+    from nodes.tenants.archive import End, Manifest
 
     manifest, last = None, None
     with _progress("check", quiet) as tell:
@@ -183,7 +183,7 @@ def _checked(archive: ArchiveFile, quiet: bool) -> Contents:
 
 
 def _opening(archive: ArchiveFile, found: Contents, name: str) -> bytes:
-    from nodes.tenant_archive import Opening, pack
+    from nodes.tenants.archive import Opening, pack
 
     return pack(Opening(name, archive.keys.secrets)) + pack(found.manifest)
 
@@ -201,7 +201,7 @@ def _import(client: AdminClient, archive: ArchiveFile, opening: bytes, quiet: bo
 
 def _parts(archive: ArchiveFile, position: int) -> Iterator[tuple[bytes, int]]:
     """What comes behind a position, in parts that each end with whole entries; how much of the file they go up to."""
-    from nodes.tenant_archive import Entry, Manifest, Piece, pack
+    from nodes.tenants.archive import Entry, Manifest, Piece, pack
 
     part, behind, read_bytes = bytearray(), False, 0
     for frame, _, at in archive.frames():

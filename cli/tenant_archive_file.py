@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cli.output import CommandError
 from eventlog.segment_keys import KeyFileError, KeyRing, read_keys
-from nodes.tenant_archive import MOST_FRAME_BYTES, ArchiveError, End, Frame, Manifest, unpack
+from nodes.tenants.archive import MOST_FRAME_BYTES, ArchiveError, End, Frame, Manifest, unpack
 
 MAGIC = b"mailraft tenant 1\n"
 SALT_BYTES = 16

@@ -14,7 +14,7 @@ from typing import Self
 from cli.client import ANSWER_TIMEOUT_S, AdminClient
 from cli.layout import Cluster, Node
 from cli.output import CommandError
-from nodes.tls_links import context_of, peer_name
+from nodes.tls.links import context_of, peer_name
 
 TOKEN_VARIABLE = "MAILRAFT_TOKEN"
 MOST_TOKEN_BYTES = 4096

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import time
 
-from nodes.config import DnsSection
+from nodes.config.node import DnsSection
 from nodes.resolver import Resolver, ResolverError
 
 REMEMBERED = 4096

@@ -17,7 +17,7 @@ from actors.runtime import Context
 from eventlog import levels
 from eventlog.errors import LogError
 from eventlog.record import By, stream_id
-from nodes.security import Burst
+from nodes.logins.security import Burst
 
 if TYPE_CHECKING:
     from nodes.services import Services

@@ -24,7 +24,7 @@ from nodes.services import Logger
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog
-    from nodes.config import NodeConfig
+    from nodes.config.node import NodeConfig
     from nodes.metrics import Metrics
 
 FOLDER = "heads"  # in node.data_dir

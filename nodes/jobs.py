@@ -217,7 +217,7 @@ def redaction(path: Path, progress: Progress, wanted: str) -> dict[str, Any]:
     """Finds what a redaction has to erase."""
     from eventlog.store import open_for_reading
     from nodes.redaction import Nothing, plan_apop, plan_event, plan_keys, plan_message
-    from nodes.tenant_redaction import plan_tenant
+    from nodes.tenants.redaction import plan_tenant
 
     target = json.loads(wanted)
     with open_for_reading(path) as store:

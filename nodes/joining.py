@@ -19,11 +19,12 @@ from typing import Any, NamedTuple, Self
 
 from eventlog.checkpoint import CheckpointError, CheckpointHead, Progress, load_checkpoint
 from eventlog.store import joined_mark
-from nodes import jobs, tls
-from nodes.config import MIB, NodeConfig, split_address
+from nodes import jobs
+from nodes.config.node import MIB, NodeConfig, split_address
 from nodes.http.errors import read_problem
 from nodes.services import Logger
 from nodes.state import NodeState
+from nodes.tls import contexts as tls
 
 ANSWER_TIMEOUT_S = 30.0
 RETRY_FIRST_S = 0.5

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from nodes.config import LISTENERS, ListenerKind, NodeConfig
+from nodes.config.node import LISTENERS, ListenerKind, NodeConfig
 from nodes.services import Listener, Services, StartListener
 
 
 class Listeners:
-    """`endpoints` shows where each listens; it is the caller's. An `Opening` of nodes/reloading.py."""
+    """`endpoints` shows where each listens; it is the caller's. An `Opening` of nodes/config/reloading.py."""
 
     def __init__(
         self, services: Services, front_ends: Mapping[ListenerKind, StartListener], endpoints: dict[str, str]

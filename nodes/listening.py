@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from nodes.config import split_address
+from nodes.config.node import split_address
 from nodes.systemd import passed_socket
 
 

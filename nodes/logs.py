@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from nodes.config import LogSection
+from nodes.config.node import LogSection
 
 _SECRET = re.compile(r"password|passphrase|secret|token|credential|^(login_)?key$|initial_response", re.IGNORECASE)
 _QUIET = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING, "mail.log": logging.WARNING}

@@ -17,10 +17,10 @@ from typing import Literal, NamedTuple
 
 import lmdb
 
-from nodes import tls
-from nodes.config import NodeConfig, split_address
+from nodes.config.node import NodeConfig, split_address
 from nodes.health import CLOCK_ERROR_S, CLOCK_WARNING_S
 from nodes.process import LOCK_NAME, read_pid
+from nodes.tls import contexts as tls
 
 SPARE_DESCRIPTORS = 256
 LEAST_SOMAXCONN = 1024

@@ -25,7 +25,7 @@ import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
-from nodes.config import DnsSection, split_address
+from nodes.config.node import DnsSection, split_address
 
 UDP_PAYLOAD_BYTES = 1232  # what passes everywhere unfragmented (DNS flag day 2020); longer answers come over TCP
 POSITIVE_AT_MOST_S = 86_400.0

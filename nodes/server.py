@@ -32,16 +32,15 @@ from eventlog.check import check_database
 from eventlog.errors import DamagedDatabase, Rejected, UnknownEvent
 from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.record import Record
-from nodes import imap, joining, logs, pop3, smtp, tls
-from nodes.acme_duty import AcmeDuty
+from nodes import imap, joining, logs, pop3, smtp
 from nodes.cell_health import TOPIC, CellHealth
-from nodes.certificate_chain import BadCertificate
-from nodes.checking import Checking
-from nodes.config import LISTENERS, ListenerKind, NodeConfig
-from nodes.config_cluster import with_cluster_settings
-from nodes.config_secrets import SecretError, read_secret
-from nodes.config_sources import Loaded
-from nodes.config_watch import FileWatch
+from nodes.config.checking import Checking
+from nodes.config.cluster import with_cluster_settings
+from nodes.config.node import LISTENERS, ListenerKind, NodeConfig
+from nodes.config.reloading import FileSource, Reloading, Source, cluster_settings
+from nodes.config.secrets import SecretError, read_secret
+from nodes.config.sources import Loaded
+from nodes.config.watch import FileWatch
 from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
 from nodes.delivery.transport import MailTransport
@@ -56,31 +55,33 @@ from nodes.guarding import Guarding
 from nodes.heads import HeadKeeper
 from nodes.http import acme_challenges, admin, public
 from nodes.http import listener as http_listener
-from nodes.identities import Identities
 from nodes.listeners import Listeners
+from nodes.logins.identities import Identities
+from nodes.logins.security import ConnectionLimit, LoginGuard
+from nodes.logins.tokens import Tokens
 from nodes.metrics import Metrics
-from nodes.node_certificates import NodeCertificate
 from nodes.past import PastMailboxes
 from nodes.policy.sharing import Sharing
 from nodes.process import LOCK_NAME, give_memory_back, raise_file_limit, tune_memory
-from nodes.reloading import FileSource, Reloading, Source, cluster_settings
 from nodes.reports.collector import Collector
 from nodes.reports.sender import Sender
 from nodes.resealing import Resealing, use_what_the_log_says
 from nodes.resolver import Resolver
-from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Logger, Services, StartListener
 from nodes.sessions import Sessions
 from nodes.signing import Signing
 from nodes.state import NodeState
 from nodes.systemd import Notifier
-from nodes.tenancy import Tenancy
-from nodes.tls_files import TlsFiles
-from nodes.tls_mail import MailTls
-from nodes.tokens import Tokens
+from nodes.tenants.duty import Tenancy
+from nodes.tls import contexts as tls
+from nodes.tls.acme_duty import AcmeDuty
+from nodes.tls.chain import BadCertificate
+from nodes.tls.files import TlsFiles
+from nodes.tls.mail import MailTls
+from nodes.tls.node_certificates import NodeCertificate
 
 if TYPE_CHECKING:
-    from nodes.ldap_logins import LdapLogins
+    from nodes.logins.ldap_logins import LdapLogins
 
 CLUSTER_KEY_BYTES = 32
 TRIM_S = 60.0
@@ -470,7 +471,7 @@ class Node:
 def _ldap_logins(config: NodeConfig, logger: Logger) -> LdapLogins:
     """Raises StartError."""
     try:
-        from nodes.ldap_logins import LdapLogins  # what it is built on is an extra
+        from nodes.logins.ldap_logins import LdapLogins  # what it is built on is an extra
     except ImportError:
         raise StartError("ldap.url: ldap3 is not installed", "pip install 'mailraft[ldap]'") from None
     try:

@@ -10,24 +10,24 @@ import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nodes.config import ListenerKind, NodeConfig
+from nodes.config.node import ListenerKind, NodeConfig
 from nodes.dns import HostNames
+from nodes.logins.security import ConnectionLimit, LoginGuard
 from nodes.metrics import Metrics
 from nodes.resolver import Resolver
-from nodes.security import ConnectionLimit, LoginGuard
 
 if TYPE_CHECKING:
     from actors.directory import Directory
     from actors.runtime import Runtime
     from eventlog.log import EventLog
     from nodes.fulltext.keeper import FullText
+    from nodes.logins.tokens import Tokens
     from nodes.past import PastMailboxes
     from nodes.policy.login_limits import LoginLimits
     from nodes.reports.collector import Collector
     from nodes.sessions import Sessions
     from nodes.signing import Signing
     from nodes.smtp.checks import Check
-    from nodes.tokens import Tokens
 
 
 class Logger(Protocol):
@@ -45,8 +45,8 @@ class Logger(Protocol):
 class Services:
     """The parts of one node. `tls` is the context shown to mail clients; None only in tests.
 
-    A reload (nodes/reloading.py) replaces `config`, `checks` and `tokens`, between two steps of the event loop: what is
-    read of them when it is needed is always of one and the same configuration.
+    A reload (nodes/config/reloading.py) replaces `config`, `checks` and `tokens`, between two steps of the event loop:
+    what is read of them when it is needed is always of one and the same configuration.
     """
 
     config: NodeConfig

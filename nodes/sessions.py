@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from nodes.account_sessions import AccountSessions
+from nodes.logins.account_sessions import AccountSessions
 
 if TYPE_CHECKING:
     from actors.directory import Target

@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from actors import queue
 from nodes import health
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.metrics import ROLES, Metrics
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog, LogStatus
     from nodes.cell_health import CellHealth
-    from nodes.checking import Checking
+    from nodes.config.checking import Checking
+    from nodes.config.reloading import Reloading
     from nodes.delivery.manager import Manager
     from nodes.draining import Draining
     from nodes.follower.followers import Followers
     from nodes.heads import HeadKeeper
-    from nodes.identities import Identities
-    from nodes.reloading import Reloading
+    from nodes.logins.identities import Identities
     from nodes.reports.sender import Sender
     from nodes.services import Services
-    from nodes.tls_files import TlsFiles
-    from nodes.tls_mail import MailTls
+    from nodes.tls.files import TlsFiles
+    from nodes.tls.mail import MailTls
 
 Phase = Literal["joining", "starting", "serving", "stopping", "quarantined"]
 

@@ -35,7 +35,7 @@ from eventlog.record import By, Record, Stamp, new_id
 from eventlog.replay import view_as_of
 from eventlog.store import Snapshot, Store
 from eventlog.views import DictView
-from nodes.config import Size
+from nodes.config.node import Size
 from nodes.record_json import utc
 
 _NOBODY = Stamp(0, 0, 0, b"", By("node", b"", "what-if"), "", levels.NEWEST)

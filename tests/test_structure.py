@@ -26,7 +26,7 @@ def test_this_repository_keeps_the_import_direction_and_declares_what_it_imports
     ("folder", "source"),
     [
         ("eventlog", "import actors"),
-        ("eventlog", "from nodes.config import NodeConfig"),
+        ("eventlog", "from nodes.config.node import NodeConfig"),
         ("actors", "def late():\n    from nodes import config"),
         ("nodes", "import cli.main"),
         ("nodes", "import chaos"),

@@ -19,7 +19,7 @@ from chaos.network import links_across
 from chaos.site import Site
 from cli import layout
 from nodes.files import write_atomically
-from nodes.tls import Authority, create_authority, load_authority
+from nodes.tls.contexts import Authority, create_authority, load_authority
 
 LONG_AGO = datetime.timedelta(days=30)
 

@@ -17,7 +17,7 @@ from typing import Any
 from cli.bench.members import Members
 from cli.bench.results import Row
 from cli.supervisor import environment
-from nodes.config import split_address
+from nodes.config.node import split_address
 
 START_S = 20.0
 BYTES = 4096

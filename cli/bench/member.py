@@ -26,11 +26,11 @@ from eventlog.log import Committed, EventLog
 from eventlog.record import Event, Stamp
 from eventlog.views import View
 from nodes import logs
-from nodes.config import NodeConfig
-from nodes.config_sources import load as load_config
+from nodes.config.node import NodeConfig
+from nodes.config.sources import load as load_config
 from nodes.process import tune_memory
 from nodes.server import log_config, read_cluster_key
-from nodes.tls import peer_node_name, raft_contexts
+from nodes.tls.contexts import peer_node_name, raft_contexts
 
 Answer = dict[str, Any]
 

@@ -20,7 +20,7 @@ from typing import cast
 
 import uvloop
 
-from nodes.config import split_address
+from nodes.config.node import split_address
 
 CONNECTIONS = 16
 KEY_BYTES = 24

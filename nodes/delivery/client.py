@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from actors.mail_options import MailOptions, RecipientOptions
-from nodes.config_delivery import DeliverySection
+from nodes.config.delivery import DeliverySection
 from nodes.delivery import parameters
 from nodes.delivery.attempt import Read
 from nodes.delivery.content import DotStuffing, has_ascii_header, is_ascii, opened

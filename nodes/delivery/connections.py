@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 
-from nodes.config_delivery import DeliverySection
+from nodes.config.delivery import DeliverySection
 from nodes.delivery.client import Session
 
 

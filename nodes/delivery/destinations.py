@@ -13,7 +13,7 @@ import socket
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nodes.config import NodeConfig, split_address
+from nodes.config.node import NodeConfig, split_address
 from nodes.delivery.attempt import OutcomeStatus
 from nodes.resolver import MxHost, NoSuchDomain, NullMx, Records, Resolver, ResolverError
 

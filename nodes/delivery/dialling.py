@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import aiohappyeyeballs
 
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.delivery.wire import ConnectionLost, Stalled, Wire, open_wire
 
 HEAD_START_S = 0.25

@@ -48,7 +48,7 @@ from nodes.delivery.sharing import Sharing
 
 if TYPE_CHECKING:
     from eventlog.log import Applied
-    from nodes.config_queue import QueueSection
+    from nodes.config.queue import QueueSection
     from nodes.services import Services
 
 CLAIM_AT_ONCE = 200

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.delivery import dane, dialling
 from nodes.delivery.client import Refused, Session
 from nodes.delivery.destinations import Host

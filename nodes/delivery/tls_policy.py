@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.delivery import dane
 from nodes.delivery.destinations import Host
 from nodes.delivery.mta_sts import StsPolicy

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from actors.mail_options import RecipientOptions
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.delivery import destinations
 from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, RecipientOutcome
 from nodes.delivery.client import Answer, Message, Refused, Sent, Session

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from nodes.config_filters import split_milter
+from nodes.config.filters import split_milter
 from nodes.filters.clamav import ClamavFilter
 from nodes.filters.health import Health
 from nodes.filters.milter import MilterFilter
@@ -15,7 +15,7 @@ from nodes.filters.slots import Room
 from nodes.filters.watch import Watch
 
 if TYPE_CHECKING:
-    from nodes.config import NodeConfig
+    from nodes.config.node import NodeConfig
     from nodes.filters.check import Filter
     from nodes.metrics import Metrics
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import structlog
 
-from nodes.config_filters import FilterSection
+from nodes.config.filters import FilterSection
 from nodes.filters.health import Busy, Down, Health
 from nodes.filters.slots import Room
 from nodes.smtp.checks import Check, Incoming
 from nodes.smtp.replies import Refused, reply
-from nodes.trust import Trust
+from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.smtp.session import Envelope, Session

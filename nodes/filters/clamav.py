@@ -9,7 +9,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from nodes.config_filters import ClamavSection
+from nodes.config.filters import ClamavSection
 from nodes.filters import sockets
 from nodes.filters.check import Filter, Opinion, TooLarge, content_for
 from nodes.filters.health import Garbage, Health

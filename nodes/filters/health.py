@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from nodes.config_filters import FiltersSection
+from nodes.config.filters import FiltersSection
 
 if TYPE_CHECKING:
     from nodes.metrics import Metrics

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nodes.config_filters import MilterSection
+from nodes.config.filters import MilterSection
 from nodes.filters.check import Filter, Opinion, content_for
 from nodes.filters.health import Down, Health
 from nodes.filters.milter_connection import Limits, MilterConnection

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nodes.config_filters import UNIX, RspamdSection
+from nodes.config.filters import UNIX, RspamdSection
 from nodes.filters.check import Filter, Opinion, content_for
 from nodes.filters.health import Garbage, Health
 from nodes.filters.slots import Room, Slots

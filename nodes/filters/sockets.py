@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from nodes.addresses import split_address
-from nodes.config_filters import UNIX
+from nodes.config.filters import UNIX
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

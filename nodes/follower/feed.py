@@ -45,7 +45,7 @@ from nodes.follower.scope import Scope, bodies_of, may_see_header
 from nodes.http.errors import LOGGER, ApiError, answer_errors, bad_request
 from nodes.services import Logger, Services
 from nodes.state import NodeState
-from nodes.tls import peer_follower
+from nodes.tls.contexts import peer_follower
 
 STATE = web.AppKey("state", NodeState)
 OPEN = web.AppKey("open", Counter)

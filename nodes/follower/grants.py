@@ -12,7 +12,7 @@ import msgpack
 
 from actors.sealing import KEY_BYTES
 from eventlog.record import STREAM_ID_BYTES
-from nodes.config import split_address
+from nodes.config.node import split_address
 
 FORMAT = 1
 MOST_ENDPOINTS = 16

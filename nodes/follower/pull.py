@@ -27,7 +27,7 @@ from nodes.follower.grants import follow_place, read_secret
 from nodes.follower.progress import Halt, Progress, Retry, context_of
 from nodes.http.errors import read_problem
 from nodes.services import Services
-from nodes.tls import expired, follower_client_context, peer_node_name
+from nodes.tls.contexts import expired, follower_client_context, peer_node_name
 
 CONNECT_S = 5.0
 SILENCE_S = 6.0  # the source says something every second

@@ -22,7 +22,7 @@ from nodes.imap.search_match import Narrowed
 
 if TYPE_CHECKING:
     from eventlog.log import Applied, EventLog
-    from nodes.config_fulltext import FullTextSection
+    from nodes.config.fulltext import FullTextSection
     from nodes.fulltext.reader import Reader
     from nodes.services import Logger
 

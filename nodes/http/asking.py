@@ -1,8 +1,8 @@
 """Who asks the admin API: an administrator of the cell by certificate, or whoever a token speaks for.
 
-`identify` finds that out once for each request; who may do what is decided in nodes/callers.py. A long answer ends with
-an error line when the token that asked for it is revoked or expires; a request that is answered at once is judged as
-it began.
+`identify` finds that out once for each request; who may do what is decided in nodes/logins/callers.py. A long answer
+ends with an error line when the token that asked for it is revoked or expires; a request that is answered at once is
+judged as it began.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from nodes.callers import Caller, administrator
 from nodes.http.errors import ApiError
-from nodes.identities import TokenCaller
+from nodes.logins.callers import Caller, administrator
+from nodes.logins.identities import TokenCaller
 
 if TYPE_CHECKING:
-    from nodes.identities import Identities
+    from nodes.logins.identities import Identities
 
 CALLER = web.RequestKey("caller", Caller)
 TOKEN = web.RequestKey("token", TokenCaller)

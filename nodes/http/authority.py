@@ -1,6 +1,6 @@
 """Who asks: an administrator or a node by a certificate of the cell's CA, anybody else by a token.
 
-TLS is always there; who a token speaks for is found in the log (nodes/identities.py), for each request anew.
+TLS is always there; who a token speaks for is found in the log (nodes/logins/identities.py), for each request anew.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from aiohttp import web
 
 from actors.roles import CLUSTER_ADMIN
 from eventlog.record import By, stream_id
-from nodes.callers import Caller
 from nodes.http import asking
 from nodes.http.endpoint import ANYBODY, Endpoint
 from nodes.http.errors import ApiError
 from nodes.http.gate import Gate
+from nodes.logins.callers import Caller
 from nodes.services import Services
 from nodes.state import NodeState
-from nodes.tls import peer_admin_name, peer_node_name
+from nodes.tls.contexts import peer_admin_name, peer_node_name
 
 STATE = web.AppKey("state", NodeState)
 GATE = web.AppKey("gate", Gate)

@@ -23,14 +23,14 @@ from actors.tenant import TenantEntry, tenants
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import Guard
 from eventlog.store import Snapshot
-from nodes.callers import Caller, knows, permits
 from nodes.http.authority import services_of
 from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Answered, Endpoint
 from nodes.http.errors import ApiError, FieldError
 from nodes.http.models import described
 from nodes.http.once import HEADER, carry_out, header_of, once_of
 from nodes.http.places import OWN, Place, Subject
-from nodes.identities import outranks
+from nodes.logins.callers import Caller, knows, permits
+from nodes.logins.identities import outranks
 from nodes.services import Services
 
 CATCH_UP_S = 3.0

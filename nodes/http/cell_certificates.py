@@ -15,7 +15,7 @@ from nodes.http.calls import Call
 from nodes.http.endpoint import ANYBODY, Endpoints
 from nodes.http.models import Id, Milliseconds, Model, Nothing
 from nodes.http.places import CLUSTER
-from nodes.node_certificates import CellAuthority
+from nodes.tls.node_certificates import CellAuthority
 
 ENDPOINTS = Endpoints("cell certificates")
 MOST_PEM = 16 * 1024

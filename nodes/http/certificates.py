@@ -14,10 +14,6 @@ from actors.certificates import ClientAuthority, Stored
 from actors.directory import tenant_named
 from actors.region import REGION
 from eventlog.record import NO_TENANT
-from nodes.acme_admin import AcmeAdmin
-from nodes.acme_client import OrderProblem
-from nodes.certificate_chain import BadCertificate
-from nodes.certificates import CertificateAdmin
 from nodes.doctor.finding import worst
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
@@ -27,6 +23,10 @@ from nodes.http.models import Domain, Model, Nothing, Page, PageQuery, Query, Te
 from nodes.http.pages import page
 from nodes.http.places import CLUSTER
 from nodes.record_json import utc
+from nodes.tls.acme_admin import AcmeAdmin
+from nodes.tls.acme_client import OrderProblem
+from nodes.tls.certificates import CertificateAdmin
+from nodes.tls.chain import BadCertificate
 
 ENDPOINTS = Endpoints("certificates")
 READ, WRITE = "certificates:read", "certificates:write"

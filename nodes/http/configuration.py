@@ -8,15 +8,15 @@ from pydantic import Field
 
 from actors import settings as settings_kind
 from actors.settings import SETTINGS, ChangeSettings, settings
-from nodes.config_cluster import changed_by, cluster_keys
-from nodes.config_sources import ConfigError, Problem
+from nodes.config.cluster import changed_by, cluster_keys
+from nodes.config.reloading import NotReloaded, Reloading
+from nodes.config.sources import ConfigError, Problem
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, FieldError
 from nodes.http.models import Milliseconds, Model
 from nodes.http.places import CLUSTER
-from nodes.reloading import NotReloaded, Reloading
 
 ENDPOINTS = Endpoints("config")
 EXPLAIN = "mailraft config explain KEY"

@@ -12,14 +12,14 @@ from pydantic import Field
 from actors import apop, credentials
 from actors.credentials import SCOPES
 from actors.directory import Target, account_of
-from nodes import web_login
 from nodes.http import places
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
 from nodes.http.models import Address, Count, Id, Milliseconds, Model, Nothing
 from nodes.http.places import CLUSTER, in_path
-from nodes.logins import LoginRefused
+from nodes.logins import web as web_login
+from nodes.logins.door import LoginRefused
 
 ENDPOINTS = Endpoints("credentials")
 NAMED = places.account(in_path("address"))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nodes.http.errors import ApiError
-from nodes.security import network_of
+from nodes.logins.security import network_of
 
 AT_ONCE = 128  # requests in work, of all callers
 AT_ONCE_OF_ONE = 48  # of one network address

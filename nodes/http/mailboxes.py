@@ -19,12 +19,12 @@ from eventlog.log import EventLog
 from eventlog.replay import view_as_of
 from eventlog.store import Snapshot
 from nodes import jobs
-from nodes.callers import knows
 from nodes.http.calls import Call, stale_header
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request, no_position
 from nodes.http.models import MOST_NUMBER, Model, Query
 from nodes.http.places import Place, Subject
+from nodes.logins.callers import knows
 from nodes.mailbox_json import mailbox_json
 
 ENDPOINTS = Endpoints("mailboxes")

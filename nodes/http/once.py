@@ -16,10 +16,10 @@ from aiohttp import web
 from actors.directory import Directory
 from actors.errors import CommandRefused
 from actors.requests import REQUESTS, KeyReused, Once, carried_out
-from nodes.callers import Caller
 from nodes.http.endpoint import Answered, Endpoint
 from nodes.http.errors import ApiError, FieldError
 from nodes.http.models import Nothing
+from nodes.logins.callers import Caller
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"

@@ -23,7 +23,7 @@ from nodes.http.errors import bad_request
 from nodes.http.models import Address, Count, Id, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
 from nodes.http.pages import page
 from nodes.http.places import CLUSTER
-from nodes.tls import follower_client_context
+from nodes.tls.contexts import follower_client_context
 
 ENDPOINTS = Endpoints("regions")
 MOST_NAME = 63

@@ -16,13 +16,13 @@ from actors.names import normalise_address
 from actors.region import REGION
 from actors.roles import GrantRole, Held, RevokeRole
 from eventlog.store import Snapshot
-from nodes.callers import covers, permissions
 from nodes.http.calls import Call, forbidden
 from nodes.http.endpoint import ANYBODY_KNOWN, Endpoints
 from nodes.http.errors import bad_request
 from nodes.http.models import Address, Milliseconds, Model, Nothing, Page, PageQuery, Query, TenantName
 from nodes.http.pages import page
 from nodes.http.places import OWN, Place, Subject
+from nodes.logins.callers import covers, permissions
 
 ENDPOINTS = Endpoints("roles")
 AdminName = Field(None, min_length=1, max_length=64, examples=[None], description="An administrator's certificate.")

@@ -6,13 +6,13 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from nodes.callers import permits
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Endpoints
 from nodes.http.models import Model
 from nodes.http.openapi import document
 from nodes.http.places import CLUSTER
+from nodes.logins.callers import permits
 
 ENDPOINTS = Endpoints("status")
 TOLD_TO_ALL = ("name", "ready", "phase", "feature_level")

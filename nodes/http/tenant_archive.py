@@ -17,9 +17,9 @@ from nodes.http.endpoint import Bytes, Endpoints
 from nodes.http.errors import ApiError, bad_request
 from nodes.http.models import Domain, Id, Model, Query, TenantName
 from nodes.http.places import CLUSTER
-from nodes.tenant_archive import ArchiveError, Manifest, Opening, read
-from nodes.tenant_export import Export
-from nodes.tenant_import import Import
+from nodes.tenants.archive import ArchiveError, Manifest, Opening, read
+from nodes.tenants.exporting import Export
+from nodes.tenants.importing import Import
 
 ENDPOINTS = Endpoints("tenants")
 

@@ -15,7 +15,6 @@ from actors.errors import CommandRefused, NoSuchAccount, NoSuchTenant, NoSuchTok
 from actors.names import normalise_address
 from actors.region import REGION
 from eventlog.store import Snapshot
-from nodes.callers import covers, expand, permits
 from nodes.http.asking import TOKEN
 from nodes.http.authority import STATE
 from nodes.http.calls import Call, forbidden
@@ -25,6 +24,7 @@ from nodes.http.models import Address, Milliseconds, Model, Nothing, Page, PageQ
 from nodes.http.pages import page
 from nodes.http.places import Place, Subject
 from nodes.http.roles import RoleName, streams
+from nodes.logins.callers import covers, expand, permits
 
 ENDPOINTS = Endpoints("tokens")
 Scope = Annotated[str, Field(min_length=1, max_length=64, examples=["accounts:read"])]

@@ -10,8 +10,6 @@ import time
 
 from actors.directory import Target
 from eventlog.record import By
-from nodes import logins, sasl
-from nodes.bound_tenants import tenant_name
 from nodes.imap import commands
 from nodes.imap.errors import BadCommand, Farewell, Refusal
 from nodes.imap.past_sharing import PastOfOthers
@@ -19,10 +17,13 @@ from nodes.imap.render import string
 from nodes.imap.session import TLS_HANDSHAKE_S, Session
 from nodes.imap.shared import Handler
 from nodes.imap.states import State
-from nodes.logins import Door, LoggedIn, LoginRefused
+from nodes.logins import door as logins
+from nodes.logins import sasl
+from nodes.logins.bound_tenants import tenant_name
+from nodes.logins.door import Door, LoggedIn, LoginRefused
+from nodes.logins.sasl_mechanisms import ALL
 from nodes.moments import parse_moment
 from nodes.past import NotThen
-from nodes.sasl_mechanisms import ALL
 
 
 async def capability(session: Session, _: commands.Capability) -> str:

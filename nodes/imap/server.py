@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from actors.custody import CUSTODY, LogRedacted, last_redaction
 from eventlog.log import Applied, EventLog
 from eventlog.record import new_id
-from nodes.config import ListenerKind
+from nodes.config.node import ListenerKind
 from nodes.imap import (
     acl,
     append,

@@ -18,7 +18,6 @@ from actors.mailbox_acl import held
 from actors.runtime import Context, Done, NewBody
 from eventlog.errors import LogError
 from eventlog.record import By
-from nodes import logins
 from nodes.imap import capability, commands, search_updates
 from nodes.imap.connection import Connection, ConnectionLost
 from nodes.imap.cursor import Cursor
@@ -30,7 +29,8 @@ from nodes.imap.grammar import read_command, read_tag
 from nodes.imap.selected import Selected
 from nodes.imap.shared import Shared
 from nodes.imap.states import State, adds_messages, is_legal, may_announce_expunges, names_numbers, works_on_selected
-from nodes.logins import Door
+from nodes.logins import door as logins
+from nodes.logins.door import Door
 from nodes.reading import Present
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from nodes.imap.structures import StructureCache
 from nodes.imap.watchers import Watchers
 
 if TYPE_CHECKING:
-    from nodes.config import ListenerKind
+    from nodes.config.node import ListenerKind
     from nodes.imap.session import Session
     from nodes.services import Services
 

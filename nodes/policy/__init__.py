@@ -15,7 +15,7 @@ from nodes.policy.tenants import TenantPolicies
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog
-    from nodes.config import NodeConfig
+    from nodes.config.node import NodeConfig
     from nodes.metrics import Metrics
     from nodes.policy.sharing import Shared
     from nodes.resolver import Resolver

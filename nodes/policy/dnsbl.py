@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from actors.tenant_policy import ON
-from nodes.config_policy import PolicySection, split_list
+from nodes.config.policy import PolicySection, split_list
 from nodes.policy.clients import Address, is_postmaster, stranger
 from nodes.policy.tenants import MailPolicy, PolicyOf
 from nodes.resolver import NoAnswer, NoSuchDomain, Resolver, ResolverError
 from nodes.smtp.checks import JUNK, Check, Incoming
 from nodes.smtp.replies import Refused, reply
-from nodes.trust import Trust
+from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.metrics import Metrics

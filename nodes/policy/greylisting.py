@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from actors.tenant_policy import ON
-from nodes.config_policy import PolicySection
+from nodes.config.policy import PolicySection
 from nodes.failures import key_of
 from nodes.policy.clients import Address, is_postmaster, stranger
 from nodes.policy.marks import Marks
 from nodes.policy.tenants import PolicyOf
 from nodes.smtp.checks import Check
 from nodes.smtp.replies import Refused, reply
-from nodes.trust import Trust
+from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.metrics import Metrics

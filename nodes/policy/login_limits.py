@@ -18,10 +18,10 @@ import msgpack
 import structlog
 
 from nodes.failures import KEY_BYTES, key_of
+from nodes.logins.security import Limited
 from nodes.policy.buckets import Buckets
 from nodes.policy.rates import ACCOUNT, TENANT
 from nodes.policy.tenants import TenantPolicies
-from nodes.security import Limited
 
 if TYPE_CHECKING:
     from actors.directory import Target

@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from nodes.config_policy import PolicySection
+from nodes.config.policy import PolicySection
 from nodes.failures import SharedCounts, key_of
+from nodes.logins.security import network_of
 from nodes.policy.buckets import Buckets
 from nodes.policy.clients import stranger
 from nodes.policy.rates import ACCOUNT, CLIENT, CONNECTIONS, TENANT, Due, take
 from nodes.policy.tenants import TenantPolicies
-from nodes.security import network_of
 from nodes.smtp.checks import Check, Pause
-from nodes.trust import Trust
+from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.metrics import Metrics

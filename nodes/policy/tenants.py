@@ -11,7 +11,7 @@ from typing import NamedTuple
 from actors.tenant_policy import OFF, ON, settings
 from eventlog.log import EventLog
 from eventlog.record import NO_TENANT
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 
 REMEMBERED = 10_000
 

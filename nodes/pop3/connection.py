@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, assert_never
 from actors.errors import CommandRefused
 from actors.mailbox import Expunge
 from eventlog.errors import LogError
-from nodes import logins, sasl
-from nodes.logins import Door, LoggedIn, LoginRefused
+from nodes.logins import door as logins
+from nodes.logins import sasl
+from nodes.logins.door import Door, LoggedIn, LoginRefused
 from nodes.pop3 import multiline
 from nodes.pop3.events import (
     Authenticate,

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from nodes import sasl
+from nodes.logins import sasl
 from nodes.pop3.maildrop import Entry
 
 LINES_AT_ONCE = 500

@@ -20,8 +20,8 @@ from nodes.pop3.maildrop import Maildrop
 
 if TYPE_CHECKING:
     from actors.directory import Target
-    from nodes.config import ListenerKind
-    from nodes.logins import LoggedIn
+    from nodes.config.node import ListenerKind
+    from nodes.logins.door import LoggedIn
     from nodes.services import Services
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from nodes.config import ListenerKind
+from nodes.config.node import ListenerKind
 from nodes.listening import place
 from nodes.pop3.apop import Greetings
 from nodes.pop3.connection import Connection

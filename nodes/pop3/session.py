@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from nodes import sasl
+from nodes.logins import sasl
 from nodes.pop3 import languages
 from nodes.pop3.events import (
     Authenticate,

@@ -25,7 +25,7 @@ from nodes.smtp.replies import Refused
 if TYPE_CHECKING:
     from actors.runtime import Runtime
     from eventlog.log import EventLog
-    from nodes.config import NodeConfig
+    from nodes.config.node import NodeConfig
     from nodes.services import Logger
     from nodes.smtp.session import Envelope, Session
 

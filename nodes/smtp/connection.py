@@ -13,7 +13,7 @@ import base64
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from nodes import sasl
+from nodes.logins import sasl
 from nodes.smtp import replies
 from nodes.smtp.collecting import Waiting as Waiting
 from nodes.smtp.refusing import Refusing

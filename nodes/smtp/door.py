@@ -16,7 +16,7 @@ from nodes.smtp import replies
 from nodes.smtp.connection import Connection
 from nodes.smtp.proxy import BadProxyHeader, read_header
 from nodes.smtp.wire import TLS_SHUTDOWN_S
-from nodes.trust import Trust
+from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.smtp.server import Peer, SmtpListener

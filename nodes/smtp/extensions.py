@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.smtp import trace
 from nodes.smtp.profile import Profile
 

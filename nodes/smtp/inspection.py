@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from nodes.config_smtp import SmtpSection
+from nodes.config.smtp import SmtpSection
 from nodes.smtp import replies
 
 LINE_OCTETS = 998  # RFC 5321 4.5.3.1.6, without CRLF

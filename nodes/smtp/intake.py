@@ -49,7 +49,7 @@ from nodes.smtp.replies import Refused
 from nodes.smtp.returned import returns
 from nodes.smtp.session import Envelope, Session
 from nodes.smtp.success import failures_only, is_known, success_notice
-from nodes.trust import Trust
+from nodes.tls.trust import Trust
 from nodes.waiting import within
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""AUTH (RFC 4954): what EHLO lists, and how each end of an exchange is answered (nodes/logins.py does the rest).
+"""AUTH (RFC 4954): what EHLO lists, and how each end of an exchange is answered (nodes/logins/door.py does the rest).
 
 A password lives in a local variable only; no reply and no log line tells whether the account exists.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodes import logins
-from nodes.logins import Door, LoginRefused
-from nodes.sasl_mechanisms import ALL
+from nodes.logins import door as logins
+from nodes.logins.door import Door, LoginRefused
+from nodes.logins.sasl_mechanisms import ALL
 from nodes.smtp import replies
 from nodes.smtp.replies import Refused
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nodes.config import ListenerKind
+from nodes.config.node import ListenerKind
 
 
 class Profile(NamedTuple):

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from eventlog.record import new_id
-from nodes.config import ListenerKind
+from nodes.config.node import ListenerKind
 from nodes.listening import bound_socket, place
 from nodes.smtp.commands import COMMANDS, LMTP_COMMANDS
 from nodes.smtp.connection import Connection
@@ -20,7 +20,7 @@ from nodes.smtp.extensions import Extensions, Offer, Standing
 from nodes.smtp.intake import Intake
 from nodes.smtp.profile import PROFILES, Profile
 from nodes.smtp.session import Session
-from nodes.trust import Trust
+from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.services import Services

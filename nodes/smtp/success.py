@@ -17,7 +17,7 @@ from nodes.delivery.notices import prepare_notice
 from nodes.delivery.plan import Notice, Told
 from nodes.policy.clients import stranger
 from nodes.smtp.grammar import domain_of
-from nodes.trust import Trust
+from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.services import Services

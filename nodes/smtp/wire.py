@@ -52,7 +52,7 @@ class Wire(aiosmtpd.smtp.SMTP):
             enable_SMTPUTF8=True,
             tls_context=listener.services.tls,
             timeout=config.limits.smtp_idle_s,
-            auth_require_tls=False,  # who may log in is decided by nodes.security
+            auth_require_tls=False,  # who may log in is decided by nodes.logins.security
             loop=listener.loop,
         )
 

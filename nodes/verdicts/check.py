@@ -25,7 +25,7 @@ from nodes.verdicts.spf import Remembered
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog
-    from nodes.config import NodeConfig
+    from nodes.config.node import NodeConfig
     from nodes.metrics import Metrics
     from nodes.reports.collector import Collector
     from nodes.smtp.session import Envelope, Session

@@ -20,8 +20,8 @@ import pytest
 from cryptography import x509
 
 from chaos.cluster import Cluster, ClusterError
-from nodes.acme_client import Acme, dns_record, new_key
-from nodes.certificate_chain import names_of
+from nodes.tls.acme_client import Acme, dns_record, new_key
+from nodes.tls.chain import names_of
 from tests.acceptance.site import need
 from tests.peers import certificates
 from tests.peers.pebble import Pebble, free_ports, pebble

@@ -24,8 +24,9 @@ from cli.cluster_token import PREFIX
 from cli.layout import load
 from cli.node_join import _token
 from cli.supervisor import environment, program
-from nodes import joining, tls
+from nodes import joining
 from nodes.addresses import split_address
+from nodes.tls import contexts as tls
 from tests.acceptance.site import ALICE
 
 

@@ -23,7 +23,7 @@ from cli.client import AdminClient
 from cli.options import open_client
 from cli.output import CommandError
 from cli.tenant_archive_file import ArchiveFile
-from nodes.tenant_archive import Manifest, Opening, pack
+from nodes.tenants.archive import Manifest, Opening, pack
 
 ALICE, BOB = "alice@example.test", "bob@example.test"
 LARGE_BYTES = 700_000  # above what one record holds: it goes in chunks

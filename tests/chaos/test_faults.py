@@ -26,7 +26,7 @@ from chaos.faults.disks import damage
 from chaos.faults.memory import heap_bytes
 from chaos.faults.names import lie
 from cli import layout
-from nodes.tls import create_authority, issue_node
+from nodes.tls.contexts import create_authority, issue_node
 from tests.chaos.test_network import Echo, EchoHandler
 
 MIB = 1024 * 1024

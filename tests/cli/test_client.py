@@ -12,7 +12,8 @@ from chaos.cluster import free_base_port
 from cli import layout
 from cli.client import AdminClient, Unreachable
 from cli.output import CommandError
-from nodes import config_sources, tls
+from nodes.config import sources as config_sources
+from nodes.tls import contexts as tls
 
 Handler = Callable[[http.server.BaseHTTPRequestHandler], None]
 

@@ -23,9 +23,9 @@ from chaos.cluster import free_base_port
 from cli import layout
 from cli.supervisor import environment, program
 from eventlog import levels
-from nodes.config import split_address
+from nodes.config.node import split_address
 from nodes.process import arguments, read_pid
-from nodes.tls import admin_client_context
+from nodes.tls.contexts import admin_client_context
 
 Done = subprocess.CompletedProcess[str]
 

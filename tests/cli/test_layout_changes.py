@@ -10,7 +10,7 @@ from chaos.cluster import free_base_port
 from cli import layout, layout_changes
 from cli.layout import Cluster
 from cli.output import CommandError
-from nodes import config_sources
+from nodes.config import sources as config_sources
 
 
 @pytest.fixture

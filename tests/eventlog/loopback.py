@@ -11,8 +11,8 @@ from typing import Any, cast
 from chaos.cluster import free_base_port
 from eventlog import levels
 from eventlog.log import EventLog, LogConfig
-from nodes.config import NodeConfig
-from nodes.tls import Authority, create_authority, issue_node, peer_node_name, raft_contexts
+from nodes.config.node import NodeConfig
+from nodes.tls.contexts import Authority, create_authority, issue_node, peer_node_name, raft_contexts
 from tests.eventlog import ledger
 
 CLUSTER = "cell-of-tests"

@@ -17,7 +17,7 @@ from eventlog.rebuild import rebuild, table_digests
 from eventlog.record import Record
 from eventlog.transport import split_address
 from eventlog.verify import verify
-from nodes.tls import issue_admin
+from nodes.tls.contexts import issue_admin
 from tests.eventlog import ledger
 from tests.eventlog.loopback import CLUSTER, NAMES, Loopback, loopback, until
 

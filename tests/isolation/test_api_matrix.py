@@ -23,12 +23,12 @@ from actors.passwords import PasswordActor
 from cli import layout
 from cli.client import AdminClient
 from eventlog.store import TableView
-from nodes import config_sources
-from nodes.callers import CLUSTER_TOPICS, ROLES
-from nodes.config import split_address
+from nodes.config import sources as config_sources
+from nodes.config.node import split_address
 from nodes.http import admin
 from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Endpoint
 from nodes.http.places import CLUSTER, OWN
+from nodes.logins.callers import CLUSTER_TOPICS, ROLES
 from nodes.server import Node
 from tests.isolation import tenants_two
 from tests.isolation.tenants_two import EVE, NOBODY, OTHER, World

@@ -11,7 +11,7 @@ import pytest
 from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
-from nodes.config import split_address
+from nodes.config.node import split_address
 from tests.isolation import tenants_two
 from tests.isolation.tenants_two import EVE
 from tests.nodes.http.test_admin import cell as cell

@@ -17,8 +17,8 @@ import pytest
 
 from cli import layout
 from cli.client import AdminClient
-from nodes import config_sources
-from nodes.config import split_address
+from nodes.config import sources as config_sources
+from nodes.config.node import split_address
 from nodes.server import Node
 from tests.isolation import tenants_two
 from tests.isolation.tenants_two import EVE, NOBODY, PASSWORD

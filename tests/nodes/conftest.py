@@ -7,8 +7,8 @@ import pytest
 
 from chaos.cluster import free_base_port
 from cli import layout
-from nodes import config_sources
-from nodes.config import NodeConfig
+from nodes.config import sources as config_sources
+from nodes.config.node import NodeConfig
 
 MakeCell = Callable[..., tuple[layout.Cluster, NodeConfig]]
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from eventlog.log import EventLog, LogStatus, MemberStatus
 from nodes import health
 from nodes.cell_health import SILENT_S, CellHealth
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.metrics import Metrics
 from nodes.state import NodeState
 from tests.nodes.conftest import MakeCell

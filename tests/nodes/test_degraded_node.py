@@ -15,7 +15,7 @@ from typing import Any
 
 from cli.client import AdminClient
 from nodes import fulltext
-from nodes.config import split_address
+from nodes.config.node import split_address
 from nodes.server import Node
 from tests.nodes.conftest import MakeCell
 

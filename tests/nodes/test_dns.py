@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.config import DnsSection
+from nodes.config.node import DnsSection
 from nodes.dns import HostNames
 from nodes.resolver import Resolver
 from tests.nodes.smtp.cell import Cell

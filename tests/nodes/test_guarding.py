@@ -19,7 +19,7 @@ from chaos.cluster import free_base_port
 from cli import layout
 from eventlog.log import EventLog
 from eventlog.record import By
-from nodes import config_sources
+from nodes.config import sources as config_sources
 from nodes.failures import key_of
 from nodes.server import Node
 from tests.nodes.conftest import MakeCell

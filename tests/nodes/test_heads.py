@@ -13,7 +13,7 @@ from cli.client import AdminClient
 from cli.layout import Cluster
 from cli.main import main
 from nodes.anchors import check
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.server import Node
 from tests.nodes.conftest import MakeCell
 

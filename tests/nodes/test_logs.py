@@ -8,7 +8,7 @@ import pytest
 from aiohttp.http_exceptions import BadHttpMessage
 
 from nodes import logs
-from nodes.config import LogSection
+from nodes.config.node import LogSection
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nodes import node_doctor
-from nodes.config_values import TIB
+from nodes.config.values import TIB
 from nodes.node_doctor import Finding
 from tests.nodes.conftest import MakeCell
 

@@ -19,7 +19,7 @@ from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
 from cli.rotate_key import rotate_key
-from nodes import config_sources
+from nodes.config import sources as config_sources
 from nodes.resealing import counts
 from nodes.server import Node, StartError
 from nodes.state import NodeState

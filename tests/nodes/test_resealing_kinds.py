@@ -35,16 +35,17 @@ from cli.client import AdminClient
 from cli.rotate_key import rotate_key
 from cli.token_client import TokenClient
 from eventlog.record import NO_TENANT, new_id
-from nodes import config_sources, tls
-from nodes.acme_client import new_key
+from nodes.config import sources as config_sources
 from nodes.dkim_keys import record_value
 from nodes.follower.feed import grant_place
 from nodes.follower.grants import follow_place
-from nodes.node_certificates import CellAuthority
 from nodes.resealing import counts
 from nodes.server import Node
 from nodes.services import Services
 from nodes.state import NodeState
+from nodes.tls import contexts as tls
+from nodes.tls.acme_client import new_key
+from nodes.tls.node_certificates import CellAuthority
 from tests.nodes.policy.trio import ADMIN, until
 from tests.peers import certificates
 

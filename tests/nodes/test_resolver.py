@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 import uvloop
 
-from nodes.config import DnsSection
+from nodes.config.node import DnsSection
 from nodes.resolver import FAILURE_S, MxHost, NoAnswer, NoSuchDomain, NullMx, Resolver, ResolverFailed, Tlsa
 from tests.peers.dns_server import DnsServer, Fault
 

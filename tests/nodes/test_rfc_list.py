@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nodes.config import LimitsSection, NodeConfig, NodeSection
-from nodes.config_smtp import SmtpSection
+from nodes.config.node import LimitsSection, NodeConfig, NodeSection
+from nodes.config.smtp import SmtpSection
 from nodes.imap import capability
 from nodes.pop3 import session as pop3
 from nodes.pop3.events import Say

@@ -22,7 +22,7 @@ from cli.output import CommandError
 from cli.supervisor import environment, program
 from eventlog.errors import OutcomeUnknown, UnknownEvent
 from eventlog.record import NO_TENANT, By, Event, Record, new_id
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.server import Node, OutOfMemory, StartError, read_cluster_key
 from tests.nodes.conftest import MakeCell
 

@@ -10,7 +10,7 @@ import pytest
 from actors.verdicts import VerdictPolicy
 from cli.bench.signed_mail import DOMAIN, HOST, signed_mail
 from cli.bench.smtp_rates import Load, bench_smtp
-from nodes.config import DnsSection
+from nodes.config.node import DnsSection
 from nodes.resolver import Resolver
 from nodes.verdicts.judge import Arrival, Judgement, Limits, judge
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.queue import Day, Throttle, days, queue_stream, throttle
-from nodes.config_queue import QueueSection
+from nodes.config.queue import QueueSection
 from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
 from tests.nodes.delivery.peer import Peer, PeerTransport

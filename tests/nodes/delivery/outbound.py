@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from actors.mail_options import MailOptions, RecipientOptions
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.delivery.attempt import Attempt, AttemptResult, RecipientOutcome
 from nodes.delivery.transport import MailTransport
 from nodes.resolver import Resolver

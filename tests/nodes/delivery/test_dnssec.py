@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.config import DnsSection
+from nodes.config.node import DnsSection
 from nodes.delivery.attempt import RecipientOutcome
 from nodes.resolver import NoSuchDomain, Resolver, ResolverFailed
 from tests.nodes.delivery.outbound import attempt, config, only, sent

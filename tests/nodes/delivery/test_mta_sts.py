@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from nodes.config import DnsSection
+from nodes.config.node import DnsSection
 from nodes.delivery.mta_sts import PolicyError, StsPolicies, StsPolicy, parse_policy, parse_record
 from nodes.delivery.opening import verifying_context
 from nodes.delivery.tls_results import TlsResult

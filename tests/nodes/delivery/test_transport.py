@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from nodes.config import ListenSection
+from nodes.config.node import ListenSection
 from nodes.delivery.transport import MailTransport
 from nodes.metrics import Metrics
 from tests.nodes.delivery.outbound import DATA, attempt, config, on_loop, only, sent

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from nodes.config import DnsSection
+from nodes.config.node import DnsSection
 from nodes.doctor import Finding, hosts
 from nodes.doctor.hosts import Host, certificate_problem, mx_hosts, ports, reverse_names, spki_sha256
 from nodes.resolver import Resolver

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors.dkim import Key
-from nodes.config import DnsSection
+from nodes.config.node import DnsSection
 from nodes.dkim_admin import Published
 from nodes.doctor import Finding, records
 from nodes.doctor.finding import worst

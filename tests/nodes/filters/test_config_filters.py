@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cli import layout
-from nodes import config_sources
-from nodes.config import NodeConfig
-from nodes.config_sources import ConfigError
+from nodes.config import sources as config_sources
+from nodes.config.node import NodeConfig
+from nodes.config.sources import ConfigError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodes.config_filters import FiltersSection
+from nodes.config.filters import FiltersSection
 from nodes.filters.health import Down, Garbage, Health
 from nodes.metrics import Metrics
 

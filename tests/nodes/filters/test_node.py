@@ -15,8 +15,8 @@ from chaos.cluster import free_base_port
 from cli import layout
 from cli.client import AdminClient
 from cli.main import main
-from nodes import config_sources
-from nodes.config import split_address
+from nodes.config import sources as config_sources
+from nodes.config.node import split_address
 from nodes.server import Node
 from tests.nodes.filters.filtered import ALICE, LETTER
 from tests.peers.milter_peer import MilterPeer, packet

@@ -22,11 +22,11 @@ from cli.client import AdminClient
 from cli.main import main
 from cli.output import CommandError
 from eventlog.record import digest_of
-from nodes import config_sources
+from nodes.config import sources as config_sources
 from nodes.resealing import counts
 from nodes.server import Node
 from nodes.state import NodeState
-from nodes.tls import admin_client_context, follower_client_context
+from nodes.tls.contexts import admin_client_context, follower_client_context
 from tests.actors.cell import ADMIN, a_mail
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -19,7 +19,7 @@ from cli import layout
 from cli.client import AdminClient
 from cli.main import main
 from cli.token_client import TokenClient
-from nodes.config import split_address
+from nodes.config.node import split_address
 from tests.nodes.http.test_admin import cell as cell
 from tests.nodes.http.test_admin import refused, serving
 

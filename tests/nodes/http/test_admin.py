@@ -17,10 +17,11 @@ from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
 from eventlog.errors import OutcomeUnknown, Rejected
-from nodes import config_sources, tls
-from nodes.config import split_address
+from nodes.config import sources as config_sources
+from nodes.config.node import split_address
 from nodes.http.errors import of_exception
 from nodes.server import Node
+from nodes.tls import contexts as tls
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

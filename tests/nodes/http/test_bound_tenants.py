@@ -15,7 +15,7 @@ import pytest
 from actors.passwords import PasswordActor
 from cli import layout
 from cli.client import AdminClient
-from nodes.config import split_address
+from nodes.config.node import split_address
 from tests.nodes.http.test_admin import cell as cell
 from tests.nodes.http.test_admin import serving
 

@@ -12,7 +12,7 @@ from chaos.cluster import free_base_port
 from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
-from nodes.config import NodeConfig
+from nodes.config.node import NodeConfig
 from nodes.http.admin import endpoints
 from nodes.http.errors import ApiError
 from nodes.http.models import PageQuery
@@ -39,7 +39,7 @@ def test_every_schema_that_is_referred_to_is_there_and_every_operation_is_told_f
 
 
 def test_an_endpoint_s_permission_is_of_a_topic_that_exists() -> None:
-    from nodes.callers import PERMISSIONS
+    from nodes.logins.callers import PERMISSIONS
 
     assert {one.permission for one in endpoints()} - {"", "*"} <= PERMISSIONS
 
@@ -106,9 +106,9 @@ def test_what_is_known_already_is_not_sent_again(run: Run, cell: layout.Cluster)
     async def ask() -> None:
         import aiohttp
 
-        from nodes import config_sources
+        from nodes.config import sources as config_sources
         from nodes.server import Node
-        from nodes.tls import admin_client_context
+        from nodes.tls.contexts import admin_client_context
 
         admin = cell.folder / "admin"
         tls = admin_client_context(cell.folder / "ca" / "ca.pem", admin / "admin.pem", admin / "admin.key")

@@ -17,8 +17,9 @@ from cli.output import CommandError
 from eventlog.checkpoint import CheckpointError
 from eventlog.store import LOG, POSITION, Store
 from eventlog.verify import verify
-from nodes import config_sources, joining
-from nodes.config import NodeConfig
+from nodes import joining
+from nodes.config import sources as config_sources
+from nodes.config.node import NodeConfig
 from nodes.http import checkpoint
 from nodes.joining import Source, fetch
 from nodes.server import Node

@@ -19,7 +19,7 @@ from cli import queue as queue_commands
 from cli.client import AdminClient
 from cli.main import main
 from cli.output import CommandError
-from nodes import config_sources
+from nodes.config import sources as config_sources
 from nodes.server import Node
 from tests.peers.smtp_peer import SmtpPeer
 

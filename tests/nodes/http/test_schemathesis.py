@@ -17,7 +17,7 @@ import pytest
 from chaos.cluster import free_base_port
 from cli import layout
 from cli.client import AdminClient
-from nodes import config_sources
+from nodes.config import sources as config_sources
 from nodes.server import Node
 from tests.nodes.http.test_admin import Run
 

@@ -17,7 +17,7 @@ from eventlog.segment_frames import SegmentError
 from eventlog.segment_source import records_of
 from eventlog.segments import SegmentRecord, read_stream
 from eventlog.store import open_for_reading
-from nodes import config_sources
+from nodes.config import sources as config_sources
 from nodes.server import Node
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -17,22 +17,22 @@ from actors.runtime import Context, NewBody, Runtime
 from eventlog import levels
 from eventlog.log import EventLog, LogConfig
 from eventlog.record import By, digest_of, new_id
-from nodes.config import ListenerKind, NodeConfig
-from nodes.config_fulltext import FullTextSection
+from nodes.config.fulltext import FullTextSection
+from nodes.config.node import ListenerKind, NodeConfig
 from nodes.dns import HostNames
 from nodes.fulltext.keeper import FullText
 from nodes.imap import start
+from nodes.logins.security import ConnectionLimit, LoginGuard
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
 from nodes.reports.collector import Collector
 from nodes.resolver import Resolver
-from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Services
 from nodes.sessions import Sessions
 from nodes.signing import Signing
-from nodes.tls import create_authority, issue_node
-from nodes.tls_files import TlsFiles
-from nodes.tls_mail import MailTls
+from nodes.tls.contexts import create_authority, issue_node
+from nodes.tls.files import TlsFiles
+from nodes.tls.mail import MailTls
 
 PASSWORD = "correct horse"
 CERTIFICATES = {"ca": "ca.pem", "certificate": "node.pem", "key": "node.key"}

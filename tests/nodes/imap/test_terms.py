@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from actors.errors import CommandRefused, OverQuota
 from eventlog.errors import OutcomeUnknown, Rejected
-from nodes.config_imap import Withheld
+from nodes.config.imap import Withheld
 from nodes.imap import capability, commands, render, utf7
 from nodes.imap.errors import Farewell, Refusal, refusal_of
 from nodes.imap.sequence import NUMBER_LIMIT, STAR, SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids

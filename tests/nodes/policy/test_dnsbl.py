@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from pydantic import ValidationError
 
-from nodes.config_policy import PolicySection, split_list
+from nodes.config.policy import PolicySection, split_list
 from nodes.policy.dnsbl import checks, reversed_name
 from nodes.policy.tenants import MailPolicy, TenantPolicies
 from tests.nodes.policy.elsewhere import TRUSTING, answer_to, client_at

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import structlog
 
-from nodes.config_policy import PolicySection
+from nodes.config.policy import PolicySection
 from nodes.metrics import Metrics
 from nodes.policy import dnsbl
 from nodes.policy.greylisting import Greylisting, network_name

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from actors.directory import Target
+from nodes.logins.security import Limited
 from nodes.metrics import Metrics
 from nodes.policy.login_limits import BLOCK_BYTES, MOST_PAUSE_S, SILENT_S, LoginLimits
 from nodes.policy.tenants import MailPolicy
-from nodes.security import Limited
 
 ALICE = Target(b"t" * 16, b"a" * 16, "alice@example.test")
 BOB = Target(b"t" * 16, b"b" * 16, "bob@example.test")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from nodes.config_policy import PolicySection
+from nodes.config.policy import PolicySection
 from nodes.failures import key_of
 from nodes.metrics import Metrics
 from nodes.policy.pace import Commands, LoggedIn, Tarpit

@@ -12,7 +12,7 @@ from actors.runtime import Context
 from chaos.cluster import free_base_port
 from cli import layout
 from eventlog.record import By
-from nodes import config_sources
+from nodes.config import sources as config_sources
 from nodes.server import Node
 from nodes.smtp.checks import Check
 from nodes.state import NodeState

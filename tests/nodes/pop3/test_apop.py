@@ -12,11 +12,11 @@ from actors import apop
 from actors.directory import account_of
 from actors.errors import NotAllowed
 from actors.tenant_policy import SetMailPolicy
+from nodes.logins.sasl import Digest
 from nodes.pop3 import apop as greetings
 from nodes.pop3.events import LogIn, Say
 from nodes.pop3.session import Limits, Session
 from nodes.redaction import Nothing, plan_apop
-from nodes.sasl import Digest
 from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.nodes.smtp.dialogue import Dialogue
 

@@ -15,7 +15,7 @@ from actors.directory import Directory, account_of
 from actors.tenant_policy import SetMailPolicy, Value
 from chaos.cluster import free_base_port
 from cli import layout
-from nodes import config_sources
+from nodes.config import sources as config_sources
 from nodes.pop3.server import Pop3Listener
 from nodes.server import Node
 from tests.nodes.smtp.cell import ADMIN, Cell

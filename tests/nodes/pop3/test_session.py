@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodes.logins.sasl import Credentials
 from nodes.pop3.events import (
     Authenticate,
     Close,
@@ -21,7 +22,6 @@ from nodes.pop3.events import (
 from nodes.pop3.maildrop import Entry, Maildrop, unique_id
 from nodes.pop3.session import COMMANDS, Limits, Session
 from nodes.pop3.states import KNOWN, LEGAL, State
-from nodes.sasl import Credentials
 
 MECHANISMS = ("PLAIN", "LOGIN")
 LIMITS = Limits(line_bytes=200, errors=5)

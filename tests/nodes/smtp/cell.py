@@ -26,14 +26,14 @@ from eventlog import levels
 from eventlog.log import EventLog, LogConfig
 from eventlog.record import By
 from eventlog.store import CONFIGS, Store
-from nodes import pop3, smtp, tls
-from nodes.config import ListenerKind, NodeConfig
+from nodes import pop3, smtp
+from nodes.config.node import ListenerKind, NodeConfig
 from nodes.dns import HostNames
+from nodes.logins.security import ConnectionLimit, LoginGuard
 from nodes.metrics import Metrics
 from nodes.past import PastMailboxes
 from nodes.reports.collector import Collector
 from nodes.resolver import Resolver
-from nodes.security import ConnectionLimit, LoginGuard
 from nodes.services import Listener, Services
 from nodes.sessions import Sessions
 from nodes.signing import Signing, SignSubmissions
@@ -42,8 +42,9 @@ from nodes.smtp.completing import CompleteSubmissions
 from nodes.smtp.content import Content
 from nodes.smtp.server import SmtpListener
 from nodes.smtp.session import Envelope
-from nodes.tls_files import TlsFiles
-from nodes.tls_mail import MailTls
+from nodes.tls import contexts as tls
+from nodes.tls.files import TlsFiles
+from nodes.tls.mail import MailTls
 
 T = TypeVar("T")
 ADMIN = Context(By("admin", b"", "test"), "test")

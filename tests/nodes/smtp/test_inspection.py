@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodes.config_smtp import SmtpSection
+from nodes.config.smtp import SmtpSection
 from nodes.smtp import replies
 from nodes.smtp.inspection import fault, header_of
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodes import sasl
+from nodes.logins import sasl
 from nodes.smtp import replies, trace
 from nodes.smtp.commands import COMMANDS, LMTP_COMMANDS
 from nodes.smtp.states import OUT_OF_ORDER, TRANSITIONS, State

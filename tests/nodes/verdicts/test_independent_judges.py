@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from actors.verdicts import VerdictPolicy
-from nodes.config import DnsSection
+from nodes.config.node import DnsSection
 from nodes.resolver import Resolver
 from nodes.verdicts.authentication_results import write
 from nodes.verdicts.judge import Arrival, Judgement, Limits, findings, judge

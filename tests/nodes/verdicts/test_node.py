@@ -13,8 +13,8 @@ import pytest
 from chaos.cluster import free_base_port
 from cli import layout
 from cli.client import AdminClient
-from nodes import config_sources
-from nodes.config import split_address
+from nodes.config import sources as config_sources
+from nodes.config.node import split_address
 from nodes.server import Node
 from tests.nodes.reports import samples
 from tests.nodes.verdicts.letters import letter

@@ -1,0 +1,308 @@
+"""The cell's own CA, its certificates, and the TLS contexts of a node.
+
+A peer is who its certificate says: a URI in the subject's alternative names,
+mailraft://CLUSTER/node/NAME or mailraft://CLUSTER/admin/NAME. Keys are written with mode 0600 and
+never leave their files. Nothing here falls back to a weaker setting.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ipaddress
+import os
+import ssl
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from nodes.config.node import NodeConfig, TlsSection
+from nodes.files import write_atomically
+from nodes.tls.front import server_side
+from nodes.tls.links import admin_client_context as admin_client_context
+from nodes.tls.links import context_of, mutual, peer_name
+from nodes.tls.links import peer_admin_name as peer_admin_name
+from nodes.tls.links import peer_node_name as peer_node_name
+
+CA_DAYS = 3650
+CERTIFICATE_DAYS = 397
+BACKDATED = datetime.timedelta(minutes=5)  # clocks differ
+REPORT_EVERY_S = 10.0  # of one reason: a peer tries again and again
+
+_log = structlog.get_logger("mailraft.tls")
+
+
+class Identity(NamedTuple):
+    """A certificate and its key as PEM, and the certificate's SHA-256."""
+
+    certificate: str
+    key: str
+    fingerprint: bytes
+
+
+class Authority(NamedTuple):
+    """A certificate authority that can sign."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+
+def create_authority(folder: Path, cluster_id: str) -> Authority:
+    """A new CA for a cell, written to folder/ca.pem and folder/ca.key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"mailraft cell {cluster_id}")])
+    builder = _builder(name, name, key.public_key(), CA_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    certificate = builder.sign(key, hashes.SHA256())
+    _write(folder / "ca.pem", folder / "ca.key", certificate, key)
+    return Authority(certificate, key)
+
+
+def load_authority(folder: Path) -> Authority:
+    """The CA that create_authority() wrote. Raises OSError or ValueError."""
+    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{folder / 'ca.key'}: not an elliptic curve key")
+    return Authority(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()), key)
+
+
+def issue_node(authority: Authority, folder: Path, cluster_id: str, name: str, hosts: Sequence[str]) -> None:
+    """A certificate for the node `name`, reached as `hosts`, to folder/node.pem and node.key; ca.pem beside them."""
+    names = node_names(cluster_id, name, hosts)
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    _issue(authority, folder, "node", name, names, uses)
+    write_atomically(folder / "ca.pem", pem_of(authority.certificate))
+
+
+def node_names(cluster_id: str, name: str, hosts: Sequence[str]) -> list[x509.GeneralName]:
+    """What a node's certificate says of it: who it is, and the hosts that it is reached as."""
+    return [x509.UniformResourceIdentifier(node_uri(cluster_id, name)), *map(_host, dict.fromkeys(hosts))]
+
+
+def issue_admin(authority: Authority, folder: Path, cluster_id: str, name: str = "operator") -> None:
+    """A certificate that the admin API accepts, to folder/admin.pem and admin.key."""
+    names = [x509.UniformResourceIdentifier(f"mailraft://{cluster_id}/admin/{name}")]
+    _issue(authority, folder, "admin", name, names, [ExtendedKeyUsageOID.CLIENT_AUTH])
+
+
+def issue_follower(authority: Authority, cluster_id: str, name: str, days: int) -> Identity:
+    """A certificate with which another cell may ask to follow this one's log; what of it, the log says."""
+    names = [x509.UniformResourceIdentifier(follower_uri(cluster_id, name))]
+    certificate, key = _signed(authority, name, names, [ExtendedKeyUsageOID.CLIENT_AUTH], days)
+    return Identity(pem_of(certificate).decode(), secret_of(key).decode(), certificate.fingerprint(hashes.SHA256()))
+
+
+def follower_uri(cluster_id: str, name: str) -> str:
+    """The name that a follower's certificate carries."""
+    return f"mailraft://{cluster_id}/follower/{name}"
+
+
+def peer_follower(peer: ssl.SSLObject | ssl.SSLSocket | None, cluster_id: str) -> tuple[str, bytes] | None:
+    """The grant that the other side names, and its certificate's fingerprint; None without such a certificate."""
+    name = peer_name(peer, follower_uri(cluster_id, ""))
+    der = peer.getpeercert(binary_form=True) if peer is not None else None
+    return None if name is None or der is None else (name, hashlib.sha256(der).digest())
+
+
+def region_context(tls: TlsSection) -> ssl.SSLContext:
+    """What followers from other cells meet: a certificate of this cell's CA is required."""
+    context = server_side(ssl.TLSVersion.TLSv1_3)
+    context.sslobject_class = _reporting("region listener")
+    return mutual(context, tls.ca, tls.certificate, tls.key)
+
+
+def follower_client_context(authority: str, certificate: str, key: str) -> ssl.SSLContext:
+    """A follower's side, of PEM texts; the caller checks peer_node_name(). Raises ssl.SSLError, OSError."""
+    context = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
+    context.check_hostname = False  # as between nodes: the URI in the certificate is checked
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=authority)
+    with open(os.memfd_create("follower"), "wb") as file:  # the ssl module reads keys from files: one in memory alone
+        file.write(f"{key}\n{certificate}".encode())
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    return context
+
+
+def node_uri(cluster_id: str, name: str) -> str:
+    """The name that a node's certificate carries."""
+    return f"mailraft://{cluster_id}/node/{name}"
+
+
+def server_context(tls: TlsSection) -> ssl.SSLContext:
+    """The certificate of the files alone, in the setting that mail clients meet (nodes/tls/front.py has the rest)."""
+    context = server_side()
+    context.load_cert_chain(tls.server_certificate or tls.certificate, tls.server_key or tls.key)
+    return context
+
+
+def admin_context(tls: TlsSection) -> ssl.SSLContext:
+    """The admin API: a certificate is of the cell's CA, and its name decides; who shows none needs a token."""
+    context = server_side(ssl.TLSVersion.TLSv1_3)
+    context.sslobject_class = _reporting("admin API")
+    mutual(context, tls.ca, tls.certificate, tls.key)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def raft_contexts(config: NodeConfig) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """(server, client) for the links between nodes: TLS 1.3, both sides with a certificate of the cell's CA."""
+    tls = config.tls
+    server = server_side(ssl.TLSVersion.TLSv1_3)
+    client = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
+    server.sslobject_class = client.sslobject_class = _reporting("link between nodes")
+    return mutual(server, tls.ca, tls.certificate, tls.key), mutual(client, tls.ca, tls.certificate, tls.key)
+
+
+def days_left(certificate: Path, now: datetime.datetime) -> int:
+    """Whole days until the certificate in this file expires; negative afterwards."""
+    expires = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
+    return (expires - now).days
+
+
+def expired(certificate: str, now: datetime.datetime) -> str | None:
+    """The day on which a certificate (PEM) has expired; None while it is valid."""
+    expires = x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc
+    return expires.date().isoformat() if expires <= now else None
+
+
+def _reporting(purpose: str) -> type[ssl.SSLObject]:
+    """The event loop drops a connection whose handshake fails without a word; an operator wants to know why."""
+    reported_s: dict[str, float] = {}
+
+    class Reporting(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                self._report(_handshake_failure(error))
+                raise
+
+        def _report(self, reason: str) -> None:
+            now_s = time.monotonic()
+            if now_s - reported_s.get(reason, -REPORT_EVERY_S) >= REPORT_EVERY_S:
+                reported_s[reason] = now_s
+                _log.warning("TLS peer refused", on=purpose, reason=reason)
+
+    return Reporting
+
+
+def _handshake_failure(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not of this cell's CA ({error.verify_message})"
+    return (error.reason or str(error)).replace("_", " ").lower()
+
+
+def _issue(
+    authority: Authority,
+    folder: Path,
+    stem: str,
+    name: str,
+    names: Sequence[x509.GeneralName],
+    uses: Sequence[x509.ObjectIdentifier],
+) -> None:
+    certificate, key = _signed(authority, name, names, uses, CERTIFICATE_DAYS)
+    _write(folder / f"{stem}.pem", folder / f"{stem}.key", certificate, key)
+
+
+def _signed(
+    authority: Authority,
+    name: str,
+    names: Sequence[x509.GeneralName],
+    uses: Sequence[x509.ObjectIdentifier],
+    days: int,
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return sign(authority, name, names, uses, days, key.public_key()), key
+
+
+def sign(
+    authority: Authority,
+    name: str,
+    names: Sequence[x509.GeneralName],
+    uses: Sequence[x509.ObjectIdentifier],
+    days: int,
+    key: ec.EllipticCurvePublicKey,
+) -> x509.Certificate:
+    """A certificate of the cell's authority for this key."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = _builder(subject, authority.certificate.subject, key, days)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+    builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
+    builder = builder.add_extension(issuer, critical=False)
+    return builder.sign(authority.key, hashes.SHA256())
+
+
+def request_of(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
+    """A request (PEM, PKCS #10) that proves that one has the key; what is certified the authority decides."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    built = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return built.public_bytes(serialization.Encoding.PEM)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(
+        issuer_name=issuer,
+        subject_name=subject,
+        public_key=public_key,
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - BACKDATED,
+        not_valid_after=now + datetime.timedelta(days=days),
+    )
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def pem_of(certificate: x509.Certificate) -> bytes:
+    """As files hold it."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _write(
+    certificate_path: Path, key_path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+) -> None:
+    write_atomically(key_path, secret_of(key), 0o600)
+    write_atomically(certificate_path, pem_of(certificate))
+
+
+def secret_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A key as files of mode 0600 hold it."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,152 @@
+"""Certificates that stand in files: loaded into every context that shows them, watched, and reloaded all or none.
+
+A pair that can not be used is named with its key of the configuration, and what was loaded before stays in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography import x509
+
+from nodes.config.node import TlsSection
+from nodes.services import Logger
+from nodes.tls.chain import BadCertificate, Chain, Expired, read_chain
+
+WATCH_S = 10.0
+STAGED = ".new"
+
+
+class Pair(NamedTuple):
+    """A certificate and its key: the keys of the configuration that name them, and their files."""
+
+    certificate_key: str
+    certificate: Path
+    key_key: str
+    key: Path
+
+
+class TlsFiles:
+    """Raises BadCertificate when made of files that can not be used; an expired certificate is used, and said."""
+
+    def __init__(self, section: TlsSection, logger: Logger) -> None:
+        self._section = section
+        self._logger = logger
+        self._contexts: list[ssl.SSLContext] = []
+        self.refusal = ""  # why the files as they are now are not taken
+        self.node_pair = Pair("tls.certificate", section.certificate, "tls.key", section.key)
+        self._pairs = [self.node_pair]
+        if section.server_certificate is not None and section.server_key is not None:
+            given = (section.server_certificate, "tls.server_key", section.server_key)
+            self._pairs.append(Pair("tls.server_certificate", *given))
+        self._seen = self._stamp()
+        self._chains = self._read(at_start=True)
+
+    @property
+    def node(self) -> Chain:
+        """The certificate that this node shows to nodes and administrators."""
+        return self._chains[0]
+
+    @property
+    def server(self) -> Chain:
+        """The certificate that mail clients are shown where nothing else is for them."""
+        return self._chains[-1]
+
+    @property
+    def authority(self) -> x509.Certificate:
+        """The cell's own."""
+        return x509.load_pem_x509_certificate(self._section.ca.read_bytes())
+
+    def keep(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        """A context that shows the node's certificate: it is told of each new one."""
+        self._contexts.append(context)
+        return context
+
+    def reload(self) -> None:
+        """Reads all files again: new connections use what they hold, those that are open stay.
+
+        Raises BadCertificate where one of them can not be used; then nothing is changed.
+        """
+        seen = self._stamp()
+        try:
+            chains = self._read(at_start=False)
+        except BadCertificate as error:
+            self.refusal = str(error)
+            raise
+        self.refusal = ""
+        for context in self._contexts:
+            context.load_cert_chain(self.node_pair.certificate, self.node_pair.key)
+        self._seen, self._chains = seen, chains
+
+    async def watch(self) -> None:
+        """Reloads when a file has changed, until it is cancelled. What is wrong is said once for each change."""
+        refused = self._seen
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = await asyncio.to_thread(self._stamp)
+            if now in (self._seen, refused):
+                continue
+            await asyncio.sleep(1.0)  # the key may be written a moment after its certificate
+            try:
+                self.reload()
+            except BadCertificate as error:
+                refused = self._stamp()
+                self._logger.error("changed certificates are not taken", reason=str(error), hint=error.hint)
+            else:
+                self._logger.info("changed certificates are in use")
+
+    def _read(self, *, at_start: bool) -> list[Chain]:
+        chains = []
+        now = datetime.datetime.now(datetime.UTC)
+        for pair in self._pairs:
+            try:
+                chains.append(self._chain(pair, now))
+            except Expired as error:
+                if not at_start:  # to replace one certificate by another that has expired is no renewal
+                    raise BadCertificate(
+                        f'{pair.certificate_key} = "{pair.certificate}": {error}', error.hint
+                    ) from None
+                self._logger.error("a certificate has expired", file=str(pair.certificate), reason=str(error))
+                chains.append(self._chain(pair, error.last_valid))
+            except BadCertificate as error:
+                place = f'{pair.certificate_key} = "{pair.certificate}", {pair.key_key} = "{pair.key}"'
+                raise BadCertificate(f"{place}: {error}", error.hint) from None
+        return chains
+
+    def _chain(self, pair: Pair, now: datetime.datetime) -> Chain:
+        try:
+            chain, key = pair.certificate.read_bytes(), pair.key.read_bytes()
+            authorities = (self.authority,)
+        except (OSError, ValueError) as error:
+            raise BadCertificate(f"can not be read: {error}", "files that this user may read") from None
+        return read_chain(chain, key, now, authorities=authorities)
+
+    def _stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Changes when a file is written or replaced."""
+        return tuple(_stat(path) for pair in self._pairs for path in (pair.certificate, pair.key))
+
+
+def finish(certificate: Path, key: Path) -> None:
+    """Puts a staged pair into its place, or what an interruption left of one. Raises OSError."""
+    if not staged(certificate).exists():
+        return  # a key alone: it was interrupted before both were there
+    if staged(key).exists():
+        staged(key).replace(key)
+    staged(certificate).replace(certificate)
+
+
+def staged(path: Path) -> Path:
+    """Where the successor of a file waits until both of a pair are whole."""
+    return path.with_name(path.name + STAGED)
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
