@@ -167,6 +167,19 @@ def holders(view: View) -> dict[bytes, list[str]]:
     return found
 
 
+def older(view: View) -> set[bytes]:
+    """The ids of the keys that were there before the one in use was: it, or another, was to take their place.
+
+    b"" is the first key. A key that some node was handed later waits for its turn.
+    """
+    found = in_use(view)
+    if found is None:
+        return set()
+    named = {key[1:5]: int(at_ms) for key, at_ms in reversed(list(view.range(b"h")))}
+    before = {id_ for id_, at_ms in named.items() if at_ms < found.since_ms and id_ != found.id}
+    return before | {b""} if found.id in named else before
+
+
 def retired(view: View) -> list[bytes]:
     """The ids of those that are; b"" is the first key."""
     return [key[1:] for key, _ in view.range(b"r")]

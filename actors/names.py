@@ -24,6 +24,7 @@ from eventlog.views import View
 Purpose = Literal["tenant", "domain", "account", "alias", "group"]
 
 HOLDER_KEY = b"H"
+INVISIBLE = ("Cf", "Zl", "Zp", "Co", "Cn")  # categories of Unicode: marks of direction, joiners, what is unassigned
 MAX_LOCAL_BYTES = 64  # RFC 5321 4.5.3.1.1
 MAX_DOMAIN_BYTES = 255  # RFC 5321 4.5.3.1.2
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -79,6 +80,7 @@ def decide(view: View, command: NameCommand) -> tuple[NameFact, ...]:
         case ClaimName(name, tenant, owner, purpose):
             if row is not None:
                 raise NameTaken(f"{name.partition(':')[2]} is taken")
+            _require_visible(name.partition(":")[2].rpartition("@")[0])
             return (NameClaimed(name, tenant, owner, purpose),)
         case ReleaseName(name, owner):
             if row is None or row[1] != owner:
@@ -86,6 +88,14 @@ def decide(view: View, command: NameCommand) -> tuple[NameFact, ...]:
             return (NameReleased(name, owner),)
         case _:
             assert_never(command)
+
+
+def _require_visible(local: str) -> None:
+    """Nobody new is given a local part that looks like another's, or that a log-in to the past would be taken for."""
+    if any(unicodedata.category(character) in INVISIBLE for character in local):
+        raise InvalidName("a mailbox name has no characters that are not seen")
+    if "@@" in local:
+        raise InvalidName("@@ stands before the moment in a log-in to the past, and in no mailbox name")
 
 
 def evolve(view: View, fact: NameFact, stamp: Stamp) -> None:

@@ -41,6 +41,8 @@ def rotate_key(cluster_dir: Path, status: bool, no_wait: bool, as_json: bool) ->
 
 
 def _rotate(client: Any, no_wait: bool) -> None:
+    for name in client.node_names:
+        client.get(PATH, node=name)  # one that does not answer is found before any has another key
     key = secrets.token_hex(32)
     for name in client.node_names:
         found = client.change("POST", PATH, {"key": key}, node=name)

@@ -156,19 +156,15 @@ class Resealing:
             await asyncio.sleep(PAUSE_S)
 
     async def _retire(self) -> None:
+        """Every key that came before the one in use, also one that this node was never handed."""
         with self._log.snapshot() as snapshot:
-            gone = set(keyring.retired(snapshot.view(KEYRING)))
-        first = self._ring.ids[0]
-        for id_ in self._ring.ids:
-            named = b"" if id_ == first else id_
-            if id_ != self._ring.active and named not in gone and self._is_older(id_):
-                await self._services.runtime.ask(KEYRING, RetireKey(named), self._context())
-                self._services.logger.info("a cluster key is retired: nothing in force needs it", key_id=id_.hex())
-
-    def _is_older(self, id_: bytes) -> bool:
-        """Those behind the key in use are new, and wait for their turn."""
-        ids = self._ring.ids
-        return self._ring.active in ids and ids.index(id_) < ids.index(self._ring.active)
+            view = snapshot.view(KEYRING)
+            older = keyring.older(view) - set(keyring.retired(view))
+        for id_ in sorted(older):
+            await self._services.runtime.ask(KEYRING, RetireKey(id_), self._context())
+            self._services.logger.info(
+                "a cluster key is retired: nothing in force needs it", key_id=id_.hex() or "first"
+            )
 
     def _context(self) -> Context:
         name = self._services.config.node.name

@@ -97,7 +97,7 @@ def _keys(call: Call) -> dict[str, Any]:
     for at, id_ in enumerate(ring.ids):
         if id_ == used:
             state = "used"
-        elif (b"" if id_ == first else id_) in gone:
+        elif (id_ if id_ in held else b"") in gone:
             state = "retired"
         else:
             state = "older" if at < ring.ids.index(used) else "new"

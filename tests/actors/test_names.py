@@ -101,6 +101,12 @@ def test_a_name_that_is_held_can_not_be_claimed(stage: Stage) -> None:
         stage.decide(ClaimName(CLAIM.name, TENANT, BOB, "alias"))
 
 
+@pytest.mark.parametrize("local", ["al\u200bice", "\u202ealice", "ali\u00adce", "a@@#7"])
+def test_no_new_mailbox_looks_like_another_or_like_a_moment(stage: Stage, local: str) -> None:
+    with pytest.raises(InvalidName):
+        stage.decide(ClaimName(f"address:{local}@example.test", TENANT, BOB, "account"))
+
+
 def test_a_claim_guards_the_holder_so_that_two_can_not_both_commit(stage: Stage) -> None:
     stage.decide(CLAIM)
     assert [(guard.key, guard.version) for guard in stage.guards] == [(b"H", 0)]
