@@ -142,7 +142,7 @@ def _received(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 @cluster_option
 @json_option
 def import_(file: Path, new_name: str | None, dry_run: bool, key_file: Path, cluster_dir: Path, as_json: bool) -> None:
-    """Bring back the tenant of an archive that `mailraft tenant export` wrote, as it was: UIDs, flags, passwords.
+    """Bring back the tenant of FILE, which `mailraft tenant export` wrote, as it was: UIDs, flags, passwords.
 
     It is refused while a name or domain of it is taken here. The tenant is suspended until all of it has come; the same
     command goes on where one was broken off.
