@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,6 +60,7 @@ Row = tuple[bytes, bytes]  # key and value
 
 FORMATS = (1, 2)  # 2: rows may have tails
 READ_MAP_BYTES = MAP_ROOM_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
+MAX_READERS = 4096  # of all processes; 64 bytes of the lock file each
 APPENDED = (LOG, SLICES)  # what `put_later` takes
 
 _unpackb = msgpack.unpackb
@@ -96,7 +98,7 @@ class Store:
             str(self.path),
             map_size=self.map_size_bytes,
             max_dbs=len(NAMES) + 4,
-            max_readers=512,
+            max_readers=MAX_READERS,
             sync=self._durable,
             metasync=self._durable,
             readahead=False,
@@ -388,7 +390,12 @@ class Snapshot:
         store.readers.add(id(self))
         self._db = store.db
         self._archive = store.archive
-        self._txn = store.env.begin()
+        try:
+            self._txn = store.env.begin()
+        except lmdb.ReadersFullError:  # a read that ended keeps its place until its object is gone: some are in cycles
+            gc.collect()
+            store.env.reader_check()
+            self._txn = store.env.begin()
         self.position, self.at_ms, self.chain = read_fold_head(self._txn, self._db[META])
 
     def __enter__(self) -> Snapshot:

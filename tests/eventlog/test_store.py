@@ -1,12 +1,13 @@
 """The store: a tick is all or nothing, a foreign file is refused, and the room that is left is told honestly."""
 
+import gc
 from pathlib import Path
 
 import lmdb
 import pytest
 
 from eventlog.errors import DamagedDatabase
-from eventlog.store import GENESIS, LOG, POSITION, TABLES, Store, pack_row, unpack_row
+from eventlog.store import GENESIS, LOG, MAX_READERS, POSITION, TABLES, Store, pack_row, unpack_row
 from tests.eventlog.conftest import MAP_BYTES
 
 
@@ -150,3 +151,15 @@ def test_an_empty_store_stands_at_position_0_with_the_genesis_chain(store: Store
 
 def test_a_row_is_read_back_with_tuples() -> None:
     assert unpack_row(pack_row(7, [1, [2, b"x"], "y"])) == (1, (2, b"x"), "y")
+
+
+def test_reads_that_ended_and_wait_for_the_collector_keep_nobody_out(store: Store) -> None:
+    """As the frames of refused requests do, in the cycle of an exception and its traceback."""
+    gc.disable()
+    try:
+        for _ in range(MAX_READERS + 10):
+            with store.snapshot() as snapshot:
+                cycle: list[object] = [snapshot]
+                cycle.append(cycle)
+    finally:
+        gc.enable()
