@@ -92,6 +92,7 @@ async def until_revoked(request: web.Request, handler: Handler, identities: Iden
     finally:
         ended.cancel()
         work.cancel()
+        del work  # what it raised has this frame in its traceback: each would keep the other, and what was read for it
 
 
 async def _cut(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:

@@ -217,11 +217,16 @@ async def answer_errors(
             raise
         return _of_http(request, error).response()
     except Exception as error:
-        known = of_exception(error)
-        if known is not None:
-            return known.response()
+        if (response := _response_to(error)) is not None:
+            return response
         _logger(request).exception("admin request failed", method=request.method, path=request.path, code="internal")
         return ApiError(500, "internal", "the node failed to do it", "read the node's log").response()
+
+
+def _response_to(error: Exception) -> web.Response | None:
+    """Of its own, so that no name in a frame of the traceback keeps the error, the frames and what they have read."""
+    known = of_exception(error)
+    return None if known is None else known.response()
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:

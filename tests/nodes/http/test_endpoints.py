@@ -1,6 +1,7 @@
 """What is declared is what is served: validation, problems, pages, ETags, and whose things a caller may know of."""
 
 import asyncio
+import gc
 import json
 import re
 from typing import Any
@@ -12,6 +13,7 @@ from chaos.cluster import free_base_port
 from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
+from eventlog.store import Snapshot
 from nodes.config.node import NodeConfig
 from nodes.http.admin import endpoints
 from nodes.http.errors import ApiError
@@ -128,6 +130,28 @@ def test_what_is_known_already_is_not_sent_again(run: Run, cell: layout.Cluster)
                     assert changed.headers["ETag"] != etag
 
     run(ask())
+
+
+def test_a_refused_request_leaves_nothing_that_waits_for_the_collector(run: Run, cell: layout.Cluster) -> None:
+    """An exception and a frame of its traceback that keep each other keep what was read, and its reader slot."""
+
+    def snapshots() -> int:
+        return sum(isinstance(one, Snapshot) for one in gc.get_objects())
+
+    def ask(client: AdminClient) -> None:
+        refused(lambda: client.get("/v1/tenants/nobody"))
+        gc.collect()
+        gc.disable()
+        try:
+            before = snapshots()
+            for _ in range(40):
+                refused(lambda: client.get("/v1/tenants/nobody"))
+                refused(lambda: client.get("/v1/accounts?after=x"))
+            assert snapshots() - before < 10  # what else the node reads meanwhile
+        finally:
+            gc.enable()
+
+    serving(run, cell, ask)
 
 
 def test_nothing_is_served_that_is_not_declared() -> None:
