@@ -68,7 +68,8 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
     if check:
         click.echo(f"{path}: the configuration of node {config.node.name} is sound")
         return
-    from nodes.server import StartError, serve
+    from nodes.server import serve
+    from nodes.starting import StartError
 
     try:
         serve(loaded, source)

@@ -152,7 +152,7 @@ def cell_id(node_folder: Path) -> str:
 
 def read_key(path: Path) -> bytes:
     """The cluster's key in a file. Raises CommandError."""
-    from nodes.server import StartError, read_cluster_key
+    from nodes.starting import StartError, read_cluster_key
 
     try:
         return read_cluster_key(path)

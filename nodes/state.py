@@ -36,7 +36,7 @@ Phase = Literal["joining", "starting", "serving", "stopping", "quarantined"]
 
 @dataclass
 class NodeState:
-    """Changed by nodes/server.py, and by nodes/joining.py before there is a log."""
+    """Changed by nodes/server.py and nodes/parts.py, and by nodes/joining.py before there is a log."""
 
     config: NodeConfig
     metrics: Metrics

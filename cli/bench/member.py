@@ -28,8 +28,9 @@ from eventlog.views import View
 from nodes import logs
 from nodes.config.node import NodeConfig
 from nodes.config.sources import load as load_config
+from nodes.node_log import log_config
 from nodes.process import tune_memory
-from nodes.server import log_config, read_cluster_key
+from nodes.starting import read_cluster_key
 from nodes.tls.contexts import peer_node_name, raft_contexts
 
 Answer = dict[str, Any]

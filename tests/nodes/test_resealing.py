@@ -21,7 +21,8 @@ from cli.output import CommandError
 from cli.rotate_key import rotate_key
 from nodes.config import sources as config_sources
 from nodes.resealing import counts
-from nodes.server import Node, StartError
+from nodes.server import Node
+from nodes.starting import StartError
 from nodes.state import NodeState
 from tests.nodes.policy.trio import ADMIN, ALICE, trio, until
 

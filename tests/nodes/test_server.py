@@ -23,7 +23,8 @@ from cli.supervisor import environment, program
 from eventlog.errors import OutcomeUnknown, UnknownEvent
 from eventlog.record import NO_TENANT, By, Event, Record, new_id
 from nodes.config.node import NodeConfig
-from nodes.server import Node, OutOfMemory, StartError, read_cluster_key
+from nodes.server import Node, OutOfMemory
+from nodes.starting import StartError, read_cluster_key
 from tests.nodes.conftest import MakeCell
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -22,7 +22,8 @@ from nodes.config.ldap import LdapDirectory, LdapSection
 from nodes.config.node import ListenerKind
 from nodes.logins.ldap_directory import Directory, DirectoryAway, filled
 from nodes.logins.ldap_logins import LdapLogins
-from nodes.server import Node, StartError
+from nodes.server import Node
+from nodes.starting import StartError
 from tests.nodes.conftest import MakeCell
 from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.peers import certificates

@@ -1,0 +1,183 @@
+"""The parts of a node, made in the order in which they need each other; `stack` stops them in the reverse.
+
+`make_services` makes what front ends are given, `start_duties` what a node does unasked, `reloaders` says which of them
+hear of a new configuration. nodes/server.py calls them in the life of a node.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from actors.custody import CUSTODY
+from actors.directory import Directory
+from actors.errors import InvalidName
+from actors.runtime import Runtime
+from eventlog.log import EventLog
+from nodes import logs
+from nodes.cell_health import TOPIC, CellHealth
+from nodes.config.checking import Checking
+from nodes.config.node import NodeConfig
+from nodes.delivery.local import LocalFirst
+from nodes.delivery.manager import Manager
+from nodes.delivery.transport import MailTransport
+from nodes.dkim_admin import DkimRotation
+from nodes.dns import HostNames
+from nodes.follower.followers import Followers
+from nodes.fulltext.keeper import FullText
+from nodes.guarding import Guarding
+from nodes.heads import HeadKeeper
+from nodes.listeners import Listeners
+from nodes.logins.identities import Identities
+from nodes.logins.security import ConnectionLimit, LoginGuard
+from nodes.logins.tokens import Tokens
+from nodes.past import PastMailboxes
+from nodes.policy.sharing import Sharing
+from nodes.reports.collector import Collector
+from nodes.reports.sender import Sender
+from nodes.resealing import Resealing, use_what_the_log_says
+from nodes.resolver import Resolver
+from nodes.services import Logger, Services
+from nodes.sessions import Sessions
+from nodes.signing import Signing
+from nodes.starting import StartError
+from nodes.state import NodeState
+from nodes.tenants.duty import Tenancy
+from nodes.tls.acme_duty import AcmeDuty
+from nodes.tls.files import TlsFiles
+from nodes.tls.mail import MailTls
+from nodes.tls.node_certificates import NodeCertificate
+
+if TYPE_CHECKING:
+    from nodes.logins.ldap_logins import LdapLogins
+
+Reloader = Callable[[NodeConfig], None]
+
+
+def make_services(
+    state: NodeState, log: EventLog, keys: bytes, tls_files: TlsFiles, logger: Logger, stack: AsyncExitStack
+) -> Services:
+    """What front ends are given, by the configuration in `state`; its parts are named there. Raises StartError."""
+    config, timeout_s = state.config, state.config.raft.propose_timeout_s
+    state.heads = heads = HeadKeeper(config, log, state.metrics, logger)
+    stack.push_async_callback(heads.stop)
+    heads.start()
+    runtime = Runtime(log)
+    stack.push_async_callback(runtime.stop)
+    directory = _directory(config, log, runtime, keys, logger, stack)
+    state.identities = Identities(directory, logger, timeout_s)
+    stack.push_async_callback(state.identities.stop)
+    past = PastMailboxes(log, runtime, config.node.data_dir / "past", timeout_s)
+    stack.push_async_callback(past.stop)
+    log.subscribe(CUSTODY, lambda _: past.forget())
+    resolver = Resolver(config.dns)
+    stack.callback(resolver.close)
+    signing = Signing(log, directory)
+    reports = Collector(log, runtime, logger, config.node.name)
+    stack.push_async_callback(reports.stop)
+    host_names = HostNames(config.dns, resolver)
+    checking = Checking(config, log, runtime, resolver, host_names, state.metrics, reports, signing, logger)
+    stack.push_async_callback(checking.stop)
+    state.checking = checking
+    fulltext = FullText(config.fulltext, log, config.node.data_dir, logger)
+    stack.push_async_callback(fulltext.stop)
+    fulltext.start()
+    state.mail_tls = mail_tls = MailTls(tls_files, log, directory, state.metrics, logger)
+    stack.push_async_callback(mail_tls.stop)
+    return Services(
+        config=config,
+        log=log,
+        runtime=runtime,
+        directory=directory,
+        metrics=state.metrics,
+        logger=logger,
+        tls=mail_tls.context,
+        login_guard=LoginGuard(config.limits),
+        connections=ConnectionLimit(config.limits),
+        resolver=resolver,
+        host_names=host_names,
+        past=past,
+        signing=signing,
+        tokens=_tokens(config, logger),
+        reports=reports,
+        login_limits=checking.logins,
+        sessions=Sessions(runtime.standings, log, checking.logins),
+        fulltext=fulltext,
+        checks=checking.all,
+    )
+
+
+def _directory(
+    config: NodeConfig, log: EventLog, runtime: Runtime, keys: bytes, logger: Logger, stack: AsyncExitStack
+) -> Directory:
+    directory = Directory(log, runtime, keys)
+    stack.push_async_callback(directory.stop)
+    wrong = use_what_the_log_says(directory.keys, log)
+    if wrong is not None:
+        hint = "the file cluster.key of another node of the cell"
+        raise StartError(f"{config.secrets.key_reference} {wrong}", hint)
+    if config.ldap.all:
+        directory.logins.outside = ldap = _ldap_logins(config, logger)
+        stack.push_async_callback(ldap.stop)
+    return directory
+
+
+def _tokens(config: NodeConfig, logger: Logger) -> Tokens | None:
+    return Tokens(config.oauth, logger) if config.oauth.all else None
+
+
+async def start_duties(state: NodeState, services: Services, tls_files: TlsFiles, stack: AsyncExitStack) -> None:
+    """What the node does unasked: it renews keys and certificates, ends what is over, sends mail, reports, follows."""
+    for duty in (DkimRotation, AcmeDuty, Guarding, Tenancy, Resealing):
+        stack.push_async_callback(duty(services).stop)
+    stack.push_async_callback(NodeCertificate(services, tls_files).stop)
+    transport = MailTransport.of(services)
+    stack.push_async_callback(transport.stop)
+    state.delivery = manager = Manager(services, LocalFirst(services, transport))
+    await manager.start()
+    stack.push_async_callback(manager.stop, services.config.node.stop_grace_s)
+    state.report_sender = Sender(services)
+    stack.push_async_callback(state.report_sender.stop)
+    state.followers = Followers(services)
+    stack.push_async_callback(state.followers.stop)
+    state.cell = CellHealth(state, services.log)
+    stack.push_async_callback(Sharing(services.log.telling, {TOPIC: state.cell}).stop)
+
+
+def reloaders(state: NodeState, services: Services, listeners: Listeners) -> tuple[Reloader, ...]:
+    """Who is told of a new configuration, in this order; none of them waits or fails."""
+    checking, heads, delivery = state.checking, state.heads, state.delivery
+    assert checking is not None and heads is not None and delivery is not None  # noqa: PT018
+
+    def reload_services(new: NodeConfig) -> None:
+        if services.tokens is None or services.tokens.config != new.oauth:
+            services.tokens = _tokens(new, services.logger)
+        checking.reload(new)
+        services.checks = checking.all
+
+    return (
+        lambda new: logs.configure(new.log),
+        lambda new: sys.setswitchinterval(new.node.switch_interval_ms / 1000),
+        lambda new: services.login_guard.reload(new.limits),
+        lambda new: services.connections.reload(new.limits),
+        lambda new: services.resolver.reload(new.dns),
+        lambda new: services.host_names.reload(new.dns),
+        heads.reload,
+        reload_services,
+        lambda _: listeners.reload(),
+        lambda _: delivery.reload(),
+    )
+
+
+def _ldap_logins(config: NodeConfig, logger: Logger) -> LdapLogins:
+    """Raises StartError."""
+    try:
+        from nodes.logins.ldap_logins import LdapLogins  # what it is built on is an extra
+    except ImportError:
+        raise StartError("ldap.url: ldap3 is not installed", "pip install 'mailraft[ldap]'") from None
+    try:
+        return LdapLogins(config.ldap, logger)
+    except (OSError, ValueError, InvalidName) as error:
+        raise StartError(f"the table ldap can not be used: {error}", "`ca_file`, `filter`, `domains`") from None
