@@ -34,7 +34,7 @@ class Claims:
     def __len__(self) -> int:
         return len(self._held)
 
-    def __contains__(self, item_id: bytes) -> bool:
+    def __contains__(self, item_id: object) -> bool:
         return item_id in self._held
 
     def forget(self, item_id: bytes) -> None:
