@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar, cast, overload
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
@@ -19,179 +21,187 @@ _FILTER_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
 _DELIVERY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+class _Declared(Generic[M]):
+    """One metric of the class that it stands in: each instance has its own, under the same name."""
+
+    def __init__(self, kind: type[M], name: str, text: str, labels: Sequence[str] = (), **more: Any) -> None:
+        self._make: Callable[..., M] = partial(kind, name, text, labels, **more)
+
+    def __set_name__(self, owner: type, attribute: str) -> None:
+        self._attribute = attribute
+
+    def register(self, metrics: Metrics) -> None:
+        """Makes it in the registry of `metrics`."""
+        vars(metrics)[self._attribute] = self._make(registry=metrics.registry)
+
+    @overload
+    def __get__(self, metrics: None, owner: type) -> _Declared[M]: ...
+    @overload
+    def __get__(self, metrics: Metrics, owner: type) -> M: ...
+    def __get__(self, metrics: Metrics | None, owner: type) -> _Declared[M] | M:
+        return self if metrics is None else cast(M, vars(metrics)[self._attribute])
+
+
 class Metrics:
     """The node's metrics. A protocol label is the listener's kind: "smtp", "submission", "imaps" ..."""
+
+    node_info = _Declared(Gauge, "mailraft_node_info", "1; the label says which node this is.", ["node"])
+    connections = _Declared(Gauge, "mailraft_open_connections", "Open client connections.", ["protocol"])
+    connections_total = _Declared(
+        Counter,
+        "mailraft_connections_total",
+        "Client connections, by what became of them at the door.",
+        ["protocol", "outcome"],
+    )
+    commands_total = _Declared(Counter, "mailraft_commands_total", "Client commands.", ["protocol", "command"])
+    deliveries_total = _Declared(
+        Counter,
+        "mailraft_deliveries_total",
+        "Messages offered, by protocol and outcome (committed, refused, unknown).",
+        ["protocol", "outcome"],
+    )
+    auth_failures_total = _Declared(
+        Counter,
+        "mailraft_auth_failures_total",
+        "Logins that failed, by SASL mechanism (or LOGIN, USER) and reason (wrong, malformed; blocked, overloaded, "
+        "away: nothing was checked; suspended, limited: they were right, and the account or its tenant is not "
+        "served, or is at a limit).",
+        ["protocol", "mechanism", "reason"],
+    )
+    judged_total = _Declared(
+        Counter, "mailraft_judged_total", "Messages from elsewhere, by what DMARC says of them.", ["dmarc"]
+    )
+    policy_refused_total = _Declared(
+        Counter,
+        "mailraft_policy_refused_total",
+        "Connections, commands, recipients and messages that policy refused, by what refused them (blocklist, "
+        "greylist, client rate, account rate, tenant rate, spam; account or tenant sessions, logins), refusals "
+        "that were held back (tarpit), and answers that were (account or tenant bytes).",
+        ["reason"],
+    )
+    dns_list_answers_total = _Declared(
+        Counter,
+        "mailraft_dns_list_answers_total",
+        "Answers about clients by the DNS lists of the configuration (listed, not listed, failed).",
+        ["list", "answer"],
+    )
+    filter_answers_total = _Declared(
+        Counter,
+        "mailraft_filter_answers_total",
+        "Messages and recipients that a filter was to be asked about, by what came of it (accept, junk, reject, "
+        "tempfail; down, busy: it could not be asked; large: the message is over its limit).",
+        ["filter", "outcome"],
+    )
+    filter_seconds = _Declared(
+        Histogram,
+        "mailraft_filter_seconds",
+        "Time that asking a filter took, answered or not, in seconds.",
+        ["filter"],
+        buckets=_FILTER_BUCKETS_S,
+    )
+    filter_up = _Declared(Gauge, "mailraft_filter_up", "1 while the filter answers, 0 while it does not.", ["filter"])
+    propose_seconds = _Declared(
+        Histogram,
+        "mailraft_propose_seconds",
+        "Time from a command to its outcome, in seconds.",
+        ["outcome"],
+        buckets=_PROPOSE_BUCKETS_S,
+    )
+    raft_role = _Declared(Gauge, "mailraft_raft_role", "1 for the role that the node has.", ["role"])
+    raft_term = _Declared(Gauge, "mailraft_raft_term", "Current Raft term.")
+    raft_commit = _Declared(Gauge, "mailraft_raft_commit", "Last position known to be committed.")
+    raft_applied = _Declared(Gauge, "mailraft_raft_applied", "Last position folded into the tables.")
+    fold_lag = _Declared(Gauge, "mailraft_fold_lag", "Committed positions that are not folded yet.")
+    disk_free_bytes = _Declared(Gauge, "mailraft_disk_free_bytes", "Free space of the database's disk, in bytes.")
+    accepting_mail = _Declared(Gauge, "mailraft_accepting_mail", "1 while the node takes mail, 0 while it refuses it.")
+    part_up = _Declared(
+        Gauge,
+        "mailraft_part_up",
+        "0 while a part of the node is down (docs/operations.md has the parts), else 1.",
+        ["part", "critical"],
+    )
+    config_reloads = _Declared(
+        Counter,
+        "mailraft_config_reloads_total",
+        "Reloads of the configuration, by outcome (changed, unchanged, refused).",
+        ["outcome"],
+    )
+    config_restart_due = _Declared(
+        Gauge, "mailraft_config_restart_due", "Keys that were changed and hold only after a restart of the node."
+    )
+    signed_position = _Declared(
+        Gauge, "mailraft_signed_head_position", "Position of the newest head that this node has signed."
+    )
+    signed_at_seconds = _Declared(
+        Gauge, "mailraft_signed_head_time_seconds", "When this process signed its newest head (Unix time)."
+    )
+    archived_position = _Declared(
+        Gauge, "mailraft_archived_position", "Last position of the log that is in a segment file here."
+    )
+    following_connected = _Declared(
+        Gauge,
+        "mailraft_following_connected",
+        "1 while what is followed of another cell comes in; on the node that pulls it.",
+        ["subscription"],
+    )
+    following_lag_records = _Declared(
+        Gauge,
+        "mailraft_following_lag_records",
+        "Entries of the source's log that are not followed yet.",
+        ["subscription"],
+    )
+    following_lag_seconds = _Declared(
+        Gauge,
+        "mailraft_following_lag_seconds",
+        "How much older the replica is than its source, in seconds.",
+        ["subscription"],
+    )
+    certificate_expiry = _Declared(
+        Gauge,
+        "mailraft_certificate_expiry_timestamp_seconds",
+        "When the first certificate of a kind expires, in seconds since 1970; 0 where there is none. Kinds: the "
+        "cell's authority, this node's, the server's of the file, those given to the log, those of ACME.",
+        ["certificate"],
+    )
+    queue_items = _Declared(Gauge, "mailraft_queue_items", "Messages that wait to be sent elsewhere.")
+    attempts_total = _Declared(
+        Counter,
+        "mailraft_queue_attempts_total",
+        "Recipients that this node tried to send to, by outcome (delivered, deferred, failed, unknown).",
+        ["outcome"],
+    )
+    delivery_seconds = _Declared(
+        Histogram,
+        "mailraft_delivery_seconds",
+        "Time of an attempt to send a message to the servers of one domain, in seconds.",
+        buckets=_DELIVERY_BUCKETS_S,
+    )
+    delivery_sessions_total = _Declared(
+        Counter,
+        "mailraft_delivery_sessions_total",
+        "Connections to other servers: in clear, or over TLS by who verified the server (nobody, pkix, dane).",
+        ["tls"],
+    )
+    taken_over_total = _Declared(
+        Counter,
+        "mailraft_queue_taken_over_total",
+        "Messages that this node took over from a node that had begun to send them: possible duplicates.",
+    )
 
     def __init__(self, node: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        registry = self.registry
         # what happens with every command and message is counted in plain numbers, and told when the text is asked for
         self._commands: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._deliveries: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._proposed: dict[str, Histogram] = {}
-        self.node_info = Gauge(
-            "mailraft_node_info", "1; the label says which node this is.", ["node"], registry=registry
-        )
+        for one in vars(type(self)).values():
+            if isinstance(one, _Declared):
+                one.register(self)
         self.node_info.labels(node).set(1)
-        self.connections = Gauge(
-            "mailraft_open_connections", "Open client connections.", ["protocol"], registry=registry
-        )
-        self.connections_total = Counter(
-            "mailraft_connections_total",
-            "Client connections, by what became of them at the door.",
-            ["protocol", "outcome"],
-            registry=registry,
-        )
-        self.commands_total = Counter(
-            "mailraft_commands_total", "Client commands.", ["protocol", "command"], registry=registry
-        )
-        self.deliveries_total = Counter(
-            "mailraft_deliveries_total",
-            "Messages offered, by protocol and outcome (committed, refused, unknown).",
-            ["protocol", "outcome"],
-            registry=registry,
-        )
-        self.auth_failures_total = Counter(
-            "mailraft_auth_failures_total",
-            "Logins that failed, by SASL mechanism (or LOGIN, USER) and reason (wrong, malformed; blocked, overloaded, "
-            "away: nothing was checked; suspended, limited: they were right, and the account or its tenant is not "
-            "served, or is at a limit).",
-            ["protocol", "mechanism", "reason"],
-            registry=registry,
-        )
-        self.judged_total = Counter(
-            "mailraft_judged_total",
-            "Messages from elsewhere, by what DMARC says of them.",
-            ["dmarc"],
-            registry=registry,
-        )
-        self.policy_refused_total = Counter(
-            "mailraft_policy_refused_total",
-            "Connections, commands, recipients and messages that policy refused, by what refused them (blocklist, "
-            "greylist, client rate, account rate, tenant rate, spam; account or tenant sessions, logins), refusals "
-            "that were held back (tarpit), and answers that were (account or tenant bytes).",
-            ["reason"],
-            registry=registry,
-        )
-        self.dns_list_answers_total = Counter(
-            "mailraft_dns_list_answers_total",
-            "Answers about clients by the DNS lists of the configuration (listed, not listed, failed).",
-            ["list", "answer"],
-            registry=registry,
-        )
-        self.filter_answers_total = Counter(
-            "mailraft_filter_answers_total",
-            "Messages and recipients that a filter was to be asked about, by what came of it (accept, junk, reject, "
-            "tempfail; down, busy: it could not be asked; large: the message is over its limit).",
-            ["filter", "outcome"],
-            registry=registry,
-        )
-        self.filter_seconds = Histogram(
-            "mailraft_filter_seconds",
-            "Time that asking a filter took, answered or not, in seconds.",
-            ["filter"],
-            buckets=_FILTER_BUCKETS_S,
-            registry=registry,
-        )
-        self.filter_up = Gauge(
-            "mailraft_filter_up", "1 while the filter answers, 0 while it does not.", ["filter"], registry=registry
-        )
-        self.propose_seconds = Histogram(
-            "mailraft_propose_seconds",
-            "Time from a command to its outcome, in seconds.",
-            ["outcome"],
-            buckets=_PROPOSE_BUCKETS_S,
-            registry=registry,
-        )
-        self.raft_role = Gauge("mailraft_raft_role", "1 for the role that the node has.", ["role"], registry=registry)
-        self.raft_term = Gauge("mailraft_raft_term", "Current Raft term.", registry=registry)
-        self.raft_commit = Gauge("mailraft_raft_commit", "Last position known to be committed.", registry=registry)
-        self.raft_applied = Gauge("mailraft_raft_applied", "Last position folded into the tables.", registry=registry)
-        self.fold_lag = Gauge("mailraft_fold_lag", "Committed positions that are not folded yet.", registry=registry)
-        self.disk_free_bytes = Gauge(
-            "mailraft_disk_free_bytes", "Free space of the database's disk, in bytes.", registry=registry
-        )
-        self.accepting_mail = Gauge(
-            "mailraft_accepting_mail", "1 while the node takes mail, 0 while it refuses it.", registry=registry
-        )
-        self.part_up = Gauge(
-            "mailraft_part_up",
-            "0 while a part of the node is down (docs/operations.md has the parts), else 1.",
-            ["part", "critical"],
-            registry=registry,
-        )
-        self.config_reloads = Counter(
-            "mailraft_config_reloads_total",
-            "Reloads of the configuration, by outcome (changed, unchanged, refused).",
-            ["outcome"],
-            registry=registry,
-        )
-        self.config_restart_due = Gauge(
-            "mailraft_config_restart_due",
-            "Keys that were changed and hold only after a restart of the node.",
-            registry=registry,
-        )
-        self.signed_position = Gauge(
-            "mailraft_signed_head_position", "Position of the newest head that this node has signed.", registry=registry
-        )
-        self.signed_at_seconds = Gauge(
-            "mailraft_signed_head_time_seconds",
-            "When this process signed its newest head (Unix time).",
-            registry=registry,
-        )
-        self.archived_position = Gauge(
-            "mailraft_archived_position", "Last position of the log that is in a segment file here.", registry=registry
-        )
-        self.following_connected = Gauge(
-            "mailraft_following_connected",
-            "1 while what is followed of another cell comes in; on the node that pulls it.",
-            ["subscription"],
-            registry=registry,
-        )
-        self.following_lag_records = Gauge(
-            "mailraft_following_lag_records",
-            "Entries of the source's log that are not followed yet.",
-            ["subscription"],
-            registry=registry,
-        )
-        self.following_lag_seconds = Gauge(
-            "mailraft_following_lag_seconds",
-            "How much older the replica is than its source, in seconds.",
-            ["subscription"],
-            registry=registry,
-        )
-        self.certificate_expiry = Gauge(
-            "mailraft_certificate_expiry_timestamp_seconds",
-            "When the first certificate of a kind expires, in seconds since 1970; 0 where there is none. Kinds: the "
-            "cell's authority, this node's, the server's of the file, those given to the log, those of ACME.",
-            ["certificate"],
-            registry=registry,
-        )
-        self.queue_items = Gauge("mailraft_queue_items", "Messages that wait to be sent elsewhere.", registry=registry)
-        self.attempts_total = Counter(
-            "mailraft_queue_attempts_total",
-            "Recipients that this node tried to send to, by outcome (delivered, deferred, failed, unknown).",
-            ["outcome"],
-            registry=registry,
-        )
-        self.delivery_seconds = Histogram(
-            "mailraft_delivery_seconds",
-            "Time of an attempt to send a message to the servers of one domain, in seconds.",
-            buckets=_DELIVERY_BUCKETS_S,
-            registry=registry,
-        )
-        self.delivery_sessions_total = Counter(
-            "mailraft_delivery_sessions_total",
-            "Connections to other servers: in clear, or over TLS by who verified the server (nobody, pkix, dane).",
-            ["tls"],
-            registry=registry,
-        )
-        self.taken_over_total = Counter(
-            "mailraft_queue_taken_over_total",
-            "Messages that this node took over from a node that had begun to send them: possible duplicates.",
-            registry=registry,
-        )
 
     def connection_opened(self, protocol: str) -> None:
         """A client was let in."""
