@@ -73,6 +73,11 @@ class AdminClient:
             raise CommandError(f"the administrator's certificate in {admin} can not be used: {error}") from None
 
     @property
+    def cluster(self) -> Cluster:
+        """Whom it asks."""
+        return self._cluster
+
+    @property
     def node_names(self) -> tuple[str, ...]:
         return tuple(node.name for node in self._cluster.nodes)
 

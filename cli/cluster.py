@@ -20,7 +20,7 @@ from cli.cluster_token import rotate_certificates, token
 from cli.groups import Group
 from cli.layout import Cluster
 from cli.membership import add_node, remove_node, replace_node, transfer_leadership
-from cli.options import DIR_NOTE, cluster_argument, json_option
+from cli.options import DIR_NOTE, cluster_argument, json_option, nodes_argument, open_client
 from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
 from cli.processes import is_taken, send, supervisor_pid, wait_until
 from cli.restore import restore
@@ -87,11 +87,11 @@ def renew(cluster_dir: Path) -> None:
 
 
 @cluster.command(epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @json_option
 def upgrade(cluster_dir: Path, as_json: bool) -> None:
     """After every node runs a new version: allow what it has introduced. Nodes of an older one can not come back."""
-    done = AdminClient(layout.load(cluster_dir)).change("POST", "/v1/cluster/upgrade")
+    done = open_client(cluster_dir).change("POST", "/v1/cluster/upgrade")
     if as_json:
         print_json(done)
     elif done["before"] == done["level"]:

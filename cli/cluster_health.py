@@ -10,15 +10,14 @@ from typing import Any
 import click
 
 from cli.client import AdminClient
-from cli.layout import Cluster, load
-from cli.options import DIR_NOTE, cluster_argument, json_option
+from cli.options import DIR_NOTE, json_option, nodes_argument, open_client
 from cli.output import CommandError, print_json, print_table, say, size_text
 
 ANSWER_TIMEOUT_S = 5.0
 
 
 @click.command(epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @click.option("--parts", is_flag=True, help="Also the parts of the node that answers, and what each is for.")
 @json_option
 def health(cluster_dir: Path, parts: bool, as_json: bool) -> None:
@@ -26,8 +25,7 @@ def health(cluster_dir: Path, parts: bool, as_json: bool) -> None:
 
     Every node is asked what it hears of the others; shown is what the one says that knows the newest leader.
     """
-    cluster = load(cluster_dir)
-    found = with_silent(*_ask(cluster))
+    found = with_silent(*_ask(open_client(cluster_dir, ANSWER_TIMEOUT_S)))
     if as_json:
         print_json(found)
     else:
@@ -36,9 +34,8 @@ def health(cluster_dir: Path, parts: bool, as_json: bool) -> None:
         raise CommandError(f"the cluster is {found['status']}: {found['means']}", "what stands under problems")
 
 
-def _ask(cluster: Cluster) -> tuple[dict[str, Any], dict[str, str]]:
+def _ask(client: AdminClient) -> tuple[dict[str, Any], dict[str, str]]:
     """What the node with the best view says, and why others say nothing. Raises CommandError where none answers."""
-    client = AdminClient(cluster, timeout_s=ANSWER_TIMEOUT_S)
 
     def ask(name: str) -> dict[str, Any] | str:
         try:
@@ -54,7 +51,7 @@ def _ask(cluster: Cluster) -> tuple[dict[str, Any], dict[str, str]]:
     silent = {name: why for name, why in answers.items() if isinstance(why, str)}
     if not views:
         text = "\n  ".join(["no node says how it does:", *(f"{name}: {why}" for name, why in silent.items())])
-        raise CommandError(text, f"mailraft cluster status {cluster.folder}")
+        raise CommandError(text, f"mailraft cluster status {client.cluster.folder}")
     return max(views, key=lambda one: (one["quorum"]["has"], one["leader"] is not None, one["term"])), silent
 
 

@@ -13,7 +13,7 @@ import click
 from cli.client import AdminClient
 from cli.groups import Group
 from cli.layout import Cluster, load
-from cli.options import DIR_NOTE, cluster_argument, json_option
+from cli.options import DIR_NOTE, cluster_argument, json_option, nodes_argument, open_client
 from cli.output import CommandError, iso_time, print_json, print_table, say
 
 PREFIX = "mailraft-join-"
@@ -36,7 +36,7 @@ def create(cluster_dir: Path, name: str, hours: int, as_json: bool) -> None:
     """
     found = load(cluster_dir)
     client = AdminClient(found)
-    _bring_authority(found, client)
+    _bring_authority(client)
     made = client.change("POST", "/v1/cluster/tokens", {"name": name, "ttl_s": hours * 3600})
     text = _text(found, made)
     if as_json:
@@ -48,11 +48,11 @@ def create(cluster_dir: Path, name: str, hours: int, as_json: bool) -> None:
 
 
 @token.command("list", epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @json_option
 def list_tokens(cluster_dir: Path, as_json: bool) -> None:
     """List the tokens that were not used yet."""
-    found = AdminClient(load(cluster_dir)).get("/v1/cluster/tokens")["tokens"]
+    found = open_client(cluster_dir).get("/v1/cluster/tokens")["tokens"]
     if as_json:
         print_json({"tokens": found})
         return
@@ -61,36 +61,36 @@ def list_tokens(cluster_dir: Path, as_json: bool) -> None:
 
 
 @token.command(epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @click.argument("token_id", metavar="TOKEN")
 def revoke(cluster_dir: Path, token_id: str) -> None:
     """Make the token with this id worthless."""
-    AdminClient(load(cluster_dir)).change("DELETE", f"/v1/cluster/tokens/{quote(token_id, safe='')}")
+    open_client(cluster_dir).change("DELETE", f"/v1/cluster/tokens/{quote(token_id, safe='')}")
     say("nobody joins with it")
 
 
 @click.command("rotate-certificates", epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 def rotate_certificates(cluster_dir: Path) -> None:
     """Have every node make itself a new key and certificate, within a quarter of a minute; connections stay.
 
     Nodes do so by themselves at two thirds of a certificate's life, once the authority is in the log.
     """
-    found = load(cluster_dir)
-    client = AdminClient(found)
-    _bring_authority(found, client)
+    client = open_client(cluster_dir)
+    _bring_authority(client)
     client.change("POST", "/v1/cluster/rotate-certificates")
     say("every node that runs, or starts, makes itself a new certificate")
 
 
-def _bring_authority(found: Cluster, client: AdminClient) -> None:
+def _bring_authority(client: AdminClient) -> None:
     """Raises CommandError."""
     if client.get("/v1/cluster/authority")["kept"]:
         return
+    authority = client.cluster.folder / "ca"
     try:
-        files = {name: (found.folder / "ca" / f"ca.{name}").read_text() for name in ("pem", "key")}
+        files = {name: (authority / f"ca.{name}").read_text() for name in ("pem", "key")}
     except OSError as error:
-        text = f"the cell's authority is not in its log, and {found.folder / 'ca'} can not be read: {error.strerror}"
+        text = f"the cell's authority is not in its log, and {authority} can not be read: {error.strerror}"
         raise CommandError(text, "the machine that has the cluster's folder with ca/ca.key") from None
     client.change("PUT", "/v1/cluster/authority", {"certificate": files["pem"], "key": files["key"]})
 

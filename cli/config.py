@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
 from cli.config_cluster import cluster
 from cli.groups import Group
-from cli.options import complete_node, json_option, open_client
+from cli.options import complete_node, json_option, open_client, token_options
 from cli.output import CommandError, counted, print_json, print_table
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ set_option = click.option(
 )
 running_options = (
     click.option(
-        "--cluster", "cluster_dir", type=click.Path(path_type=Path), metavar="DIR", help="Folder of a running cluster."
+        "--cluster", "cluster_dir", type=click.Path(path_type=Path), metavar="DIR|HOST:PORT", help="A running cluster."
     ),
     click.option("--node", metavar="NAME", shell_complete=complete_node, help="Which of its nodes; the first if not."),
+    token_options,
 )
 
 
@@ -144,22 +146,35 @@ def check(config_file: Path | None, overrides: tuple[str, ...], as_json: bool) -
 
 @config.command()
 @click.argument("key", shell_complete=_complete_key)
+@_running
 @json_option
-def explain(key: str, as_json: bool) -> None:
-    """Explain one KEY (limits.recipients): what it means, what it may be, whether it can be reloaded."""
-    from nodes.config.report import NoSuchKey, explanation
+def explain(key: str, cluster_dir: Path | None, node: str | None, as_json: bool) -> None:
+    """Explain one KEY (limits.recipients): what it means, what it may be, whether it can be reloaded.
 
-    try:
-        found = explanation(key)
-    except NoSuchKey as error:
-        raise CommandError(str(error), "mailraft config show --all lists every key") from None
+    With --cluster, as a running node knows it, and what it is there.
+    """
+    found = _explained(key) if cluster_dir is None else _explained_by_node(key, cluster_dir, node)
     if as_json:
-        print_json(dict(found))
+        print_json(found)
         return
     width = max(map(len, found))
     for title, text in found.items():
         click.secho(f"{title:<{width}}  ", bold=True, nl=False)
         click.echo(text)
+
+
+def _explained(key: str) -> dict[str, str]:
+    from nodes.config.report import NoSuchKey, explanation
+
+    try:
+        return dict(explanation(key))
+    except NoSuchKey as error:
+        raise CommandError(str(error), "mailraft config show --all lists every key") from None
+
+
+def _explained_by_node(key: str, cluster_dir: Path, node: str | None) -> dict[str, str]:
+    found = open_client(cluster_dir).get(f"/v1/config/{quote(key, safe='')}", node)
+    return {"key": found["key"], **found["about"], "here": found["value"], "from": found["source"]}
 
 
 @config.command()

@@ -230,17 +230,15 @@ def _verify_folder(data: Path, positions: list[int]) -> dict[str, Any]:
 
 def _verify_all(cluster_dir: Path, positions: list[int]) -> dict[str, dict[str, Any]]:
     """Every node by itself, and all of them at the position that the slowest has folded."""
-    from cli.client import AdminClient, Unreachable
-    from cli.layout import load
+    from cli.client import Unreachable
 
-    found = load(cluster_dir)
-    client = AdminClient(found)
+    client = open_client(cluster_dir)
     try:
-        common = min(int(client.status(node)["applied"] or 0) for node in found.nodes)
+        common = min(int(client.status(node)["applied"] or 0) for node in client.cluster.nodes)
     except Unreachable as error:
         raise CommandError(f"a node does not answer: {error}", f"mailraft cluster status {cluster_dir}") from None
     path = _verify_path(sorted({*positions, max(1, common)}))
-    return {node.name: run_job(cluster_dir, path, node.name, f"verify {node.name}") for node in found.nodes}
+    return {name: run_job(cluster_dir, path, name, f"verify {name}") for name in client.node_names}
 
 
 def _problems(name: str, report: dict[str, Any], kept: list[dict[str, Any]]) -> Iterator[str]:

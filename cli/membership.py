@@ -18,7 +18,7 @@ import click
 from cli import layout, layout_changes
 from cli.client import AdminClient, NothingDone, Unreachable
 from cli.layout import Cluster, Node
-from cli.options import DIR_NOTE, cluster_argument, complete_node, json_option
+from cli.options import DIR_NOTE, cluster_argument, complete_node, json_option, nodes_argument, open_client
 from cli.output import SPINNER_COLUMNS, UNKNOWN, CommandError, console, one_line, print_json, say
 from cli.processes import send, supervisor_pid, wait_until
 from cli.supervisor import STOP_TIMEOUT_S, WATCH_S, last_words
@@ -86,12 +86,12 @@ def replace_node(cluster_dir: Path, name: str, host: str | None, delete_data: bo
 
 
 @click.command(epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_node)
 def transfer_leadership(cluster_dir: Path, name: str | None) -> None:
     """Have the node NAME lead; without a name the one that is furthest."""
-    found = layout.load(cluster_dir)
-    client = AdminClient(found)
+    client = open_client(cluster_dir)
+    found = client.cluster
     target = found.node(name).name if name else _furthest(found, client)
     deadline = time.monotonic() + LEAD_TIMEOUT_S
     while leader_of(look(found, client)) != target:

@@ -65,7 +65,7 @@ def _clocks(cluster_dir: Path) -> dict[str, float]:
 def drain(name: str, cluster_dir: Path, timeout_s: float) -> None:
     """Take NODE out of service: it takes no new clients, hands over leadership, and ends when its clients have gone."""
     client = open_client(cluster_dir)
-    node = load(cluster_dir).node(name)
+    node = client.cluster.node(name)
     left = client.change("POST", "/v1/drain", {"timeout_s": timeout_s}, node=name)["connections"]
     say(f"{name} takes no new clients; {counted(left, 'client')} may finish")
     deadline = time.monotonic() + timeout_s + 30

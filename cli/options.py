@@ -60,9 +60,14 @@ _ca_file = click.option(
 )
 
 
+def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How to come in: `--token-file` and `--ca`, which open_client() finds by itself."""
+    return _token_file(_ca_file(command))
+
+
 def cluster_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--cluster`, and how to come in: `--token-file` and `--ca`, which open_client() finds by itself."""
-    return _cluster_folder(_token_file(_ca_file(command)))
+    """`--cluster`, and how to come in."""
+    return _cluster_folder(token_options(command))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -74,14 +79,21 @@ def _given(_ctx: click.Context, _parameter: click.Parameter, folder: Path | None
     return folder
 
 
-cluster_argument = click.argument(
-    "cluster_dir",
-    metavar="[DIR]",
-    type=click.Path(path_type=Path),
-    envvar="MAILRAFT_CLUSTER",
-    required=False,
-    callback=_given,
-)
+def _place(metavar: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    folder = click.Path(path_type=Path)
+    return click.argument(
+        "cluster_dir", metavar=metavar, type=folder, envvar="MAILRAFT_CLUSTER", required=False, callback=_given
+    )
+
+
+cluster_argument = _place("[DIR]")
+
+
+def nodes_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for what needs nothing of the folder, so that nodes at HOST:PORT can be asked with a token."""
+    return _place("[DIR|HOST:PORT]")(token_options(command))
+
+
 DIR_NOTE = "DIR may be left out where the environment variable MAILRAFT_CLUSTER names it."
 
 
@@ -135,7 +147,7 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             )
         return command(*arguments, data=data, cluster_dir=cluster_dir, **options)
 
-    return data_option(_cluster_or_data(_token_file(_ca_file(checked))))
+    return data_option(_cluster_or_data(token_options(checked)))
 
 
 def data_folder(data: Path | None, cluster_dir: Path | None, node: str | None) -> Path:

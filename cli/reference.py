@@ -12,6 +12,7 @@ from typing import Any
 import click
 from prometheus_client.metrics import MetricWrapperBase
 
+from cli.command_endpoints import command_lines
 from cli.output import CommandError, say
 from cli.reference_api import api_lines
 from nodes.config.node import NodeConfig, Section
@@ -37,8 +38,13 @@ def docs(folder: Path, write: bool) -> None:
 
 def pages() -> dict[str, str]:
     """Every page by file name."""
-    api = HEAD + "\n".join(api_lines()) + "\n"
-    return {"api.md": api, "configuration.md": configuration_page(), "cli.md": cli_page(), "metrics.md": metrics_page()}
+    return {
+        "api.md": HEAD + "\n".join(api_lines()) + "\n",
+        "commands.md": HEAD + "\n".join(command_lines()) + "\n",
+        "configuration.md": configuration_page(),
+        "cli.md": cli_page(),
+        "metrics.md": metrics_page(),
+    }
 
 
 def _read(path: Path) -> str | None:

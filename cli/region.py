@@ -203,9 +203,9 @@ def _status(cluster_dir: Path) -> dict[str, Any]:
     """From the node that pulls, which alone knows the lag; from another where it does not answer."""
     client, best = open_client(cluster_dir), None
     failure: CommandError | None = None
-    for node in load(cluster_dir).nodes:
+    for name in client.node_names:
         try:
-            found: dict[str, Any] = client.get("/v1/region/follows", node.name)
+            found: dict[str, Any] = client.get("/v1/region/follows", name)
         except CommandError as error:
             failure = error
             continue

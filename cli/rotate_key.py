@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cli.options import DIR_NOTE, cluster_argument, json_option, open_client
+from cli.options import DIR_NOTE, json_option, nodes_argument, open_client
 from cli.output import CommandError, counted, print_json, print_table, say
 
 PATH = "/v1/cluster-keys"
@@ -18,7 +18,7 @@ LOOK_S = 0.5
 
 
 @click.command("rotate-key", epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @click.option("--status", is_flag=True, help="Only show the keys, and how many secrets are sealed under each.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until everything is sealed under the new key.")
 @json_option

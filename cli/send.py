@@ -14,7 +14,6 @@ from urllib.parse import urlencode
 import click
 
 from cli.client import AdminClient, Unreachable
-from cli.layout import load
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, print_json, say
 
@@ -65,7 +64,7 @@ def send(
 
 
 def _ready_node(client: AdminClient, cluster_dir: Path) -> str:
-    for node in load(cluster_dir).nodes:
+    for node in client.cluster.nodes:
         try:
             if client.status(node).get("ready"):
                 return node.name

@@ -10,6 +10,7 @@ from actors import settings as settings_kind
 from actors.settings import SETTINGS, ChangeSettings, settings
 from nodes.config.cluster import changed_by, cluster_keys
 from nodes.config.reloading import NotReloaded, Reloading
+from nodes.config.report import NoSuchKey, explanation
 from nodes.config.sources import ConfigError, Problem
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
@@ -20,7 +21,7 @@ from nodes.http.places import CLUSTER
 
 ENDPOINTS = Endpoints("config")
 EXPLAIN = "mailraft config explain KEY"
-WRONG, NOT_RELOADED = "config_wrong", "not_reloaded"
+WRONG, NOT_RELOADED, NO_KEY = "config_wrong", "not_reloaded", "unknown_key"
 
 Key = Annotated[str, Field(min_length=3, max_length=128, examples=["limits.recipients"])]
 Shown = Annotated[str, Field(description="As people may see it: never a secret.", examples=["100"])]
@@ -41,6 +42,13 @@ class NodeSettings(Model):
 
     settings: dict[Key, NodeSetting]
     restart: list[Key] = Field(description="Keys that were changed and hold after a restart only.")
+
+
+class KeyExplanation(NodeSetting):
+    """All about one key, by title, and how it holds at this node."""
+
+    key: Key
+    about: dict[str, str] = Field(examples=[{"what": "Recipients of one message.", "may be": "a number of 1 or more"}])
 
 
 class KeyChange(Model):
@@ -85,6 +93,17 @@ async def show(call: Call) -> dict[str, Any]:
     reloading = _reloading(call)
     found = {one.name: {"value": one.value, "kind": one.kind, "source": one.source} for one in reloading.settings()}
     return {"settings": found, "restart": list(reloading.restart)}
+
+
+@ENDPOINTS.get("/v1/config/{key}", "config:read", CLUSTER, KeyExplanation, reads="local", problems=(NO_KEY,))
+async def explain(call: Call) -> dict[str, Any]:
+    """Explain one key, and show how it holds at this node."""
+    try:
+        about = dict(explanation(call.path["key"]))
+    except NoSuchKey as error:
+        raise ApiError(404, "not_found", str(error), "GET /v1/config lists every key", code=NO_KEY) from None
+    held = next(one for one in _reloading(call).settings() if one.name == about["key"])
+    return {"key": about.pop("key"), "about": about, "value": held.value, "kind": held.kind, "source": held.source}
 
 
 @ENDPOINTS.post("/v1/reload", "config:write", CLUSTER, ReloadChanges, reads="local", problems=(WRONG, NOT_RELOADED))

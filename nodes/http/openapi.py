@@ -23,7 +23,7 @@ _PATH: dict[str, tuple[str, str, str]] = {
     "file": ("One of its files.", "", "start.js"),
     "first": ("The first position of a segment.", "^[0-9]{1,18}$", "1"),
     "id": ("The id, in hexadecimal.", "", "0193a1b2c3d4e5f60718293a4b5c6d7e"),
-    "job": ("Which of them.", "", "verify"),
+    "key": ("A key of the configuration.", "", "limits.recipients"),
     "last": ("The last position of a segment.", "^[0-9]{1,18}$", "1000"),
     "match": ("What the route is for: a domain, `*.DOMAIN`, `tenant NAME` or `default`.", "", "default"),
     "name": ("The name.", "", "example"),

@@ -410,6 +410,10 @@ def test_sighup_and_the_command_have_a_node_read_its_file_again(tmp_path: Path) 
         assert done["changes"] == [{"key": "limits.recipients", "before": "300", "after": "400"}]
         found = client.get("/v1/config")["settings"]
         assert found["log.level"] == {"value": '"info"', "kind": "flag", "source": "--set log.level"}
+        explained = client.get("/v1/config/limits.recipients")
+        assert (explained["value"], explained["kind"], explained["about"]["reload"][:3]) == ("400", "file", "yes")
+        with pytest.raises(CommandError, match=r"no key limits\.recipient; did you mean limits\.recipients"):
+            client.get("/v1/config/limits.recipient")
         node.config.write_text("[limits\n")
         with pytest.raises(CommandError, match=r"nothing was changed: .*line 1, column 8: not valid TOML"):
             client.change("POST", "/v1/reload")
