@@ -17,12 +17,14 @@ import sys
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 import msgpack
 
 from eventlog.archived import ArchiveError, Segment
 from eventlog.backup_erasure import Wanted
+from eventlog.body_index import fresh_as_rows
 from eventlog.custody import CUSTODY, ArchivedSegment, Redaction, redaction_in
 from eventlog.record import DIGEST_BYTES, decode_events
 from eventlog.restore import Progress
@@ -42,6 +44,7 @@ from eventlog.store import (
     Store,
     open_for_reading,
 )
+from eventlog.tables import FRESH
 
 REDACTED = b"redacted"  # of META: the newest redaction that was folded
 MOST_SEGMENTS = 256  # that one archival names
@@ -167,7 +170,9 @@ def _not_live(store: Store, first: int, last: int) -> set[bytes]:
     """The digests of bodies that these positions brought and that no row of any table names."""
     found: set[bytes] = set()
     made_of: dict[bytes, tuple[bytes, ...]] = {}  # large bodies, by digest
-    for key, value in _rows(store, BODIES):
+    # one that is merged meanwhile is read twice rather than never
+    fresh = fresh_as_rows(_rows(store, FRESH)) if FRESH in store.db else ()
+    for key, value in chain(fresh, _rows(store, BODIES)):
         position, _, _, chunks = _unpackb(value, use_list=False)
         if chunks:
             made_of[key[-DIGEST_BYTES:]] = chunks

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgpack
 import zstandard
 
+from eventlog.body_index import leads_to
 from eventlog.errors import LogError
 from eventlog.segment_frames import FRAME, MAX_FRAME_BYTES, FrameReader, SegmentError
-from eventlog.tables import BODIES, BODY_SLOT, LOG, LOG_HEAD, META, POSITION, SLICES
+from eventlog.tables import BODY_SLOT, LOG, LOG_HEAD, META, POSITION, SLICES
 from eventlog.tails import whole
 
 if TYPE_CHECKING:
@@ -232,8 +233,7 @@ def kept_bodies(txn: Transaction, db: Tables, row: Row) -> Iterator[tuple[int, b
         return
     named: tuple[tuple[Any, ...], ...] = _unpackb(row.value[LOG_HEAD.size :], use_list=False)[3]
     for ordinal, data in row.bodies:
-        place = txn.get(named[ordinal][0] + named[ordinal][1], db=db[BODIES])
-        if place is not None and _unpackb(place)[:2] == [row.position, ordinal]:
+        if leads_to(txn, db, named[ordinal][0] + named[ordinal][1], row.position, ordinal):
             yield ordinal, data
 
 

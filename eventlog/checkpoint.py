@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import lmdb
-import msgpack
 
 from eventlog import levels
 from eventlog.archived import bodies_at, slots_from
+from eventlog.body_index import index_rows
 from eventlog.checkpoint_frames import (
     TABLES_SENT,
     CheckpointError,
@@ -112,7 +112,7 @@ def _committed(txn: Transaction, store: Store, name: bytes, last: int) -> Iterat
         if name == CONFIGS:
             yield from (row for row in cursor if POSITION.unpack(row[0])[0] <= last)
         elif name == BODIES:
-            yield from (row for row in cursor if msgpack.unpackb(row[1])[0] <= last)
+            yield from index_rows(txn, store.db, last)
         else:
             yield from cursor
 
@@ -233,7 +233,7 @@ class _Loader:
             return rows, []
         if levels.in_force(TableView(self._store.txn, self._store.db[TABLES], levels.LEVEL)) < levels.TAILS_SINCE:
             return rows, []
-        self._store.keep_tails()
+        self._store.use_newest_format()
         return parted(rows)
 
     def finish(self, head: CheckpointHead) -> None:

@@ -8,16 +8,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import msgpack
 import structlog
 from pysyncobj.journal import Journal
 
 from eventlog import custody, members
 from eventlog.archived import ArchiveError
+from eventlog.body_index import Place
 from eventlog.custody import KIND_QUARANTINE
 from eventlog.members import Configuration
 from eventlog.record import Body, Record, RecordError, decode_with_header
-from eventlog.store import BODIES, BODY_SLOT, CONFIGS, LOG, LOG_HEAD, POSITION, SLICES, Store, read_slot, read_value
+from eventlog.store import BODY_SLOT, CONFIGS, LOG, LOG_HEAD, POSITION, SLICES, Store, read_slot, read_value
 
 KIND_RECORD = 0  # pysyncobj's _COMMAND_TYPE.REGULAR
 KIND_NOOP = 1  # its NO_OP
@@ -26,7 +26,6 @@ RECORD_KINDS = frozenset((KIND_RECORD, KIND_CONFIG, KIND_QUARANTINE))  # what ca
 CACHE_BYTES = 16 * 1024 * 1024  # as much as may be on its way to a peer; more would be cold when it comes round
 
 _log = structlog.get_logger("mailraft.journal")
-_packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
 
 class Command:
@@ -281,17 +280,16 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def drop_body(self, key: bytes) -> None:
         """Removes a body's bytes and row, whoever introduced it. The key is tenant (or upload) and digest."""
-        row = self._store.txn.pop(key, db=self._store.db[BODIES])
-        if row is not None:
-            position, ordinal, _, _ = msgpack.unpackb(row)
-            self._store.delete(SLICES, BODY_SLOT.pack(position, ordinal))
+        place = self._store.bodies.remove(key)
+        if place is not None:
+            self._store.delete(SLICES, BODY_SLOT.pack(place.position, place.ordinal))
 
     def add_composites(self, index: int, record: Record) -> None:
         """Says of what chunks a body is made, once its record took effect: a refused attempt leaves nothing."""
         for ordinal, body in enumerate(record.bodies):
             if body.chunks:
-                row = _packb((index, ordinal, body.size, body.chunks))
-                self._store.txn.put(body.tenant + body.digest, row, db=self._store.db[BODIES], overwrite=False)
+                place = Place(index, ordinal, body.size, body.chunks)
+                self._store.bodies.add_composite(body.tenant + body.digest, place)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -321,13 +319,13 @@ class LmdbJournal(Journal):  # type: ignore[misc]
     def _add_body(self, index: int, ordinal: int, body: Body, data: bytes | None) -> None:
         if data is None or body.chunks:
             return
-        row = _packb((index, ordinal, body.size, ()))
-        if self._store.txn.put(body.tenant + body.digest, row, db=self._store.db[BODIES], overwrite=False):
+        if self._store.bodies.add(body.tenant + body.digest, index, ordinal, body.size):
             self._store.put_later(SLICES, BODY_SLOT.pack(index, ordinal), data)
 
     def _remove_body(self, index: int, body: Body) -> None:
-        row = self._store.txn.get(body.tenant + body.digest, db=self._store.db[BODIES])
-        if row is not None and not body.chunks and msgpack.unpackb(row)[0] == index:
+        self._store.settle()
+        place = None if body.chunks else self._store.bodies.find(self._store.txn, body.tenant + body.digest)
+        if place is not None and place.position == index:
             self.drop_body(body.tenant + body.digest)
 
     def _read(self, index: int) -> Entry:

@@ -13,12 +13,13 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import lmdb
 import msgpack
 
 from eventlog.archived import FOLDER, Archive
+from eventlog.body_index import BodyIndex, leads_to
 from eventlog.errors import DamagedDatabase
 from eventlog.levels import NEWEST
 from eventlog.record import Record, RecordError, decode
@@ -30,6 +31,7 @@ from eventlog.tables import (
     CHAIN_BYTES,
     CONFIGS,
     FOLDED,
+    FRESH,
     GENESIS,
     IDS,
     LOG,
@@ -52,16 +54,17 @@ if TYPE_CHECKING:
 __all__ = [
     "BODIES", "BODY_SLOT", "CHAIN", "CHAIN_BYTES", "CONFIGS", "FOLDED", "GENESIS", "IDS", "LOG", "LOG_HEAD", "META",
     "NAMES", "POSITION", "SLICES", "STREAMS", "TABLES", "Place", "Snapshot", "Store", "StoredRecord", "TableView",
-    "in_use", "joined_mark", "open_for_reading", "pack_row", "read_body", "read_fold_head", "read_slot",
+    "in_use", "joined_mark", "open_for_reading", "pack_row", "read_fold_head", "read_slot",
     "read_value", "sync_folder", "unpack_row",
 ]  # fmt: skip
 
 Row = tuple[bytes, bytes]  # key and value
 
-FORMATS = (1, 2)  # 2: rows may have tails
+FORMATS = (1, 2, 3)  # 2: rows may have tails; 3: new bodies stand in an index of their own
 READ_MAP_BYTES = MAP_ROOM_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
 MAX_READERS = 4096  # of all processes; 64 bytes of the lock file each
-APPENDED = (LOG, SLICES)  # what `put_later` takes
+APPENDED = (LOG, SLICES)  # whose rows may have tails
+LATER = (*APPENDED, FRESH)  # what `put_later` takes
 
 _unpackb = msgpack.unpackb
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -79,15 +82,17 @@ def pack_row(position: int, value: Any) -> bytes:
 class Store:
     """One LMDB environment. Raises lmdb.Error; the caller decides what a failure means."""
 
+    MERGE_AT: ClassVar[int] = 16_384  # so many new bodies are merged into the index by digest
+
     def __init__(self, path: Path, map_size_bytes: int, *, durable: bool = True, readonly: bool = False) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.map_size_bytes = map_size_bytes
         self.archive = Archive(path / FOLDER)
         self._durable = durable
-        self._readonly = readonly
+        self.readonly = readonly
         self._txn: Transaction | None = None
-        self._later: dict[bytes, list[Row]] = {name: [] for name in APPENDED}
+        self._later: dict[bytes, list[Row]] = {name: [] for name in LATER}
         self._waits = False  # whether anything is in there
         self.changed: set[Place] | None = None  # rows written since somebody wanted to know; None: nobody does
         self.readers: set[int] = set()  # ids of the snapshots that are open in this process
@@ -102,12 +107,13 @@ class Store:
             sync=self._durable,
             metasync=self._durable,
             readahead=False,
-            readonly=self._readonly,
+            readonly=self.readonly,
             max_spare_txns=4,
         )
-        readonly = self._readonly
+        readonly = self.readonly
         self.db = {name: self.env.open_db(name, create=not readonly) for name in NAMES if self._has(name, readonly)}
         self._check_format(readonly)
+        self.bodies = BodyIndex(self, self.MERGE_AT)
 
     def replace_file(self, file: Path) -> None:
         """Puts `file`, a closed and synced database of equal content, in this one's place, and opens it.
@@ -139,7 +145,7 @@ class Store:
                 raise DamagedDatabase(f"{self.path}: not a database of a format that this version knows, {FORMATS}")
             else:
                 self._format = int(_unpackb(found))
-        self._keeps_tails = self._format > 1
+        self._layout = self._format  # with what the tick under way changes
 
     # -- the write transaction of a tick ------------------------------------------------------------------------
 
@@ -155,20 +161,23 @@ class Store:
     def put_later(self, name: bytes, key: bytes, value: bytes) -> None:
         """Puts a row together with its like, at the latest when the tick commits: one call for many is cheaper.
 
-        For the tables of APPENDED; who reads these through `txn` calls `settle` first.
+        For the tables of LATER; who reads these through `txn` calls `settle` first.
         """
         self._later[name].append((key, value))
         self._waits = True
 
-    def put_many(self, name: bytes, rows: Sequence[Row], *, append: bool = False) -> None:
-        """Puts rows, in this order. With `append` each key must be beyond all that the table has."""
+    def put_many(self, name: bytes, rows: Sequence[Row], *, append: bool = False, overwrite: bool = True) -> None:
+        """Puts rows, in this order. With `append` each key must be beyond all that the table has.
+
+        Without `overwrite` a row that is there stays as it is.
+        """
         if not rows:
             return
         txn, table = self.txn, self.db[name]
         if self.changed is not None:
             self.changed.update((name, key) for key, _ in rows)
         with txn.cursor(db=table) as cursor:
-            _, added = cursor.putmulti(rows, append=append)
+            _, added = cursor.putmulti(rows, append=append, overwrite=overwrite)
         assert added == len(rows) or not append, f"{name!r} is not in order"
 
     def settle(self) -> None:
@@ -176,18 +185,31 @@ class Store:
         if self._waits:
             self._waits = False
             tails: list[Row] = []
-            for name, rows in self._later.items():
-                heads, rest = parted(rows) if self._keeps_tails else (rows, [])
+            for name in APPENDED:
+                rows = self._later[name]
+                heads, rest = parted(rows) if self._layout > 1 else (rows, [])
                 self.put_many(name, heads, append=name == LOG)
                 tails += rest
                 rows.clear()
             self.put_many(TAILS, sorted(tails))
+            self.bodies.put_fresh(self._later[FRESH])
+            self._later[FRESH].clear()
 
-    def keep_tails(self) -> None:
-        """From here on rows of APPENDED may have tails, which a release before format 2 can not read."""
-        if not self._keeps_tails:
-            self._keeps_tails = True
+    @property
+    def keeps_fresh(self) -> bool:
+        """Whether new bodies go into an index of their own."""
+        return self._layout > 2
+
+    def use_newest_format(self) -> None:
+        """From here on rows may have tails, and new bodies an index: an earlier release can not read that."""
+        if self._layout < FORMATS[-1]:
+            self._layout = FORMATS[-1]
             self.put_meta(b"format", FORMATS[-1])
+
+    def tidy(self) -> None:
+        """Work that is due now and then, some of it in each tick that writes anyway."""
+        if self.dirty:
+            self.bodies.tidy()
 
     def replace(self, name: bytes, key: bytes, value: bytes) -> None:
         """Puts a row of APPENDED, whole, in place of one that is there."""
@@ -218,18 +240,23 @@ class Store:
                 with contextlib.suppress(lmdb.Error):
                     txn.abort()
                 raise
-            self._format = FORMATS[-1] if self._keeps_tails else self._format
+            self._format = self._layout
 
     def abort(self) -> None:
-        self._later = {name: [] for name in APPENDED}
+        """The tick under way never happened."""
+        self._drop()
+        self.bodies.reload()
+
+    def _drop(self) -> None:
+        self._later = {name: [] for name in LATER}
         self._waits = False
-        self._keeps_tails = self._format > 1
+        self._layout = self._format
         txn, self._txn = self._txn, None
         if txn is not None:
             txn.abort()
 
     def close(self) -> None:
-        self.abort()
+        self._drop()
         self.env.close()
 
     # -- small facts --------------------------------------------------------------------------------------------
@@ -469,20 +496,25 @@ class Snapshot:
                 yield position, value
 
     def has_body(self, tenant: bytes, digest: bytes) -> bool:
-        return self._txn.get(tenant + digest, db=self._db[BODIES]) is not None
+        return self._store.bodies.find(self._txn, tenant + digest) is not None
 
     def body(self, tenant: bytes, digest: bytes) -> bytes | None:
         """The bytes of a body, or None if they are not kept (never stored, or dropped)."""
-        return read_body(self._txn, self._db, self._archive, tenant + digest)
+        return self._body(tenant + digest)
+
+    def _body(self, key: bytes) -> bytes | None:
+        """The bytes of the body, or of the chunk, under a key; None if they, or a piece of them, are not kept."""
+        place = self._store.bodies.find(self._txn, key)
+        if place is None:
+            return None
+        if not place.chunks:
+            return self.introduced(place.position, place.ordinal)
+        pieces = [self._body(chunk) for chunk in place.chunks]
+        return None if any(piece is None for piece in pieces) else b"".join(p for p in pieces if p is not None)
 
     def finds_body_at(self, tenant: bytes, digest: bytes, position: int, ordinal: int) -> bool:
         """Whether the index leads from a body's digest to what that record brought, and to nothing else."""
-        row = self._txn.get(tenant + digest, db=self._db[BODIES])
-        try:
-            place = None if row is None else _unpackb(row, use_list=False)
-        except Exception:  # it was altered
-            return False
-        return isinstance(place, tuple) and place[:2] == (position, ordinal) and place[3:] == ((),)
+        return leads_to(self._txn, self._db, tenant + digest, position, ordinal)
 
     def introduced(self, position: int, ordinal: int) -> bytes | None:
         """The bytes that a record brought with it as its body of that ordinal, if they are kept."""
@@ -501,18 +533,6 @@ def read_fold_head(txn: Transaction, meta: Any) -> tuple[int, int, bytes]:
         return 0, 0, GENESIS
     position, at_ms, chain = _unpackb(head, use_list=False)
     return position, at_ms, chain
-
-
-def read_body(txn: Transaction, db: dict[bytes, Any], archive: Archive, key: bytes) -> bytes | None:
-    """The bytes of the body, or of the chunk, under a key; None if they, or a piece of them, are not kept."""
-    row = txn.get(key, db=db[BODIES])
-    if row is None:
-        return None
-    position, ordinal, _size, chunks = _unpackb(row, use_list=False)
-    if not chunks:
-        return read_slot(txn, db, archive, position, ordinal)
-    pieces = [read_body(txn, db, archive, chunk) for chunk in chunks]
-    return None if any(piece is None for piece in pieces) else b"".join(p for p in pieces if p is not None)
 
 
 def read_value(txn: Transaction, db: dict[bytes, Any], archive: Archive, position: int) -> bytes | None:

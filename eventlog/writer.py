@@ -242,7 +242,8 @@ class Writer(threading.Thread):
         self._raft.send_appends()
         self._fold.flush()
         if self._fold.level >= levels.TAILS_SINCE:
-            self._store.keep_tails()
+            self._store.use_newest_format()
+        self._store.tidy()
         self._store.settle()
 
     def _take(self, item: Item, now: float, now_ms: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lmdb
 
@@ -92,6 +92,8 @@ class Disk:
 
 class SimulatedStore(Store):
     """The node's store, whose commits may meet a full disk or the end of the power."""
+
+    MERGE_AT: ClassVar[int] = 8  # a run is short
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk

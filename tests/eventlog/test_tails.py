@@ -56,7 +56,7 @@ def command(size_bytes: int) -> Command:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_value_of_any_length_is_read_as_it_was_put(store: Store, size: int) -> None:
-    store.keep_tails()
+    store.use_newest_format()
     key, value = POSITION.pack(1), os.urandom(size)
     store.put_later(LOG, key, value)
     store.commit()
@@ -73,7 +73,7 @@ def test_what_stands_in_pages_of_its_own_never_has_one_for_a_short_rest(size: in
 
 
 def test_a_record_and_a_body_of_4_kib_take_a_page_each(store: Store) -> None:
-    store.keep_tails()
+    store.use_newest_format()
     journal = LmdbJournal(store)
     for index in range(1, 11):
         journal.add(command(PAGE_BYTES), index, 1)
@@ -87,7 +87,7 @@ def test_rows_written_before_and_after_are_read_alike(store: Store) -> None:
     for index, one in enumerate(commands, 1):
         if index == len(SIZES):
             store.commit()
-            store.keep_tails()
+            store.use_newest_format()
         journal.add(one, index, 1)
     store.commit()
     journal.reload()
@@ -98,7 +98,7 @@ def test_rows_written_before_and_after_are_read_alike(store: Store) -> None:
 
 
 def test_entries_that_are_removed_take_their_tails_along(store: Store) -> None:
-    store.keep_tails()
+    store.use_newest_format()
     journal = LmdbJournal(store)
     for index in range(1, 6):
         journal.add(command(PAGE_BYTES), index, 1)
@@ -110,7 +110,7 @@ def test_entries_that_are_removed_take_their_tails_along(store: Store) -> None:
 
 
 def test_a_row_that_is_replaced_keeps_nothing_of_the_one_before(store: Store) -> None:
-    store.keep_tails()
+    store.use_newest_format()
     key = POSITION.pack(1)
     store.put_later(LOG, key, bytes(PAGE_BYTES))
     store.replace(LOG, key, b"\1" * FIRST_BYTES)  # as long as the head of one that has a tail
@@ -120,7 +120,7 @@ def test_a_row_that_is_replaced_keeps_nothing_of_the_one_before(store: Store) ->
 
 
 def test_a_tick_that_is_undone_leaves_the_format_as_it_was(store: Store) -> None:
-    store.keep_tails()
+    store.use_newest_format()
     store.abort()
     store.put_later(LOG, POSITION.pack(1), bytes(PAGE_BYTES))
     store.commit()
@@ -140,7 +140,7 @@ def test_the_format_stays_until_the_cell_is_at_the_level_for_it(tmp_path: Path, 
             assert (log.store.get_meta(b"format"), entries(log.store, TAILS)) == (1, 0)
             await log.raise_feature_level(levels.TAILS_SINCE, ledger.CLIENT, "a test")
             await propose(log)
-            assert (log.store.get_meta(b"format"), entries(log.store, TAILS)) == (2, 2)
+            assert (log.store.get_meta(b"format"), entries(log.store, TAILS)) == (3, 2)
         async with single(tmp_path) as log:
             await propose(log)
             assert entries(log.store, TAILS) == 4
@@ -168,7 +168,7 @@ def test_a_checkpoint_and_a_copy_of_the_file_hold_the_same(tmp_path: Path, run: 
     with open_for_reading(tmp_path / "data") as live:
         for folder in (tmp_path / "joined", tmp_path / "copy"):
             with open_for_reading(folder) as other, other.snapshot() as snapshot:
-                assert (other.get_meta(b"format"), entries(other, TAILS)) == (2, 10)
+                assert (other.get_meta(b"format"), entries(other, TAILS)) == (3, 10)
                 assert [snapshot.body(ledger.TENANT, digest_of(data)) for data in bodies] == bodies
         with open_for_reading(tmp_path / "copy") as copy:
             assert same_rows(live, copy)
@@ -219,7 +219,7 @@ def test_whatever_is_appended_cut_off_replaced_dropped_and_undone_a_tail_belongs
 
     for step in range(120):
         if step == 30:
-            store.keep_tails()
+            store.use_newest_format()
         choice = chosen.choice([append] * 6 + [cut_off, replace, drop]) if rows else append
         if choice in (replace, drop):  # what a fold does to entries that are committed, and never cut off again
             store.commit()
