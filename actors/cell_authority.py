@@ -19,6 +19,7 @@ from eventlog.views import View
 AUTHORITY = stream_id("cell", "authority")
 MAX_TOKENS = 100
 NO_TOKEN = "the token is not good: it was used, has expired, or was never issued"
+NOT_KEPT = "the cell's authority is not in its log: mailraft cluster token create DIR brings it there"
 AUTHORITY_KEY = b"A"
 ROTATION_KEY = b"r"
 
@@ -140,7 +141,7 @@ def decide(view: View, command: AuthorityCommand) -> tuple[AuthorityFact, ...]:
 
 def _require_authority(view: View) -> None:
     if view.get(AUTHORITY_KEY) is None:
-        raise NotAllowed("the cell's authority is not in its log: mailraft cluster token create DIR brings it there")
+        raise NotAllowed(NOT_KEPT)
 
 
 def evolve(view: View, fact: AuthorityFact, stamp: Stamp) -> None:

@@ -13,6 +13,7 @@ from actors import (
     acme,
     api_tokens,
     cell_authority,
+    cell_succession,
     certificates,
     custody,
     dkim,
@@ -176,6 +177,14 @@ KINDS: dict[str, Kind] = {
             get_args(cell_authority.AuthorityFact),
             cell_authority.decide,
             cell_authority.evolve,
+            _nobodys,
+        ),
+        Kind(
+            "cell succession",
+            get_args(cell_succession.SuccessionCommand),
+            get_args(cell_succession.SuccessionFact),
+            cell_succession.decide,
+            cell_succession.evolve,
             _nobodys,
         ),
         Kind(

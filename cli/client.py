@@ -18,6 +18,7 @@ from urllib.parse import quote
 from cli.layout import Cluster, Node
 from cli.output import UNKNOWN, CommandError, say
 from nodes.addresses import split_address
+from nodes.files import finish
 from nodes.tls.links import admin_client_context, peer_node_name
 
 CONNECT_TIMEOUT_S = 3.0
@@ -68,6 +69,7 @@ class AdminClient:
         """Raises CommandError."""
         admin = cluster.folder / "admin"
         try:
+            finish(admin / "admin.pem", admin / "admin.key")  # what an interrupted renewal has left
             return admin_client_context(cluster.folder / "ca" / "ca.pem", admin / "admin.pem", admin / "admin.key")
         except (OSError, ssl.SSLError) as error:
             raise CommandError(f"the administrator's certificate in {admin} can not be used: {error}") from None

@@ -24,6 +24,7 @@ from cli.options import DIR_NOTE, cluster_argument, json_option, nodes_argument,
 from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
 from cli.processes import is_taken, send, supervisor_pid, wait_until
 from cli.restore import restore
+from cli.rotate_ca import renew_admin, rotate_ca
 from cli.rotate_key import rotate_key
 from cli.supervisor import STOP_TIMEOUT_S, Supervisor, environment, program
 from cli.watch import Seen, leader_of, look, problems, running_pid, status_json, wait_ready
@@ -43,7 +44,8 @@ for command in (add_node, health, remove_node, replace_node, restore, rotate_cer
     cluster.add_command(command)
 
 
-cluster.add_command(rotate_key)
+for command in (renew_admin, rotate_ca, rotate_key):
+    cluster.add_command(command)
 
 
 @cluster.command()

@@ -36,7 +36,7 @@ def create(cluster_dir: Path, name: str, hours: int, as_json: bool) -> None:
     """
     found = load(cluster_dir)
     client = AdminClient(found)
-    _bring_authority(client)
+    bring_authority(client)
     made = client.change("POST", "/v1/cluster/tokens", {"name": name, "ttl_s": hours * 3600})
     text = _text(found, made)
     if as_json:
@@ -77,13 +77,13 @@ def rotate_certificates(cluster_dir: Path) -> None:
     Nodes do so by themselves at two thirds of a certificate's life, once the authority is in the log.
     """
     client = open_client(cluster_dir)
-    _bring_authority(client)
+    bring_authority(client)
     client.change("POST", "/v1/cluster/rotate-certificates")
     say("every node that runs, or starts, makes itself a new certificate")
 
 
-def _bring_authority(client: AdminClient) -> None:
-    """Raises CommandError."""
+def bring_authority(client: AdminClient) -> None:
+    """Puts the authority into the log, its key sealed, where it is not there. Raises CommandError."""
     if client.get("/v1/cluster/authority")["kept"]:
         return
     authority = client.cluster.folder / "ca"
@@ -92,7 +92,8 @@ def _bring_authority(client: AdminClient) -> None:
     except OSError as error:
         text = f"the cell's authority is not in its log, and {authority} can not be read: {error.strerror}"
         raise CommandError(text, "the machine that has the cluster's folder with ca/ca.key") from None
-    client.change("PUT", "/v1/cluster/authority", {"certificate": files["pem"], "key": files["key"]})
+    first = files["pem"].partition("-----END CERTIFICATE-----")
+    client.change("PUT", "/v1/cluster/authority", {"certificate": f"{first[0]}{first[1]}\n", "key": files["key"]})
 
 
 def _text(found: Cluster, made: dict[str, Any]) -> str:

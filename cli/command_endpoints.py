@@ -59,7 +59,17 @@ ASKS: dict[str, tuple[str, ...]] = {
     "cluster add-node": _MEMBERS[:2],
     "cluster health": ("GET /v1/health",),
     "cluster remove-node": (_MEMBERS[0], _MEMBERS[2]),
+    "cluster renew-admin": ("POST /v1/cluster/administrator",),
     "cluster replace-node": _MEMBERS,
+    "cluster rotate-ca": (
+        "GET /v1/cluster/authority",
+        "PUT /v1/cluster/authority",
+        "GET /v1/cluster/authority/succession",
+        "PUT /v1/cluster/authority/succession/next",
+        "POST /v1/cluster/authority/succession/promote",
+        "POST /v1/cluster/administrator",
+        "POST /v1/cluster/authority/succession/retire",
+    ),
     "cluster rotate-certificates": (
         "GET /v1/cluster/authority",
         "PUT /v1/cluster/authority",

@@ -49,7 +49,7 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
     gc.set_threshold(*GC_THRESHOLDS)  # a fifth of what all the imports take went into looking for garbage in them
     from nodes.config import sources as config_sources
     from nodes.config.reloading import FileSource
-    from nodes.tls.files import finish
+    from nodes.files import finish
 
     if parent_pid is not None:
         end_with_parent(parent_pid)

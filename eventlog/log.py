@@ -116,6 +116,7 @@ class EventLog:
         self._loop = asyncio.get_running_loop()
         self._on_fatal = on_fatal
         self._on_removed = on_removed
+        self._told_removed = False
         self._proposals = Proposals(config.name, self._submit, self._forward, lambda: self._state)
         self._subscribers: dict[bytes | None, list[Callable[[list[Applied]], None]]] = {}
         self._reads: dict[bytes, asyncio.Future[int | None]] = {}
@@ -147,6 +148,7 @@ class EventLog:
                 on_message=self._message,
                 on_connected=lambda peer: self._put(("connected", peer)),
                 on_disconnected=self._disconnected,
+                on_revoked=self._revoked,
             )
         self._changes = Changes(
             Node(config.name, self._proposals, lambda: self._state, self.barrier, self._put, self._forward,
@@ -177,7 +179,7 @@ class EventLog:
         """Opens the node's database; call it on the running event loop. Raises DamagedDatabase or lmdb.Error.
 
         `on_fatal` is called when the log can not go on; `on_removed` with the position at which this node was removed
-        from its cell, once it learns of that.
+        from its cell, once it learns of that; 0 where all that it learns is that its certificate was revoked.
         """
         store = Store(config.data_dir, config.map_size_bytes)
         joined_mark(config.data_dir).touch()
@@ -373,9 +375,22 @@ class EventLog:
                     _log.warning("raft.peers is not used", member=member.name, address=member.address, configured=said)
 
     def _tell_removed(self, position: int) -> None:
-        _log.error("removed from the cell", position=position)
+        if self._told_removed:
+            return
+        self._told_removed = True
+        _log.error("removed from the cell", position=position or None)
         if self._on_removed is not None:
             self._on_removed(position)
+
+    def _revoked(self) -> None:
+        """A member says so in the handshake: names are not used again, so that of one of them is enough."""
+        if not self._stopping:
+            self._tell_removed(0)
+
+    def recheck_peers(self) -> None:
+        """Certificates that were good may be so no more: whoever is connected with one is not any longer."""
+        if self._transport is not None:
+            self._transport.recheck()
 
     async def between_ticks(self, work: Callable[[], T]) -> T:
         """Runs `work` on the consensus thread before a tick, with no transaction open and the event loop waiting.

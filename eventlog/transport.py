@@ -5,6 +5,7 @@ written only when they are handed over, which the tick does after its fsync.
 
 A connection is taken from any node of this cell: one that is unknown here may lead, in a configuration that has not
 arrived yet. What it may say is for the engine to decide. It is answered on its own connection: its address is unknown.
+One that was removed is refused in the handshake, by who made the contexts; that alert is how it learns of it.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ CLOSE_TIMEOUT_S = 1.0  # a peer in the middle of its handshake does not keep a n
 STEADY_S = 1.0  # a connection that lived so long was a good one
 SILENCE_MS = 5000
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
+REVOKED = "ALERT_CERTIFICATE_REVOKED"  # in libssl's name of the alert, whatever stands before
 
 _log = structlog.get_logger("mailraft.transport")
 
@@ -81,6 +83,8 @@ class _Outgoing(_Messages):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.lost.done():
             self.lost.set_result(None)
+        if isinstance(exc, ssl.SSLError) and REVOKED in (exc.reason or ""):
+            self._owner.on_revoked()
 
 
 class PeerTransport:
@@ -98,7 +102,9 @@ class PeerTransport:
         on_message: Callable[[str, dict[str, Any]], None],
         on_connected: Callable[[str], None],
         on_disconnected: Callable[[str], None],
+        on_revoked: Callable[[], None] = lambda: None,
     ) -> None:
+        """on_revoked: a peer, which has proved to be one, refuses this node's certificate as revoked."""
         self.name = name
         self._listen = listen
         self._peers: dict[str, str] = {}
@@ -109,6 +115,7 @@ class PeerTransport:
         self.on_message = on_message
         self._on_connected = on_connected
         self._on_disconnected = on_disconnected
+        self.on_revoked = on_revoked
         self._links: dict[str, asyncio.Transport] = {}
         self._protocols: dict[str, _Outgoing] = {}
         self.incoming: dict[asyncio.Transport | None, str] = {}
@@ -133,6 +140,13 @@ class PeerTransport:
         self._peers = wanted
         for peer in sorted(added):
             self._tasks[peer] = asyncio.get_running_loop().create_task(self._keep_connected(peer))
+
+    def recheck(self) -> None:
+        """Ends connections with those whose certificates are not good any more; a member makes another at once."""
+        for transport in [*self._links.values(), *self.incoming]:
+            if transport is not None and not transport.is_closing() and self.identify(transport) is None:
+                _log.warning("peer disconnected", reason="its certificate is not taken any more")
+                transport.abort()
 
     async def stop(self) -> None:
         self._stopping = True

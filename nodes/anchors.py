@@ -8,7 +8,9 @@ have expired since: that it was valid when the head was signed, and of the cell'
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,10 +59,10 @@ def check(document: Any, authority: Path) -> Anchor:
     """
     anchor = _anchor(document)
     try:
-        ca = x509.load_pem_x509_certificate(authority.read_bytes())
+        authorities = x509.load_pem_x509_certificates(authority.read_bytes())
         certificate = x509.load_pem_x509_certificate(str(document["certificate"]).encode())
         signature = base64.b64decode(document["signature"], validate=True)
-        certificate.verify_directly_issued_by(ca)
+        _check_issuer(certificate, authorities)
     except (KeyError, TypeError, ValueError, InvalidSignature) as error:
         raise AnchorError(f"its certificate is not of the CA in {authority} ({error or 'its signature'})") from None
     _check_name(certificate, anchor)
@@ -82,6 +84,14 @@ def _anchor(document: Any) -> Anchor:
     if wrong:
         raise AnchorError(f"{', '.join(wrong)}: missing, or of the wrong type")
     return Anchor(*values)  # type: ignore[arg-type]
+
+
+def _check_issuer(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:
+    """There are two while one takes the place of another. Raises InvalidSignature, ValueError, TypeError."""
+    for one in authorities[:-1]:
+        with contextlib.suppress(InvalidSignature, ValueError):
+            return certificate.verify_directly_issued_by(one)
+    certificate.verify_directly_issued_by(authorities[-1])
 
 
 def _check_name(certificate: x509.Certificate, anchor: Anchor) -> None:

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import IO
 
+STAGED = ".new"
+
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Writes a file so that a reader, or a crash, sees the old or the new one; never readable wider than `mode`."""
@@ -23,6 +25,27 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def replace_pair(certificate: Path, certificate_pem: bytes, key: Path, key_pem: bytes) -> None:
+    """A certificate and its key, which can not be written at one moment: after a crash, finish() goes on."""
+    write_atomically(staged(key), key_pem, 0o600)
+    write_atomically(staged(certificate), certificate_pem)  # last: now both are whole
+    finish(certificate, key)
+
+
+def finish(certificate: Path, key: Path) -> None:
+    """Puts a staged pair into its place, or what an interruption left of one. Raises OSError."""
+    if not staged(certificate).exists():
+        return  # a key alone: it was interrupted before both were there
+    if staged(key).exists():
+        staged(key).replace(key)
+    staged(certificate).replace(certificate)
+
+
+def staged(path: Path) -> Path:
+    """Where the successor of a file waits until both of a pair are whole."""
+    return path.with_name(path.name + STAGED)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -11,12 +12,15 @@ import lmdb
 from actors.registry import fold_event
 from eventlog.errors import DamagedDatabase, Rejected
 from eventlog.log import Committed, EventLog, LogConfig
+from eventlog.members import MEMBERS, removed_names
 from eventlog.record import Record
 from nodes.config.node import NodeConfig
 from nodes.metrics import Metrics
 from nodes.starting import StartError, can_not_listen
 from nodes.tls import contexts as tls
 from nodes.tls.files import TlsFiles
+
+TELL_REMOVED_S = 5.0
 
 
 class MeasuredLog(EventLog):
@@ -47,7 +51,7 @@ async def open_log(
     on_removed: Callable[[int], None],
 ) -> EventLog:
     """Opened and started; `stack` stops it. Raises StartError."""
-    contexts = tls.raft_contexts(config)
+    contexts = tls.raft_contexts(config, tls_files.admission)
     for context in contexts:
         tls_files.keep(context)
     try:
@@ -56,7 +60,7 @@ async def open_log(
             evolve=fold_event,
             server_ssl=contexts[0],
             client_ssl=contexts[1],
-            peer_name=lambda peer: tls.peer_node_name(peer, config.node.cluster_id),
+            peer_name=tls_files.admission.node_name,
             on_fatal=on_fatal,
             on_removed=on_removed,
         )
@@ -67,11 +71,20 @@ async def open_log(
     assert isinstance(log, MeasuredLog)
     log.metrics = metrics
     stack.push_async_callback(log.stop)
+    _refuse_removed(log, tls_files)
+    log.subscribe(MEMBERS, lambda _: _refuse_removed(log, tls_files))
     try:
         await log.start()
     except OSError as error:
         raise can_not_listen("raft.listen", config.raft.listen, error) from None
     return log
+
+
+def _refuse_removed(log: EventLog, tls_files: TlsFiles) -> None:
+    """From the next handshake on; a connection that is open lasts until the other side was told, but not longer."""
+    with log.snapshot() as snapshot:
+        tls_files.admission.remove(removed_names(snapshot.view(MEMBERS)))
+    asyncio.get_running_loop().call_later(TELL_REMOVED_S, log.recheck_peers)
 
 
 def log_config(config: NodeConfig) -> LogConfig:

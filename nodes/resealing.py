@@ -18,6 +18,7 @@ from actors import (
     api_tokens,
     apop,
     cell_authority,
+    cell_succession,
     certificates,
     credentials,
     dkim,
@@ -260,8 +261,9 @@ def _of_tenants(view: View) -> Iterator[Sealed]:
 
 
 def _of_authority(view: View) -> Iterator[tuple[bytes, bytes, bytes]]:
-    for key, (certificate, sealed) in view.range(cell_authority.AUTHORITY_KEY):
-        yield key, sealed, cell_authority.authority_place(certificate)
+    for row in (cell_authority.AUTHORITY_KEY, cell_succession.SUCCESSOR_KEY):
+        for key, (certificate, sealed) in view.range(row):
+            yield key, sealed, cell_authority.authority_place(certificate)
 
 
 def _of_tenant(view: View, tenant_id: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:

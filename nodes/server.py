@@ -140,13 +140,13 @@ class Node:
         self._source = source
         self._logger: Logger = logs.logger(config.node.name)
         try:
-            self.tls_files = TlsFiles(config.tls, self._logger)
+            self.tls_files = TlsFiles(config.tls, self._logger, config.node.cluster_id)
         except BadCertificate as error:
             raise StartError(str(error), error.hint) from None
         self.state = NodeState(config, Metrics(config.node.name), tls_files=self.tls_files)
         self.stop = asyncio.Event()
         self.fatal: BaseException | None = None
-        self._removed_at = 0
+        self._removed_at: int | None = None  # 0: at a position that it was not told
         self._parts = AsyncExitStack()  # all but HTTP: ends earlier where the node is removed from its cell
         self._ending: asyncio.Task[None] | None = None
 
@@ -163,7 +163,7 @@ class Node:
             else:
                 await stack.enter_async_context(self._parts)
                 await self._start(self._parts)
-                if self._removed_at:
+                if self._removed_at is not None:
                     await self._leave_cell()
             yield self.state
             if self._ending is not None:
@@ -209,9 +209,10 @@ class Node:
 
     async def _leave_cell(self) -> None:
         """Ends all but HTTP: what this node has is from now on a copy of the past, and it is to say so."""
+        where = f"at position {self._removed_at}" if self._removed_at else "while it was away"
         self._quarantine(
-            f"removed from the cell at position {self._removed_at}: stop this node; to come back it needs a new name "
-            "and an empty node.data_dir"
+            f"removed from the cell {where}: stop this node; to come back it needs a new name and "
+            "an empty node.data_dir"
         )
         self.state.log = self.state.services = self.state.heads = self.state.identities = self.state.cell = None
         await self._parts.aclose()
@@ -252,8 +253,8 @@ class Node:
 
     async def _start_http(self, stack: AsyncExitStack) -> None:
         listen = self._config.listen
-        admin_tls = self.tls_files.keep(tls.admin_context(self._config.tls))
-        region_tls = self.tls_files.keep(tls.region_context(self._config.tls))
+        admin_tls = self.tls_files.keep(tls.admin_context(self._config.tls, self.tls_files.admission))
+        region_tls = self.tls_files.keep(tls.region_context(self._config.tls, self.tls_files.admission))
         applications: list[tuple[str, str, web.Application, ssl.SSLContext | None]] = [
             ("http", listen.http, public.application(self.state), None),
             ("admin", listen.admin, admin.application(self.state, self._logger), admin_tls),

@@ -132,7 +132,9 @@ def _services(request: web.Request) -> Services:
 def _grant(request: web.Request, node: Services) -> Grant:
     """The grant that the certificate names, if it holds. Raises ApiError."""
     peer = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
-    named = peer_follower(peer, node.config.node.cluster_id)
+    files = request.app[STATE].tls_files
+    taken = files is None or files.admission.admits(peer)
+    named = peer_follower(peer, node.config.node.cluster_id) if taken else None
     if named is None:
         raise ApiError(403, "forbidden", "this needs a follower's certificate of this cell", "mailraft region grant")
     with node.log.snapshot() as snapshot:

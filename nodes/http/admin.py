@@ -31,6 +31,7 @@ PARTS = (
     "archive",
     "backup",
     "cell_certificates",
+    "cell_succession",
     "certificates",
     "checkpoint",
     "configuration",

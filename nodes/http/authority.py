@@ -77,4 +77,7 @@ def identify(request: web.Request) -> Caller | None:
 
 
 def _peer(request: web.Request) -> ssl.SSLObject | None:
-    return request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+    """The other side; None where its certificate, good when the connection was made, is so no more."""
+    peer = request.transport.get_extra_info("ssl_object") if request.transport is not None else None
+    files = request.app[STATE].tls_files
+    return peer if files is None or files.admission.admits(peer) else None

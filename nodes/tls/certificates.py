@@ -150,7 +150,7 @@ class CertificateAdmin:
 
     def _trusted(self) -> Sequence[x509.Certificate]:
         try:
-            return (x509.load_pem_x509_certificate(self._services.config.tls.ca.read_bytes()),)
+            return x509.load_pem_x509_certificates(self._services.config.tls.ca.read_bytes())
         except (OSError, ValueError):
             return ()
 

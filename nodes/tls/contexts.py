@@ -19,12 +19,14 @@ from typing import NamedTuple
 
 import structlog
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from nodes.config.node import NodeConfig, TlsSection
 from nodes.files import write_atomically
+from nodes.tls.admission import Admission, Refusal
 from nodes.tls.front import server_side
 from nodes.tls.links import admin_client_context as admin_client_context
 from nodes.tls.links import context_of, mutual, peer_name
@@ -48,10 +50,11 @@ class Identity(NamedTuple):
 
 
 class Authority(NamedTuple):
-    """A certificate authority that can sign."""
+    """A certificate authority that can sign; `others` are trusted beside it while one takes the place of another."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
+    others: tuple[x509.Certificate, ...] = ()
 
 
 def create_authority(folder: Path, cluster_id: str) -> Authority:
@@ -66,12 +69,32 @@ def create_authority(folder: Path, cluster_id: str) -> Authority:
     return Authority(certificate, key)
 
 
+def is_authority(certificate: x509.Certificate, cluster_id: str) -> bool:
+    """Whether create_authority() may have made it for this cell."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        certificate.verify_directly_issued_by(certificate)
+    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature):
+        return False
+    names = [one.value for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    now = datetime.datetime.now(datetime.UTC)
+    lasts = certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc
+    curve = isinstance(key := certificate.public_key(), ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1"
+    return constraints.ca and usage.key_cert_sign and lasts and curve and names == [f"mailraft cell {cluster_id}"]
+
+
 def load_authority(folder: Path) -> Authority:
-    """The CA that create_authority() wrote. Raises OSError or ValueError."""
+    """The CA that create_authority() wrote, or that took its place. Raises OSError or ValueError."""
     key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError(f"{folder / 'ca.key'}: not an elliptic curve key")
-    return Authority(x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()), key)
+    certificate, *others = x509.load_pem_x509_certificates((folder / "ca.pem").read_bytes())
+    if certificate.public_key() != key.public_key():
+        raise ValueError(
+            "ca.key is not the key of ca.pem: the authority was rotated from another machine, or not to the end"
+        )
+    return Authority(certificate, key, tuple(others))
 
 
 def issue_node(authority: Authority, folder: Path, cluster_id: str, name: str, hosts: Sequence[str]) -> None:
@@ -79,7 +102,7 @@ def issue_node(authority: Authority, folder: Path, cluster_id: str, name: str, h
     names = node_names(cluster_id, name, hosts)
     uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     _issue(authority, folder, "node", name, names, uses)
-    write_atomically(folder / "ca.pem", pem_of(authority.certificate))
+    write_atomically(folder / "ca.pem", b"".join(map(pem_of, (authority.certificate, *authority.others))))
 
 
 def node_names(cluster_id: str, name: str, hosts: Sequence[str]) -> list[x509.GeneralName]:
@@ -89,7 +112,7 @@ def node_names(cluster_id: str, name: str, hosts: Sequence[str]) -> list[x509.Ge
 
 def issue_admin(authority: Authority, folder: Path, cluster_id: str, name: str = "operator") -> None:
     """A certificate that the admin API accepts, to folder/admin.pem and admin.key."""
-    names = [x509.UniformResourceIdentifier(f"mailraft://{cluster_id}/admin/{name}")]
+    names = [x509.UniformResourceIdentifier(admin_uri(cluster_id, name))]
     _issue(authority, folder, "admin", name, names, [ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
@@ -112,11 +135,9 @@ def peer_follower(peer: ssl.SSLObject | ssl.SSLSocket | None, cluster_id: str) -
     return None if name is None or der is None else (name, hashlib.sha256(der).digest())
 
 
-def region_context(tls: TlsSection) -> ssl.SSLContext:
+def region_context(tls: TlsSection, admission: Admission | None = None) -> ssl.SSLContext:
     """What followers from other cells meet: a certificate of this cell's CA is required."""
-    context = server_side(ssl.TLSVersion.TLSv1_3)
-    context.sslobject_class = _reporting("region listener")
-    return mutual(context, tls.ca, tls.certificate, tls.key)
+    return _guarded(mutual(_server("region listener", admission), tls.ca, tls.certificate, tls.key), admission)
 
 
 def follower_client_context(authority: str, certificate: str, key: str) -> ssl.SSLContext:
@@ -132,6 +153,11 @@ def follower_client_context(authority: str, certificate: str, key: str) -> ssl.S
     return context
 
 
+def admin_uri(cluster_id: str, name: str) -> str:
+    """The name that an administrator's certificate carries."""
+    return f"mailraft://{cluster_id}/admin/{name}"
+
+
 def node_uri(cluster_id: str, name: str) -> str:
     """The name that a node's certificate carries."""
     return f"mailraft://{cluster_id}/node/{name}"
@@ -144,22 +170,34 @@ def server_context(tls: TlsSection) -> ssl.SSLContext:
     return context
 
 
-def admin_context(tls: TlsSection) -> ssl.SSLContext:
+def admin_context(tls: TlsSection, admission: Admission | None = None) -> ssl.SSLContext:
     """The admin API: a certificate is of the cell's CA, and its name decides; who shows none needs a token."""
-    context = server_side(ssl.TLSVersion.TLSv1_3)
-    context.sslobject_class = _reporting("admin API")
-    mutual(context, tls.ca, tls.certificate, tls.key)
+    context = mutual(_server("admin API", admission), tls.ca, tls.certificate, tls.key)
     context.verify_mode = ssl.CERT_OPTIONAL
+    return _guarded(context, admission)
+
+
+def raft_contexts(config: NodeConfig, admission: Admission | None = None) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """(server, client) for the links between nodes: TLS 1.3, both sides with a certificate of the cell's CA."""
+    tls = config.tls
+    server = _server("link between nodes", admission)
+    client = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
+    client.sslobject_class = server.sslobject_class
+    mutual(server, tls.ca, tls.certificate, tls.key)
+    return _guarded(server, admission), mutual(client, tls.ca, tls.certificate, tls.key)
+
+
+def _server(purpose: str, admission: Admission | None) -> ssl.SSLContext:
+    context = server_side(ssl.TLSVersion.TLSv1_3)
+    context.sslobject_class = _reporting(purpose, admission)
     return context
 
 
-def raft_contexts(config: NodeConfig) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """(server, client) for the links between nodes: TLS 1.3, both sides with a certificate of the cell's CA."""
-    tls = config.tls
-    server = server_side(ssl.TLSVersion.TLSv1_3)
-    client = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
-    server.sslobject_class = client.sslobject_class = _reporting("link between nodes")
-    return mutual(server, tls.ca, tls.certificate, tls.key), mutual(client, tls.ca, tls.certificate, tls.key)
+def _guarded(context: ssl.SSLContext, admission: Admission | None) -> ssl.SSLContext:
+    """Once all else of the context is as it will be."""
+    if admission is not None:
+        admission.guard(context)
+    return context
 
 
 def days_left(certificate: Path, now: datetime.datetime) -> int:
@@ -174,19 +212,34 @@ def expired(certificate: str, now: datetime.datetime) -> str | None:
     return expires.date().isoformat() if expires <= now else None
 
 
-def _reporting(purpose: str) -> type[ssl.SSLObject]:
-    """The event loop drops a connection whose handshake fails without a word; an operator wants to know why."""
+def _reporting(purpose: str, admission: Admission | None) -> type[ssl.SSLObject]:
+    """The event loop drops a connection whose handshake fails without a word; an operator wants to know why, and so
+    does the other side: a server's failure waits until the alert is written and the client has gone.
+
+    A certificate that is not admitted fails here at the latest, on both sides.
+    """
     reported_s: dict[str, float] = {}
 
     class Reporting(ssl.SSLObject):
+        failed: ssl.SSLError | None = None
+
         def do_handshake(self) -> None:
+            if self.failed is not None:
+                raise self.failed
             try:
                 super().do_handshake()
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise
             except ssl.SSLError as error:
                 self._report(_handshake_failure(error))
-                raise
+                if not self.server_side:
+                    raise
+                self.failed = error
+                raise ssl.SSLWantReadError from None  # then the loop writes what libssl has to say
+            refused = admission.judge(self.getpeercert(binary_form=True)) if admission is not None else None
+            if refused is not None:
+                self._report(refused.reason)
+                raise ssl.SSLError(ssl.SSL_ERROR_SSL, refused.reason)
 
         def _report(self, reason: str) -> None:
             now_s = time.monotonic()
@@ -199,6 +252,8 @@ def _reporting(purpose: str) -> type[ssl.SSLObject]:
 
 def _handshake_failure(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code == Refusal.REMOVED.code:
+            return Refusal.REMOVED.reason
         return f"its certificate is not of this cell's CA ({error.verify_message})"
     return (error.reason or str(error)).replace("_", " ").lower()
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from nodes.config.node import TlsSection
+from nodes.files import write_atomically
 from nodes.services import Logger
+from nodes.tls.admission import Admission
 from nodes.tls.chain import BadCertificate, Chain, Expired, read_chain
 
 WATCH_S = 10.0
-STAGED = ".new"
 
 
 class Pair(NamedTuple):
@@ -33,7 +36,8 @@ class Pair(NamedTuple):
 class TlsFiles:
     """Raises BadCertificate when made of files that can not be used; an expired certificate is used, and said."""
 
-    def __init__(self, section: TlsSection, logger: Logger) -> None:
+    def __init__(self, section: TlsSection, logger: Logger, cell: str = "") -> None:
+        """cell: the cluster's id, for who is admitted."""
         self._section = section
         self._logger = logger
         self._contexts: list[ssl.SSLContext] = []
@@ -45,6 +49,7 @@ class TlsFiles:
             self._pairs.append(Pair("tls.server_certificate", *given))
         self._seen = self._stamp()
         self._chains = self._read(at_start=True)
+        self.admission = Admission(cell, self.authorities)
 
     @property
     def node(self) -> Chain:
@@ -58,8 +63,16 @@ class TlsFiles:
 
     @property
     def authority(self) -> x509.Certificate:
-        """The cell's own."""
-        return x509.load_pem_x509_certificate(self._section.ca.read_bytes())
+        """The cell's own, which issues."""
+        return self.authorities[0]
+
+    @property
+    def authorities(self) -> Sequence[x509.Certificate]:
+        """That one, then those that are trusted beside it while one takes the place of another.
+
+        Raises OSError, ValueError.
+        """
+        return x509.load_pem_x509_certificates(self._section.ca.read_bytes())
 
     def keep(self, context: ssl.SSLContext) -> ssl.SSLContext:
         """A context that shows the node's certificate: it is told of each new one."""
@@ -81,6 +94,14 @@ class TlsFiles:
         for context in self._contexts:
             context.load_cert_chain(self.node_pair.certificate, self.node_pair.key)
         self._seen, self._chains = seen, chains
+
+    def trust(self, authorities: Sequence[x509.Certificate]) -> None:
+        """Takes certificates of these from now on and of no others; the first is the one in force. Raises OSError."""
+        pem = b"".join(one.public_bytes(Encoding.PEM) for one in authorities)
+        write_atomically(self._section.ca, pem)
+        for context in self._contexts:
+            context.load_verify_locations(cadata=pem.decode())
+        self.admission.trust(authorities)
 
     async def watch(self) -> None:
         """Reloads when a file has changed, until it is cancelled. What is wrong is said once for each change."""
@@ -120,7 +141,7 @@ class TlsFiles:
     def _chain(self, pair: Pair, now: datetime.datetime) -> Chain:
         try:
             chain, key = pair.certificate.read_bytes(), pair.key.read_bytes()
-            authorities = (self.authority,)
+            authorities = self.authorities
         except (OSError, ValueError) as error:
             raise BadCertificate(f"can not be read: {error}", "files that this user may read") from None
         return read_chain(chain, key, now, authorities=authorities)
@@ -128,20 +149,6 @@ class TlsFiles:
     def _stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
         """Changes when a file is written or replaced."""
         return tuple(_stat(path) for pair in self._pairs for path in (pair.certificate, pair.key))
-
-
-def finish(certificate: Path, key: Path) -> None:
-    """Puts a staged pair into its place, or what an interruption left of one. Raises OSError."""
-    if not staged(certificate).exists():
-        return  # a key alone: it was interrupted before both were there
-    if staged(key).exists():
-        staged(key).replace(key)
-    staged(certificate).replace(certificate)
-
-
-def staged(path: Path) -> Path:
-    """Where the successor of a file waits until both of a pair are whole."""
-    return path.with_name(path.name + STAGED)
 
 
 def _stat(path: Path) -> tuple[int, int, int] | None:

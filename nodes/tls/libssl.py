@@ -27,6 +27,7 @@ TicketCallback = ctypes.CFUNCTYPE(
     ctypes.c_int, *(ctypes.c_void_p,) * 5, ctypes.c_int
 )  # SSL, name, IV, EVP_CIPHER_CTX, EVP_MAC_CTX, encrypting
 StatusCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+VerifyCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p)  # found good so far, X509_STORE_CTX
 
 _POINTER, _SIZE, _INT, _LONG = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_long
 _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
@@ -36,6 +37,7 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("SSL_set_verify", None, (_POINTER, _INT, _POINTER)),
     ("SSL_CTX_get_options", ctypes.c_uint64, (_POINTER,)),
     ("SSL_CTX_get_verify_mode", _INT, (_POINTER,)),
+    ("SSL_CTX_set_verify", None, (_POINTER, _INT, _POINTER)),
     ("SSL_CTX_ctrl", _LONG, (_POINTER, _INT, _LONG, _POINTER)),
     ("SSL_CTX_callback_ctrl", _LONG, (_POINTER, _INT, _POINTER)),
     ("SSL_CTX_add_client_CA", _INT, (_POINTER, _POINTER)),
@@ -46,6 +48,10 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("EVP_CipherInit_ex", _INT, (_POINTER, _POINTER, _POINTER, _POINTER, _POINTER, _INT)),
     ("EVP_MAC_init", _INT, (_POINTER, _POINTER, _SIZE, _POINTER)),
     ("d2i_X509", _POINTER, (_POINTER, _POINTER, _LONG)),
+    ("i2d_X509", _INT, (_POINTER, _POINTER)),
+    ("X509_STORE_CTX_get_current_cert", _POINTER, (_POINTER,)),
+    ("X509_STORE_CTX_get_error_depth", _INT, (_POINTER,)),
+    ("X509_STORE_CTX_set_error", None, (_POINTER, _INT)),
     ("X509_free", None, (_POINTER,)),
 )
 
@@ -124,6 +130,35 @@ def with_certificate(certificate: x509.Certificate, use: Callable[[int], int]) -
         return tried(lambda: use(parsed))
     finally:
         openssl.X509_free(parsed)
+
+
+def on_certificate(context: ssl.SSLContext, judge: Callable[[bytes], int]) -> bool:
+    """Has `judge` say of each certificate (DER) that a server's context has found good: 0, or an X509_V_ERR, which
+    refuses it and becomes the alert. False where the context can not be reached."""
+    handle, openssl = context_handle(context), library()
+    if handle is None:
+        return False
+
+    def called(good: int, store: int) -> int:  # what is raised here refuses, too
+        if not good or openssl.X509_STORE_CTX_get_error_depth(store) != 0:
+            return good
+        error = judge(_der(openssl.X509_STORE_CTX_get_current_cert(store)))
+        if error:
+            openssl.X509_STORE_CTX_set_error(store, error)
+        return 0 if error else 1
+
+    callback = VerifyCallback(called)
+    context._mailraft_verify = callback  # type: ignore[attr-defined]  # libssl keeps the bare address
+    openssl.SSL_CTX_set_verify(handle, _VERIFY_MODES[context.verify_mode], address(callback))
+    return True
+
+
+def _der(certificate: int) -> bytes:
+    """What an X509 of libssl is."""
+    openssl = library()
+    buffer = ctypes.create_string_buffer(openssl.i2d_X509(certificate, None))
+    openssl.i2d_X509(certificate, ctypes.byref(ctypes.c_void_p(ctypes.addressof(buffer))))
+    return buffer.raw
 
 
 def tried(call: Callable[[], int]) -> bool:

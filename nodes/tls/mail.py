@@ -91,7 +91,7 @@ class MailTls:
             kept = acme.managed(snapshot.view(ACME))
         files = self._files
         found = [
-            of_expiry("authority", (), files.authority.not_valid_after_utc, now, "a new authority: docs/tls.md"),
+            of_expiry("authority", (), files.authority.not_valid_after_utc, now, "mailraft cluster rotate-ca DIR"),
             of_expiry("node", files.node.names, files.node.not_after, now, RENEW),
         ]
         if files.server is not files.node:

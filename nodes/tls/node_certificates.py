@@ -1,13 +1,15 @@
 """Certificates between nodes, from the authority in the log: issued to who joins, renewed by each node for itself.
 
-A node renews its own at two thirds of its life, or when all were called for (`mailraft cluster rotate-certificates`),
-at a time of its own within a minute, with a new key. Both files are staged before either is replaced, and what an
-interruption left is finished at the next start.
+A node renews its own at two thirds of its life, when all were called for (`mailraft cluster rotate-certificates`), or
+when another authority issues, with a new key. Both files are staged before either is replaced, and what an
+interruption left is finished at the next start. It trusts the authorities that the log says, and tells there that it
+does, so that one can take the place of another (actors/cell_succession.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import hashlib
 import random
@@ -17,14 +19,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from actors import cell_authority
+from actors import cell_authority, cell_succession
 from actors.cell_authority import (
     AUTHORITY,
     NO_TOKEN,
+    NOT_KEPT,
     CallForCertificates,
     IssueToken,
     KeepAuthority,
@@ -32,28 +36,29 @@ from actors.cell_authority import (
     UseToken,
     authority_place,
 )
-from actors.errors import NotAllowed
+from actors.cell_succession import TellStanding
+from actors.errors import CommandRefused, NotAllowed
 from actors.runtime import Context
 from actors.sealing import SealBroken
 from eventlog.errors import LogError
 from eventlog.members import MEMBERS, removed_names
-from eventlog.record import new_id
+from eventlog.record import By, new_id, stream_id
 from nodes.config.secrets import read_secret
-from nodes.files import write_atomically
+from nodes.files import replace_pair
 from nodes.tls import contexts as tls
 from nodes.tls.chain import BadCertificate
-from nodes.tls.files import TlsFiles, finish, staged
+from nodes.tls.files import TlsFiles
 
 if TYPE_CHECKING:
     from nodes.services import Services
 
 LOOK_S = 10.0
-SPREAD_S = 5.0  # nodes do not all change at one moment
+SPREAD_S = 1.0  # nodes do not all change at one moment
 SECRET_BYTES = 32
 
 
 class Issued(NamedTuple):
-    """What a node that joins is given."""
+    """What a node that joins is given; `authority`: the certificates of all that are trusted."""
 
     certificate: str
     authority: str
@@ -76,6 +81,7 @@ class CellAuthority:
             raise NotAllowed(f"the authority can not be read: {error}") from None
         if found != own or key.public_key() != own.public_key():
             raise NotAllowed("that is not the authority of this cell, or not its key")
+        certificate_pem = tls.pem_of(found).decode()
         sealed = self._services.directory.seal(key_pem, authority_place(certificate_pem))
         await self._services.runtime.ask(AUTHORITY, KeepAuthority(certificate_pem, sealed), context)
 
@@ -112,7 +118,22 @@ class CellAuthority:
         command = UseToken(id_, _digest(secret), certificate.fingerprint(hashes.SHA256()), time.time_ns() // 1_000_000)
         await self._services.runtime.ask(AUTHORITY, command, context)
         key = bytes.fromhex(read_secret(self._services.config.secrets.key_reference).decode())
-        return Issued(tls.pem_of(certificate).decode(), self._authority().certificate, key)
+        return Issued(tls.pem_of(certificate).decode(), "".join(self.trusted()), key)
+
+    def administrator(self, name: str, csr_pem: str) -> tuple[str, str]:
+        """A certificate for an administrator that has one, of the authority in force; and all that are trusted.
+
+        Raises NotAllowed.
+        """
+        uri = x509.UniformResourceIdentifier(tls.admin_uri(self._services.config.node.cluster_id, name))
+        uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        certificate = tls.sign(self._unsealed(), name, [uri], uses, tls.CERTIFICATE_DAYS, _public_key(csr_pem))
+        return tls.pem_of(certificate).decode(), "".join(self.trusted())
+
+    def trusted(self) -> list[str]:
+        """Certificates (PEM) of the authorities that are, the one in force first."""
+        with self._services.log.snapshot() as snapshot:
+            return cell_succession.trusted(snapshot.view(AUTHORITY))
 
     async def rotate(self, context: Context) -> None:
         """Has every node make itself a new certificate. Raises NotAllowed."""
@@ -120,23 +141,19 @@ class CellAuthority:
 
     def sign(self, name: str, key: ec.EllipticCurvePublicKey, hosts: Sequence[str]) -> x509.Certificate:
         """A node's certificate for this key. Raises NotAllowed, SealBroken."""
-        kept = self._authority()
+        names = tls.node_names(self._services.config.node.cluster_id, name, hosts)
+        uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return tls.sign(self._unsealed(), name, names, uses, tls.CERTIFICATE_DAYS, key)
+
+    def _unsealed(self) -> tls.Authority:
+        with self._services.log.snapshot() as snapshot:
+            kept = cell_authority.authority(snapshot.view(AUTHORITY))
+        if kept is None:
+            raise NotAllowed(NOT_KEPT)
         unsealed = self._services.directory.unseal(kept.sealed, authority_place(kept.certificate))
         private = serialization.load_pem_private_key(unsealed, password=None)
         assert isinstance(private, ec.EllipticCurvePrivateKey)
-        authority = tls.Authority(x509.load_pem_x509_certificate(kept.certificate.encode()), private)
-        names = tls.node_names(self._services.config.node.cluster_id, name, hosts)
-        uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        return tls.sign(authority, name, names, uses, tls.CERTIFICATE_DAYS, key)
-
-    def _authority(self) -> cell_authority.Authority:
-        with self._services.log.snapshot() as snapshot:
-            found = cell_authority.authority(snapshot.view(AUTHORITY))
-        if found is None:
-            raise NotAllowed(
-                "the cell's authority is not in its log: mailraft cluster token create DIR brings it there"
-            )
-        return found
+        return tls.Authority(x509.load_pem_x509_certificate(kept.certificate.encode()), private)
 
     def _check_name(self, name: str) -> None:
         """A node that was removed never gets a certificate again; one that is there makes its own."""
@@ -146,36 +163,58 @@ class CellAuthority:
 
 
 class NodeCertificate:
-    """Keeps this node's own certificate young. Begins when it is made; `stop` ends it."""
+    """Keeps this node's own certificate young, and its trust as the log says. Begins when made; `stop` ends it."""
 
     def __init__(self, services: Services, files: TlsFiles) -> None:
         self._services = services
         self._files = files
+        self._wanted = asyncio.Event()
+        self._unsubscribe = services.log.subscribe(AUTHORITY, lambda _: self._wanted.set())
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
+        self._unsubscribe()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_S * random.uniform(0.5, 1.0))
             try:
+                self.trust()
                 if self.is_due(datetime.datetime.now(datetime.UTC)):
+                    await asyncio.sleep(random.uniform(0, SPREAD_S))
                     self.renew()
-            except (NotAllowed, SealBroken, LogError, BadCertificate, OSError) as error:
+                await self._tell()
+            except (CommandRefused, SealBroken, LogError, BadCertificate, OSError) as error:
                 self._services.logger.error("this node's certificate was not renewed", reason=str(error))
             except Exception:
                 self._services.logger.exception("this node's certificate was not renewed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S * random.uniform(0.5, 1.0)):
+                    await self._wanted.wait()
+            self._wanted.clear()
+
+    def trust(self) -> None:
+        """Trusts the authorities that the log says, in the file and in use. Raises OSError."""
+        wanted = CellAuthority(self._services).trusted()
+        found = [x509.load_pem_x509_certificate(one.encode()) for one in wanted]
+        if not found or found == list(self._files.authorities):
+            return
+        self._files.trust(found)
+        self._services.log.recheck_peers()
+        self._services.logger.info("this node trusts", authorities=[_fingerprint(one).hex()[:16] for one in found])
 
     def is_due(self, now: datetime.datetime) -> bool:
-        """Where the authority is in the log: at two thirds of the certificate's life, or when all were called for."""
+        """Where the authority is in the log: at two thirds of the certificate's life, when all were called for, or
+        where it is of another authority."""
         with self._services.log.snapshot() as snapshot:
             view = snapshot.view(AUTHORITY)
             kept, called_ms = cell_authority.authority(view), cell_authority.called_ms(view)
         if kept is None:
             return False
         leaf = self._files.node.leaf
+        if not _is_of(leaf, x509.load_pem_x509_certificate(kept.certificate.encode())):
+            return True
         made = leaf.not_valid_before_utc + tls.BACKDATED
         life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
         return now >= leaf.not_valid_before_utc + life * 2 / 3 or made.timestamp() * 1000 + 1000 <= called_ms
@@ -186,11 +225,35 @@ class NodeCertificate:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = CellAuthority(self._services).sign(name, key.public_key(), _hosts(self._files.node.leaf))
         pair = self._files.node_pair
-        write_atomically(staged(pair.key), tls.secret_of(key), 0o600)
-        write_atomically(staged(pair.certificate), tls.pem_of(certificate))  # last: now both are whole
-        finish(pair.certificate, pair.key)
+        replace_pair(pair.certificate, tls.pem_of(certificate), pair.key, tls.secret_of(key))
         self._files.reload()
         self._services.logger.info("this node has a new certificate", until=certificate.not_valid_after_utc.isoformat())
+
+    async def _tell(self) -> None:
+        """While another authority takes over, the others wait for this node: where it is, they read in the log."""
+        with self._services.log.snapshot() as snapshot:
+            view = snapshot.view(AUTHORITY)
+            waited = cell_succession.successor(view) is not None or cell_succession.former(view) is not None
+        if not waited:
+            return
+        authorities = self._files.authorities
+        issuer = next((one for one in authorities if _is_of(self._files.node.leaf, one)), authorities[0])
+        name = self._services.config.node.name
+        command = TellStanding(name, tuple(map(_fingerprint, authorities)), _fingerprint(issuer))
+        context = Context(By("node", stream_id("node", name), "its certificate"), "rotation of the cell's authority")
+        await self._services.runtime.ask(AUTHORITY, command, context)
+
+
+def _is_of(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+def _fingerprint(certificate: x509.Certificate) -> bytes:
+    return certificate.fingerprint(hashes.SHA256())
 
 
 def _hosts(certificate: x509.Certificate) -> list[str]:

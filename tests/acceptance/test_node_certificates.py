@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
-import http.client
 import imaplib
 import json
+import os
+import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -19,6 +22,7 @@ from typing import Any
 import pytest
 
 from chaos.cluster import Cluster, ClusterError, free_base_port
+from chaos.observation import read_mailbox
 from cli.client import AdminClient
 from cli.cluster_token import PREFIX
 from cli.layout import load
@@ -27,6 +31,7 @@ from cli.supervisor import environment, program
 from nodes import joining
 from nodes.addresses import split_address
 from nodes.tls import contexts as tls
+from tests.acceptance.membership_load import Load
 from tests.acceptance.site import ALICE
 
 
@@ -117,10 +122,10 @@ def test_a_node_joins_with_a_token_and_is_refused_once_it_was_removed(cluster: C
     source = joining.Source(
         admin, load(cluster.folder).id, "n7", folder / "ca.pem", folder / "node.pem", folder / "node.key", 1
     )
-    connection = joining.connect(source)
-    connection.request("GET", "/v1/checkpoint")
-    assert connection.getresponse().status == http.client.FORBIDDEN
-    connection.close()
+    with contextlib.closing(joining.connect(source)) as connection:
+        connection.request("GET", "/v1/checkpoint")
+        with pytest.raises(ssl.SSLError, match="CERTIFICATE_REVOKED"):
+            connection.getresponse()
 
 
 def test_a_token_is_worthless_once_it_was_revoked(cluster: Cluster, tmp_path: Path) -> None:
@@ -141,3 +146,64 @@ def test_another_cell_is_told_nothing(cluster: Cluster, tmp_path: Path) -> None:
     done = join(tmp_path / "n9", text, free_base_port(1))
     assert "certificate verify failed" in done.stderr
     assert made["id"] in cluster.command("cluster", "token", "list", str(cluster.folder), "--json")
+
+
+def rotate_until(cluster: Cluster, reached: Callable[[], bool]) -> None:
+    """The command is killed once it is so far."""
+    words = program("cluster", "rotate-ca", str(cluster.folder), "--yes")
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment()) as rotating:
+        while not reached():
+            assert rotating.poll() is None
+            time.sleep(0.005)
+        rotating.kill()
+
+
+def refused_as(cluster: Cluster, folder: Path, stem: str) -> str:
+    """The alert with which the first node's admin port ends a connection with the certificate that is kept here."""
+    context = tls.admin_client_context(cluster.folder / "ca" / "ca.pem", folder / f"{stem}.pem", folder / f"{stem}.key")
+    address = split_address(load(cluster.folder).nodes[0].addresses["admin"])
+    with socket.create_connection(address, 10) as plain, pytest.raises(ssl.SSLError) as error:
+        with context.wrap_socket(plain) as secure:
+            secure.recv(1)
+    return str(error.value.reason)
+
+
+def test_the_authority_is_rotated_under_mail_over_killed_commands_and_a_killed_node(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(cluster.folder / "admin", old)
+    authority = cluster.folder / "ca" / "ca.pem"
+    before = authority.read_text()
+    password = cluster.add_accounts("mail", ("bob@mail.test",))
+    with Load(cluster.folder, "bob@mail.test") as mail:
+        mail.wait_for(5)
+        rotate_until(cluster, (authority.parent / "next" / "ca.pem").exists)
+        pid = cluster.status().node("n2").pid
+        rotate_until(cluster, lambda: not authority.read_text().startswith(before))
+        os.kill(pid, signal.SIGKILL)
+        kept = json.loads(cluster.command("cluster", "rotate-ca", str(cluster.folder), "--keep-old", "--json"))
+        assert kept["former"]
+        assert [one["renewed"] for one in kept["nodes"]] == [True] * 3
+        cluster.wait_settled()
+        refusals = len(mail.refusals)  # while a node was dead
+        mail.wait_for(5)
+        done = json.loads(cluster.command("cluster", "rotate-ca", str(cluster.folder), "--yes", "--json"))
+        assert (done["next"], done["former"], done["in_force"]) == (None, None, kept["in_force"])
+        cluster.wait_settled()
+        mail.wait_for(5)
+        assert mail.refusals[refusals:] == []
+    now = authority.read_text()
+    assert before not in now
+    names = cluster.names()
+    until(lambda: all((cluster.folder / name / "ca.pem").read_text() == now for name in names))
+    assert refused_as(cluster, old, "admin").endswith("ALERT_UNKNOWN_CA")
+    for node in cluster.wait_settled().nodes:
+        held = [copy.identity for copy in read_mailbox(node.endpoints["imap"], "bob@mail.test", password)]
+        assert mail.acknowledged <= set(held)
+        assert len(held) == len(set(held))
+    token = json.loads(cluster.command("cluster", "token", "create", str(cluster.folder), "n10", "--json"))["token"]
+    joined = join(tmp_path / "n10", token, free_base_port(1))
+    assert joined.returncode == 0, joined.stderr
+    assert (tmp_path / "n10" / "ca.pem").read_text() == now
+    AdminClient(load(cluster.folder)).change("DELETE", "/v1/members/n10")

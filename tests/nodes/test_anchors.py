@@ -32,6 +32,15 @@ def test_a_head_that_a_node_signed_is_taken(folder: Path) -> None:
     assert check(signed(folder), folder / "ca.pem")[:5] == HEAD[:5]
 
 
+def test_a_head_is_taken_while_its_authority_and_the_next_are_both_trusted(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    both = tmp_path_factory.mktemp("both")
+    create_authority(both, "cell")
+    both.joinpath("ca.pem").write_text((both / "ca.pem").read_text() + (folder / "ca.pem").read_text())
+    assert check(signed(folder), both / "ca.pem")[:5] == HEAD[:5]
+
+
 @pytest.mark.parametrize("field", ["cell", "node", "position", "at", "chain", "signed"])
 def test_a_head_of_which_anything_was_changed_is_refused(folder: Path, field: str) -> None:
     document = signed(folder)

@@ -73,8 +73,8 @@ def test_every_event_that_carries_a_sealed_secret_is_known_to_be_sealed_anew() -
     carrying = {one.TYPE for one in facts if "sealed" in getattr(one, "__dataclass_fields__", {})}
     assert carrying == {
         "AcmeAccountSet", "AcmeOrderPlaced", "ApiTokenCreated", "ApopSecretSet", "AppPasswordAdded",
-        "CellAuthorityStored", "CertificateAdded", "DkimKeysAdded", "FollowStarted", "GrantIssued",
-        "OneTimeCodesEnrolled", "PasswordSet", "RouteSet", "SecretResealed",
+        "CellAuthorityStored", "CellAuthoritySuccessorNamed", "CertificateAdded", "DkimKeysAdded", "FollowStarted",
+        "GrantIssued", "OneTimeCodesEnrolled", "PasswordSet", "RouteSet", "SecretResealed",
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.tls.files import finish, staged
+from nodes.files import finish, staged
 
 STEPS = ("key staged", "both staged", "key replaced", "both replaced")
 
