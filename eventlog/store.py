@@ -467,10 +467,10 @@ class Snapshot:
             if found == kind:
                 yield POSITION.unpack(key)[0], at_ms, value[LOG_HEAD.size :]
 
-    def stream_positions(self, stream: bytes, last: int | None = None) -> Iterator[int]:
-        """The positions whose records took effect on a stream, in order."""
+    def stream_positions(self, stream: bytes, last: int | None = None, after: int = -1) -> Iterator[int]:
+        """The positions above `after` whose records took effect on a stream, in order."""
         with self._txn.cursor(db=self._db[STREAMS]) as cursor:
-            if cursor.set_range(stream):
+            if cursor.set_range(stream + POSITION.pack(after + 1)):
                 for key in cursor.iternext(keys=True, values=False):
                     if not key.startswith(stream):
                         return
@@ -488,9 +488,9 @@ class Snapshot:
                 return None
             return int(POSITION.unpack_from(cursor.key(), len(stream))[0])
 
-    def stream_entries(self, stream: bytes, last: int | None = None) -> Iterator[tuple[int, bytes]]:
+    def stream_entries(self, stream: bytes, last: int | None = None, after: int = -1) -> Iterator[tuple[int, bytes]]:
         """Position and stored bytes (LOG_HEAD, then the record) of each record that took effect on a stream."""
-        for position in self.stream_positions(stream, last):
+        for position in self.stream_positions(stream, last, after):
             value = self._value(position)
             if value is not None:
                 yield position, value

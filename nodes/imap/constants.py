@@ -17,7 +17,7 @@ from nodes.imap.selected import rows_of
 if TYPE_CHECKING:
     from actors.mailbox import Message
     from nodes.imap.fetch import MessageText, Plan
-    from nodes.imap.scans import Scan
+    from nodes.imap.scan import Scan
     from nodes.imap.selected import Selected
     from nodes.imap.session import Session
     from nodes.reading import Reading

@@ -7,17 +7,18 @@ the one that was meant.
 from __future__ import annotations
 
 import asyncio
-from itertools import islice
 
 from actors import mailbox as actor
 from actors.errors import InvalidName
-from actors.mailbox import counters, folder, messages, normalise_folder_name, superior_names
+from actors.mailbox import counters, folder, normalise_folder_name, superior_names
+from actors.mailbox_overview import overview
+from actors.mailbox_rows import MAX_UID
 from eventlog.record import new_id
 from nodes.imap import commands, places, render, sync
 from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox, refusal_of
 from nodes.imap.messages import send
 from nodes.imap.object_ids import mailbox_id
-from nodes.imap.scans import Scan
+from nodes.imap.scan import Scan
 from nodes.imap.selected import REV2_KEYWORDS, Selected, permanent_flags
 from nodes.imap.sequence import STAR, SequenceSet
 from nodes.imap.session import Session
@@ -89,11 +90,12 @@ async def _scan(session: Session, selected: Selected) -> None:
     elif scan is None:
         begun = scans.begin(account, folder_id, selected.told_modseq)
         try:
-            scan = await _scanned(session, folder_id)
+            found = scans.read(account, folder_id)
+            scan = found or await _scanned(session, folder_id)
         except BaseException:
             scans.leave(account, begun)
             raise
-        scans.keep(account, folder_id, begun, scan)
+        scans.keep(account, folder_id, begun, scan, is_read=scan is found)
     selected.take(scan)
     selected.settle()
 
@@ -102,11 +104,10 @@ async def _scanned(session: Session, folder_id: bytes) -> Scan:
     scan, first = Scan(), 1
     while True:
         with session.reading() as reading:
-            rows = list(islice(messages(reading.view, folder_id, first), SCAN_MESSAGES))
-        scan.take(rows)
-        if len(rows) < SCAN_MESSAGES:
+            pieces, first = overview(reading.view, folder_id, first, MAX_UID, SCAN_MESSAGES)
+        scan.take(pieces)
+        if not first:
             return scan
-        first = rows[-1].uid + 1
         await asyncio.sleep(0)
 
 

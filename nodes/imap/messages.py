@@ -17,7 +17,7 @@ from nodes.imap import commands, constants, places, sync
 from nodes.imap.errors import BadCommand, Refusal, no_such_mailbox
 from nodes.imap.fetch import MessageText, Plan
 from nodes.imap.places import Place
-from nodes.imap.scans import Scan
+from nodes.imap.scan import Scan
 from nodes.imap.search_response import page_of
 from nodes.imap.selected import Selected, rows_of
 from nodes.imap.sequence import SequenceSet, compact, uids_of_sequence_numbers, uids_of_uids

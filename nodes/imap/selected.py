@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from actors.directory import Target
     from eventlog.log import Applied
     from eventlog.views import View
-    from nodes.imap.scans import Scan
+    from nodes.imap.scan import Scan
     from nodes.imap.search_updates import Update
 
 ALL_RIGHTS = frozenset(RIGHTS)

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
-from actors.custody import CUSTODY, LogRedacted, last_redaction
-from eventlog.log import Applied, EventLog
 from eventlog.record import new_id
 from nodes.config.node import ListenerKind
 from nodes.imap import (
@@ -32,13 +29,10 @@ from nodes.imap import (
     sync,
 )  # fmt: skip
 from nodes.imap.connection import Connection
-from nodes.imap.constants import Texts
 from nodes.imap.errors import Farewell
-from nodes.imap.scans import Scans
-from nodes.imap.selected import RecentMarks
+from nodes.imap.node_wide import node_wide
 from nodes.imap.session import TLS_HANDSHAKE_S, Session
 from nodes.imap.shared import Held, Shared
-from nodes.imap.structures import FOLDER, StructureCache, StructureFile
 from nodes.imap.watchers import Watchers
 from nodes.listening import place
 
@@ -47,11 +41,6 @@ if TYPE_CHECKING:
 
 _BACKLOG = 512
 _FAREWELL_S = 0.2
-
-Kept = tuple[RecentMarks, StructureCache, Scans, Texts]
-
-# What the `imap` and the `imaps` listener of one node have in common.
-_NODE_WIDE: WeakKeyDictionary[EventLog, Kept] = WeakKeyDictionary()
 
 HANDLERS = {
     **login.HANDLERS,
@@ -79,8 +68,9 @@ class ImapListener:
     def __init__(self, services: Services, kind: ListenerKind) -> None:
         self._services = services
         self._kind = kind
-        found = _NODE_WIDE.get(services.log) or _keep_for(services.log)
-        self._shared = Shared(services, kind, Watchers(services.log), *found, HANDLERS, Held())
+        self._wide = wide = node_wide(services.log)
+        kept = (wide.marks, wide.structures, wide.scans, wide.texts)
+        self._shared = Shared(services, kind, Watchers(services.log), *kept, HANDLERS, Held())
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._server: asyncio.Server | None = None
 
@@ -103,6 +93,7 @@ class ImapListener:
             **place(address, _BACKLOG),
             ssl_handshake_timeout=handshake_s,
         )
+        self._wide.scans_ahead.begin()
 
     def reload(self) -> None:
         """Each session reads what `services` has when it begins."""
@@ -127,7 +118,7 @@ class ImapListener:
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
         self._shared.watchers.close()
-        await self._shared.structures.close()
+        await self._wide.close()
 
     def _opened(self, connection: Connection) -> None:
         if not self._services.connections.admit(connection.peer):
@@ -145,25 +136,6 @@ class ImapListener:
         session = self._sessions.pop(task)
         self._services.connections.release(session.connection.peer)
         self._services.metrics.connection_closed(self._kind)
-
-
-def _keep_for(log: EventLog) -> Kept:
-    """What a node keeps for all its sessions; from here on it hears what the log says."""
-    with log.snapshot() as snapshot:
-        erased_at = last_redaction(snapshot.view(CUSTODY))
-    file = StructureFile(log.config.data_dir / FOLDER, erased_at)
-    marks, structures, scans, texts = RecentMarks(), StructureCache(file=file), Scans(), Texts()
-    _NODE_WIDE[log] = marks, structures, scans, texts
-
-    def erased(items: list[Applied]) -> None:
-        for item in items:
-            if isinstance(item.fact, LogRedacted):
-                structures.clear(item.stamp.position)
-                texts.clear()
-
-    log.subscribe(None, scans.applied)
-    log.subscribe(CUSTODY, erased)
-    return marks, structures, scans, texts
 
 
 async def start(services: Services, kind: ListenerKind, address: str) -> ImapListener:

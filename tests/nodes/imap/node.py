@@ -71,13 +71,15 @@ class Node:
         self._thread.start()
         self._names = count()
         self.call(self._start())
+        self.call(self.directory.add_tenant("example", ["example.test"], ADMIN))
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _start(self) -> None:
         address = "127.0.0.1:1"
-        issue_node(create_authority(self.folder, "test"), self.folder, "test", "n1", ["localhost", "127.0.0.1"])
+        if not (self.folder / CERTIFICATES["ca"]).exists():
+            issue_node(create_authority(self.folder, "test"), self.folder, "test", "n1", ["localhost", "127.0.0.1"])
         log_config = LogConfig("n1", self.folder / "data", {"n1": address}, address, map_size_bytes=1 << 30)
         self.log = EventLog.open(log_config, evolve=fold_event)
         await self.log.start()
@@ -120,7 +122,6 @@ class Node:
             fulltext=self.fulltext,
         )
         self.listener = await start(self.services, self._kind, "127.0.0.1:0")
-        await self.directory.add_tenant("example", ["example.test"], ADMIN)
 
     async def _stop(self) -> None:
         await self.listener.stop(0.5)
@@ -136,6 +137,11 @@ class Node:
         self.call(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+
+    def restart(self) -> None:
+        """Another life of the node, on another port."""
+        self.call(self._stop())
+        self.call(self._start())
 
     def deliver_without_body(self, user: User) -> None:
         """A message whose body was never stored, as after damage."""

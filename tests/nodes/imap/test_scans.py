@@ -7,12 +7,15 @@ from typing import cast
 
 import pytest
 
-from actors.mailbox import Change, Message
+from actors.mailbox import Change
+from actors.mailbox_overview import Rows
 from eventlog.log import Applied
 from eventlog.record import Event, Stamp
+from nodes.imap import scan as scan_module
 from nodes.imap import scans
 from nodes.imap.constants import TEXT_LIMIT_BYTES, Texts
-from nodes.imap.scans import Scan, Scans
+from nodes.imap.scan import Scan
+from nodes.imap.scans import Scans
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import Node, User
 
@@ -47,7 +50,7 @@ def from_scan(client: RawClient, wanted: str = "FETCH 1:*") -> list[bytes]:
 def reads_rows(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Notes each reading of rows, whoever does it."""
     read: list[str] = []
-    for where in ("nodes.imap.folders.messages", "nodes.imap.messages.rows_of", "nodes.imap.constants.rows_of"):
+    for where in ("nodes.imap.folders.overview", "nodes.imap.messages.rows_of", "nodes.imap.constants.rows_of"):
         monkeypatch.setattr(where, partial(_noted, read, where, _at(where)))
     return read
 
@@ -182,7 +185,7 @@ def test_a_session_that_was_not_told_of_an_expunge_counts_as_before(node: Node, 
 
 def scan(*flag_sets: tuple[str, ...]) -> Scan:
     found = Scan()
-    found.take(Message(uid, b"", b"", 1, 0, flags, 1, b"") for uid, flags in enumerate(flag_sets, 1))
+    found.take((Rows(list(range(1, len(flag_sets) + 1)), list(flag_sets)),))
     return found
 
 
@@ -202,7 +205,7 @@ def test_the_oldest_scans_go_when_there_are_too_many() -> None:
 
 
 def test_a_mailbox_with_more_sets_of_flags_than_it_counts_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scans, "MOST_FLAG_SETS", 2)
+    monkeypatch.setattr(scan_module, "MOST_FLAG_SETS", 2)
     kept, many = Scans(), scan((), ("a",), ("b",), ("\\Seen",))
     keep(kept, b"f", many)
     assert kept.get(b"a", b"f", 7) is None

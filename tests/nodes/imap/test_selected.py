@@ -5,23 +5,20 @@ from typing import cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.mailbox import Change, Folder, Message
+from actors.mailbox import Change, Folder
+from actors.mailbox_overview import Rows
 from eventlog.log import Applied
 from eventlog.record import By, Event, Stamp
 from nodes.imap.features import Features
-from nodes.imap.scans import Scan
+from nodes.imap.scan import Scan
 from nodes.imap.selected import RecentMarks, Selected
 
 FOLDER = Folder(b"f", "INBOX", 1, None, True)
 
 
-def message(uid: int, *flags: str) -> Message:
-    return Message(uid, b"", b"", 1, 0, flags, 1, b"")
-
-
 def scan(*uids: int) -> Scan:
     found = Scan()
-    found.take(map(message, uids))
+    found.take((Rows(list(uids), [()] * len(uids)),))
     return found
 
 

@@ -10,8 +10,9 @@ import pytest
 from actors.custody import CUSTODY, Redact
 from actors.mailbox import RedactMessages
 from eventlog.record import digest_of
-from nodes.imap import server, structures
-from nodes.imap.structures import StructureCache, StructureFile
+from nodes.imap import cache_file, structures
+from nodes.imap.node_wide import node_wide
+from nodes.imap.structures import StructureCache, structure_file
 from nodes.redaction import plan_message
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import ADMIN, Node, User
@@ -30,7 +31,7 @@ def alive(scenario: Coroutine[Any, Any, None]) -> None:
 
 async def kept(folder: Path, *texts: bytes, erased_at: int = 0) -> None:
     """One life of a node, which finds these out."""
-    cache = StructureCache(file=StructureFile(folder, erased_at))
+    cache = StructureCache(file=structure_file(folder.parent, erased_at))
     for text in texts:
         cache.put("ENVELOPE", b"t" * 16, digest_of(text), text)
     await cache.close()
@@ -40,7 +41,7 @@ def found(folder: Path, text: bytes, tenant: bytes = b"t" * 16, erased_at: int =
     """What the next life of a node has of it."""
 
     async def look() -> bytes | None:
-        cache = StructureCache(file=StructureFile(folder, erased_at))
+        cache = StructureCache(file=structure_file(folder.parent, erased_at))
         try:
             return cache.get("ENVELOPE", tenant, digest_of(text))
         finally:
@@ -50,58 +51,58 @@ def found(folder: Path, text: bytes, tenant: bytes = b"t" * 16, erased_at: int =
 
 
 def test_what_was_found_out_is_there_in_the_next_life_of_the_node_for_its_tenant_alone(tmp_path: Path) -> None:
-    alive(kept(tmp_path / "s", b"one", b"two"))
-    assert found(tmp_path / "s", b"one") == b"one"
-    assert found(tmp_path / "s", b"two") == b"two"
-    assert found(tmp_path / "s", b"three") is None
-    assert found(tmp_path / "s", b"one", tenant=b"u" * 16) is None
+    alive(kept(tmp_path / structures.FOLDER, b"one", b"two"))
+    assert found(tmp_path / structures.FOLDER, b"one") == b"one"
+    assert found(tmp_path / structures.FOLDER, b"two") == b"two"
+    assert found(tmp_path / structures.FOLDER, b"three") is None
+    assert found(tmp_path / structures.FOLDER, b"one", tenant=b"u" * 16) is None
 
 
 def test_what_waits_is_written_in_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structures, "WRITE_AFTER_S", 0.0)
+    monkeypatch.setattr(cache_file, "WRITE_AFTER_S", 0.0)
 
     async def killed() -> None:
-        cache = StructureCache(file=StructureFile(tmp_path / "s", 0))
+        cache = StructureCache(file=structure_file(tmp_path, 0))
         for number in range(3):
             cache.put("ENVELOPE", b"t" * 16, digest_of(b"%d" % number), b"%d" % number)
-            while b"%d" % number not in held(tmp_path / "s"):
+            while b"%d" % number not in held(tmp_path / structures.FOLDER):
                 await asyncio.sleep(0.01)
 
     alive(killed())
-    assert found(tmp_path / "s", b"2") == b"2"
+    assert found(tmp_path / structures.FOLDER, b"2") == b"2"
 
 
 @pytest.mark.parametrize("changed", ["parser", "machine", "erased", "damaged"])
 def test_a_file_that_can_not_be_trusted_is_begun_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
-    alive(kept(tmp_path / "s", b"one"))
+    alive(kept(tmp_path / structures.FOLDER, b"one"))
     (tmp_path / "boot").write_text("another\n")
     match changed:
         case "parser":
             monkeypatch.setattr(structures, "PARSER_VERSION", structures.PARSER_VERSION + 1)
         case "machine":
-            monkeypatch.setattr(structures, "BOOT_ID", tmp_path / "boot")
+            monkeypatch.setattr(cache_file, "BOOT_ID", tmp_path / "boot")
         case "damaged":
-            (tmp_path / "s" / "data.mdb").write_bytes(b"x" * 8192)
+            (tmp_path / structures.FOLDER / "data.mdb").write_bytes(b"x" * 8192)
     erased_at = 7 if changed == "erased" else 0
-    assert found(tmp_path / "s", b"one", erased_at=erased_at) is None
-    alive(kept(tmp_path / "s", b"two", erased_at=erased_at))
-    assert found(tmp_path / "s", b"two", erased_at=erased_at) == b"two"
+    assert found(tmp_path / structures.FOLDER, b"one", erased_at=erased_at) is None
+    alive(kept(tmp_path / structures.FOLDER, b"two", erased_at=erased_at))
+    assert found(tmp_path / structures.FOLDER, b"two", erased_at=erased_at) == b"two"
 
 
 def test_a_file_that_is_full_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(structures, "FILE_BYTES", 64 * 1024)
-    alive(kept(tmp_path / "s", *(b"%d" % number * 1000 for number in range(200))))
-    alive(kept(tmp_path / "s", b"one"))
-    assert found(tmp_path / "s", b"one") == b"one"
+    alive(kept(tmp_path / structures.FOLDER, *(b"%d" % number * 1000 for number in range(200))))
+    alive(kept(tmp_path / structures.FOLDER, b"one"))
+    assert found(tmp_path / structures.FOLDER, b"one") == b"one"
 
 
 def test_a_node_whose_disk_takes_no_file_keeps_structures_in_memory(tmp_path: Path) -> None:
-    (tmp_path / "s").write_bytes(b"a file where the folder should be")
+    (tmp_path / structures.FOLDER).write_bytes(b"a file where the folder should be")
 
     async def scenario() -> None:
-        cache = StructureCache(file=StructureFile(tmp_path / "s", 0))
+        cache = StructureCache(file=structure_file(tmp_path, 0))
         cache.put("ENVELOPE", b"t" * 16, b"d", b"text")
         assert cache.get("ENVELOPE", b"t" * 16, b"d") == b"text"
         assert cache.get("ENVELOPE", b"t" * 16, b"other") is None
@@ -113,13 +114,13 @@ def test_a_node_whose_disk_takes_no_file_keeps_structures_in_memory(tmp_path: Pa
 def test_what_is_redacted_leaves_memory_and_disk(
     node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(structures, "WRITE_AFTER_S", 0.0)
+    monkeypatch.setattr(cache_file, "WRITE_AFTER_S", 0.0)
     body = b"From: secret@example.org\r\nSubject: hushhush\r\n\r\nx"
     node.deliver(user, body)
     client = login()
     client.ok("SELECT INBOX")
     assert b"hushhush" in client.ok("FETCH 1 (ENVELOPE PREVIEW)")[0]
-    kept_in_memory = server._NODE_WIDE[node.log][1]
+    kept_in_memory = node_wide(node.log).structures
     folder = node.log.config.data_dir / structures.FOLDER
     while b"hushhush" not in held(folder):
         node.call(asyncio.sleep(0.01))
