@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from cli.bench.members import Members
@@ -20,10 +21,10 @@ from cli.supervisor import environment
 from nodes.config.node import split_address
 
 START_S = 20.0
-BYTES = 4096
 IN_FLIGHT = 256
 ROUNDS = 3
-SETTING = "one request a put through a socket, to the leader; 256 in flight, 4096 bytes; peers by mutual TLS; by turns"
+SIZES = ((4096, 1), (16384, 4))  # bytes of a put, and by how much fewer of them are put
+SETTING = "one request a put through a socket, to the leader; 256 in flight; peers by mutual TLS; by turns"
 
 
 class EtcdError(Exception):
@@ -31,35 +32,29 @@ class EtcdError(Exception):
 
 
 def compare_with_etcd(members: Members, folder: Path, names: tuple[str, ...], puts: int) -> Iterator[Row]:
-    """Puts a second of both, round by round, and their ratio (medians). Raises EtcdError, MemberError."""
+    """Puts a second of both, by turns, and their ratio (medians), for each size. Raises EtcdError, MemberError."""
     with _etcd(folder, names) as leader:
-        ours, theirs = [], []
         address = members.ask(members.leader, "listen")["address"]
-        for server, where in (("mailraft", address), ("etcd", leader)):
-            _rate(server, where, puts // 10)  # connections and caches warm
-        for _ in range(ROUNDS):
-            ours.append(_rate("mailraft", address, puts))
-            theirs.append(_rate("etcd", leader, puts))
-    ours.sort()
-    theirs.sort()
-    middle = ROUNDS // 2
-    yield Row("puts through a socket, mailraft", ours[middle], "puts/s", True, SETTING)
-    yield Row("puts through a socket, etcd", theirs[middle], "puts/s", True, SETTING)
-    yield Row("puts through a socket, mailraft / etcd", ours[middle] / theirs[middle], "ratio", True, SETTING)
+        for size_bytes, fewer in SIZES:
+            yield from _compare(address, leader, puts // fewer, size_bytes)
 
 
-def _rate(server: str, address: str, puts: int) -> float:
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "cli.bench.put_client",
-        server,
-        address,
-        str(puts),
-        str(IN_FLIGHT),
-        str(BYTES),
-    ]
+def _compare(address: str, leader: str, puts: int, size_bytes: int) -> Iterator[Row]:
+    ours, theirs = [], []
+    for server, where in (("mailraft", address), ("etcd", leader)):
+        _rate(server, where, puts // 10, size_bytes)  # connections and caches warm
+    for _ in range(ROUNDS):
+        ours.append(_rate("mailraft", address, puts, size_bytes))
+        theirs.append(_rate("etcd", leader, puts, size_bytes))
+    what = f"puts of {size_bytes} bytes through a socket"
+    yield Row(f"{what}, mailraft", median(ours), "puts/s", True, SETTING)
+    yield Row(f"{what}, etcd", median(theirs), "puts/s", True, SETTING)
+    yield Row(f"{what}, mailraft / etcd", median(ours) / median(theirs), "ratio", True, SETTING)
+
+
+def _rate(server: str, address: str, puts: int, size_bytes: int) -> float:
+    load = [server, address, str(puts), str(IN_FLIGHT), str(size_bytes)]
+    command = [sys.executable, "-P", "-m", "cli.bench.put_client", *load]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300, check=False)
     if done.returncode != 0:
         raise EtcdError(f"{server}: {done.stderr.strip().splitlines()[-1:] or done.returncode}")

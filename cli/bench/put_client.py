@@ -29,6 +29,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6
 END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
 FRAME_HEAD = 9
 FIRST_WINDOW_BYTES = 65535
+MOST_FRAME_BYTES = 16384
 LENGTH = struct.Struct(">I")
 
 
@@ -131,6 +132,7 @@ class EtcdPuts(Puts):
         super().__init__(take, width)
         self._stream = -1
         self._window_bytes = FIRST_WINDOW_BYTES
+        self._put_bytes = FIRST_WINDOW_BYTES // 8  # the largest so far
         self._taken_bytes = 0
         self._with_body: set[int] = set()
         self._headers = _request_headers()
@@ -139,15 +141,19 @@ class EtcdPuts(Puts):
         return PREFACE + _frame(SETTINGS, 0, 0, b"")
 
     def may_send(self) -> bool:
-        return self._window_bytes >= FIRST_WINDOW_BYTES // 8
+        return self._window_bytes >= self._put_bytes
 
     def put(self, value: bytes) -> bytes:
         self._stream += 2
         message = _field(1, self.key()) + _field(2, value)
         data = b"\0" + LENGTH.pack(len(message)) + message
         self._window_bytes -= len(data)
-        head = _frame(HEADERS, END_HEADERS, self._stream, self._headers)
-        return head + _frame(DATA, END_STREAM, self._stream, data)
+        self._put_bytes = max(self._put_bytes, len(data))
+        frames = [_frame(HEADERS, END_HEADERS, self._stream, self._headers)]
+        for at in range(0, len(data), MOST_FRAME_BYTES):
+            end = END_STREAM if at + MOST_FRAME_BYTES >= len(data) else 0
+            frames.append(_frame(DATA, end, self._stream, data[at : at + MOST_FRAME_BYTES]))
+        return b"".join(frames)
 
     def parse(self, received: bytearray) -> int:
         at = 0
