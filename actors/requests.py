@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 
 from actors.errors import CommandRefused
 from actors.kind import Command, Fact
-from eventlog.record import Stamp, stream_id
+from eventlog.record import Guard, Stamp, stream_id
 from eventlog.views import View
 
 REQUESTS = stream_id("requests", "")
@@ -47,6 +47,16 @@ class Once:
     is_done: bool = False
     is_repeated: bool = False
     position: int = 0  # where the log says so, once it was carried out before
+
+
+@dataclass(slots=True)
+class AsSeen:
+    """What the asker has seen, and wants to have changed as it was: guards of the first record that comes of it.
+
+    What else the request takes follows from that one, whose own doing must not stand in its way.
+    """
+
+    guards: tuple[Guard, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from actors.homes import Homes
 from actors.kind import Command, Fact, encode, encode_for
 from actors.loop_actor import LoopActor, index_registry
 from actors.registry import fold_event, kind_of
-from actors.requests import REQUESTS, AlreadyCarriedOut, CarryOut, Once, RequestCarriedOut, carried_out
+from actors.requests import REQUESTS, AlreadyCarriedOut, AsSeen, CarryOut, Once, RequestCarriedOut, carried_out
 from actors.standings import Standings
 from actors.upload import BodyChunkStored
 from eventlog import levels
@@ -65,7 +65,7 @@ class Context(NamedTuple):
     """On whose behalf: who and from where, the session or trace, a tenant for events that name none themselves.
 
     once: of a request that is carried out by one record, and once. Who commits several leaves it to the last.
-    guards: what the asker has seen, and wants to have changed as it was (If-Match); they are of every record.
+    seen: what the asker has seen, and wants to have changed as it was (If-Match).
     """
 
     by: By
@@ -73,7 +73,7 @@ class Context(NamedTuple):
     tenant: bytes = NO_TENANT
     timeout_s: float = 8.0
     once: Once | None = None
-    guards: tuple[Guard, ...] = ()
+    seen: AsSeen | None = None
 
 
 class NewBody(NamedTuple):
@@ -315,7 +315,7 @@ class Runtime:
             try:
                 committed = await self._propose(decision, stored, bodies, context, deadline_s)
             except Rejected as refusal:
-                last = attempt == MAX_ATTEMPTS or self._loop.time() >= deadline_s
+                last = attempt == MAX_ATTEMPTS or self._loop.time() >= deadline_s or not self._is_as_seen(context)
                 if last or refusal.reason not in ("guard", "chunk_gone"):
                     raise
                 if refusal.reason == "chunk_gone":
@@ -323,8 +323,16 @@ class Runtime:
                 await asyncio.sleep(random.uniform(0, MAX_JITTER_S * attempt))
                 decision = self._decide(steps, context)
             else:
+                if context.seen is not None:
+                    context.seen.guards = ()
                 return Done(committed.position, committed.at_ms, decision.facts, committed.results)
         return Done(decision.position, decision.at_ms, (), ())
+
+    def _is_as_seen(self, context: Context) -> bool:
+        if context.seen is None:
+            return True
+        with self._log.snapshot() as snapshot:
+            return all(snapshot.view(one.stream).version(one.key) == one.version for one in context.seen.guards)
 
     async def _propose(
         self,
@@ -348,7 +356,7 @@ class Runtime:
         pending: dict[bytes, _PendingView] = {}
         facts: list[Fact] = []
         events: list[Event] = []
-        guards: dict[Guard, None] = dict.fromkeys(context.guards)
+        guards: dict[Guard, None] = dict.fromkeys(context.seen.guards if context.seen is not None else ())
         for stream, command in steps:
             kind = kind_of(command)
             view = pending.get(stream)

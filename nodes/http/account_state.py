@@ -21,7 +21,7 @@ from actors.account_state import (
     SetAccountExpiry,
 )
 from actors.directory import account_of
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError
@@ -56,13 +56,13 @@ class Change(Model):
     must_change_password: bool | None = None
 
 
-@ENDPOINTS.get(PATH, "accounts:read", NAMED, State)
+@ENDPOINTS.get(PATH, "accounts:read", NAMED, State, made_of=rows.account_state)
 async def show_state(call: Call) -> dict[str, Any]:
     """Show whether an account is open."""
     return _shown(call)
 
 
-@ENDPOINTS.patch(PATH, "credentials:write", NAMED, State, problems=("not_allowed",))
+@ENDPOINTS.patch(PATH, "credentials:write", NAMED, State, problems=("not_allowed",), made_of=rows.account_state)
 async def change_state(call: Call, body: Change) -> dict[str, Any]:
     """Disable or enable an account, let it expire, or have its password changed."""
     target = call.directory.account(call.path["address"])

@@ -11,7 +11,7 @@ from actors.directory import account_of
 from actors.errors import NoSuchTenant
 from actors.names import normalise_address
 from eventlog.store import Snapshot
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Address, Bytes, Count, Id, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
@@ -123,7 +123,7 @@ async def add_account(call: Call, body: NewAccount) -> dict[str, Any]:
     return {"address": added.address, "id": added.account.hex()}
 
 
-@ENDPOINTS.get("/v1/accounts/{address}", "accounts:read", NAMED, Account)
+@ENDPOINTS.get("/v1/accounts/{address}", "accounts:read", NAMED, Account, made_of=rows.account)
 async def show_account(call: Call) -> dict[str, Any]:
     """Show an account."""
     with call.services.log.snapshot() as snapshot:
@@ -135,7 +135,12 @@ async def show_account(call: Call) -> dict[str, Any]:
 
 
 @ENDPOINTS.put(
-    "/v1/accounts/{address}/password", "credentials:write", NAMED, Nothing, problems=("not_allowed", "overloaded")
+    "/v1/accounts/{address}/password",
+    "credentials:write",
+    NAMED,
+    Nothing,
+    problems=("not_allowed", "overloaded"),
+    made_of=rows.account,
 )
 async def set_password(call: Call, body: NewPassword) -> dict[str, Any]:
     """Set an account's password."""
@@ -144,7 +149,7 @@ async def set_password(call: Call, body: NewPassword) -> dict[str, Any]:
     return {}
 
 
-@ENDPOINTS.put("/v1/accounts/{address}/quota", "accounts:write", NAMED, AccountQuota)
+@ENDPOINTS.put("/v1/accounts/{address}/quota", "accounts:write", NAMED, AccountQuota, made_of=rows.account)
 async def set_quota(call: Call, body: Quota) -> dict[str, Any]:
     """Set how much an account's mailbox may hold."""
     address = call.path["address"]
@@ -156,7 +161,9 @@ async def set_quota(call: Call, body: Quota) -> dict[str, Any]:
     }
 
 
-@ENDPOINTS.delete("/v1/accounts/{address}", "accounts:write", NAMED, Nothing, problems=("not_allowed",))
+@ENDPOINTS.delete(
+    "/v1/accounts/{address}", "accounts:write", NAMED, Nothing, problems=("not_allowed",), made_of=rows.account
+)
 async def delete_account(call: Call) -> dict[str, Any]:
     """Delete an account and its mailbox."""
     await call.directory.delete_account(call.path["address"], call.context)

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import Field
 
-from actors import tenant
+from actors import tenant, tenant_admin
 from actors.directory import domain_tenant, resolve
 from actors.errors import NoSuchAlias, NotLocal
 from actors.names import address_name, holder, name_stream, normalise_address
 from eventlog.store import Snapshot
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError
@@ -20,6 +20,7 @@ from nodes.http.pages import page
 from nodes.http.places import OWN, in_body, in_path
 
 ENDPOINTS = Endpoints("aliases")
+NAMED = places.alias(in_path("address"))
 MOST_TARGETS = 1000
 
 
@@ -59,7 +60,7 @@ async def list_aliases(call: Call, query: PageQuery) -> dict[str, Any]:
         entries,
         lambda one: (one[0], one[1].address),
         query,
-        lambda one: {"address": one[1].address, "targets": list(one[1].targets), "tenant": one[0]},
+        lambda one: _alias_json(*one),
     )
     return {"aliases": found, "next": following}
 
@@ -87,11 +88,27 @@ async def add_alias(call: Call, body: NewAlias) -> dict[str, Any]:
     return {"address": address, "targets": list(map(normalise_address, body.targets)), "id": held.owner.hex()}
 
 
-@ENDPOINTS.delete("/v1/aliases/{address}", "aliases:write", places.alias(in_path("address")), Nothing)
+@ENDPOINTS.get("/v1/aliases/{address}", "aliases:read", NAMED, Alias, made_of=rows.alias)
+async def show_alias(call: Call) -> dict[str, Any]:
+    """Show an alias."""
+    address = normalise_address(call.path["address"])
+    with call.services.log.snapshot() as snapshot:
+        held = holder(snapshot.view(name_stream(address_name(address))))
+        found = None if held is None else tenant.alias(snapshot.view(held.tenant), held.owner)
+        if held is None or found is None:
+            raise NoSuchAlias(f"there is no alias {address}")
+        return _alias_json(tenant_admin.name_of(snapshot, held.tenant), found)
+
+
+@ENDPOINTS.delete("/v1/aliases/{address}", "aliases:write", NAMED, Nothing, made_of=rows.alias)
 async def delete_alias(call: Call) -> dict[str, Any]:
     """Delete an alias."""
     await call.directory.delete_alias(call.path["address"], call.context)
     return {}
+
+
+def _alias_json(tenant_name: str, one: tenant.Alias) -> dict[str, Any]:
+    return {"address": one.address, "targets": list(one.targets), "tenant": tenant_name}
 
 
 def _aliases(snapshot: Snapshot, entry: tenant.TenantEntry) -> list[tenant.Alias]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from actors.directory import Directory
 from actors.errors import CommandRefused, InvalidName
-from actors.requests import Once
+from actors.requests import AsSeen, Once
 from actors.runtime import Context
 from actors.tenant import TenantEntry, tenants
 from eventlog.errors import OutcomeUnknown, Rejected
@@ -29,6 +30,7 @@ from nodes.http.errors import ApiError, FieldError
 from nodes.http.models import described
 from nodes.http.once import HEADER, carry_out, header_of, once_of
 from nodes.http.places import OWN, Place, Subject
+from nodes.http.rows import MadeOf, Rows
 from nodes.logins.callers import Caller, knows, permits
 from nodes.logins.identities import outranks
 from nodes.services import Services
@@ -38,6 +40,7 @@ STALE_HEADER = "Mailraft-Stale"
 LETS_IN = "credentials:write"  # it makes one who could come in as the account
 MOST_ERRORS = 20
 ETAG_CHARACTERS = 32
+VERSION_CHARACTERS = 16
 
 
 class Call:
@@ -53,7 +56,8 @@ class Call:
         self.subject = Subject(None)
         self.stale = False
         self.once: Once | None = None
-        self.guards: tuple[Guard, ...] = ()
+        self.version = ""  # of what a GET shows; it is of before it was shown
+        self.seen: AsSeen | None = None
 
     @property
     def services(self) -> Services:
@@ -69,7 +73,7 @@ class Call:
         """Who asks, for the record."""
         cause = f"{self.request.method} {self.endpoint.path}"  # as declared: an address in the path can not be erased
         found = Context(self.caller.by, cause, timeout_s=self.services.config.raft.propose_timeout_s)
-        found = found._replace(once=self.once, guards=self.guards)
+        found = found._replace(once=self.once, seen=self.seen)
         return found if self.subject.tenant is None else found._replace(tenant=self.subject.tenant)
 
     @property
@@ -106,10 +110,12 @@ async def _handled(call: Call) -> Answered:
         given["query"] = call.query
     if call.body is not None:
         given["body"] = call.body
-    wanted = call.request.headers.get("If-Match")
+    wanted, made_of = call.request.headers.get("If-Match"), call.endpoint.made_of
+    if call.endpoint.method == "GET" and made_of is not None:
+        call.version, _ = _version(call, made_of)
     if wanted is None or call.endpoint.method == "GET" or (call.once is not None and call.once.is_repeated):
         return await call.endpoint.handler(call, **given)
-    call.guards = await _as_seen(call, wanted)
+    call.seen = _as_seen(call, wanted, made_of)
     try:
         return await call.endpoint.handler(call, **given)
     except Rejected as error:
@@ -118,23 +124,33 @@ async def _handled(call: Call) -> Answered:
         raise
 
 
-async def _as_seen(call: Call, wanted: str) -> tuple[Guard, ...]:
+def _as_seen(call: Call, wanted: str, made_of: MadeOf | None) -> AsSeen:
     """Guards that what is changed is what the client has seen (RFC 9110 13.1.1). Raises ApiError (412).
 
-    They are of before it was shown: what changes in between fails the one or the other.
+    Of an ETag it is the version that counts: what it is made of. How much of a quota is used may be another thing now.
     """
-    seen = call.endpoint.seen
-    if seen is None:
+    if made_of is None:
         text = "this has no version that could be compared: leave out If-Match"
         raise ApiError(412, "precondition", text, code="no_version")
-    with call.services.log.snapshot() as snapshot:
-        guards = tuple(Guard(stream, b"", snapshot.view(stream).version(b"")) for stream in seen.streams(call))
-    shown = await seen.shown_by(call)
-    assert isinstance(shown, dict)
-    etag = f'"{etag_of(json.dumps(shown).encode())}"'
-    if wanted.strip() != "*" and etag not in (one.strip() for one in wanted.split(",")):
+    version, guards = _version(call, made_of)
+    tags = {one.strip().strip('"').partition(".")[0] for one in wanted.split(",")}
+    if wanted.strip() != "*" and version not in tags:
         raise _has_changed()
-    return guards
+    return AsSeen(guards)
+
+
+def _version(call: Call, made_of: MadeOf) -> tuple[str, tuple[Guard, ...]]:
+    """What tells the thing from what it was before, and the rows that it is made of as they are now."""
+    with call.services.log.snapshot() as snapshot:
+        guards = tuple(guard for rows in made_of(call, snapshot) for guard in _guards(rows, snapshot))
+    text = b"".join(one.stream + one.key + one.version.to_bytes(8, "big") for one in guards)
+    return hashlib.sha256(text).hexdigest()[:VERSION_CHARACTERS], guards
+
+
+def _guards(rows: Rows, snapshot: Snapshot) -> Iterator[Guard]:
+    view = snapshot.view(rows.stream)
+    keys = [key for key, _ in view.range(rows.key)] if rows.every else [rows.key]
+    return (Guard(rows.stream, key, view.version(key)) for key in keys)
 
 
 def _has_changed() -> ApiError:
@@ -270,7 +286,7 @@ def _response(call: Call, answered: Answered) -> web.StreamResponse:
     headers = stale_header(call.stale) | header_of(call.once)
     if call.request.method != "GET":
         return web.Response(body=text, status=call.endpoint.status, content_type="application/json", headers=headers)
-    headers["ETag"] = f'"{etag_of(text)}"'
+    headers["ETag"] = '"' + (f"{call.version}." if call.version else "") + etag_of(text) + '"'
     headers["Cache-Control"] = "private, no-cache"
     if _is_known(call.request, headers["ETag"]):
         return web.Response(status=304, headers=headers)

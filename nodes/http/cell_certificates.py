@@ -11,6 +11,7 @@ from actors.cell_authority import NO_TOKEN
 from actors.errors import NotAllowed
 from eventlog.members import Member
 from eventlog.record import By, stream_id
+from nodes.http import rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import ANYBODY, Endpoints
 from nodes.http.models import Id, Milliseconds, Model, Nothing
@@ -91,20 +92,20 @@ class Joined(Model):
     members: list[CellMate]
 
 
-@ENDPOINTS.get("/v1/cluster/authority", "cluster:read", CLUSTER, AuthorityState)
+@ENDPOINTS.get("/v1/cluster/authority", "cluster:read", CLUSTER, AuthorityState, made_of=rows.AUTHORITY)
 async def authority(call: Call) -> dict[str, Any]:
     """Tell whether the cell's authority is in its log."""
     return {"kept": CellAuthority(call.services).is_kept()}
 
 
-@ENDPOINTS.put("/v1/cluster/authority", "cluster:write", CLUSTER, Nothing)
+@ENDPOINTS.put("/v1/cluster/authority", "cluster:write", CLUSTER, Nothing, made_of=rows.AUTHORITY)
 async def keep_authority(call: Call, body: AuthorityKey) -> dict[str, Any]:
     """Keep the cell's authority in the log, its key sealed, so that members can issue certificates."""
     await CellAuthority(call.services).keep(body.certificate, body.key.encode(), call.context)
     return {}
 
 
-@ENDPOINTS.get("/v1/cluster/tokens", "cluster:read", CLUSTER, JoinTokens)
+@ENDPOINTS.get("/v1/cluster/tokens", "cluster:read", CLUSTER, JoinTokens, made_of=rows.JOIN_TOKENS)
 async def tokens(call: Call) -> dict[str, Any]:
     """List the tokens with which nodes can join."""
     found = CellAuthority(call.services).tokens()
@@ -118,7 +119,7 @@ async def create_token(call: Call, body: NewJoinToken) -> dict[str, Any]:
     return {"id": id_.hex(), "name": body.name, "expires_ms": expires_ms, "secret": secret}
 
 
-@ENDPOINTS.delete("/v1/cluster/tokens/{id}", "cluster:write", CLUSTER, Nothing)
+@ENDPOINTS.delete("/v1/cluster/tokens/{id}", "cluster:write", CLUSTER, Nothing, made_of=rows.JOIN_TOKENS)
 async def revoke_token(call: Call) -> dict[str, Any]:
     """Make a token worthless."""
     await CellAuthority(call.services).revoke(_id(call.path["id"]), call.context)

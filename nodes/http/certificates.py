@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from actors import region
 from actors.acme import Account, Managed
-from actors.certificates import ClientAuthority, Stored
+from actors.certificates import CERTIFICATES, ClientAuthority, Stored, row_key
 from actors.directory import tenant_named
 from actors.region import REGION
 from eventlog.record import NO_TENANT
+from eventlog.store import Snapshot
 from nodes.doctor.finding import worst
+from nodes.http import rows
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
@@ -22,6 +25,7 @@ from nodes.http.errors import ApiError
 from nodes.http.models import Domain, Model, Nothing, Page, PageQuery, Query, TenantName
 from nodes.http.pages import page
 from nodes.http.places import CLUSTER
+from nodes.http.rows import Rows
 from nodes.record_json import utc
 from nodes.tls.acme_admin import AcmeAdmin
 from nodes.tls.acme_client import OrderProblem
@@ -176,7 +180,19 @@ async def list_certificates(call: Call, query: CertificateQuery) -> dict[str, An
     return {"certificates": shown, "next": following}
 
 
-@ENDPOINTS.get("/v1/certificates/{wanted}", READ, CLUSTER, CertificateWithChain, problems=("no_such_certificate",))
+def _certificate(call: Call, _snapshot: Snapshot) -> Iterable[Rows]:
+    found = CertificateAdmin(call.services).require(call.path["wanted"])
+    yield Rows(CERTIFICATES, row_key(found.fingerprint))
+
+
+@ENDPOINTS.get(
+    "/v1/certificates/{wanted}",
+    READ,
+    CLUSTER,
+    CertificateWithChain,
+    problems=("no_such_certificate",),
+    made_of=_certificate,
+)
 async def show(call: Call) -> dict[str, Any]:
     """Show a certificate: by fingerprint, the beginning of one, or a host name."""
     found = CertificateAdmin(call.services).require(call.path["wanted"])
@@ -194,7 +210,9 @@ async def add(call: Call, body: NewCertificate) -> dict[str, Any]:
     return certificate_json(made, _tenant_names(call))
 
 
-@ENDPOINTS.delete("/v1/certificates/{wanted}", WRITE, CLUSTER, Certificate, problems=("no_such_certificate",))
+@ENDPOINTS.delete(
+    "/v1/certificates/{wanted}", WRITE, CLUSTER, Certificate, problems=("no_such_certificate",), made_of=_certificate
+)
 async def remove(call: Call) -> dict[str, Any]:
     """Show a certificate no longer."""
     found = await CertificateAdmin(call.services).remove(call.path["wanted"], call.context)
@@ -211,14 +229,22 @@ async def examine(call: Call) -> dict[str, Any]:
     return {"worst": worst(found), "findings": shown}
 
 
-@ENDPOINTS.get("/v1/client-authorities", READ, CLUSTER, ClientAuthorities)
+@ENDPOINTS.get("/v1/client-authorities", READ, CLUSTER, ClientAuthorities, made_of=rows.CLIENT_AUTHORITIES)
 async def list_authorities(call: Call) -> dict[str, Any]:
     """List whose certificates log clients in."""
     names = _tenant_names(call)
     return {"authorities": [_authority_json(one, names) for one in CertificateAdmin(call.services).authorities()]}
 
 
-@ENDPOINTS.put("/v1/client-authorities/{name}", WRITE, CLUSTER, Nothing, status=201, problems=("bad_certificate",))
+@ENDPOINTS.put(
+    "/v1/client-authorities/{name}",
+    WRITE,
+    CLUSTER,
+    Nothing,
+    status=201,
+    problems=("bad_certificate",),
+    made_of=rows.CLIENT_AUTHORITIES,
+)
 async def trust(call: Call, body: TrustedAuthority) -> dict[str, Any]:
     """Let certificates of these authorities log clients in."""
     try:
@@ -230,14 +256,14 @@ async def trust(call: Call, body: TrustedAuthority) -> dict[str, Any]:
     return {}
 
 
-@ENDPOINTS.delete("/v1/client-authorities/{name}", WRITE, CLUSTER, Nothing)
+@ENDPOINTS.delete("/v1/client-authorities/{name}", WRITE, CLUSTER, Nothing, made_of=rows.CLIENT_AUTHORITIES)
 async def distrust(call: Call, query: TenantQuery) -> dict[str, Any]:
     """Take certificates of this authority for log-ins no longer."""
     await CertificateAdmin(call.services).distrust(query.tenant, call.path["name"], call.context)
     return {}
 
 
-@ENDPOINTS.get("/v1/acme", READ, CLUSTER, KeptCertificates)
+@ENDPOINTS.get("/v1/acme", READ, CLUSTER, KeptCertificates, made_of=rows.ACME)
 async def list_kept(call: Call) -> dict[str, Any]:
     """List the certificates that are ordered and renewed by themselves."""
     admin, names = AcmeAdmin(call.services), _tenant_names(call)
@@ -248,7 +274,7 @@ async def list_kept(call: Call) -> dict[str, Any]:
     }
 
 
-@ENDPOINTS.put("/v1/acme/account", WRITE, CLUSTER, AcmeAccount, problems=("acme_failed",))
+@ENDPOINTS.put("/v1/acme/account", WRITE, CLUSTER, AcmeAccount, problems=("acme_failed",), made_of=rows.ACME)
 async def set_account(call: Call, body: NewAcmeAccount) -> dict[str, Any]:
     """Register the cell at an ACME authority; orders go there from now on."""
     binding = (body.key_id, body.hmac_key) if body.key_id is not None and body.hmac_key is not None else None
@@ -273,7 +299,9 @@ async def renew(call: Call) -> dict[str, Any]:
     return _kept_json(await AcmeAdmin(call.services).renew(call.path["name"], call.context), _tenant_names(call))
 
 
-@ENDPOINTS.delete("/v1/acme/kept/{name}", WRITE, CLUSTER, KeptCertificate, problems=("no_such_certificate",))
+@ENDPOINTS.delete(
+    "/v1/acme/kept/{name}", WRITE, CLUSTER, KeptCertificate, problems=("no_such_certificate",), made_of=rows.ACME
+)
 async def release(call: Call) -> dict[str, Any]:
     """Renew the certificate of a host name no more; it stays until it is removed."""
     return _kept_json(await AcmeAdmin(call.services).release(call.path["name"], call.context), _tenant_names(call))

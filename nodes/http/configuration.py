@@ -12,6 +12,7 @@ from nodes.config.cluster import changed_by, cluster_keys
 from nodes.config.reloading import NotReloaded, Reloading
 from nodes.config.report import NoSuchKey, explanation
 from nodes.config.sources import ConfigError, Problem
+from nodes.http import rows
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
@@ -120,13 +121,15 @@ async def reload(call: Call) -> dict[str, Any]:
     return {"changes": changes, "restart": list(done.restart)}
 
 
-@ENDPOINTS.get("/v1/cluster-settings", "config:read", CLUSTER, ClusterSettings)
+@ENDPOINTS.get("/v1/cluster-settings", "config:read", CLUSTER, ClusterSettings, made_of=rows.CELL_SETTINGS)
 async def show_cluster(call: Call) -> dict[str, Any]:
     """Show what is set for the whole cell."""
     return _cluster(call)
 
 
-@ENDPOINTS.put("/v1/cluster-settings", "config:write", CLUSTER, ClusterSettings, problems=(WRONG,))
+@ENDPOINTS.put(
+    "/v1/cluster-settings", "config:write", CLUSTER, ClusterSettings, problems=(WRONG,), made_of=rows.CELL_SETTINGS
+)
 async def change_cluster(call: Call, body: NewClusterSettings) -> dict[str, Any]:
     """Set keys for the whole cell, or have them as each node's configuration says: at every node at once."""
     config, problems = call.request.app[STATE].config, list[Problem]()

@@ -12,7 +12,7 @@ from pydantic import Field
 from actors import apop, credentials
 from actors.credentials import SCOPES
 from actors.directory import Target, account_of
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
@@ -124,7 +124,7 @@ class LoggedIn(Model):
     id: Id
 
 
-@ENDPOINTS.get("/v1/accounts/{address}/credentials", "credentials:read", NAMED, Credentials)
+@ENDPOINTS.get("/v1/accounts/{address}/credentials", "credentials:read", NAMED, Credentials, made_of=rows.log_ins)
 async def show(call: Call) -> dict[str, Any]:
     """Show how an account logs in, without secrets."""
     with call.services.log.snapshot() as snapshot:
@@ -161,42 +161,52 @@ async def add_app_password(call: Call, body: NewAppPassword) -> dict[str, Any]:
     }
 
 
-@ENDPOINTS.delete("/v1/accounts/{address}/app-passwords/{name}", "credentials:write", NAMED, Nothing)
+@ENDPOINTS.delete(
+    "/v1/accounts/{address}/app-passwords/{name}", "credentials:write", NAMED, Nothing, made_of=rows.log_ins
+)
 async def revoke_app_password(call: Call) -> dict[str, Any]:
     """Revoke an app password."""
     await call.directory.credentials.revoke_app_password(call.path["address"], call.path["name"], call.context)
     return {}
 
 
-@ENDPOINTS.post("/v1/accounts/{address}/totp", "credentials:write", NAMED, Enrolment, status=201, secret=True)
+@ENDPOINTS.post(
+    "/v1/accounts/{address}/totp",
+    "credentials:write",
+    NAMED,
+    Enrolment,
+    status=201,
+    secret=True,
+    made_of=rows.log_ins,
+)
 async def enrol(call: Call) -> dict[str, Any]:
     """Make new one-time codes; they are asked for once a first code confirms them."""
     made = await call.directory.credentials.enrol(call.path["address"], call.context)
     return {"secret": made.secret, "uri": made.uri, "recovery_codes": list(made.recovery)}
 
 
-@ENDPOINTS.put("/v1/accounts/{address}/totp", "credentials:write", NAMED, Nothing)
+@ENDPOINTS.put("/v1/accounts/{address}/totp", "credentials:write", NAMED, Nothing, made_of=rows.log_ins)
 async def confirm(call: Call, body: Confirmation) -> dict[str, Any]:
     """Confirm one-time codes with a first one."""
     await call.directory.credentials.confirm(call.path["address"], body.code, call.context)
     return {}
 
 
-@ENDPOINTS.delete("/v1/accounts/{address}/totp", "credentials:write", NAMED, Nothing)
+@ENDPOINTS.delete("/v1/accounts/{address}/totp", "credentials:write", NAMED, Nothing, made_of=rows.log_ins)
 async def disable(call: Call) -> dict[str, Any]:
     """Ask for no one-time codes any more."""
     await call.directory.credentials.disable(call.path["address"], call.context)
     return {}
 
 
-@ENDPOINTS.put("/v1/accounts/{address}/apop", "credentials:write", NAMED, Nothing)
+@ENDPOINTS.put("/v1/accounts/{address}/apop", "credentials:write", NAMED, Nothing, made_of=rows.log_ins)
 async def set_apop_secret(call: Call, body: ApopSecret) -> dict[str, Any]:
     """Set what APOP takes from now on."""
     await call.directory.credentials.set_apop_secret(call.path["address"], body.secret, call.context)
     return {}
 
 
-@ENDPOINTS.delete("/v1/accounts/{address}/apop", "credentials:write", NAMED, Nothing)
+@ENDPOINTS.delete("/v1/accounts/{address}/apop", "credentials:write", NAMED, Nothing, made_of=rows.log_ins)
 async def remove_apop_secret(call: Call) -> dict[str, Any]:
     """Let APOP in no more."""
     await call.directory.credentials.remove_apop_secret(call.path["address"], call.context)

@@ -9,7 +9,7 @@ from pydantic import Field
 from actors.dkim import Algorithm, Key
 from nodes import dkim_keys
 from nodes.dkim_admin import DkimAdmin, Published
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
@@ -112,7 +112,7 @@ async def list_keys(call: Call, query: PageQuery) -> dict[str, Any]:
     return {"domains": found, "next": following}
 
 
-@ENDPOINTS.get("/v1/dkim/{domain}", "dkim:read", OF_DOMAIN, DomainKeys)
+@ENDPOINTS.get("/v1/dkim/{domain}", "dkim:read", OF_DOMAIN, DomainKeys, made_of=rows.signing)
 async def show(call: Call) -> dict[str, Any]:
     """Show a domain's keys."""
     admin = DkimAdmin(call.services)
@@ -120,7 +120,7 @@ async def show(call: Call) -> dict[str, Any]:
     return _domain_json(admin, domain)
 
 
-@ENDPOINTS.post("/v1/dkim/{domain}/keys", "dkim:write", OF_DOMAIN, MadeKeys, status=201)
+@ENDPOINTS.post("/v1/dkim/{domain}/keys", "dkim:write", OF_DOMAIN, MadeKeys, status=201, made_of=rows.signing)
 async def generate(call: Call, body: NewKeys) -> dict[str, Any]:
     """Make keys for a domain."""
     if body.rsa_bits not in dkim_keys.RSA_BITS:
@@ -137,7 +137,7 @@ async def generate(call: Call, body: NewKeys) -> dict[str, Any]:
     return _made(admin, call, made)
 
 
-@ENDPOINTS.post("/v1/dkim/{domain}/rotate", "dkim:write", OF_DOMAIN, MadeKeys, status=201)
+@ENDPOINTS.post("/v1/dkim/{domain}/rotate", "dkim:write", OF_DOMAIN, MadeKeys, status=201, made_of=rows.signing)
 async def rotate(call: Call, body: Rotation) -> dict[str, Any]:
     """Make new keys that take over from the present ones."""
     admin = DkimAdmin(call.services)
@@ -153,7 +153,7 @@ async def validate(call: Call) -> dict[str, Any]:
     return {"domain": domain, "keys": [_published_json(domain, one) for one in found]}
 
 
-@ENDPOINTS.put("/v1/dkim/{domain}/schedule", "dkim:write", OF_DOMAIN, DomainKeys)
+@ENDPOINTS.put("/v1/dkim/{domain}/schedule", "dkim:write", OF_DOMAIN, DomainKeys, made_of=rows.signing)
 async def set_schedule(call: Call, body: Schedule) -> dict[str, Any]:
     """Set how often new keys take over."""
     admin = DkimAdmin(call.services)
@@ -161,7 +161,14 @@ async def set_schedule(call: Call, body: Schedule) -> dict[str, Any]:
     return _domain_json(admin, admin.require(call.path["domain"])[0])
 
 
-@ENDPOINTS.delete("/v1/dkim/{domain}/keys/{selector}", "dkim:write", OF_DOMAIN, Nothing, problems=("no_such_key",))
+@ENDPOINTS.delete(
+    "/v1/dkim/{domain}/keys/{selector}",
+    "dkim:write",
+    OF_DOMAIN,
+    Nothing,
+    problems=("no_such_key",),
+    made_of=rows.signing,
+)
 async def delete(call: Call, query: DeleteQuery) -> dict[str, Any]:
     """Delete a key."""
     admin = DkimAdmin(call.services)

@@ -14,8 +14,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from nodes.http.calls import Call
     from nodes.http.places import Place
+    from nodes.http.rows import MadeOf
 
 Answered = dict[str, Any] | web.StreamResponse
 Handler = Callable[..., Awaitable[Answered]]
@@ -45,13 +45,6 @@ class Lines(NamedTuple):
 Answer = type[BaseModel] | Bytes | Lines
 
 
-class Seen(NamedTuple):
-    """What a client has seen that wants to change it: who shows it, and the streams that it is made of."""
-
-    shown_by: Handler
-    streams: Callable[[Call], Sequence[bytes]]
-
-
 class Endpoint(NamedTuple):
     """See Endpoints."""
 
@@ -70,7 +63,7 @@ class Endpoint(NamedTuple):
     nodes: bool
     secret: bool
     once: bool
-    seen: Seen | None
+    made_of: MadeOf | None
 
     @property
     def summary(self) -> str:
@@ -140,7 +133,7 @@ class Endpoints:
         nodes: bool = False,
         secret: bool = False,
         once: bool = True,
-        seen: Seen | None = None,
+        made_of: MadeOf | None = None,
     ) -> Callable[[Handler], Handler]:
         """The decorated function `async def (call, body: Model, query: Model)` answers `method path`.
 
@@ -149,23 +142,25 @@ class Endpoints:
         reads: "fresh" unless told otherwise for GET, else "strict". problems: codes that it can answer besides those
         that all can. body: for one that is no JSON, which the handler reads itself. nodes: a node of the cell may ask
         it too, by its certificate. secret: the answer has what is told once and never kept. once: False where it may be
-        repeated without harm, and is not one record. seen: what If-Match is about.
+        repeated without harm, and is not one record. made_of: the rows whose versions are in the ETag of a GET, and
+        that If-Match is about where the same are changed (nodes/http/rows.py).
         """
 
         def declared(handler: Handler) -> Handler:
             hints = get_type_hints(handler)
+            changes = method != "GET" and made_of is not None
             self.all.append(
                 Endpoint(
                     *(method, path, permission, place, handler, answer, status),
                     reads or ("fresh" if method == "GET" else "strict"),
-                    tuple(problems),
+                    (*problems, *(["has_changed"] if changes else [])),
                     body or hints.get("body"),
                     hints.get("query"),
                     self.topic,
                     nodes,
                     secret,
                     once,
-                    seen,
+                    made_of,
                 )
             )
             return handler

@@ -11,7 +11,7 @@ from actors.directory import tenant_named
 from actors.errors import NoSuchTenant
 from actors.names import normalise_address
 from eventlog.store import Snapshot
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Address, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
@@ -104,20 +104,36 @@ async def add_group(call: Call, body: NewGroup) -> dict[str, Any]:
     return _shown(call, body.address)
 
 
-@ENDPOINTS.get("/v1/groups/{address}", "aliases:read", NAMED, Group, problems=("no_such_group", "invalid_name"))
+@ENDPOINTS.get(
+    "/v1/groups/{address}",
+    "aliases:read",
+    NAMED,
+    Group,
+    problems=("no_such_group", "invalid_name"),
+    made_of=rows.group,
+)
 async def show_group(call: Call) -> dict[str, Any]:
     """Show a group and who is in it."""
     return _shown(call, call.path["address"])
 
 
-@ENDPOINTS.patch("/v1/groups/{address}", "aliases:write", NAMED, Group, problems=("no_such_group", *_PROBLEMS))
+@ENDPOINTS.patch(
+    "/v1/groups/{address}", "aliases:write", NAMED, Group, problems=("no_such_group", *_PROBLEMS), made_of=rows.group
+)
 async def change_members(call: Call, body: MemberChange) -> dict[str, Any]:
     """Change who is in a group."""
     await call.directory.tenants.change_members(call.path["address"], body.add, body.remove, call.context)
     return _shown(call, call.path["address"])
 
 
-@ENDPOINTS.delete("/v1/groups/{address}", "aliases:write", NAMED, Nothing, problems=("no_such_group", "invalid_name"))
+@ENDPOINTS.delete(
+    "/v1/groups/{address}",
+    "aliases:write",
+    NAMED,
+    Nothing,
+    problems=("no_such_group", "invalid_name"),
+    made_of=rows.group,
+)
 async def remove_group(call: Call) -> dict[str, Any]:
     """Remove a group; its members stay what they are."""
     await call.directory.tenants.remove_group(call.path["address"], call.context)

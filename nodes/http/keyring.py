@@ -10,6 +10,7 @@ from pydantic import Field
 from actors import keyring
 from actors.keyring import KEYRING, UseKey
 from actors.sealing import KEY_BYTES, NoSuchSealingKey
+from nodes.http import rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError
@@ -50,7 +51,7 @@ class KeyToUse(Model):
     id: KeyId
 
 
-@ENDPOINTS.get("/v1/cluster-keys", "config:read", CLUSTER, SealingKeys)
+@ENDPOINTS.get("/v1/cluster-keys", "config:read", CLUSTER, SealingKeys, made_of=rows.SEALING_KEYS)
 async def list_keys(call: Call) -> dict[str, Any]:
     """List the keys that secrets on the log are sealed under."""
     return _keys(call)
@@ -71,7 +72,9 @@ async def hand_key(call: Call, body: NewSealingKey) -> dict[str, Any]:
     return _keys(call)
 
 
-@ENDPOINTS.put("/v1/cluster-keys", "config:write", CLUSTER, SealingKeys, problems=(NOT_HELD,))
+@ENDPOINTS.put(
+    "/v1/cluster-keys", "config:write", CLUSTER, SealingKeys, problems=(NOT_HELD,), made_of=rows.SEALING_KEYS
+)
 async def use_key(call: Call, body: KeyToUse) -> dict[str, Any]:
     """Seal under this key from now on, at every node; what is there is sealed anew in the background."""
     id_ = bytes.fromhex(body.id)

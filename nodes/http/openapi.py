@@ -138,14 +138,22 @@ def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 
 def _headers(endpoint: Endpoint) -> list[dict[str, Any]]:
     found = []
-    if endpoint.seen is not None:
-        text = "The ETag of what is to be changed, as it was read: what has changed since is left alone (412)."
+    if endpoint.made_of is not None and endpoint.method != "GET":
+        text = f"The ETag that {_shown_by(endpoint)} had: what has changed since is left alone (412)."
         found.append(_header("If-Match", text, {"type": "string"}))
     if endpoint.takes_key:
         text = "The same for a request that is sent again: it is carried out once, and known for a day."
         schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"}
         found.append(_header("Idempotency-Key", text, schema))
     return found
+
+
+def _shown_by(endpoint: Endpoint) -> str:
+    """Where the ETag of what an endpoint changes comes from."""
+    from nodes.http.admin import endpoints
+
+    shows = [one for one in endpoints() if one.method == "GET" and one.made_of is endpoint.made_of]
+    return " or ".join(f"`GET {openapi_path(one.path)}`" for one in shows)
 
 
 def _header(name: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:

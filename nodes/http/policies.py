@@ -11,9 +11,9 @@ from actors.kind import Command
 from actors.tenant_policy import SETTINGS, SetMailPolicy
 from actors.verdicts import CHOICES, VERDICTS, SetTenantMode
 from eventlog.store import Snapshot
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
-from nodes.http.endpoint import Endpoints, Seen
+from nodes.http.endpoint import Endpoints
 from nodes.http.models import Model, TenantName
 from nodes.http.places import in_path
 from nodes.policy.tenants import defaults
@@ -51,7 +51,7 @@ class PolicyChange(Model):
     reset: list[str] = Field([])
 
 
-@ENDPOINTS.get("/v1/tenants/{name}/policy", "policies:read", NAMED, MailPolicy)
+@ENDPOINTS.get("/v1/tenants/{name}/policy", "policies:read", NAMED, MailPolicy, made_of=rows.mail_policy)
 async def show(call: Call) -> dict[str, Any]:
     """Show what a tenant's policy for mail is."""
     with call.services.log.snapshot() as snapshot:
@@ -64,8 +64,8 @@ async def show(call: Call) -> dict[str, Any]:
     "policies:write",
     NAMED,
     PolicyChange,
-    problems=("not_allowed", "has_changed"),
-    seen=Seen(show, lambda call: (call.tenant, VERDICTS)),
+    problems=("not_allowed",),
+    made_of=rows.mail_policy,
 )
 async def change(call: Call, body: PolicyChange) -> dict[str, Any]:
     """Set and reset settings of a tenant's policy, all at once."""

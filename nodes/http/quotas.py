@@ -10,6 +10,7 @@ from pydantic import Field
 from actors import directory, standing, tenant_admin, usage
 from actors.standing import QUOTAS, STANDING
 from eventlog.store import Snapshot
+from nodes.http import rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Model, TenantName
@@ -56,7 +57,7 @@ class Recount(Model):
     position: int
 
 
-@ENDPOINTS.get("/v1/tenants/{name}/quotas", "limits:read", NAMED, TenantQuotas)
+@ENDPOINTS.get("/v1/tenants/{name}/quotas", "limits:read", NAMED, TenantQuotas, made_of=rows.quotas)
 async def show_quotas(call: Call) -> dict[str, Any]:
     """Show what a tenant may use, and what it uses now."""
     with call.services.log.snapshot() as snapshot:
@@ -69,6 +70,7 @@ async def show_quotas(call: Call) -> dict[str, Any]:
     CLUSTER,
     TenantQuotas,
     problems=("no_such_tenant", "not_allowed", "invalid_name"),
+    made_of=rows.quotas,
 )
 async def set_quotas(call: Call, body: QuotaChange) -> dict[str, Any]:
     """Limit what a tenant may use."""

@@ -16,6 +16,7 @@ from eventlog.store import Snapshot
 from nodes.follower import grants
 from nodes.follower.feed import grant_place
 from nodes.follower.followers import Followers, follow_json
+from nodes.http import rows
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
@@ -134,7 +135,7 @@ async def scope(call: Call, body: ScopeOf) -> dict[str, Any]:
     return found
 
 
-@ENDPOINTS.get("/v1/region/grants", "regions:read", CLUSTER, GrantPage)
+@ENDPOINTS.get("/v1/region/grants", "regions:read", CLUSTER, GrantPage, made_of=rows.GRANTS)
 async def list_grants(call: Call, query: PageQuery) -> dict[str, Any]:
     """List who may follow this cell's log."""
     now_ms = time.time_ns() // 1_000_000
@@ -164,14 +165,16 @@ async def issue_grant(call: Call, body: NewGrant) -> dict[str, Any]:
     return {"name": body.name}
 
 
-@ENDPOINTS.delete("/v1/region/grants/{name}", "regions:write", CLUSTER, Nothing, problems=("no_such_grant",))
+@ENDPOINTS.delete(
+    "/v1/region/grants/{name}", "regions:write", CLUSTER, Nothing, problems=("no_such_grant",), made_of=rows.GRANTS
+)
 async def revoke_grant(call: Call) -> dict[str, Any]:
     """Let somebody follow this cell's log no more."""
     await call.services.runtime.ask(REGION, region.RevokeGrant(call.path["name"]), call.context)
     return {}
 
 
-@ENDPOINTS.get("/v1/region/follows", "regions:read", CLUSTER, Follows)
+@ENDPOINTS.get("/v1/region/follows", "regions:read", CLUSTER, Follows, made_of=rows.FOLLOWS)
 async def list_follows(call: Call) -> dict[str, Any]:
     """List what this cell follows of others."""
     followers = _followers(call)
@@ -220,7 +223,14 @@ async def start_follow(call: Call, body: NewFollow) -> dict[str, Any]:
     return {"name": name, "cell": grant.cell}
 
 
-@ENDPOINTS.delete("/v1/region/follows/{name}", "regions:write", CLUSTER, Nothing, problems=("no_such_follow",))
+@ENDPOINTS.delete(
+    "/v1/region/follows/{name}",
+    "regions:write",
+    CLUSTER,
+    Nothing,
+    problems=("no_such_follow",),
+    made_of=rows.FOLLOWS,
+)
 async def end_follow(call: Call) -> dict[str, Any]:
     """End following."""
     command = region.HaltFollow(call.path["name"], "an administrator has ended it")

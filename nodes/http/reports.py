@@ -11,9 +11,10 @@ from actors import directory, reports
 from actors.errors import InvalidName
 from actors.names import normalise_address
 from actors.reports import REPORTS, Collected, Received, Sent, SetReporting
+from nodes.http import rows
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
-from nodes.http.endpoint import Endpoints, Seen
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
 from nodes.http.models import Address, Milliseconds, Model, Nothing, Query
 from nodes.http.places import CLUSTER
@@ -129,21 +130,14 @@ class Outcomes(Model):
     outcomes: dict[str, int] = Field(examples=[{"sent": 3}])
 
 
-@ENDPOINTS.get("/v1/reports/settings", "reports:read", CLUSTER, ReportSettings)
+@ENDPOINTS.get("/v1/reports/settings", "reports:read", CLUSTER, ReportSettings, made_of=rows.REPORTING)
 async def show_settings(call: Call) -> dict[str, Any]:
     """Show who reports, and where others' reports come in."""
     with call.services.log.snapshot() as snapshot:
         return reports.settings(snapshot.view(REPORTS))._asdict()
 
 
-@ENDPOINTS.put(
-    "/v1/reports/settings",
-    "reports:write",
-    CLUSTER,
-    Nothing,
-    problems=("has_changed",),
-    seen=Seen(show_settings, lambda _: (REPORTS,)),
-)
+@ENDPOINTS.put("/v1/reports/settings", "reports:write", CLUSTER, Nothing, made_of=rows.REPORTING)
 async def change_settings(call: Call, body: SettingsChange) -> dict[str, Any]:
     """Change who reports, and where others' reports come in."""
     with call.services.log.snapshot() as snapshot:

@@ -5,13 +5,14 @@ Nobody grants a role that may more than their own, and nobody takes one away tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
 
 from actors import roles, tenant
 from actors.directory import account_of, tenant_named
-from actors.errors import CommandRefused, NoSuchAccount, NoSuchTenant
+from actors.errors import CommandRefused, NoSuchAccount, NoSuchRole, NoSuchTenant
 from actors.names import normalise_address
 from actors.region import REGION
 from actors.roles import GrantRole, Held, RevokeRole
@@ -22,6 +23,7 @@ from nodes.http.errors import bad_request
 from nodes.http.models import Address, Milliseconds, Model, Nothing, Page, PageQuery, Query, TenantName
 from nodes.http.pages import page
 from nodes.http.places import OWN, Place, Subject
+from nodes.http.rows import Rows
 from nodes.logins.callers import covers, permissions
 
 ENDPOINTS = Endpoints("roles")
@@ -135,7 +137,39 @@ async def list_roles(call: Call, query: RolesQuery) -> dict[str, Any]:
     return {"roles": shown, "next": following}
 
 
-@ENDPOINTS.put("/v1/roles", "roles:write", HOLDER, Nothing, problems=("no_such_account", "not_allowed"))
+def made_of(call: Call, snapshot: Snapshot) -> Iterable[Rows]:
+    """The role of whom path or body name."""
+    stream, holder = _held_by(call, snapshot)
+    yield Rows(stream, b"r" + holder)
+
+
+@ENDPOINTS.get(
+    "/v1/roles/held", "roles:read", HOLDER, Role, problems=("no_such_account", "no_such_role"), made_of=made_of
+)
+async def show(call: Call, query: HolderQuery) -> dict[str, Any]:
+    """Show the role that an account or an administrator holds."""
+    with call.services.log.snapshot() as snapshot:
+        stream, holder = _held_by(call, snapshot)
+        held = roles.role_of(snapshot.view(stream), holder)
+        name = tenant_name(snapshot, call.subject.tenant) if call.subject.tenant is not None else None
+        shown = _role_json(snapshot, held, stream, name) if held is not None else None
+    if shown is None:
+        raise NoSuchRole(f"{query.address or query.administrator} holds no role")
+    return shown
+
+
+def _held_by(call: Call, snapshot: Snapshot) -> tuple[bytes, bytes]:
+    """The stream that the role stands on, and its holder there."""
+    who = _holder_of(call)
+    stream = REGION if call.subject.tenant is None else call.subject.tenant
+    if who.administrator is not None:
+        return stream, roles.administrator(who.administrator)
+    return stream, account_of(snapshot, who.address or "").account
+
+
+@ENDPOINTS.put(
+    "/v1/roles", "roles:write", HOLDER, Nothing, problems=("no_such_account", "not_allowed"), made_of=made_of
+)
 async def grant(call: Call, body: NewRole) -> dict[str, Any]:
     """Give an account or an administrator a role, in place of the one that it has."""
     stream, command = _grant(call, body, body.role)
@@ -143,7 +177,9 @@ async def grant(call: Call, body: NewRole) -> dict[str, Any]:
     return {}
 
 
-@ENDPOINTS.delete("/v1/roles", "roles:write", HOLDER, Nothing, problems=("no_such_account", "no_such_role"))
+@ENDPOINTS.delete(
+    "/v1/roles", "roles:write", HOLDER, Nothing, problems=("no_such_account", "no_such_role"), made_of=made_of
+)
 async def revoke(call: Call, query: HolderQuery) -> dict[str, Any]:
     """Take its role away: an account is a user then, an administrator may do everything again."""
     stream, command = _grant(call, query, roles.USER)
@@ -154,12 +190,12 @@ async def revoke(call: Call, query: HolderQuery) -> dict[str, Any]:
 def _grant(call: Call, who: Holder | HolderQuery, role: str) -> tuple[bytes, GrantRole]:
     """The stream that it stands on and what to ask for; the caller has all that the role may. Raises ApiError."""
     with call.services.log.snapshot() as snapshot:
-        stream = REGION if call.subject.tenant is None else call.subject.tenant
+        stream, holder = _held_by(call, snapshot)
         if who.administrator is not None:
-            command = GrantRole(roles.administrator(who.administrator), role, b"", who.administrator)
+            command = GrantRole(holder, role, b"", who.administrator)
         else:
-            target = account_of(snapshot, who.address or "")
-            command = GrantRole(target.account, role, target.tenant if stream == REGION else b"")
+            home = account_of(snapshot, who.address or "").tenant
+            command = GrantRole(holder, role, home if stream == REGION else b"")
         before = roles.role_of(snapshot.view(stream), command.holder)
     for one in (role, before.role if before is not None else roles.USER):
         if one != roles.USER and not covers(call.caller, one, frozenset(), call.subject.tenant):

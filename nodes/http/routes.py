@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from actors import directory, routes, tenant
+from actors.errors import NoSuchRoute
 from actors.names import normalise_domain
 from actors.routes import DEFAULT, RemoveRoute, Route, SetRoute
 from actors.routes import ROUTES as STREAM
+from eventlog.store import Snapshot
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
 from nodes.http.models import Model, Nothing, Page, PageQuery
 from nodes.http.pages import page
 from nodes.http.places import CLUSTER
+from nodes.http.rows import Rows
 
 ENDPOINTS = Endpoints("routes")
 MOST_POOL = 32
@@ -86,7 +90,26 @@ async def list_routes(call: Call, query: PageQuery) -> dict[str, Any]:
     return {"routes": found, "next": following}
 
 
-@ENDPOINTS.put("/v1/routes", "routes:write", CLUSTER, SetRouteAnswer, status=201)
+def made_of(call: Call, _snapshot: Snapshot) -> Iterable[Rows]:
+    """The route that the path or the body names."""
+    asked = call.body.to if isinstance(call.body, NewRoute) else call.path["match"]
+    yield Rows(STREAM, b"r" + _match(call, asked).encode())
+
+
+@ENDPOINTS.get(
+    "/v1/routes/{match}", "routes:read", CLUSTER, OutgoingRoute, problems=("no_such_route",), made_of=made_of
+)
+async def show_route(call: Call) -> dict[str, Any]:
+    """Show a route of outgoing mail."""
+    match = _match(call, call.path["match"])
+    with call.services.log.snapshot() as snapshot:
+        found = next((one for one in routes.routes(snapshot.view(STREAM)) if one.match == match), None)
+        if found is None:
+            raise NoSuchRoute(f"there is no route for {call.path['match']}")
+        return _route_json(found, {one.id: one.name for one in tenant.tenants(snapshot)})
+
+
+@ENDPOINTS.put("/v1/routes", "routes:write", CLUSTER, SetRouteAnswer, status=201, made_of=made_of)
 async def set_route(call: Call, body: NewRoute) -> dict[str, Any]:
     """Set where outgoing mail goes."""
     match = _match(call, body.to)
@@ -106,7 +129,7 @@ async def set_route(call: Call, body: NewRoute) -> dict[str, Any]:
     return {"for": body.to, "host": host, "port": command.port, "tls": command.tls}
 
 
-@ENDPOINTS.delete("/v1/routes/{match}", "routes:write", CLUSTER, Nothing, problems=("no_such_route",))
+@ENDPOINTS.delete("/v1/routes/{match}", "routes:write", CLUSTER, Nothing, problems=("no_such_route",), made_of=made_of)
 async def remove_route(call: Call) -> dict[str, Any]:
     """Remove a route of outgoing mail."""
     match = _match(call, call.path["match"])

@@ -13,7 +13,7 @@ from actors import directory
 from actors.errors import CommandRefused, NoSuchAccount, NoSuchTenant
 from actors.sharing_admin import Line, shared
 from eventlog.store import Snapshot
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Model, Nothing, Query
@@ -85,7 +85,7 @@ def _missing(call: Call) -> CommandRefused:
 PLACE = Place("the account, or the tenant, that is named", _place_of, _missing)
 
 
-@ENDPOINTS.get("/v1/shared/{place}", "shares:read", PLACE, Shared)
+@ENDPOINTS.get("/v1/shared/{place}", "shares:read", PLACE, Shared, made_of=rows.shares)
 async def show(call: Call) -> dict[str, Any]:
     """Show what is shared, and with whom."""
     where = call.path["place"]
@@ -96,7 +96,7 @@ async def show(call: Call) -> dict[str, Any]:
     return {"place": where, "folders": found}
 
 
-@ENDPOINTS.put("/v1/shared/{place}/rights", "shares:write", PLACE, NewRights)
+@ENDPOINTS.put("/v1/shared/{place}/rights", "shares:write", PLACE, NewRights, made_of=rows.shares)
 async def set_rights(call: Call, body: NewRights) -> dict[str, Any]:
     """Say who may do what with a folder."""
     line = Line(body.whom, body.negative, body.rights)
@@ -104,14 +104,14 @@ async def set_rights(call: Call, body: NewRights) -> dict[str, Any]:
     return {"name": body.name, "whom": body.whom, "rights": given, "negative": line.negative}
 
 
-@ENDPOINTS.post("/v1/tenants/{name}/folders", "shares:write", NAMED, NewFolder, status=201)
+@ENDPOINTS.post("/v1/tenants/{name}/folders", "shares:write", NAMED, NewFolder, status=201, made_of=rows.shares)
 async def create(call: Call, body: NewFolder) -> dict[str, Any]:
     """Make a public folder of a tenant."""
     await call.directory.sharing.create_public(call.path["name"], body.name, call.context)
     return {"name": body.name}
 
 
-@ENDPOINTS.delete("/v1/tenants/{name}/folders", "shares:write", NAMED, Nothing)
+@ENDPOINTS.delete("/v1/tenants/{name}/folders", "shares:write", NAMED, Nothing, made_of=rows.shares)
 async def delete(call: Call, query: FolderQuery) -> dict[str, Any]:
     """Delete a public folder of a tenant."""
     await call.directory.sharing.delete_public(call.path["name"], query.name, call.context)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from actors.standing import MAX_REASON_CHARACTERS, MOST_GRACE_MS
 from actors.tenant_details import MAX_TITLE_CHARACTERS
+from nodes.http import rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
@@ -47,7 +48,12 @@ class Deletion(Model):
 
 
 @ENDPOINTS.put(
-    "/v1/tenants/{name}/details", "tenants:write", NAMED, Tenant, problems=("name_taken", "invalid_name", "not_allowed")
+    "/v1/tenants/{name}/details",
+    "tenants:write",
+    NAMED,
+    Tenant,
+    problems=("name_taken", "invalid_name", "not_allowed"),
+    made_of=rows.tenant_itself,
 )
 async def set_details(call: Call, body: Details) -> dict[str, Any]:
     """Change what is said of a tenant, or its name."""
@@ -67,6 +73,7 @@ async def set_details(call: Call, body: Details) -> dict[str, Any]:
     NAMED,
     Nothing,
     problems=("no_such_domain", "no_such_account", "not_allowed", "invalid_name"),
+    made_of=rows.tenant_itself,
 )
 async def remove_domain(call: Call) -> dict[str, Any]:
     """Take a domain from a tenant, with its postmaster; everything else in it must have gone before."""
@@ -77,28 +84,36 @@ async def remove_domain(call: Call) -> dict[str, Any]:
 _STATE = ("no_such_tenant", "not_allowed", "invalid_name")
 
 
-@ENDPOINTS.post("/v1/tenants/{name}/suspension", "tenants:write", CLUSTER, Tenant, problems=_STATE)
+@ENDPOINTS.post(
+    "/v1/tenants/{name}/suspension", "tenants:write", CLUSTER, Tenant, problems=_STATE, made_of=rows.tenant_itself
+)
 async def suspend(call: Call, body: Suspension) -> dict[str, Any]:
     """Serve a tenant no more until it is resumed."""
     await call.directory.tenants.suspend(call.path["name"], body.mail, body.reason, call.context)
     return _now(call, call.path["name"])
 
 
-@ENDPOINTS.delete("/v1/tenants/{name}/suspension", "tenants:write", CLUSTER, Tenant, problems=_STATE)
+@ENDPOINTS.delete(
+    "/v1/tenants/{name}/suspension", "tenants:write", CLUSTER, Tenant, problems=_STATE, made_of=rows.tenant_itself
+)
 async def resume(call: Call) -> dict[str, Any]:
     """Serve a tenant again."""
     await call.directory.tenants.resume(call.path["name"], call.context)
     return _now(call, call.path["name"])
 
 
-@ENDPOINTS.post("/v1/tenants/{name}/deletion", "tenants:write", CLUSTER, Tenant, problems=_STATE)
+@ENDPOINTS.post(
+    "/v1/tenants/{name}/deletion", "tenants:write", CLUSTER, Tenant, problems=_STATE, made_of=rows.tenant_itself
+)
 async def delete(call: Call, body: Deletion) -> dict[str, Any]:
     """Take a tenant out of service; after the grace time it is erased for good."""
     await call.directory.tenants.delete(call.path["name"], body.grace_ms, body.reason, call.context)
     return _now(call, call.path["name"])
 
 
-@ENDPOINTS.delete("/v1/tenants/{name}/deletion", "tenants:write", CLUSTER, Tenant, problems=_STATE)
+@ENDPOINTS.delete(
+    "/v1/tenants/{name}/deletion", "tenants:write", CLUSTER, Tenant, problems=_STATE, made_of=rows.tenant_itself
+)
 async def undelete(call: Call) -> dict[str, Any]:
     """Keep a tenant after all, while its grace time runs."""
     await call.directory.tenants.undelete(call.path["name"], call.context)

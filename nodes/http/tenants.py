@@ -10,9 +10,9 @@ from actors import credentials, tenant, tenant_admin, tenant_details
 from actors.directory import tenant_named
 from actors.names import normalise_domain
 from eventlog.store import Snapshot
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
-from nodes.http.endpoint import Endpoints, Seen
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
 from nodes.http.models import Count, Domain, Id, Milliseconds, Model, Page, PageQuery, TenantName
 from nodes.http.pages import page
@@ -100,7 +100,7 @@ async def add_tenant(call: Call, body: NewTenant) -> dict[str, Any]:
         return tenant_named_json(snapshot, body.name)
 
 
-@ENDPOINTS.get("/v1/tenants/{name}", "tenants:read", NAMED, Tenant)
+@ENDPOINTS.get("/v1/tenants/{name}", "tenants:read", NAMED, Tenant, made_of=rows.tenant_itself)
 async def show_tenant(call: Call) -> dict[str, Any]:
     """Show a tenant."""
     return _shown(call, call.tenant)
@@ -113,6 +113,7 @@ async def show_tenant(call: Call) -> dict[str, Any]:
     NewDomain,
     status=201,
     problems=("name_taken", "invalid_name"),
+    made_of=rows.tenant_itself,
 )
 async def add_domain(call: Call, body: NewDomain) -> dict[str, Any]:
     """Give a tenant one more domain."""
@@ -120,14 +121,7 @@ async def add_domain(call: Call, body: NewDomain) -> dict[str, Any]:
     return {"domain": normalise_domain(body.domain)}
 
 
-@ENDPOINTS.patch(
-    "/v1/tenants/{name}",
-    "tenants:write",
-    NAMED,
-    TenantChange,
-    problems=("has_changed",),
-    seen=Seen(show_tenant, lambda call: (call.tenant,)),
-)
+@ENDPOINTS.patch("/v1/tenants/{name}", "tenants:write", NAMED, TenantChange, made_of=rows.tenant_itself)
 async def change_tenant(call: Call, body: TenantChange) -> dict[str, Any]:
     """Change what holds for a tenant, one thing at a time."""
     allowed, least = body.time_travel, body.password_characters

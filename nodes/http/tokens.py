@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from actors import api_tokens, roles, tenant
+from actors import api_tokens, roles, tenant, tenant_admin
 from actors.api_tokens import ApiToken, CreateApiToken, RevokeApiToken
 from actors.directory import account_of, tenant_named
 from actors.errors import CommandRefused, NoSuchAccount, NoSuchTenant, NoSuchToken
@@ -24,6 +25,7 @@ from nodes.http.models import Address, Milliseconds, Model, Nothing, Page, PageQ
 from nodes.http.pages import page
 from nodes.http.places import Place, Subject
 from nodes.http.roles import RoleName, streams
+from nodes.http.rows import Rows
 from nodes.logins.callers import covers, expand, permits
 
 ENDPOINTS = Endpoints("tokens")
@@ -162,7 +164,22 @@ async def create(call: Call, body: NewToken) -> dict[str, Any]:
         return {**_token_json(call, snapshot, stream, name, kept), "token": text}
 
 
-@ENDPOINTS.delete("/v1/tokens/{id}", "tokens:write", BY_ID, Nothing, problems=("no_such_token",))
+def made_of(call: Call, snapshot: Snapshot) -> Iterable[Rows]:
+    """The token; that it was used changes its row, too, from time to time."""
+    stream, one = _by_id(snapshot, call)
+    yield Rows(stream, b"K" + one.id)
+
+
+@ENDPOINTS.get("/v1/tokens/{id}", "tokens:read", BY_ID, Token, problems=("no_such_token",), made_of=made_of)
+async def show(call: Call) -> dict[str, Any]:
+    """Show a token, without its secret."""
+    with call.services.log.snapshot() as snapshot:
+        stream, one = _by_id(snapshot, call)
+        name = None if stream == REGION else tenant_admin.name_of(snapshot, stream)
+        return _token_json(call, snapshot, stream, name, one)
+
+
+@ENDPOINTS.delete("/v1/tokens/{id}", "tokens:write", BY_ID, Nothing, problems=("no_such_token",), made_of=made_of)
 async def revoke(call: Call) -> dict[str, Any]:
     """Revoke a token: it lets nobody in from now on, and what it asks for at the moment ends."""
     with call.services.log.snapshot() as snapshot:

@@ -10,9 +10,9 @@ from actors import tenant, verdicts
 from actors.errors import InvalidName
 from actors.names import normalise_domain
 from actors.verdicts import CHOICES, VERDICTS, SetTenantMode, SetVerdictPolicy
-from nodes.http import places
+from nodes.http import places, rows
 from nodes.http.calls import Call
-from nodes.http.endpoint import Endpoints, Seen
+from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
 from nodes.http.models import Domain, Model, Nothing
 from nodes.http.places import CLUSTER, in_path
@@ -58,7 +58,7 @@ class TenantMode(Model):
     dmarc: Literal["enforce", "mark", "inherit"]
 
 
-@ENDPOINTS.get("/v1/verdicts", "policies:read", CLUSTER, Verdicts)
+@ENDPOINTS.get("/v1/verdicts", "policies:read", CLUSTER, Verdicts, made_of=rows.VERDICT_POLICY)
 async def show(call: Call) -> dict[str, Any]:
     """Show the cell's policy on SPF, DKIM, ARC and DMARC."""
     with call.services.log.snapshot() as snapshot:
@@ -70,14 +70,7 @@ async def show(call: Call) -> dict[str, Any]:
     return {"policy": {**policy, "sealers": list(policy["sealers"])}, "tenants": modes, "judge": judge}
 
 
-@ENDPOINTS.put(
-    "/v1/verdicts",
-    "policies:write",
-    CLUSTER,
-    Nothing,
-    problems=("has_changed",),
-    seen=Seen(show, lambda _: (VERDICTS,)),
-)
+@ENDPOINTS.put("/v1/verdicts", "policies:write", CLUSTER, Nothing, made_of=rows.VERDICT_POLICY)
 async def change(call: Call, body: VerdictChange) -> dict[str, Any]:
     """Change the cell's policy on SPF, DKIM, ARC and DMARC."""
     choices = {name: chosen for name in CHOICES if (chosen := getattr(body, name)) is not None}
@@ -88,7 +81,13 @@ async def change(call: Call, body: VerdictChange) -> dict[str, Any]:
     return {}
 
 
-@ENDPOINTS.put("/v1/verdicts/tenants/{name}", "policies:write", places.tenant(in_path("name")), Nothing)
+@ENDPOINTS.put(
+    "/v1/verdicts/tenants/{name}",
+    "policies:write",
+    places.tenant(in_path("name")),
+    Nothing,
+    made_of=rows.mail_policy,
+)
 async def change_tenant(call: Call, body: TenantMode) -> dict[str, Any]:
     """Set what is done about a tenant's mail that fails DMARC."""
     command = SetTenantMode(call.tenant, "" if body.dmarc == INHERIT else body.dmarc)
