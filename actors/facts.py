@@ -18,7 +18,6 @@ _MAX_SECONDS = 253_402_300_800  # the year 10000
 
 _FIELD = re.compile(rb"^(message-id|references|in-reply-to|date)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.I | re.M)
 _MESSAGE_ID = re.compile(rf"<[^<>\s]{{1,{MAX_ID_CHARACTERS - 2}}}>")
-_END = re.compile(rb"(?:\A|\n)\r?\n")
 
 
 class MessageFacts(NamedTuple):
@@ -30,13 +29,23 @@ class MessageFacts(NamedTuple):
 def message_facts(data: bytes) -> MessageFacts:
     """Message-ID, references and date of the message in `data`; of a field that occurs twice, the first."""
     head = data[:MAX_HEADER_BYTES]
-    end = _END.search(head)
     fields: dict[bytes, str] = {}
-    for name, value in _FIELD.findall(head, 0, end.end() if end else len(head)):
+    for name, value in _FIELD.findall(head, 0, _end_of_header(head)):
         fields.setdefault(name.lower(), value.decode("utf-8", "replace"))
     references = _ids(fields.get(b"references", "")) or _ids(fields.get(b"in-reply-to", ""))
     own = _ids(fields.get(b"message-id", ""))
     return MessageFacts(own[0] if own else None, tuple(references[-MAX_REFERENCES:]), _sent_ms(fields.get(b"date")))
+
+
+def _end_of_header(head: bytes) -> int:
+    """Where the empty line ends before which fields stand; the length where there is none."""
+    if head.startswith((b"\n", b"\r\n")):
+        return 0
+    end = head.find(b"\n\r\n")
+    bare = head.find(b"\n\n", 0, end + 1 if end >= 0 else len(head))
+    if bare >= 0:
+        return bare + 2
+    return end + 3 if end >= 0 else len(head)
 
 
 def _ids(value: str) -> list[str]:

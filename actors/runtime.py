@@ -56,9 +56,11 @@ MAX_INLINE_BYTES = 4 * 1024 * 1024  # of all bodies of a record; half of what a 
 IDLE_S = 60.0
 PASSIVATE_AT_MOST = 256  # before the loop has a pause
 PAUSE_S = 0.01
+MOST_READ, MOST_STREAMS = 200, 1000  # rows of a stream, and streams, that are kept for the next decision
 MAX_ROWS = ROW_BUDGET // 2  # the fold stalls beyond its budget, and more may be there by then
 
 Steps = Sequence[tuple[bytes, Command]]
+Read = dict[bytes, tuple[int, Any]]  # version and value by key; 0 and None where there is no row
 
 
 class Context(NamedTuple):
@@ -110,13 +112,14 @@ class _Decision(NamedTuple):
 class _PendingView(ScratchView):
     """What a record's earlier events will have done, for its later commands; guards are of the rows as they stand.
 
-    A row is read from the snapshot once: `decide` and the dry run of `evolve` want the same few.
+    A row is read once, into `read`: `decide` and the dry run of `evolve` want the same few, and so does the next
+    decision on the stream.
     """
 
-    def __init__(self, inner: TableView, position: int) -> None:
+    def __init__(self, inner: TableView, position: int, read: Read) -> None:
         super().__init__(inner, position)
         self._table = inner
-        self._read: dict[bytes, tuple[int, Any]] = {}
+        self._read = read
 
     def get(self, key: bytes) -> Any:
         if key in self._rows:
@@ -185,6 +188,8 @@ class Runtime:
         self._sweep: asyncio.TimerHandle | None = self._loop.call_later(idle_s / 4, self._passivate)
         self._stopping = False
         self._transacting = 0
+        self._read: dict[bytes, Read] = {}  # by stream, as of the position below
+        self._read_at = 0
 
     async def ask(self, stream: bytes, command: Command, context: Context, bodies: Sequence[NewBody] = ()) -> Done:
         """Carry out a command on a stream, through its actor; answered after the fold on this node.
@@ -361,7 +366,9 @@ class Runtime:
             kind = kind_of(command)
             view = pending.get(stream)
             if view is None:
-                view = pending[stream] = _PendingView(snapshot.view(stream), stamp.position)
+                view = pending[stream] = _PendingView(
+                    snapshot.view(stream), stamp.position, self._read_of(stream, position)
+                )
             tenant = kind.tenant_of(view, command) or context.tenant
             home = self.homes.of(tenant)
             if home is not None and not command.ON_REPLICA:
@@ -387,6 +394,16 @@ class Runtime:
         said = ((event.tenant, event.stream, fact) for event, fact in zip(events, facts, strict=True))
         guards.update(dict.fromkeys(self.standings.require_room(snapshot, said, context.by, stamp.at_ms)))
         return _Decision(position, at_ms, tuple(facts), tuple(events), tuple(guards))
+
+    def _read_of(self, stream: bytes, position: int) -> Read:
+        """What was read of a stream at this position of the fold, and holds as long as that stands still."""
+        if position != self._read_at or len(self._read) > MOST_STREAMS:
+            self._read_at = position
+            self._read.clear()
+        read = self._read.setdefault(stream, {})
+        if len(read) > MOST_READ:
+            read = self._read[stream] = {}
+        return read
 
     def _record(
         self, events: tuple[Event, ...], context: Context, guards: tuple[Guard, ...], bodies: tuple[Body, ...]

@@ -54,6 +54,17 @@ class RecipientCommand(NamedTuple):
 
 def parse_mail(argument: bytes, allowed: frozenset[str], moment: Moment) -> MailCommand:
     """The argument of MAIL, beginning with `FROM:`; `allowed` parameters may follow. Raises Refused."""
+    if argument.endswith(b">") and not (b" " in argument or b"\t" in argument):
+        return _without_parameters(argument)
+    return _parse_mail(argument, allowed, moment)
+
+
+@lru_cache(4096)  # who has much to send says it each time
+def _without_parameters(argument: bytes) -> MailCommand:
+    return _parse_mail(argument, frozenset(), Moment())
+
+
+def _parse_mail(argument: bytes, allowed: frozenset[str], moment: Moment) -> MailCommand:
     text = _after(b"FROM:", argument, replies.BAD_SENDER)
     match = _NULL_PATH.fullmatch(text)
     sender = "" if match else None

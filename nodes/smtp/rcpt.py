@@ -44,7 +44,7 @@ def take(envelope: Envelope, recipient: Recipient) -> bytes:
     if recipient.domain:
         envelope.remote.setdefault(recipient.domain, []).append(recipient.address)
     else:
-        envelope.accepted.append((recipient.address, recipient.targets))
+        envelope.accept(recipient.address, recipient.targets)
     envelope.rcpt_tos.append(recipient.address)
     if recipient.options is not NOTHING_ASKED:
         envelope.recipient_options.setdefault(recipient.address, recipient.options)

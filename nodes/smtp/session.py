@@ -61,12 +61,17 @@ class Envelope(aiosmtpd.smtp.Envelope):
         super().__init__()
         self.size_bytes = 0
         self.accepted: list[tuple[str, list[Target]]] = []  # in the order of RCPT, as LMTP answers (RFC 2033 4.2)
+        self.tenants: dict[bytes, None] = {}  # whose mailboxes here these lead to
+        self.leads_outside = False  # one of these does, through an alias
         self.remote: dict[str, list[str]] = {}
         self.tenant = NO_TENANT  # of the mailbox that the recipient being named leads to
         self.options = NO_OPTIONS
         self.recipient_options: dict[str, RecipientOptions] = {}  # of those that have any
 
-    @property
-    def tenants(self) -> dict[bytes, None]:
-        """Whose mailboxes here the recipients lead to."""
-        return {target.tenant: None for _, targets in self.accepted for target in targets}
+    def accept(self, address: str, targets: list[Target]) -> None:
+        """A recipient whose mail goes to these mailboxes here, and addresses outside."""
+        self.accepted.append((address, targets))
+        for target in targets:
+            self.tenants[target.tenant] = None
+            if target.is_outside:
+                self.leads_outside = True

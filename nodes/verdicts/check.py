@@ -93,7 +93,7 @@ class VerdictCheck(Check):
 
     def _policy(self, envelope: Envelope) -> tuple[VerdictPolicy, Mode]:
         policy, modes = self._rules.value
-        tenants = {target.tenant for _, targets in envelope.accepted for target in targets}
+        tenants = set(envelope.tenants)
         return policy, verdicts.mode_for(policy, modes, tenants)
 
     def _tell(self, incoming: Incoming, judgement: Judgement, arrival: Arrival, values: dict[str, Any]) -> None:

@@ -110,7 +110,8 @@ def test_mail_that_was_judged_is_sealed_by_the_domain_that_forwards_it(cell: Sen
     envelope = Envelope()
     with cell.log.snapshot() as snapshot:
         targets = resolve(snapshot, "team@example.test") or []
-    envelope.mail_from, envelope.accepted = STRANGER, [("team@example.test", targets)]
+    envelope.mail_from = STRANGER
+    envelope.accept("team@example.test", targets)
     (item,) = cell.call(forwarded(cell.services, envelope, incoming, digest_of(MAIL)))
     assert item.trace.startswith(b"ARC-Seal: i=1; cv=none;")
     assert b"spf=pass smtp.mailfrom=elsewhere.test" in item.trace.partition(b"Delivered-To:")[0]
