@@ -21,6 +21,7 @@ MAX_TOKENS = 100
 NO_TOKEN = "the token is not good: it was used, has expired, or was never issued"
 NOT_KEPT = "the cell's authority is not in its log: mailraft cluster token create DIR brings it there"
 AUTHORITY_KEY = b"A"
+SUCCESSOR_KEY, FORMER_KEY = b"n", b"o"  # actors/cell_succession.py
 ROTATION_KEY = b"r"
 
 
@@ -149,6 +150,8 @@ def evolve(view: View, fact: AuthorityFact, stamp: Stamp) -> None:
     match fact:
         case CellAuthorityStored(certificate, sealed):
             view.put(AUTHORITY_KEY, (certificate, sealed))
+            for key in (SUCCESSOR_KEY, FORMER_KEY):  # of a cell that this one was restored from
+                view.delete(key)
         case JoinTokenIssued(id_, name, digest, expires_ms):
             for one in tokens(view):
                 if one.expires_ms <= stamp.at_ms:

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, assert_never
 
 from actors import cell_authority
-from actors.cell_authority import AUTHORITY_KEY, Authority
+from actors.cell_authority import AUTHORITY_KEY, FORMER_KEY, SUCCESSOR_KEY, Authority
 from actors.errors import NotAllowed
 from actors.kind import Command, Fact
 from eventlog.record import Stamp
 from eventlog.views import View
 
-SUCCESSOR_KEY = b"n"
-_FORMER, _NODE = b"o", b"w"
+_NODE = b"w"
 
 
 class Former(NamedTuple):
@@ -123,7 +122,7 @@ def _name(view: View, command: NameSuccessor) -> tuple[SuccessionFact, ...]:
     in_force = view.get(AUTHORITY_KEY)
     if in_force is None:
         raise NotAllowed(cell_authority.NOT_KEPT)
-    if view.get(_FORMER) is not None:
+    if view.get(FORMER_KEY) is not None:
         raise NotAllowed("the authority before this one is still trusted: mailraft cluster rotate-ca DIR ends that")
     if in_force[0] == command.certificate:
         raise NotAllowed("that is the authority in force")
@@ -136,7 +135,7 @@ def _name(view: View, command: NameSuccessor) -> tuple[SuccessionFact, ...]:
 def _promote(view: View, members: tuple[str, ...]) -> tuple[SuccessionFact, ...]:
     row = view.get(SUCCESSOR_KEY)
     if row is None:
-        if view.get(_FORMER) is not None:
+        if view.get(FORMER_KEY) is not None:
             return ()  # it was done before
         raise NotAllowed("no authority was named as the next one: mailraft cluster rotate-ca DIR")
     wanted = fingerprint(row[0])
@@ -147,7 +146,7 @@ def _promote(view: View, members: tuple[str, ...]) -> tuple[SuccessionFact, ...]
 
 
 def _retire(view: View, members: tuple[str, ...]) -> tuple[SuccessionFact, ...]:
-    former, in_force = view.get(_FORMER), view.get(AUTHORITY_KEY)
+    former, in_force = view.get(FORMER_KEY), view.get(AUTHORITY_KEY)
     if former is None or in_force is None:
         return ()
     wanted = fingerprint(in_force[0])
@@ -177,7 +176,7 @@ def evolve(view: View, fact: SuccessionFact, stamp: Stamp) -> None:
         case CellAuthoritySucceeded():
             _succeed(view, stamp)
         case CellAuthorityRetired():
-            for key in [_FORMER, *(key for key, _ in view.range(_NODE))]:
+            for key in [FORMER_KEY, *(key for key, _ in view.range(_NODE))]:
                 view.delete(key)
         case _:
             assert_never(fact)
@@ -186,7 +185,7 @@ def evolve(view: View, fact: SuccessionFact, stamp: Stamp) -> None:
 def _succeed(view: View, stamp: Stamp) -> None:
     followed, following = view.get(AUTHORITY_KEY), view.get(SUCCESSOR_KEY)
     if followed is not None and following is not None:
-        view.put(_FORMER, (followed[0], stamp.at_ms))
+        view.put(FORMER_KEY, (followed[0], stamp.at_ms))
         view.put(AUTHORITY_KEY, following)
         view.delete(SUCCESSOR_KEY)
 
@@ -199,7 +198,7 @@ def successor(view: View) -> Authority | None:
 
 def former(view: View) -> Former | None:
     """Who issued before, while it is trusted."""
-    row = view.peek(_FORMER)
+    row = view.peek(FORMER_KEY)
     return Former(*row) if row else None
 
 

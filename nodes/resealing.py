@@ -18,7 +18,6 @@ from actors import (
     api_tokens,
     apop,
     cell_authority,
-    cell_succession,
     certificates,
     credentials,
     dkim,
@@ -261,7 +260,7 @@ def _of_tenants(view: View) -> Iterator[Sealed]:
 
 
 def _of_authority(view: View) -> Iterator[tuple[bytes, bytes, bytes]]:
-    for row in (cell_authority.AUTHORITY_KEY, cell_succession.SUCCESSOR_KEY):
+    for row in (cell_authority.AUTHORITY_KEY, cell_authority.SUCCESSOR_KEY):
         for key, (certificate, sealed) in view.range(row):
             yield key, sealed, cell_authority.authority_place(certificate)
 

@@ -20,7 +20,6 @@ from aiohttp import web
 
 from actors import region
 from actors.custody import CUSTODY
-from actors.directory import Directory
 from actors.kind import decode, encode
 from actors.region import REGION, Grant
 from actors.sealing import SealBroken, seal
@@ -43,6 +42,7 @@ from nodes.follower import wire
 from nodes.follower.erasures import erasure_in
 from nodes.follower.scope import Scope, bodies_of, may_see_header
 from nodes.http.errors import LOGGER, ApiError, answer_errors, bad_request
+from nodes.resealed import Resealed
 from nodes.services import Logger, Services
 from nodes.state import NodeState
 from nodes.tls.contexts import peer_follower
@@ -100,7 +100,7 @@ async def _follow(request: web.Request) -> web.StreamResponse:
 async def _stream(request: web.Request, node: Services, grant: Grant, position: int) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     await response.prepare(request)
-    scope, seal_for = Scope(grant.tenant, grant.account), _sealer(node.directory, grant)
+    scope, seal_for = Scope(grant.tenant, grant.account), _sealer(node, grant)
     with contextlib.suppress(ConnectionError):
         while True:
             try:
@@ -176,18 +176,19 @@ def _check_place(log: EventLog, after: int, chain: bytes) -> None:
 Sealer = Callable[[Event], Event | None]
 
 
-def _sealer(directory: Directory, grant: Grant) -> Sealer:
+def _sealer(node: Services, grant: Grant) -> Sealer:
     """Seals an event's secret anew, under the key that the grant carries: cluster keys stay at home."""
-    key = directory.unseal(grant.sealed, grant_place(grant.name))
+    key = node.directory.unseal(grant.sealed, grant_place(grant.name))
+    resealed = Resealed(node.log, node.directory.keys)
 
     def sealed_anew(event: Event) -> Event | None:
-        """None for what was sealed under another cluster key: nobody could log in with it here either."""
+        """None for what was sealed under a key that is gone, and never anew: nobody logs in with it here either."""
         fact: Any = decode(event.type, event.version, event.data)
         place = sealed_place(event.tenant, fact)
         if place is None:
             return event
         try:
-            secret = directory.unseal(fact.sealed, place)
+            secret = resealed.unseal(event.stream, fact.sealed, place)
         except SealBroken:
             return None
         return event._replace(data=encode(replace(fact, sealed=seal(key, secret, place))))

@@ -95,7 +95,7 @@ class Joined(Model):
 @ENDPOINTS.get("/v1/cluster/authority", "cluster:read", CLUSTER, AuthorityState, made_of=rows.AUTHORITY)
 async def authority(call: Call) -> dict[str, Any]:
     """Tell whether the cell's authority is in its log."""
-    return {"kept": CellAuthority(call.services).is_kept()}
+    return {"kept": CellAuthority(call.services).kept() is not None}
 
 
 @ENDPOINTS.put("/v1/cluster/authority", "cluster:write", CLUSTER, Nothing, made_of=rows.AUTHORITY)

@@ -28,6 +28,7 @@ from eventlog.journal import KIND_NOOP
 from eventlog.record import Event, Record
 from eventlog.store import Snapshot, StoredRecord
 from nodes.follower.scope import Scope, may_see_header
+from nodes.resealed import Resealed
 from nodes.services import Services
 from nodes.tenants.archive import (
     FORMAT,
@@ -66,6 +67,7 @@ class Export:
         self._node = node
         self._key = key
         self._scope = Scope(tenant_id, b"")
+        self._resealed = Resealed(node.log, node.directory.keys)
         self._sent: set[bytes] = set()
         self._counts = End(0, 0, 0)
         with node.log.snapshot() as snapshot:
@@ -148,10 +150,9 @@ class Export:
         """With secrets under the archive's key; None where one can not be read: nobody could log in with it either."""
         if not has_secrets(event.type):
             return event.data
-        directory = self._node.directory
 
         def anew(sealed: bytes, place: bytes) -> bytes:
-            return seal(self._key, directory.unseal(sealed, place), place)
+            return seal(self._key, self._resealed.unseal(event.stream, sealed, place), place)
 
         try:
             fact = decode(event.type, event.version, event.data)

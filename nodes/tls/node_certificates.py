@@ -85,9 +85,13 @@ class CellAuthority:
         sealed = self._services.directory.seal(key_pem, authority_place(certificate_pem))
         await self._services.runtime.ask(AUTHORITY, KeepAuthority(certificate_pem, sealed), context)
 
-    def is_kept(self) -> bool:
+    def kept(self) -> cell_authority.Authority | None:
+        """The one in force in the log; None where this node does not trust it: that of a cell which was restored into
+        this one is nobody's any more. Raises OSError, ValueError."""
         with self._services.log.snapshot() as snapshot:
-            return cell_authority.authority(snapshot.view(AUTHORITY)) is not None
+            found = cell_authority.authority(snapshot.view(AUTHORITY))
+        own = x509.load_pem_x509_certificates(self._services.config.tls.ca.read_bytes())
+        return found if found and x509.load_pem_x509_certificate(found.certificate.encode()) in own else None
 
     async def token(self, name: str, ttl_s: int, context: Context) -> tuple[bytes, str, int]:
         """(id, secret, expires_ms) of a token for one node. Raises NotAllowed, TooLarge."""
@@ -132,6 +136,8 @@ class CellAuthority:
 
     def trusted(self) -> list[str]:
         """Certificates (PEM) of the authorities that are, the one in force first."""
+        if self.kept() is None:
+            return []
         with self._services.log.snapshot() as snapshot:
             return cell_succession.trusted(snapshot.view(AUTHORITY))
 
@@ -146,8 +152,7 @@ class CellAuthority:
         return tls.sign(self._unsealed(), name, names, uses, tls.CERTIFICATE_DAYS, key)
 
     def _unsealed(self) -> tls.Authority:
-        with self._services.log.snapshot() as snapshot:
-            kept = cell_authority.authority(snapshot.view(AUTHORITY))
+        kept = self.kept()
         if kept is None:
             raise NotAllowed(NOT_KEPT)
         unsealed = self._services.directory.unseal(kept.sealed, authority_place(kept.certificate))
@@ -185,7 +190,7 @@ class NodeCertificate:
                     await asyncio.sleep(random.uniform(0, SPREAD_S))
                     self.renew()
                 await self._tell()
-            except (CommandRefused, SealBroken, LogError, BadCertificate, OSError) as error:
+            except (CommandRefused, SealBroken, LogError, BadCertificate, OSError, ValueError) as error:
                 self._services.logger.error("this node's certificate was not renewed", reason=str(error))
             except Exception:
                 self._services.logger.exception("this node's certificate was not renewed")
@@ -207,11 +212,11 @@ class NodeCertificate:
     def is_due(self, now: datetime.datetime) -> bool:
         """Where the authority is in the log: at two thirds of the certificate's life, when all were called for, or
         where it is of another authority."""
-        with self._services.log.snapshot() as snapshot:
-            view = snapshot.view(AUTHORITY)
-            kept, called_ms = cell_authority.authority(view), cell_authority.called_ms(view)
+        kept = CellAuthority(self._services).kept()
         if kept is None:
             return False
+        with self._services.log.snapshot() as snapshot:
+            called_ms = cell_authority.called_ms(snapshot.view(AUTHORITY))
         leaf = self._files.node.leaf
         if not _is_of(leaf, x509.load_pem_x509_certificate(kept.certificate.encode())):
             return True
@@ -234,7 +239,7 @@ class NodeCertificate:
         with self._services.log.snapshot() as snapshot:
             view = snapshot.view(AUTHORITY)
             waited = cell_succession.successor(view) is not None or cell_succession.former(view) is not None
-        if not waited:
+        if not waited or CellAuthority(self._services).kept() is None:
             return
         authorities = self._files.authorities
         issuer = next((one for one in authorities if _is_of(self._files.node.leaf, one)), authorities[0])

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from actors import cell_authority, cell_succession, region
+from actors import cell_succession, region
 from actors.cell_authority import AUTHORITY, authority_place
 from actors.cell_succession import NameSuccessor, PromoteSuccessor, RetireFormer, fingerprint
 from actors.errors import NotAllowed
 from actors.region import REGION
 from actors.runtime import Context
 from nodes.tls import contexts as tls
+from nodes.tls.node_certificates import CellAuthority
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -72,9 +73,10 @@ class Succession:
 
     def state(self) -> dict[str, Any]:
         """Which authorities there are, and how far each member is with them."""
+        kept = CellAuthority(self._services).kept()
         with self._services.log.snapshot() as snapshot:
             view = snapshot.view(AUTHORITY)
-            kept, named = cell_authority.authority(view), cell_succession.successor(view)
+            named = cell_succession.successor(view)
             former, standings = cell_succession.former(view), cell_succession.standings(view)
         in_force = fingerprint(kept.certificate) if kept is not None else b""
         following = fingerprint(named.certificate) if named is not None else b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import imaplib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from actors.sealing import KeyRing, SealBroken, key_id
 from chaos.cluster import free_base_port
 from cli import layout
 from cli.client import AdminClient
+from cli.cluster import cluster as cluster_group
 from cli.output import CommandError
 from cli.rotate_key import rotate_key
 from nodes.config import sources as config_sources
@@ -24,6 +26,7 @@ from nodes.resealing import counts
 from nodes.server import Node
 from nodes.starting import StartError
 from nodes.state import NodeState
+from nodes.tls.node_certificates import CellAuthority
 from tests.nodes.policy.trio import ADMIN, ALICE, trio, until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -188,3 +191,56 @@ def test_a_node_without_the_key_in_use_does_not_start_and_says_which_it_lacks(ru
         run(start())
     file.write_text(both)
     run(start())
+
+
+def test_what_was_before_a_rotation_is_seen_and_restored_after_it(run: Run, tmp_path: Path) -> None:
+    """As a look back, and as a cell of its own; which trusts its own authority, whatever its log says of another."""
+    cluster = layout.create(tmp_path / "cell", 1, free_base_port(1))
+    config = config_sources.load(cluster.nodes[0].config, {})
+
+    async def look_back() -> int:
+        async with Node(config).running() as state:
+            await until(lambda: not state.unready())
+            assert state.services is not None
+            await state.services.directory.add_tenant("example", ["example.test"], ADMIN)
+            await state.services.directory.add_account(ALICE, PASSWORD, None, ADMIN)
+            secret = state.services.directory.seal(b"password of us", place("default"))
+            command = SetRoute("default", "smart.example.test", 587, "verify", "", "us", secret)
+            await state.services.runtime.ask(ROUTES, command, ADMIN)
+            position = state.services.log.status().applied
+            for line in (["token", "create", str(cluster.folder), "n9"], ["rotate-key", str(cluster.folder)]):
+                done = await asyncio.to_thread(CliRunner().invoke, cluster_group, line)
+                assert done.exit_code == 0, done.output
+            assert await asyncio.to_thread(seen_at, cluster.nodes[0].addresses["imap"], position) == ["OK"]
+        return position
+
+    async def restored(node: layout.Node) -> None:
+        ca = (node.folder / "ca.pem").read_text()
+        async with Node(config_sources.load(node.config, {})).running() as state:
+            await until(lambda: not state.unready())
+            assert await may_log_in(state)
+            assert state.services is not None
+            with state.services.log.snapshot() as snapshot:
+                (route,) = routes(snapshot.view(ROUTES))
+            assert state.services.directory.unseal(route.sealed, place("default")) == b"password of us"
+            assert not CellAuthority(state.services).trusted()
+        assert (node.folder / "ca.pem").read_text() == ca
+
+    position = run(look_back())
+    for name, moment in (("before", f"#{position}"), ("after", "latest")):
+        into = tmp_path / name
+        place_of = ["--from", str(cluster.folder), "--into", str(into), "--as-of", moment]
+        ports = ["--nodes", "1", "--base-port", str(free_base_port(1))]
+        done = CliRunner().invoke(cluster_group, ["restore", *place_of, *ports])
+        assert done.exit_code == 0, done.output
+        run(restored(layout.load(into).nodes[0]))
+
+
+def seen_at(address: str, position: int) -> list[str]:
+    """What a client is told that looks at the mailbox as of a position."""
+    host, _, port = address.rpartition(":")
+    client = imaplib.IMAP4(host, int(port), timeout=30)
+    client.login(f"{ALICE}@@#{position}", PASSWORD)
+    found = [client.select("INBOX", readonly=True)[0]]
+    client.logout()
+    return found

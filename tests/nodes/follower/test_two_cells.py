@@ -167,6 +167,34 @@ def test_the_key_of_a_cell_with_a_replica_rotates_and_the_replicas_passwords_wit
     two_cells(run, tmp_path, story)
 
 
+def test_a_replica_begun_after_keys_were_taken_out_has_the_passwords_that_they_sealed(run: Run, tmp_path: Path) -> None:
+    """Of three keys the first two are gone, and the password was set under the second."""
+    cells, grant = made(tmp_path), tmp_path / "grant"
+
+    async def set_and_rotate(pair: Pair) -> None:
+        source, folder = pair.source, str(pair.source.folder.folder)
+        await source.ask("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
+        await source.cli("cluster", "rotate-key", folder)
+        await source.ask("POST", "/v1/accounts", {"address": ALICE, "password": "password of it"})
+        await source.cli("cluster", "rotate-key", folder)
+        await source.cli("cluster", "rotate-key", folder)
+        await source.cli("region", "grant", "tokyo", "--tenant", "example", "--out", str(grant))
+
+    async def follow(pair: Pair) -> None:
+        await pair.follower.cli("region", "follow", "--grant", str(grant))
+        await pair.follower.caught_up(pair.source)
+        node = pair.follower.state.services
+        assert node is not None
+        assert await node.directory.logins.password(ALICE, "password of it", "imap", known=True) is not None
+
+    while_they_run(run, cells, grant, set_and_rotate)
+    file = cells[0].nodes[0].folder / "cluster.key"
+    keys = file.read_text().split()
+    assert len(keys) == 4
+    file.write_text(f"{keys[-1]}\n")
+    while_they_run(run, cells, grant, follow)
+
+
 def test_a_name_that_is_taken_here_holds_it_up_until_it_is_free(run: Run, tmp_path: Path) -> None:
     async def story(pair: Pair) -> None:
         await pair.follower.ask("POST", "/v1/tenants", {"name": "local", "domains": ["example.test"]})
