@@ -20,8 +20,8 @@ from cryptography import x509
 from nodes.tls import libssl
 from nodes.tls.links import context_of
 
-GROUPS = "X25519:P-256:P-384:P-521"
-HYBRID = "X25519MLKEM768:SecP256r1MLKEM768"  # draft-ietf-tls-ecdhe-mlkem; OpenSSL 3.5 has them
+HYBRID = ("X25519MLKEM768", "SecP256r1MLKEM768")  # draft-ietf-tls-ecdhe-mlkem; OpenSSL 3.5 has them
+GROUPS = (*HYBRID, "X25519", "P-256", "P-384", "P-521")  # as they are preferred, as far as they are there
 MOST_CONTEXTS = 1000
 _SET_GROUPS_LIST = 92  # SSL_CTRL_SET_GROUPS_LIST
 _ASK_FOR_CERTIFICATE = 1  # SSL_VERIFY_PEER
@@ -136,10 +136,14 @@ def server_side(minimum: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2) -> ssl.SSLCont
 def set_groups(context: ssl.SSLContext) -> str:
     """The groups for key exchange, hybrid ones first where this OpenSSL has them; "" where its own choice stays."""
     handle, openssl = libssl.context_handle(context), libssl.library()
-    for groups in (f"{HYBRID}:{GROUPS}", GROUPS) if handle is not None else ():
-        if libssl.tried(lambda groups=groups: openssl.SSL_CTX_ctrl(handle, _SET_GROUPS_LIST, 0, groups.encode())):  # type: ignore[misc]
-            return groups
-    return ""
+    if handle is None:
+        return ""
+
+    def takes(groups: str) -> bool:
+        return libssl.tried(lambda: openssl.SSL_CTX_ctrl(handle, _SET_GROUPS_LIST, 0, groups.encode()))
+
+    groups = ":".join(filter(takes, GROUPS))  # one that it does not have refuses the whole list
+    return groups if groups and takes(groups) else ""
 
 
 def load_pem(context: ssl.SSLContext, chain: str, key: bytes) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import imaplib
 import json
 import os
 import signal
+import smtplib
 import socket
 import ssl
 import subprocess
@@ -18,12 +20,14 @@ from typing import Any, NamedTuple
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from chaos.cluster import Cluster, ClusterError
 from nodes.tls.acme_client import Acme, dns_record, new_key
 from nodes.tls.chain import names_of
 from tests.acceptance.site import need
 from tests.peers import certificates
+from tests.peers.acme_front import KEY, KEY_ID, front
 from tests.peers.pebble import Pebble, free_ports, pebble
 
 HOOK = """#!/bin/sh
@@ -107,6 +111,52 @@ def test_a_given_certificate_is_shown_by_every_node(setting: Setting, tmp_path: 
     assert all(shown(cluster, name, "given.example.test") != pair.certificate for name in cluster.names())
 
 
+def test_certificates_are_rotated_under_an_idling_reader_and_a_sender_in_the_middle_of_a_message(
+    setting: Setting, tmp_path: Path
+) -> None:
+    """The one in the log, and those of the nodes: who is connected notices nothing, who comes sees the new one."""
+    cluster, root, amy = setting.cluster, certificates.authority(), "amy@rotated.test"
+    password = cluster.add_accounts("rotated", (amy,))
+    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
+    pairs = [certificates.server("mx.rotated.test", issuer=root) for _ in range(2)]
+
+    def give(pair: certificates.Pair) -> None:
+        chain.write_bytes(pair.pem + root.pem)
+        key.write_bytes(pair.key_pem)
+        cluster.command("certificate", "add", str(chain), str(key))
+        cluster.wait_settled()
+
+    give(pairs[0])
+    trust = ssl.create_default_context(cadata=root.pem.decode())
+    at = cluster.status().node("n1").endpoints
+    reader = imaplib.IMAP4_SSL(
+        "127.0.0.1", int(at["imaps"].rpartition(":")[2]), ssl_context=ssl._create_unverified_context()
+    )
+    reader.login(amy, password)
+    reader.select()
+    reader.send(b"i IDLE\r\n")
+    assert reader.readline().startswith(b"+")
+    sender = smtplib.SMTP("127.0.0.1", int(at["smtp"].rpartition(":")[2]), timeout=30)
+    sender._host = "mx.rotated.test"  # type: ignore[attr-defined]  # the name to ask for, and to find in the certificate
+    sender.starttls(context=trust)
+    sender.ehlo()
+    sender.mail("x@remote.test")
+    sender.rcpt(amy)
+    assert sender.docmd("DATA")[0] == 354
+    sender.send(b"Subject: begun before\r\n\r\n")
+    give(pairs[1])
+    own = {name: shown(cluster, name, "nobody.test").serial_number for name in cluster.names()}
+    cluster.command("cluster", "rotate-certificates", str(cluster.folder))
+    until(lambda: all(shown(cluster, name, "nobody.test").serial_number != own[name] for name in cluster.names()))
+    assert all(shown(cluster, name, "mx.rotated.test") == pairs[1].certificate for name in cluster.names())
+    sender.send(b"ended after\r\n.\r\n")
+    assert sender.getreply()[0] == 250
+    assert reader.readline() == b"* 1 EXISTS\r\n"
+    reader.send(b"DONE\r\n")
+    sender.quit()
+    reader.shutdown()
+
+
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 def test_a_session_of_one_node_goes_on_at_another(setting: Setting, tmp_path: Path, version: str) -> None:
     need("openssl")
@@ -175,6 +225,45 @@ def test_what_the_authority_refuses_is_told_and_tried_again_later(setting: Setti
         assert failed["due"] is not None
         cluster.command("certificate", "release", name)
         assert name not in orders(cluster)
+
+
+def test_what_the_authority_wants_renewed_early_is_renewed_by_the_next_leader_when_its_own_is_killed(
+    setting: Setting,
+) -> None:
+    """RFC 9773: nobody asks for it but the authority."""
+    cluster, name = setting.cluster, "soon.example.test"
+    setting.gate.touch()
+    with front(setting.authority) as authority:
+        cluster.command("certificate", "account", authority.directory, "--agree")
+        cluster.command("certificate", "order", name, "--dns", timeout_s=120)
+        got = orders(cluster)[name]
+        until(lambda: bool(authority.asked))
+        authority.due = True
+        status = cluster.status()
+        assert status.leader is not None
+        os.kill(status.node(status.leader).pid, signal.SIGKILL)
+        until(lambda: cluster.status().leader is not None)
+        until(lambda: (now := orders(cluster)[name])["state"] == "got" and now["fingerprint"] != got["fingerprint"])
+        authority.due = False
+        cluster.wait_settled()
+        served = {shown(cluster, node, name).fingerprint(hashes.SHA256()).hex() for node in cluster.names()}
+        assert served == {orders(cluster)[name]["fingerprint"]}
+    cluster.command("certificate", "account", setting.authority.directory, "--agree")
+
+
+def test_an_account_is_bound_to_one_that_the_operator_has_with_the_authority(setting: Setting, tmp_path: Path) -> None:
+    cluster, right, wrong = setting.cluster, tmp_path / "right", tmp_path / "wrong"  # RFC 8555 7.3.4
+    right.write_text(base64.urlsafe_b64encode(KEY).decode() + "\n")
+    wrong.write_text(base64.urlsafe_b64encode(b"w" * 32).decode())
+    with front(setting.authority, binds=True) as authority:
+        asked = ("certificate", "account", authority.directory, "--agree")
+        with pytest.raises(ClusterError, match="externalAccountRequired"):
+            cluster.command(*asked)
+        with pytest.raises(ClusterError, match="unauthorized"):
+            cluster.command(*asked, "--key-id", KEY_ID, "--hmac-key-file", str(wrong))
+        assert "account/1" in cluster.command(*asked, "--key-id", KEY_ID, "--hmac-key-file", str(right), "--json")
+        assert len(authority.bound) == 1
+    cluster.command("certificate", "account", setting.authority.directory, "--agree")
 
 
 def test_an_authority_that_refuses_nonces_is_asked_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -21,7 +22,7 @@ from nodes.doctor.finding import Finding
 from nodes.tls import libssl
 from nodes.tls.certificates import CertificateAdmin
 from nodes.tls.chain import BadCertificate
-from nodes.tls.front import ServedConnection, server_name, server_side, set_groups
+from nodes.tls.front import GROUPS, ServedConnection, server_name, server_side, set_groups
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import ADMIN, PASSWORD, Node
 from tests.peers import certificates
@@ -181,6 +182,36 @@ def test_hybrid_groups_come_first_where_openssl_has_them() -> None:
     assert groups.endswith("X25519:P-256:P-384:P-521")
     if ssl.OPENSSL_VERSION_INFO >= (3, 5):
         assert groups.startswith("X25519MLKEM768:")
+
+
+@pytest.mark.parametrize(
+    ("has", "chosen"),
+    [
+        ({*GROUPS, "ffdhe2048"}, "X25519MLKEM768:SecP256r1MLKEM768:X25519:P-256:P-384:P-521"),
+        ({"X25519MLKEM768", "X25519", "P-256", "P-384", "P-521"}, "X25519MLKEM768:X25519:P-256:P-384:P-521"),
+        ({"X25519", "P-256", "P-384", "P-521"}, "X25519:P-256:P-384:P-521"),
+        ({"P-256", "P-384", "P-521"}, "P-256:P-384:P-521"),  # as where only what FIPS allows is there
+        ({"ffdhe2048"}, ""),
+    ],
+)
+def test_the_groups_are_those_that_openssl_has_in_the_order_of_preference(
+    monkeypatch: pytest.MonkeyPatch, has: set[str], chosen: str
+) -> None:
+    """An OpenSSL of other capabilities, which like the real one takes a list of known groups or nothing of it."""
+    in_force = ""
+
+    def control(_handle: int, _command: int, _number: int, groups: bytes) -> int:
+        nonlocal in_force
+        if not set(groups.decode().split(":")) <= has:
+            return 0
+        in_force = groups.decode()
+        return 1
+
+    openssl = SimpleNamespace(SSL_CTX_ctrl=control, ERR_clear_error=lambda: None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    monkeypatch.setattr(libssl, "context_handle", lambda _: 1)
+    monkeypatch.setattr(libssl, "library", lambda: openssl)
+    assert set_groups(context) == in_force == chosen
 
 
 def test_a_context_that_is_laid_out_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
