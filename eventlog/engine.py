@@ -6,6 +6,7 @@ PySyncObj departs from the paper in is told in docs/ADR/0001-consensus.md.
 
 import random
 from collections import deque
+from collections.abc import Mapping
 
 from pysyncobj import SyncObj
 from pysyncobj.node import Node
@@ -14,7 +15,7 @@ from pysyncobj.syncobj import _RAFT_STATE
 from eventlog.errors import LogError
 from eventlog.journal import LmdbJournal
 from eventlog.levels import NEWEST
-from eventlog.peers import Outbox, Progress, Read, Timing
+from eventlog.peers import Held, Outbox, Progress, Read, Timing
 
 FOLLOWER, CANDIDATE, LEADER = _RAFT_STATE.FOLLOWER, _RAFT_STATE.CANDIDATE, _RAFT_STATE.LEADER
 ROLE_NAMES = {FOLLOWER: "follower", CANDIDATE: "candidate", LEADER: "leader"}
@@ -32,6 +33,7 @@ class Engine(SyncObj):  # type: ignore[misc]
     low_on_space: bool  # the caller says so: mail is refused here
     reads_done: list[tuple[Read, int]]
     reads_failed: list[Read]
+    held: Mapping[bytes, Held] = {}  # what this node has forwarded, by the token under which it did
     _now: float  # seconds of a monotonic clock
     _now_ms: int
     _rng: random.Random

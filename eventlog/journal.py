@@ -31,7 +31,7 @@ _log = structlog.get_logger("mailraft.journal")
 class Command:
     """What an entry carries: a record's bytes, the bytes of its bodies (None: stored before, or dropped), its time."""
 
-    __slots__ = ("_parsed", "at_ms", "bodies", "data", "kind", "size_bytes")
+    __slots__ = ("_parsed", "at_ms", "bodies", "data", "held", "kind", "size_bytes")
 
     def __init__(self, kind: int, at_ms: int, data: bytes, bodies: Sequence[bytes | None] = ()) -> None:
         self.kind = kind
@@ -42,6 +42,7 @@ class Command:
         if bodies:
             self.size_bytes += sum([len(body) for body in bodies if body is not None])
         self._parsed: tuple[Record, bytes] | None = None
+        self.held: tuple[str, bytes] | None = None  # the peer that forwarded it and has it still, and under what token
 
     def parsed(self) -> tuple[Record, bytes]:
         """The record and its packed header. Raises RecordError."""

@@ -130,6 +130,7 @@ class EventLog:
             timing=Timing(*config.election_timeout_s, config.heartbeat_s),
             reserve_bytes=config.reserve_bytes,
             wanted=self._proposals.wanted,
+            held=self._proposals.held,
             on_tick=self._tick_from_thread,
             on_fatal=self._fatal_from_thread,
         )

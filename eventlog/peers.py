@@ -1,12 +1,17 @@
 """What the consensus engine keeps beside PySyncObj's own state: timing, what waits to be sent, how far each peer is."""
 
 from collections import deque
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import count, repeat
+from typing import Any, NamedTuple, Protocol
 
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
+from eventlog.record import Encoded
+
 Message = dict[str, Any]
+TOKEN_NUMBER_BYTES = 8
 
 
 class Timing(NamedTuple):
@@ -57,6 +62,7 @@ class Progress:
         "probing",
         "round",
         "waiting",
+        "whole_to",
     )
 
     def __init__(self) -> None:
@@ -65,6 +71,7 @@ class Progress:
         self.probing = True  # one message at a time until the logs are known to match
         self.waiting = False  # a probe is on its way
         self.commit_sent = 0
+        self.whole_to = 0  # entries up to here it has lost, though it forwarded them: it is sent them whole
         self.round = 0
         self.clock_off_ms: int | None = None
         self.has_room = False  # until it says so: leadership is passed on only to one that can write
@@ -83,8 +90,28 @@ class Progress:
             self.in_flight_bytes -= self.in_flight.popleft()[1]
 
 
+class Held(Protocol):
+    """A proposal that this node forwarded and that still waits for its outcome."""
+
+    bodies: Sequence[bytes]
+
+    @property
+    def encoded(self) -> Encoded: ...
+
+
 class Read(NamedTuple):
     """A linearizable read that waits for its round: who asked, with what token."""
 
     peer: str
     token: bytes
+
+
+def token(begun: bytes, number: int) -> bytes:
+    """Under what a node keeps a proposal that it forwards: which life of it that is, and the number in that life."""
+    return begun + number.to_bytes(TOKEN_NUMBER_BYTES, "big")
+
+
+def tokens_of(message: Message) -> Iterator[bytes]:
+    """The token of each proposal in a message; b"" for ever where its sender keeps none."""
+    begun, first = message.get("held", (b"", 0))
+    return (token(begun, number) for number in count(first)) if begun else repeat(b"")

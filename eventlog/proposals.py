@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.fold import Outcome
 from eventlog.journal import KIND_RECORD
-from eventlog.record import Encoded
+from eventlog.peers import token
+from eventlog.record import Encoded, new_salt
 from eventlog.writer import Answer, Proposal, State, Tick
 
 RESEND_S = 2.0  # an attempt that says nothing for so long may have been lost with its leader
@@ -43,6 +44,7 @@ class _Pending:
         "kind",
         "sent_at",
         "sent_to",
+        "tokens",
     )
 
     def __init__(self, encoded: Encoded, bodies: Sequence[bytes], deadline: float, unknown: int, kind: int) -> None:
@@ -56,6 +58,7 @@ class _Pending:
         self.began_unknown = unknown > 0
         self.sent_to: tuple[int, str] | None = None  # term and leader
         self.sent_at = 0.0
+        self.tokens: list[bytes] = []  # one for each time that it was forwarded
 
     @property
     def data(self) -> bytes:
@@ -80,6 +83,9 @@ class Proposals:
         self._unknown: dict[bytes, int] = {}  # ids whose outcome was not learnt: how many attempts may take effect
         self._to_forward: dict[str, list[_Pending]] = {}
         self._flush_due = False
+        self.held: dict[bytes, _Pending] = {}  # what was forwarded and comes back as its token alone
+        self._begun = new_salt()[:8]  # tells this life of the node from others
+        self._forwarded = 0
 
     async def propose(
         self, encoded: Encoded, bodies: Sequence[bytes], timeout_s: float, kind: int = KIND_RECORD
@@ -106,6 +112,8 @@ class Proposals:
 
     def _end(self, pending: _Pending, outcome: Committed | Rejected | OutcomeUnknown) -> None:
         del self.wanted[pending.id]
+        for known_as in pending.tokens:
+            del self.held[known_as]
         if isinstance(outcome, OutcomeUnknown):
             # a refusal of a later call under this id must not hide that an earlier attempt may take effect
             self._unknown[pending.id] = pending.attempts
@@ -216,9 +224,14 @@ class Proposals:
             return
         clock_ms = _now_ms()
         rows = [(p.id, p.data, p.bodies, clock_ms, *((p.kind,) if p.kind else ())) for p in batch]
-        if self._forward(leader, {"type": "propose", "proposals": rows}):
-            for pending in batch:
+        first = self._forwarded
+        self._forwarded += len(batch)
+        if self._forward(leader, {"type": "propose", "proposals": rows, "held": (self._begun, first)}):
+            for number, pending in enumerate(batch, first):
                 pending.attempts += 1
+                known_as = token(self._begun, number)
+                self.held[known_as] = pending
+                pending.tokens.append(known_as)
         else:
             for pending in batch:
                 pending.sent_to = None

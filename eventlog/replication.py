@@ -66,7 +66,9 @@ class Replication(Elections):
         previous = self._SyncObj__raftNextIndex[node] - 1
         progress = self._progress[node]
         progress.commit_sent = self.commit_index
-        place = previous, len(entries)
+        name = node.id
+        own = any(command.held is not None and command.held[0] == name for command, _, _ in entries)
+        place = previous, len(entries), name if own else ""
         message = self._appends.get(place)
         if message is None:
             message = self._appends[place] = {
@@ -74,11 +76,20 @@ class Replication(Elections):
                 "term": self.term,
                 "prevLogIdx": previous,
                 "prevLogTerm": self._journal.term_at(previous),
-                "entries": [(term, c.kind, c.at_ms, c.data, c.bodies) for c, _, term in entries],
+                "entries": self._without_held(name, progress, entries) if own else list(map(_row, entries)),
                 "commit_index": self.commit_index,
                 "round": self._round,
             }
         self._outbox.send(node, message)
+
+    def _without_held(self, name: str, progress: Progress, entries: list[Entry]) -> list[tuple[Any, ...]]:
+        """What a peer forwarded itself goes back to it as the token under which it has the bytes."""
+        return [
+            (entry[2], entry[0].kind, entry[0].at_ms, held[1], None)
+            if (held := entry[0].held) is not None and held[0] == name and entry[1] > progress.whole_to
+            else _row(entry)
+            for entry in entries
+        ]
 
     def _entries_from(self, first: int) -> list[Entry]:
         """What goes into one message. Peers that are equally far are sent the same one."""
@@ -90,7 +101,7 @@ class Replication(Elections):
     def _forget_messages(self) -> None:
         """They hold for one turn of sending: the log and the commit index stand still in it."""
         self._read: dict[int, list[Entry]] = {}
-        self._appends: dict[tuple[int, int], Message] = {}
+        self._appends: dict[tuple[int, int, str], Message] = {}
 
     def _on_next_node_idx(self, node: Node, message: Message) -> None:
         if message["term"] > self.term:
@@ -105,6 +116,8 @@ class Replication(Elections):
         progress.level = message.get("level", OLDEST)
         if message["success"]:
             self._accepted(node, progress, message["match"])
+            if message.get("lost"):
+                self._send_whole(node, progress)
         else:
             self._refused(node, progress, message["rejected"], message["hint"], message["hint_term"])
         self._finish_reads()
@@ -118,6 +131,12 @@ class Replication(Elections):
         following[node] = max(following[node], indices[node] + 1)
         progress.acknowledged(match)
         progress.probing, progress.waiting = False, False
+
+    def _send_whole(self, node: Node, progress: Progress) -> None:
+        """The peer has not got any more what it forwarded: it was started anew, or has given up waiting."""
+        progress.whole_to = self._journal.last_index
+        progress.probe()
+        self._SyncObj__raftNextIndex[node] = self._SyncObj__raftMatchIndex[node] + 1
 
     def _refused(self, node: Node, progress: Progress, rejected: int, hint: int, hint_term: int) -> None:
         match, log = self._SyncObj__raftMatchIndex[node], self._journal
@@ -153,16 +172,19 @@ class Replication(Elections):
         if log.term_at(previous) != message["prevLogTerm"]:
             self._answer(node, message, success=False, hint=self._conflict_hint(previous, message["prevLogTerm"]))
             return
-        self._append(previous, message["entries"])
+        verified = self._append(previous, message["entries"])
         self._follow_configuration()
-        verified = previous + len(message["entries"])
         commit = min(message["commit_index"], verified)
         if commit > self.commit_index:
             self._set_commit(commit)
-        self._answer(node, message, success=True, match=verified)
+        lost = verified < previous + len(message["entries"])
+        self._answer(node, message, success=True, match=verified, lost=lost)
 
-    def _append(self, previous: int, entries: Sequence[Any]) -> None:
-        """Skips what matches and truncates only at a conflict: late or repeated messages change nothing (5.3)."""
+    def _append(self, previous: int, entries: Sequence[Any]) -> int:
+        """Skips what matches and truncates only at a conflict: late or repeated messages change nothing (5.3).
+
+        Gives up to where this log now is the leader's: it ends before an entry that this node forwarded and has lost.
+        """
         log = self._journal
         for index, (term, kind, at_ms, data, bodies) in enumerate(entries, previous + 1):
             if index <= log.last_index:
@@ -170,8 +192,23 @@ class Replication(Elections):
                     continue
                 if index <= self.commit_index:
                     raise ConsensusViolation(f"asked to truncate entry {index}; {self.commit_index} are committed")
+            command = self._held(kind, at_ms, data) if bodies is None else Command(kind, at_ms, data, bodies)
+            if command is None:
+                return index - 1
+            if index <= log.last_index:
                 log.deleteEntriesFrom(index - 1)
-            log.add(Command(kind, at_ms, data, bodies), index, term)
+            log.add(command, index, term)
+        return previous + len(entries)
+
+    def _held(self, kind: int, at_ms: int, token: bytes) -> Command | None:
+        """The entry of a proposal that this node forwarded, from what it has kept: nothing need be taken apart."""
+        held = self.held.get(token)
+        if held is None:
+            return None
+        record, header, data = held.encoded
+        command = Command(kind, at_ms, data, held.bodies)
+        command.known_as(record, header)
+        return command
 
     def _conflict_hint(self, previous: int, term: int) -> int:
         """The last index that could match: where the log ends, or before the conflicting term (5.3, end)."""
@@ -183,7 +220,9 @@ class Replication(Elections):
             index -= 1
         return int(min(index, previous - 1))
 
-    def _answer(self, node: Node, message: Message, *, success: bool, match: int = 0, hint: int = 0) -> None:
+    def _answer(
+        self, node: Node, message: Message, *, success: bool, match: int = 0, hint: int = 0, lost: bool = False
+    ) -> None:
         self._outbox.send(
             node,
             {
@@ -198,6 +237,7 @@ class Replication(Elections):
                 "clock_ms": self._now_ms,
                 "low_on_space": self.low_on_space,
                 "level": self.level,
+                **({"lost": True} if lost else {}),
             },
         )
 
@@ -224,3 +264,8 @@ class Replication(Elections):
         while self._reads_sent and self._reads_sent[0][0] <= confirmed:
             _, index, read = self._reads_sent.popleft()
             self.reads_done.append((read, index))
+
+
+def _row(entry: Entry) -> tuple[Any, ...]:
+    command, _, term = entry
+    return term, command.kind, command.at_ms, command.data, command.bodies

@@ -26,6 +26,7 @@ from eventlog.errors import FoldStalled
 from eventlog.fold import Evolve, Fold, Folded, Outcome
 from eventlog.journal import KIND_CONFIG, KIND_RECORD, Command, LmdbJournal
 from eventlog.members import Configuration, Members, members_in
+from eventlog.peers import Held, tokens_of
 from eventlog.raft import ConsensusViolation, Message, Raft, Read, Timing
 from eventlog.record import Encoded, RecordError, decode
 from eventlog.store import Store
@@ -37,6 +38,8 @@ SMALL_RECORD_BYTES = 16 * 1024  # what may still be written from the reserve: vo
 KIND_LEVEL = -1  # of a proposal: an ordinary record that raises the feature level
 FULL_BELOW_BYTES = 4 * 1024 * 1024  # LMDB calls a write cut short by a full disk an I/O error
 SPACE_CHECK_S = 0.25
+
+NOTHING_HELD: Mapping[bytes, Held] = {}
 
 Item = tuple[Any, ...]  # what the event loop hands over: its kind, then what belongs to it
 
@@ -54,6 +57,7 @@ class Proposal(NamedTuple):
     origin: str | None
     encoded: Encoded | None = None  # this node's own: checked and taken apart before
     kind: int = KIND_RECORD  # or KIND_CONFIG, or KIND_LEVEL: what the leader checks first
+    token: bytes = b""  # under which its origin keeps it; b"" if it did not say
 
     @property
     def size_bytes(self) -> int:
@@ -119,6 +123,7 @@ class Writer(threading.Thread):
         wanted: Collection[bytes],
         on_tick: Callable[[Tick], None],
         on_fatal: Callable[[BaseException], None],
+        held: Mapping[bytes, Held] = NOTHING_HELD,
     ) -> None:
         super().__init__(name=f"consensus-{name}", daemon=True)
         self._begun, self._computed = threading.Lock(), threading.Lock()  # each free while its turn is due
@@ -134,6 +139,7 @@ class Writer(threading.Thread):
         self._fold = Fold(store, self._journal, evolve)
         self._rng = random.Random()
         self._raft = Raft(name, peers, self._journal, timing, self._rng, time.monotonic())
+        self._raft.held = held
         self._connected: set[str] = set()
         self._stopping = False
         self._stalled: str | None = None
@@ -274,8 +280,11 @@ class Writer(threading.Thread):
                 case "propose" | "read" | "hand_over" if peer not in self._raft.names:
                     _log.warning("message ignored", peer=peer, type=message["type"], error="it is no member")
                 case "propose":
+                    tokens = tokens_of(message)
                     for id_, data, bodies, clock_ms, *kind in message["proposals"]:
-                        self._propose(Proposal(id_, data, bodies, clock_ms, peer, None, *kind), now_ms)
+                        of_kind = kind[0] if kind else KIND_RECORD
+                        proposal = Proposal(id_, data, bodies, clock_ms, peer, None, of_kind, next(tokens))
+                        self._propose(proposal, now_ms)
                 case "read":
                     self._raft.read(peer, message["token"])
                 case "hand_over":
@@ -302,6 +311,8 @@ class Writer(threading.Thread):
         command = Command(kind, at_ms, proposal.data, proposal.bodies)
         if proposal.encoded is not None:
             command.known_as(proposal.encoded.record, proposal.encoded.header)
+        elif proposal.origin is not None and proposal.token:
+            command.held = proposal.origin, proposal.token
         self._raft.propose(command)
         return True
 

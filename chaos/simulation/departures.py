@@ -30,12 +30,16 @@ class LowersNextIndex(Raft):
 
 
 class TruncatesOnOverlap(Raft):
-    def _append(self, previous: int, entries: Sequence[Any]) -> None:
+    def _append(self, previous: int, entries: Sequence[Any]) -> int:
         log = self._journal
         if entries and previous < log.last_index:
             log.deleteEntriesFrom(previous)
         for index, (term, kind, at_ms, data, bodies) in enumerate(entries, previous + 1):
-            log.add(Command(kind, at_ms, data, bodies), index, term)
+            command = self._held(kind, at_ms, data) if bodies is None else Command(kind, at_ms, data, bodies)
+            if command is None:
+                return index - 1
+            log.add(command, index, term)
+        return previous + len(entries)
 
 
 class CommitsUnverified(Raft):
