@@ -5,6 +5,7 @@ when no earlier attempt may still be on its way, and losing the leader is unknow
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.fold import Outcome
 from eventlog.journal import KIND_RECORD
 from eventlog.peers import token
-from eventlog.record import Encoded, new_salt
+from eventlog.record import Encoded
 from eventlog.writer import Answer, Proposal, State, Tick
 
 RESEND_S = 2.0  # an attempt that says nothing for so long may have been lost with its leader
@@ -84,7 +85,7 @@ class Proposals:
         self._to_forward: dict[str, list[_Pending]] = {}
         self._flush_due = False
         self.held: dict[bytes, _Pending] = {}  # what was forwarded and comes back as its token alone
-        self._begun = new_salt()[:8]  # tells this life of the node from others
+        self._begun = os.urandom(8)  # tells this life of the node from others
         self._forwarded = 0
 
     async def propose(

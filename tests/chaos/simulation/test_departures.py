@@ -30,7 +30,7 @@ FOUND_BY = {
     "members-again": ("members", 12, "a change of the members is made once"),
     "members-kept": ("members", 3, "the newest configuration is in force"),
     "members-on-commit": ("members", 3, "the newest configuration is in force"),
-    "read-without-round": ("mixed", 14, "a read misses no acknowledged write"),
+    "read-without-round": ("mixed", 27, "a read misses no acknowledged write"),
     "read-before-noop": ("mixed", 8, "a read misses no acknowledged write"),
 }
 
