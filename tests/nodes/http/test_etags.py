@@ -148,6 +148,7 @@ REFUSED_ONLY: dict[str, Change] = {
 WITHOUT_VERSION = {
     "PUT /v1/mail": "a message is new each time",
     "PUT /v1/log/archive/{first}-{last}": "a segment is proven against the chain, and is what it is or nothing",
+    "PUT /v1/cluster/authority/succession/next": "a step is taken in its turn or not at all, whoever asks for it",
     "DELETE /v1/members/{name}": "members are the consensus's own, not rows; a name is used once",
 }
 
