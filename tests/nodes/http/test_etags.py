@@ -122,7 +122,6 @@ CHANGES: dict[str, Change] = {
     "PUT /v1/cluster-settings": Change(
         "/v1/cluster-settings", "/v1/cluster-settings", {"set": {"limits.recipients": 200}}
     ),
-    "PUT /v1/cluster-keys": Change("/v1/cluster-keys", "/v1/cluster-keys", lambda _: {"id": MADE["key"]}, new_key),
     "PUT /v1/cluster/authority": Change("/v1/cluster/authority", "/v1/cluster/authority", cell_authority),
     "DELETE /v1/cluster/tokens/{id}": Change("/v1/cluster/tokens", "/v1/cluster/tokens/JOIN", None, new_join_token),
     "DELETE /v1/certificates/{wanted}": Change(
@@ -135,6 +134,8 @@ CHANGES: dict[str, Change] = {
     ),
     "DELETE /v1/client-authorities/{name}": Change("/v1/client-authorities", "/v1/client-authorities/staff"),
     "DELETE /v1/accounts/{address}": Change(ALICE, ALICE),
+    # the last: whatever is sealed is sealed anew by it, and is then something else
+    "PUT /v1/cluster-keys": Change("/v1/cluster-keys", "/v1/cluster-keys", lambda _: {"id": MADE["key"]}, new_key),
 }
 # what takes another party, which is not here: that it is refused under an old ETag is tried
 REFUSED_ONLY: dict[str, Change] = {
