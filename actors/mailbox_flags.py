@@ -11,7 +11,7 @@ and the MODSEQ in the message's own row are of before and count no more. A block
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, groupby, repeat
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from eventlog.views import View
 BLOCK_UIDS = 1024
 PREFIX = b"g"
 NOT_THERE = "\0"
+SOUGHT_SETS = 50
 
 Flags = tuple[str, ...]
 State = tuple[Flags, int]  # flags and MODSEQ
@@ -85,12 +86,12 @@ class Block:
 
     def row(self) -> BlockRow | None:
         """What is kept of it: None where no message is left."""
-        used = sorted(set(self.which) - {NOT_THERE})
+        used = ordinals_in(self.which, len(self.flag_sets))
         if not used:
             return None
         if len(used) < len(self.flag_sets):
-            self.which = self.which.translate({ord(one): chr(at) for at, one in enumerate(used, 1)})
-            self.flag_sets = [self.flag_sets[ord(one) - 1] for one in used]
+            self.which = self.which.translate({one: chr(at) for at, one in enumerate(used, 1)})
+            self.flag_sets = [self.flag_sets[one - 1] for one in used]
         return tuple(self.flag_sets), self.which, self.runs
 
 
@@ -176,6 +177,13 @@ def forget(view: View, folder_id: bytes) -> None:
         view.delete(key)
 
 
+def ordinals_in(which: str, count: int) -> list[int]:
+    """Which of the ordinals up to `count` occur, ascending. Few are sought one by one, at the speed of memory."""
+    if count > SOUGHT_SETS:
+        return sorted(map(ord, set(which) - {NOT_THERE}))
+    return [at for at in range(1, count + 1) if chr(at) in which]
+
+
 def expanded(runs: Runs) -> list[int]:
     return list(chain.from_iterable(repeat(modseq, count) for count, modseq in runs))
 
@@ -201,7 +209,7 @@ def replaced(runs: Runs, start: int, stop: int, modseq: int) -> Runs:
     return compressed(modseqs)
 
 
-def spans_of_sorted(uids: list[int]) -> list[tuple[int, int]]:
+def spans_of_sorted(uids: Sequence[int]) -> list[tuple[int, int]]:
     """Ascending UIDs as spans; no work for each of those that follow one another."""
     spans: list[tuple[int, int]] = []
     at = 0

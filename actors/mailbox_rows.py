@@ -123,6 +123,7 @@ def name_key(name: str) -> bytes:
     return b"n" + name_hash(name)
 
 
+@lru_cache(4096)
 def subscription_key(name: str) -> bytes:
     return b"b" + name_hash(name)
 

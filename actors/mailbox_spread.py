@@ -19,6 +19,7 @@ from actors.mailbox_flags import (
     Runs,
     compressed,
     expanded,
+    ordinals_in,
     part,
     read,
     replaced,
@@ -114,12 +115,13 @@ def _spread(block: Block, fact: ManyFlagsChanged, start: int, stop: int, modseq:
     asked = (
         which if fact.unchanged_since is None else _passed(which, part(block.runs, start, stop), fact.unchanged_since)
     )
-    table, unseen_delta = _changes(block, fact, asked)
+    ordinals = ordinals_in(asked, len(block.flag_sets))
+    table, unseen_delta = _changes(block, fact, asked, ordinals)
     if not table:
         return _Done(asked, part(block.runs, start, stop), False, 0)
     after = asked.translate(table)
     left = after
-    if {*which} <= {NOT_THERE, *map(chr, table)} and asked == which:
+    if len(table) == len(ordinals) and asked == which:
         block.runs = replaced(block.runs, start, start + len(which), modseq)
     else:
         left = "".join([new if new != NOT_THERE else old for new, old in zip(after, which, strict=True)])
@@ -138,16 +140,17 @@ def _passed(which: str, runs: Runs, unchanged_since: int) -> str:
     return "".join([one if modseq <= unchanged_since else NOT_THERE for one, modseq in modseqs])
 
 
-def _changes(block: Block, fact: ManyFlagsChanged, asked: str) -> tuple[dict[int, str], int]:
-    """Which ordinals become which others, and how many more are unseen."""
+def _changes(block: Block, fact: ManyFlagsChanged, asked: str, ordinals: list[int]) -> tuple[dict[int, str], int]:
+    """Which of the ordinals become which others, and how many more are unseen."""
     table: dict[int, str] = {}
     unseen_delta = 0
-    for one in sorted(set(asked) - {NOT_THERE}):
-        before = block.flag_sets[ord(one) - 1]
+    for one in ordinals:
+        before = block.flag_sets[one - 1]
         after = apply_flags(before, fact.mode, fact.flags)
         if after != before:
-            table[ord(one)] = chr(block.ordinal_of(after))
-            unseen_delta += ((SEEN in before) - (SEEN in after)) * asked.count(one)
+            table[one] = chr(block.ordinal_of(after))
+            if difference := (SEEN in before) - (SEEN in after):
+                unseen_delta += difference * asked.count(chr(one))
     return table, unseen_delta
 
 

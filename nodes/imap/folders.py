@@ -7,10 +7,11 @@ the one that was meant.
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 
 from actors import mailbox as actor
 from actors.errors import InvalidName
-from actors.mailbox import counters, folder, normalise_folder_name, superior_names
+from actors.mailbox import Counters, counters, folder, normalise_folder_name, superior_names
 from actors.mailbox_overview import overview
 from actors.mailbox_rows import MAX_UID
 from eventlog.record import new_id
@@ -51,16 +52,7 @@ async def select(session: Session, command: commands.Select) -> str:
     selected = Selected(place.folder, read_only, session.cause, session.shared.marks, session.features)
     selected.rights = place.rights
     session.select(selected)
-    with session.reading() as reading:  # before the first slice: what changes behind it has a higher MODSEQ
-        selected.told_modseq = counters(reading.view, selected.folder.id).highestmodseq
-    await _scan(session, selected)
-    with session.reading() as reading:
-        view = reading.view
-        present = folder(view, selected.folder.id)
-        uidnext = counters(view, selected.folder.id).uidnext
-    if present is None:
-        session.deselect()
-        raise Refusal("the mailbox was deleted just now", "NONEXISTENT")
+    uidnext = await _scan(session, selected)
     session.state = State.SELECTED
     _describe(session, selected, uidnext)
     if session.notices is not None:
@@ -81,23 +73,44 @@ async def _resynchronise(session: Session, selected: Selected, resync: Resync) -
     await send(session, selected, changed)
 
 
-async def _scan(session: Session, selected: Selected) -> None:
-    """Slice by slice, so that a mailbox of a million messages does not hold up the other sessions."""
-    account, folder_id, scans = session.selected_account, selected.folder.id, session.shared.scans
-    scan = None if session.past is not None else scans.get(account, folder_id, selected.told_modseq)
-    if scan is None and session.past is not None:
-        scan = await _scanned(session, folder_id)
-    elif scan is None:
-        begun = scans.begin(account, folder_id, selected.told_modseq)
-        try:
-            found = scans.read(account, folder_id)
-            scan = found or await _scanned(session, folder_id)
-        except BaseException:
-            scans.leave(account, begun)
-            raise
-        scans.keep(account, folder_id, begun, scan, is_read=scan is found)
+async def _scan(session: Session, selected: Selected) -> int:
+    """Gives UIDNEXT. Raises Refusal where the mailbox has gone."""
+    now = _counted(session, selected)  # before the first slice: what changes behind it has a higher MODSEQ
+    selected.told_modseq = now.highestmodseq
+    scan = None
+    if session.past is None:
+        scan = session.shared.scans.get(session.selected_account, selected.folder.id, now.highestmodseq)
+    if scan is None:
+        scan = await _new_scan(session, selected)
+        now = _counted(session, selected)
     selected.take(scan)
     selected.settle()
+    return now.uidnext
+
+
+def _counted(session: Session, selected: Selected) -> Counters:
+    """Raises Refusal."""
+    with session.reading() as reading:
+        if folder(reading.view, selected.folder.id) is not None:
+            return counters(reading.view, selected.folder.id)
+    session.deselect()
+    raise Refusal("the mailbox was deleted just now", "NONEXISTENT")
+
+
+async def _new_scan(session: Session, selected: Selected) -> Scan:
+    """From the file, or slice by slice, so that a mailbox of a million messages does not hold up the others."""
+    account, folder_id, scans = session.selected_account, selected.folder.id, session.shared.scans
+    if session.past is not None:
+        return await _scanned(session, folder_id)
+    begun = scans.begin(account, folder_id, selected.told_modseq)
+    try:
+        found = scans.read(account, folder_id)
+        scan = found or await _scanned(session, folder_id)
+    except BaseException:
+        scans.leave(account, begun)
+        raise
+    scans.keep(account, folder_id, begun, scan, is_read=scan is found)
+    return scan
 
 
 async def _scanned(session: Session, folder_id: bytes) -> Scan:
@@ -113,14 +126,10 @@ async def _scanned(session: Session, folder_id: bytes) -> Scan:
 
 def _describe(session: Session, selected: Selected, uidnext: int) -> None:
     rev2 = session.features.rev2
-    kept = permanent_flags(selected.rights)
-    if rev2 and "w" in selected.rights:
-        kept = (*REV2_KEYWORDS, *kept)
-    permanent = b"()" if selected.read_only else render.flags(kept)
     highest = selected.uids[-1] if selected.uids else 0
     lines = [
         selected.flags_line(),
-        b"* OK [PERMANENTFLAGS " + permanent + b"] flags that are kept\r\n",
+        _permanent_line(selected.read_only, selected.rights, rev2),
         b"* %d EXISTS\r\n" % len(selected.uids),
         b"" if rev2 else b"* %d RECENT\r\n" % selected.recent_count,
         b"* OK [UIDVALIDITY %d] UIDs valid\r\n" % selected.folder.uidvalidity,
@@ -133,6 +142,13 @@ def _describe(session: Session, selected: Selected, uidnext: int) -> None:
     elif selected.first_unseen and not session.features.uidonly:
         lines.insert(4, b"* OK [UNSEEN %d] first unseen message\r\n" % selected.first_unseen)
     session.write(b"".join(lines))
+
+
+@lru_cache(64)
+def _permanent_line(read_only: bool, rights: frozenset[str], rev2: bool) -> bytes:
+    kept = (*REV2_KEYWORDS, *permanent_flags(rights)) if rev2 and "w" in rights else permanent_flags(rights)
+    flags = b"()" if read_only else render.flags(kept)
+    return b"* OK [PERMANENTFLAGS " + flags + b"] flags that are kept\r\n"
 
 
 # -- CREATE, DELETE, RENAME, SUBSCRIBE

@@ -7,6 +7,7 @@ tables, so what others do meanwhile can not make a number mean another message.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,10 +34,10 @@ KEPT_TEXT_BYTES = 128 * 1024  # a message this large is kept while a client fetc
 MARK_SEEN_S = 2.0  # reading goes on without a majority; waiting long for \\Seen would not help the reader
 
 
-def _chosen(selected: Selected, wanted: SequenceSet, by_uid: bool) -> list[int]:
+def _chosen(selected: Selected, wanted: SequenceSet, by_uid: bool) -> array[int]:
     """The UIDs that a command names. Raises BadCommand for a number that is no message's."""
     if wanted.saved:
-        return [uid for uid in selected.uids if uid in selected.saved]
+        return array("I", (uid for uid in selected.uids if uid in selected.saved))
     if by_uid:
         return uids_of_uids(wanted, selected.uids)
     found = uids_of_sequence_numbers(wanted, selected.uids)
@@ -82,7 +83,8 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
     found, at, in_pieces = 0, 0, session.last_text
     if since and sync.is_unchanged(session, selected, since):
         return
-    scan = None if since or command.partial is not None else _scan_of(session, selected, plan)
+    # where flags and what never changes are asked for
+    scan = _scan_of(session, selected) if plan.is_constant and not since and command.partial is None else None
     if scan is not None and plan.tells_flags_alone:
         await _send_flags(session, selected, plan, scan, uids)
         return
@@ -90,7 +92,7 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
         found = await constants.send(session, selected, plan, scan, uids, missing, _text)
         at = len(uids)
     if command.partial is not None:
-        uids = list(page_of(await _changed(session, selected, uids, since), command.partial))
+        uids = array("I", page_of(await _changed(session, selected, uids, since), command.partial))
     while at < len(uids):
         rows, at = _fetch_batch(session, selected, plan, uids, at, missing, since)
         if (text := session.last_text) is not None and plan.needs_parts and text[1].takes_long:
@@ -111,9 +113,9 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
         raise Refusal("some of the messages were expunged", "EXPUNGEISSUED")  # RFC 2180 4.1.2
 
 
-def _scan_of(session: Session, selected: Selected, plan: Plan) -> Scan | None:
-    """Where flags and what never changes are asked for, and the mailbox is as the session knows it: its scan."""
-    if not plan.is_constant or session.past is not None:
+def _scan_of(session: Session, selected: Selected) -> Scan | None:
+    """Where the mailbox is as the session knows it: its scan."""
+    if session.past is not None:
         return None
     with session.reading() as reading:
         modseq = counters(reading.view, selected.folder.id).highestmodseq
@@ -132,10 +134,12 @@ async def _send_flags(session: Session, selected: Selected, plan: Plan, scan: Sc
         await asyncio.sleep(0)
 
 
-async def _changed(session: Session, selected: Selected, uids: list[int], since: int) -> list[int]:
+async def _changed(session: Session, selected: Selected, uids: array[int], since: int) -> Sequence[int]:
     """Those that changed since: PARTIAL counts what else is asked for leaves (RFC 9394 3.2)."""
-    found = [] if since else uids
-    for at in range(0, len(uids) if since else 0, BATCH_MESSAGES):
+    if not since:
+        return uids
+    found: list[int] = []
+    for at in range(0, len(uids), BATCH_MESSAGES):
         with session.reading() as reading:
             rows = rows_of(reading.view, selected.folder.id, uids[at : at + BATCH_MESSAGES])
             found += [row.uid for row in rows if row.modseq > since]
@@ -199,7 +203,7 @@ def _text(session: Session, reading: Reading, plan: Plan, row: Message) -> Messa
     return text
 
 
-async def _mark_seen(session: Session, selected: Selected, uids: list[int]) -> None:
+async def _mark_seen(session: Session, selected: Selected, uids: Sequence[int]) -> None:
     """RFC 3501 6.4.5: BODY[...] sets \\Seen. What was read stays read if that can not be recorded now."""
     if "s" not in selected.rights:
         return
@@ -233,7 +237,7 @@ async def store(session: Session, command: commands.Store) -> str:
 
 
 def _flags_change(
-    session: Session, selected: Selected, uids: list[int], mode: Mode, flags: tuple[str, ...], since: int | None
+    session: Session, selected: Selected, uids: Sequence[int], mode: Mode, flags: tuple[str, ...], since: int | None
 ) -> actor.ChangeFlags | actor.SpreadFlags:
     """Of many messages, one change of spans of them: where the cell may write that, and by the rights of an owner."""
     if len(uids) >= SPREAD_MESSAGES and selected.owner is None and session.services.log.feature_level >= SYNC_SINCE:
@@ -341,6 +345,8 @@ async def _expunge(session: Session, selected: Selected, only: SequenceSet | Non
 
 async def _deleted(session: Session, selected: Selected) -> list[int]:
     """The UIDs of the messages that carry \\Deleted now, of those that the client knows."""
+    if (scan := _scan_of(session, selected)) is not None:
+        return scan.with_flag(actor.DELETED)
     found: list[int] = []
     for at in range(0, len(selected.uids), BATCH_MESSAGES):
         with session.reading() as reading:

@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 from actors.mailbox import SEEN, Change, FlagsOfMany
-from actors.mailbox_flags import NOT_THERE
+from actors.mailbox_flags import NOT_THERE, SOUGHT_SETS, ordinals_in
 from actors.mailbox_overview import Piece, Rows
 
 MOST_FLAG_SETS = 1 << 14
 MESSAGE_BYTES = 6
 SET_BYTES = 500
-SOUGHT_SETS = 50  # one after the other; where there are more, each message is looked at
 
 Flags = tuple[str, ...]
 News = Change | FlagsOfMany
@@ -77,8 +76,8 @@ class Scan:
 
     def _numbers(self, many: FlagsOfMany) -> bytes:
         """Those of the sets of these messages, all of which are there, as the array has them."""
-        used = set(many.which)
-        table = {at: chr(self._number_of(flags)) for at, flags in enumerate(many.flag_sets, 1) if chr(at) in used}
+        used = ordinals_in(many.which, len(many.flag_sets))
+        table = {at: chr(self._number_of(many.flag_sets[at - 1])) for at in used}
         return many.which.translate(table).encode(_UTF_16)
 
     @property

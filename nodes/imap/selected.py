@@ -206,7 +206,7 @@ class Selected:
         self._added -= gone
         numbers = {uid: at + 1 for uid in gone if (at := self._index(uid)) is not None}
         if numbers:
-            self.uids = array("I", (uid for uid in self.uids if uid not in gone))
+            self.uids = _without(self.uids, sorted(number - 1 for number in numbers.values()))
         for uid in gone:
             self._flags.pop(uid, None)
         self._expunged = set()
@@ -291,6 +291,15 @@ class Selected:
     @property
     def recent_count(self) -> int:
         return sum(bisect_right(self.uids, last) - bisect_right(self.uids, above) for above, last in self._recent)
+
+
+def _without(uids: array[int], places: list[int]) -> array[int]:
+    """What is left when those at these places (ascending) go."""
+    left, start = array("I"), 0
+    for at in places:
+        left += uids[start:at]
+        start = at + 1
+    return left + uids[start:]
 
 
 def _above(span: tuple[int, int]) -> int:

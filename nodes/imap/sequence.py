@@ -1,7 +1,10 @@
 """Sequence sets (RFC 3501 9, sequence-set) and their resolution against the messages of a session."""
 
+from __future__ import annotations
+
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 STAR = 0  # `*`: no message has the number 0
@@ -40,10 +43,10 @@ def _number(value: int) -> str:
     return str(value) if value != STAR else "*"
 
 
-def uids_of_sequence_numbers(wanted: SequenceSet, uids: Sequence[int]) -> list[int] | None:
+def uids_of_sequence_numbers(wanted: SequenceSet, uids: array[int]) -> array[int] | None:
     """The UIDs behind message sequence numbers; None where one is no message's (RFC 3501 2.3.1.2: an error)."""
     count = len(uids)
-    chosen: list[int] = []
+    chosen = array("I")
     for first, last in wanted.spans(count):
         if not 1 <= first <= last <= count:
             return None
@@ -51,11 +54,11 @@ def uids_of_sequence_numbers(wanted: SequenceSet, uids: Sequence[int]) -> list[i
     return chosen
 
 
-def uids_of_uids(wanted: SequenceSet, uids: Sequence[int]) -> list[int]:
+def uids_of_uids(wanted: SequenceSet, uids: array[int]) -> array[int]:
     """Those of the session's UIDs that the set names; others are ignored without an error (RFC 3501 6.4.8)."""
+    chosen = array("I")
     if not uids:
-        return []
-    chosen: list[int] = []
+        return chosen
     for first, last in wanted.spans(uids[-1]):
         chosen.extend(uids[bisect_left(uids, first) : bisect_right(uids, last)])
     return chosen

@@ -110,6 +110,25 @@ def test_whatever_changes_a_message_is_put_into_the_scan_that_is_kept(
     assert any(b"[UNSEEN %d]" % unseen in line for line in described)
 
 
+@pytest.mark.parametrize("end", ["EXPUNGE", "CLOSE"])
+def test_what_is_marked_as_deleted_is_expunged_without_looking_at_the_rest(
+    node: Node, user: User, login: Login, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fill(node, user, login)
+    client.ok("SELECT INBOX")
+    client.ok(r"STORE 2,4:5 +FLAGS.SILENT (\Deleted)")
+    read = reads_rows(monkeypatch)
+    told = client.ok(end)
+    assert read == []
+    assert [line for line in told if b"EXPUNGE" in line] == (
+        [b"* 5 EXPUNGE", b"* 4 EXPUNGE", b"* 2 EXPUNGE"] if end == "EXPUNGE" else []
+    )
+    assert [uid for _, uid, _ in node.held(user)] == [1, 3]
+    client.ok("SELECT INBOX")
+    assert read == []
+    assert len(from_scan(client)) == 2
+
+
 CONSTANT = "UID FLAGS INTERNALDATE ENVELOPE RFC822.SIZE BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (Subject)]"
 
 
