@@ -231,6 +231,31 @@ def test_an_over_long_line_is_refused_compressed_too(login: Login) -> None:
         deflated.command(b"b", b"NOOP")
 
 
+IN_UTF_8 = (
+    'From: Jøran <jøran@blåbær.example>\r\nTo: 用户 <用户@例え.example>\r\nSubject: grønn "te"\r\n'
+    "Content-Type: text/plain; charset=utf-8; name=blåbær\r\nContent-Transfer-Encoding: 8bit\r\n\r\nsmørbrød\r\n"
+).encode()
+
+
+@pytest.mark.parametrize("enabled", ["", "UTF8=ACCEPT", "IMAP4rev2"])
+def test_rfc_6855_6_without_utf8_a_message_in_utf_8_comes_as_it_is_and_in_literals(
+    node: Node, user: User, login: Login, enabled: str
+) -> None:
+    node.deliver(user, IN_UTF_8)
+    client = login()
+    if enabled:
+        client.ok(f"ENABLE {enabled}")
+    client.ok("SELECT INBOX")
+    told = b"".join(client.ok("FETCH 1 (ENVELOPE BODYSTRUCTURE BODY.PEEK[HEADER.FIELDS (Subject)] BODY.PEEK[])"))
+    assert IN_UTF_8 in told
+    assert told.count("grønn".encode()) == 3
+    quoted = b"".join(re.findall(rb'"[^"\r\n]*"', re.sub(rb"\{\d+\}\r\n[^\r]*", b"", told.replace(IN_UTF_8, b""))))
+    assert quoted.isascii()
+    assert {len(text.encode()) for text in ("Jøran", "jøran", "blåbær.example", "用户")} <= {
+        int(size) for size in re.findall(rb"\{(\d+)\}", told)
+    }
+
+
 def test_what_is_no_deflate_stream_ends_the_connection(login: Login) -> None:
     client = login()
     client.ok("COMPRESS DEFLATE")
