@@ -13,6 +13,8 @@ import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,6 +37,8 @@ BUSY_S = 0.05
 SLICE_ROWS = 500  # copied before the event loop has its turn
 LAST_ROWS = 1000  # few enough to be copied while everything waits
 MAX_ROUNDS = 50
+
+Aside = Callable[[], AbstractAsyncContextManager[None]]
 
 _log = structlog.get_logger("mailraft.erasure")
 
@@ -60,6 +64,9 @@ class Eraser(Custodian):
         self._progress = 0.0
         self._rewrites = 0  # how often the file was written anew by this process
         self._asked = False
+        self.others_aside: Aside = (
+            contextlib.nullcontext
+        )  # while it is entered, other processes of this node do not read
 
     def start(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # of an attempt that a crash ended
@@ -114,7 +121,7 @@ class Eraser(Custodian):
             fresh = Store(self._folder, MAP_SIZE_BYTES, durable=False)
             try:
                 await self._follow(fresh)
-                while not await log.between_ticks(lambda: self._swap(fresh, target)):
+                while not await self._try_swap(fresh, target):
                     await asyncio.sleep(BUSY_S)
                     await self._follow(fresh)
             finally:
@@ -124,6 +131,10 @@ class Eraser(Custodian):
             self._progress = 0.0
             shutil.rmtree(self._folder, ignore_errors=True)
         _log.info("what was redacted is erased from this node's file", position=target)
+
+    async def _try_swap(self, fresh: Store, target: int) -> bool:
+        async with self.others_aside():
+            return await self._log.between_ticks(lambda: self._swap(fresh, target))
 
     def _require_room(self) -> None:
         store = self._log.store

@@ -249,17 +249,27 @@ class EventLog:
         """
         try:
             check(record)
-            _check_bodies(record, bodies)
+            check_bodies(record, bodies)
         except (RecordError, TypeError) as error:
             raise Rejected("bad_record", str(error)) from error
         encoded = encode_whole(record)
-        if len(encoded.data) + sum(map(len, bodies)) > MAX_PROPOSAL_BYTES:
-            raise Rejected("too_large", f"a record with its bodies may have {MAX_PROPOSAL_BYTES} bytes")
+        require_size(encoded.data, bodies)
+        self._require_writable()
+        return self._proposals.submit_packed(record.id, encoded.data, bodies, timeout_s, encoded=encoded)
+
+    def submit_packed(
+        self, id_: bytes, data: bytes, bodies: Sequence[bytes], timeout_s: float
+    ) -> asyncio.Future[Committed]:
+        """The same of a record that another process of this node has checked and packed (nodes/workers)."""
+        require_size(data, bodies)
+        self._require_writable()
+        return self._proposals.submit_packed(id_, data, bodies, timeout_s)
+
+    def _require_writable(self) -> None:
         if self._stopping:
             raise Rejected("stopping")
         if not self._state.writable:
             raise Rejected("disk_full", "this node can not write, so it would never see the outcome")
-        return self._proposals.submit(encoded, bodies, timeout_s)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -588,7 +598,13 @@ def _settle(future: asyncio.Future[T], result: Any, error: Exception | None) -> 
         future.set_result(result)
 
 
-def _check_bodies(record: Record, bodies: Sequence[bytes]) -> None:
+def require_size(data: bytes, bodies: Sequence[bytes]) -> None:
+    """Raises Rejected for a packed record that is too large with its bodies."""
+    if len(data) + sum(map(len, bodies)) > MAX_PROPOSAL_BYTES:
+        raise Rejected("too_large", f"a record with its bodies may have {MAX_PROPOSAL_BYTES} bytes")
+
+
+def check_bodies(record: Record, bodies: Sequence[bytes]) -> None:
     """Each body comes with its bytes, but for one made of chunks. That the digest is theirs is on the caller."""
     if len(bodies) != len(record.bodies):
         raise RecordError(f"{len(record.bodies)} bodies are named and {len(bodies)} given")

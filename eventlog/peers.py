@@ -93,10 +93,12 @@ class Progress:
 class Held(Protocol):
     """A proposal that this node forwarded and that still waits for its outcome."""
 
+    data: bytes
     bodies: Sequence[bytes]
 
     @property
-    def encoded(self) -> Encoded: ...
+    def encoded(self) -> Encoded | None:
+        """What `data` was made of, where that was in this process."""
 
 
 class Read(NamedTuple):

@@ -39,6 +39,7 @@ class _Pending:
         "began_unknown",
         "bodies",
         "callers",
+        "data",
         "deadline",
         "encoded",
         "id",
@@ -48,10 +49,20 @@ class _Pending:
         "tokens",
     )
 
-    def __init__(self, encoded: Encoded, bodies: Sequence[bytes], deadline: float, unknown: int, kind: int) -> None:
-        self.id = encoded.record.id
+    def __init__(
+        self,
+        id_: bytes,
+        data: bytes,
+        encoded: Encoded | None,
+        bodies: Sequence[bytes],
+        deadline: float,
+        unknown: int,
+        kind: int,
+    ) -> None:
+        self.id = id_
+        self.data = data
         self.kind = kind
-        self.encoded = encoded
+        self.encoded = encoded  # None: made by another process of this node
         self.bodies = bodies
         self.deadline = deadline
         self.callers: list[asyncio.Future[Committed]] = []  # each its own, so that one may give up alone
@@ -60,10 +71,6 @@ class _Pending:
         self.sent_to: tuple[int, str] | None = None  # term and leader
         self.sent_at = 0.0
         self.tokens: list[bytes] = []  # one for each time that it was forwarded
-
-    @property
-    def data(self) -> bytes:
-        return self.encoded.data
 
 
 class Proposals:
@@ -101,12 +108,23 @@ class Proposals:
         self, encoded: Encoded, bodies: Sequence[bytes], timeout_s: float, kind: int = KIND_RECORD
     ) -> asyncio.Future[Committed]:
         """The same with its outcome in a future."""
+        return self.submit_packed(encoded.record.id, encoded.data, bodies, timeout_s, kind, encoded)
+
+    def submit_packed(
+        self,
+        id_: bytes,
+        data: bytes,
+        bodies: Sequence[bytes],
+        timeout_s: float,
+        kind: int = KIND_RECORD,
+        encoded: Encoded | None = None,
+    ) -> asyncio.Future[Committed]:
+        """The same of a record that another process has packed: nobody takes it apart before the leader does."""
         caller: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
-        id_ = encoded.record.id
         pending = self.wanted.get(id_)
         if pending is None:
-            pending = _Pending(encoded, bodies, time.monotonic() + timeout_s, self._unknown.pop(id_, 0), kind)
-            self.wanted[id_] = pending
+            deadline, unknown = time.monotonic() + timeout_s, self._unknown.pop(id_, 0)
+            pending = self.wanted[id_] = _Pending(id_, data, encoded, bodies, deadline, unknown, kind)
             self._send(pending)
         pending.callers.append(caller)
         return caller

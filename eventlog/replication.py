@@ -205,9 +205,9 @@ class Replication(Elections):
         held = self.held.get(token)
         if held is None:
             return None
-        record, header, data = held.encoded
-        command = Command(kind, at_ms, data, held.bodies)
-        command.known_as(record, header)
+        command = Command(kind, at_ms, held.data, held.bodies)
+        if held.encoded is not None:
+            command.known_as(held.encoded.record, held.encoded.header)
         return command
 
     def _conflict_hint(self, previous: int, term: int) -> int:

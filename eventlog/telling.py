@@ -12,10 +12,12 @@ from typing import Any
 import structlog
 
 MOST_BYTES = 64 * 1024
+MOST_PART = 64  # characters of the name of a part
 TOLD = "told"  # the type of the message
 
 Send = Callable[[str, dict[str, Any]], bool]
 Hear = Callable[[str, bytes], None]  # the member that tells, and what
+Overhear = Callable[[str, str, bytes], None]  # the member that tells, or "" for this one; the topic; what
 
 _log = structlog.get_logger("mailraft.log")
 
@@ -27,14 +29,29 @@ class Telling:
         self._send = send
         self._peers = peers
         self._hearers: dict[str, Hear] = {}
+        self._overhear: Overhear | None = None
 
     def tell(self, topic: str, data: bytes) -> None:
         """To all other members that are connected. Raises ValueError for more than MOST_BYTES."""
         if len(data) > MOST_BYTES:
             raise ValueError(f"{len(data)} bytes are too much to tell")
-        message = {"type": TOLD, "topic": topic, "data": data}
-        for peer in self._peers():
-            self._send(peer, message)
+        self._tell_peers({"type": TOLD, "topic": topic, "data": data})
+        if self._overhear is not None:
+            self._overhear("", topic, data)
+
+    def pass_on(self, part: str, topic: str, data: bytes) -> None:
+        """What a process of this node tells: its own hearers hear it, and the other members, as of that part.
+
+        A member of an earlier version takes it for this node's own. Raises ValueError as `tell`.
+        """
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"{len(data)} bytes are too much to tell")
+        self._hear(part, topic, data)
+        self._tell_peers({"type": TOLD, "topic": topic, "data": data, "part": part})
+
+    def overhear(self, overhear: Overhear | None) -> None:
+        """Has all that this node tells and hears given to `overhear` too, but for what was passed on."""
+        self._overhear = overhear
 
     def hear(self, topic: str, hearer: Hear) -> None:
         """Has what is told of a topic given to `hearer`, on the event loop; one for each topic."""
@@ -42,10 +59,25 @@ class Telling:
 
     def told(self, peer: str, message: dict[str, Any]) -> None:
         """A message has come. Whatever an authenticated peer sends must not end this node."""
-        hearer, data = self._hearers.get(str(message.get("topic"))), message.get("data")
-        if hearer is None or not isinstance(data, bytes) or len(data) > MOST_BYTES:
+        topic, data, part = str(message.get("topic")), message.get("data"), message.get("part")
+        if not isinstance(data, bytes) or len(data) > MOST_BYTES:
+            return
+        teller = f"{peer} {part}" if isinstance(part, str) and len(part) <= MOST_PART else peer
+        self._hear(teller, topic, data)
+        if self._overhear is not None:
+            self._overhear(teller, topic, data)
+
+    # -- parts
+
+    def _tell_peers(self, message: dict[str, Any]) -> None:
+        for peer in self._peers():
+            self._send(peer, message)
+
+    def _hear(self, teller: str, topic: str, data: bytes) -> None:
+        hearer = self._hearers.get(topic)
+        if hearer is None:
             return
         try:
-            hearer(peer, data)
+            hearer(teller, data)
         except Exception as error:
-            _log.warning("what a peer told is ignored", peer=peer, topic=message["topic"], error=repr(error))
+            _log.warning("what a peer told is ignored", peer=teller, topic=topic, error=repr(error))

@@ -14,6 +14,7 @@ from eventlog.errors import LogError
 if TYPE_CHECKING:
     from nodes.listeners import Listeners
     from nodes.services import Services
+    from nodes.workers.crew import Crew
 
 LOOK_S = 0.1
 
@@ -21,7 +22,7 @@ LOOK_S = 0.1
 class Draining:
     """Event loop only. `begin` may be called again: the later time counts."""
 
-    def __init__(self, services: Services, listeners: Listeners, stop: asyncio.Event) -> None:
+    def __init__(self, services: Services, listeners: Listeners | Crew, stop: asyncio.Event) -> None:
         self._services = services
         self._listeners = listeners
         self._stop = stop

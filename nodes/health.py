@@ -174,6 +174,13 @@ def _fulltext(state: NodeState) -> Found:
     return _down(f"the index is not kept up: {status.error}" if status.state == "failed" else "")
 
 
+def _workers(state: NodeState) -> Found:
+    if state.crew is None:
+        return OFF
+    missing = ", ".join(map(str, state.crew.missing))
+    return _down(f"not there: {missing}; others are started in their place" if missing else "")
+
+
 def _delivery(state: NodeState) -> Found:
     if state.delivery is None:
         return UNKNOWN
@@ -206,6 +213,7 @@ PARTS = (
          "waits in the queue", _resolver),
     Part("filters", False, ("node",), "what filters.when_down says: mail is deferred, or taken unfiltered", _filters),
     Part("full-text index", False, ("fold",), "searches read the messages: slower, and the same answers", _fulltext),
+    Part("workers", False, ("log",), "those that are left take all clients", _workers),
     Part("delivery", False, ("consensus", "resolver"), "mail for others is taken and waits", _delivery),
     Part("reports", False, ("delivery",), "reports to other domains are late", _reports),
     Part("followers", False, ("consensus",), "copies of other cells grow old", _followers),

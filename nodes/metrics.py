@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast, overload
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ROLES = ("leader", "follower", "candidate", "learner", "quarantined")
@@ -277,10 +278,15 @@ class Metrics:
             with contextlib.suppress(KeyError):
                 gauge.remove(subscription)
 
-    def exposition(self) -> bytes:
-        """The text that a Prometheus server reads."""
+    def families(self) -> Iterable[Metric]:
+        """All that was counted, up to now."""
         for counter, tally in ((self.commands_total, self._commands), (self.deliveries_total, self._deliveries)):
             for labels, count in tally.items():
                 counter.labels(*labels).inc(count)
             tally.clear()
+        return self.registry.collect()
+
+    def exposition(self) -> bytes:
+        """The text that a Prometheus server reads."""
+        self.families()
         return generate_latest(self.registry)

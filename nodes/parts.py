@@ -49,9 +49,11 @@ from nodes.tls.acme_duty import AcmeDuty
 from nodes.tls.files import TlsFiles
 from nodes.tls.mail import MailTls
 from nodes.tls.node_certificates import NodeCertificate
+from nodes.workers.connections import SharedConnections
 
 if TYPE_CHECKING:
     from nodes.logins.ldap_logins import LdapLogins
+    from nodes.workers.crew import Crew
 
 Reloader = Callable[[NodeConfig], None]
 
@@ -95,7 +97,7 @@ def make_services(
         logger=logger,
         tls=mail_tls.context,
         login_guard=LoginGuard(config.limits),
-        connections=ConnectionLimit(config.limits),
+        connections=_connections(config),
         resolver=resolver,
         host_names=host_names,
         past=past,
@@ -124,6 +126,11 @@ def _directory(
     return directory
 
 
+def _connections(config: NodeConfig) -> ConnectionLimit:
+    """Where clients are served by workers, it is these who count, and tell."""
+    return SharedConnections(config.limits, lambda _: None) if config.node.workers else ConnectionLimit(config.limits)
+
+
 def _tokens(config: NodeConfig, logger: Logger) -> Tokens | None:
     return Tokens(config.oauth, logger) if config.oauth.all else None
 
@@ -146,7 +153,7 @@ async def start_duties(state: NodeState, services: Services, tls_files: TlsFiles
     stack.push_async_callback(Sharing(services.log.telling, {TOPIC: state.cell}).stop)
 
 
-def reloaders(state: NodeState, services: Services, listeners: Listeners) -> tuple[Reloader, ...]:
+def reloaders(state: NodeState, services: Services, listeners: Listeners | Crew) -> tuple[Reloader, ...]:
     """Who is told of a new configuration, in this order; none of them waits or fails."""
     checking, heads, delivery = state.checking, state.heads, state.delivery
     assert checking is not None and heads is not None and delivery is not None  # noqa: PT018

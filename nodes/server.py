@@ -37,13 +37,15 @@ from nodes.metrics import Metrics
 from nodes.node_log import open_log
 from nodes.parts import make_services, reloaders, start_duties
 from nodes.process import give_memory_back, raise_file_limit, tune_memory
-from nodes.services import Logger, StartListener
+from nodes.services import WORKERS_FOLDER, Logger, Services, StartListener
 from nodes.starting import StartError, can_not_listen, only_one, pid_file, read_cluster_keys
 from nodes.state import NodeState
 from nodes.systemd import Notifier
 from nodes.tls import contexts as tls
 from nodes.tls.chain import BadCertificate
 from nodes.tls.files import TlsFiles
+from nodes.workers.connections import SharedConnections
+from nodes.workers.crew import Crew, WorkerFailed, forget_caches
 
 if TYPE_CHECKING:
     pass
@@ -225,7 +227,7 @@ class Node:
         )
         state.config, _ = with_cluster_settings(self._config, cluster_settings(log))
         services = make_services(state, log, keys, self.tls_files, logger, stack)
-        listeners = Listeners(services, FRONT_ENDS, state.endpoints)
+        listeners = self._front_ends(services)
         stack.push_async_callback(self._stop_front_ends, listeners)
         await self._start_front_ends(listeners)
         await start_duties(state, services, self.tls_files, stack)
@@ -271,14 +273,28 @@ class Node:
             stack.push_async_callback(started.stop, 1.0)
             self.state.endpoints[key] = started.address
 
-    async def _start_front_ends(self, listeners: Listeners) -> None:
+    def _front_ends(self, services: Services) -> Listeners | Crew:
+        """In this process, or in its workers."""
+        node = services.config.node
+        if isinstance(services.connections, SharedConnections):
+            self.state.crew = crew = Crew(services, services.connections, self.state.endpoints)
+            return crew
+        forget_caches(node.data_dir / WORKERS_FOLDER, node.workers)
+        return Listeners(services, FRONT_ENDS, self.state.endpoints)
+
+    async def _start_front_ends(self, listeners: Listeners | Crew) -> None:
         for kind in LISTENERS:
             address = getattr(self.state.config.listen, kind)
             try:
                 await listeners.start(kind, address)
             except OSError as error:
                 raise can_not_listen(f"listen.{kind}", address, error) from None
+        if isinstance(listeners, Crew):
+            try:
+                await listeners.spawn()
+            except WorkerFailed as error:
+                raise StartError(f"node.workers: a worker can not start: {error}", "its log lines tell more") from None
 
-    async def _stop_front_ends(self, listeners: Listeners) -> None:
+    async def _stop_front_ends(self, listeners: Listeners | Crew) -> None:
         for error in await listeners.stop(self.state.config.node.stop_grace_s):
             self._logger.error("a front end did not stop well", error=repr(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nodes.config.node import ListenerKind, NodeConfig
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from nodes.sessions import Sessions
     from nodes.signing import Signing
     from nodes.smtp.checks import Check
+
+WORKERS_FOLDER = "workers"  # in node.data_dir: what worker processes keep beside the database
 
 
 class Logger(Protocol):
@@ -68,6 +71,13 @@ class Services:
     login_limits: LoginLimits | None = None  # None: nothing is limited
     fulltext: FullText | None = None  # None: searches read the messages
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)
+    worker: int = 0  # which of the node's workers this is (nodes/workers); 0: the node's own process
+
+    @property
+    def caches(self) -> Path:
+        """The folder that holds this process's caches; each has its own."""
+        folder = self.log.config.data_dir
+        return folder / WORKERS_FOLDER / str(self.worker) if self.worker else folder
 
 
 class Listener(Protocol):

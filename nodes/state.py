@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nodes.services import Services
     from nodes.tls.files import TlsFiles
     from nodes.tls.mail import MailTls
+    from nodes.workers.crew import Crew
 
 Phase = Literal["joining", "starting", "serving", "stopping", "quarantined"]
 
@@ -55,6 +56,7 @@ class NodeState:
     mail_tls: MailTls | None = None
     tls_files: TlsFiles | None = None
     delivery: Manager | None = None
+    crew: Crew | None = None  # None: front ends run in this process
     cell: CellHealth | None = None  # what the members tell each other
     endpoints: dict[str, str] = field(default_factory=dict)
     checkpoints_under_way: int = 0  # at the moment

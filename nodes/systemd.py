@@ -68,6 +68,12 @@ def passed_sockets(environ: Mapping[str, str] = os.environ) -> dict[str, int]:
     return {name or f"fd{FIRST_FD + at}": FIRST_FD + at for at, name in zip(range(count), names + [""] * count)}
 
 
+def take_over_sockets(from_pid: int) -> None:
+    """What was passed to the process that started this one is passed to this one: it has the same descriptors."""
+    if os.environ.get("LISTEN_PID") == str(from_pid):
+        os.environ["LISTEN_PID"] = str(os.getpid())
+
+
 def passed_socket(address: str, environ: Mapping[str, str] = os.environ) -> socket.socket | None:
     """The socket behind `fd:NAME`, the node's own copy of it; None for another address. Raises OSError."""
     if not address.startswith(PREFIX):

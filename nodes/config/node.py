@@ -82,6 +82,14 @@ class NodeSection(Section):
         description="How often it is looked whether this file has changed, to be reloaded once it has settled; 0: only "
         "when it is told to (SIGHUP, `mailraft node reload`).",
     )
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Processes that run SMTP, LMTP, POP3 and IMAP beside the node's own, which keeps the log, delivery "
+        "and HTTP; 0: all in one process. They pay where the machine has more cores than that one uses "
+        "(docs/operations.md).",
+    )
     switch_interval_ms: float = Field(
         default=1.0,
         gt=0,

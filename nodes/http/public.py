@@ -34,4 +34,5 @@ async def _readyz(request: web.Request) -> web.Response:
 async def _metrics(request: web.Request) -> web.Response:
     state = request.app[STATE]
     state.measure()
-    return web.Response(body=state.metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+    text = state.metrics.exposition() if state.crew is None else await state.crew.exposition()
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})

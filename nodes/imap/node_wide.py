@@ -1,4 +1,4 @@
-"""What all sessions of a node have in common, whichever listener they came through."""
+"""What all sessions of a node, or of one of its workers, have in common, whichever listener they came through."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from nodes.imap.selected import RecentMarks
 from nodes.imap.structures import StructureCache, structure_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from eventlog.log import Applied, EventLog
+    from nodes.services import Services
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,26 @@ class NodeWide:
 _BY_LOG: WeakKeyDictionary[EventLog, NodeWide] = WeakKeyDictionary()
 
 
-def node_wide(log: EventLog) -> NodeWide:
-    """What there is; the first time it is made, and hears from then on what the log says."""
+def node_wide(services: Services) -> NodeWide:
+    """What there is; the first time it is made, and hears from then on what the log says.
+
+    A worker does not hear of everything, so it scans nothing ahead.
+    """
+    log = services.log
     found = _BY_LOG.get(log)
     if found is None:
-        found = _BY_LOG[log] = _made(log)
-        log.subscribe(None, found.scans.applied)
-        log.subscribe(None, found.scans_ahead.applied)
+        found = _BY_LOG[log] = _made(log, services.caches)
+        if not services.worker:
+            log.subscribe(None, found.scans_ahead.applied)
         log.subscribe(CUSTODY, found.clear)
     return found
 
 
-def _made(log: EventLog) -> NodeWide:
+def _made(log: EventLog, folder: Path) -> NodeWide:
     with log.snapshot() as snapshot:
         erased_at = last_redaction(snapshot.view(CUSTODY))
-    structures = structure_file(log.config.data_dir, erased_at)
-    file = scan_file(log.config.data_dir, erased_at)
+    structures = structure_file(folder, erased_at)
+    file = scan_file(folder, erased_at)
     file.open()
-    scans = Scans(file=file, snapshot=log.snapshot)
+    scans = Scans(log.subscribe, file=file, snapshot=log.snapshot)
     return NodeWide(RecentMarks(), StructureCache(file=structures), scans, ScansAhead(scans, log.snapshot), Texts())

@@ -58,7 +58,7 @@ class Notices:
         self._unwatch: Callable[[], None] | None = None
         self._others = OfOthers(session, self._groups)
         if session.past is None:  # the past is quiet
-            self._unwatch = session.shared.watchers.watch(session.target.account, self._applied)
+            self._unwatch = session.services.log.subscribe(session.target.account, self._applied)
 
     def close(self) -> None:
         self._others.close()

@@ -45,7 +45,7 @@ class OfOthers:
         for prefix, owner in concerned[:OWNERS_LIMIT]:
             self._owners[owner.account] = prefix, owner
             applied = partial(self._applied, owner.account)
-            self._unwatch.append(self._session.shared.watchers.watch(owner.account, applied))
+            self._unwatch.append(self._session.services.log.subscribe(owner.account, applied))
 
     def close(self) -> None:
         for unwatch in self._unwatch:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from eventlog.store import Snapshot
     from nodes.imap.cache_file import CacheFile
 
+    Follow = Callable[[bytes, Callable[[list[Applied]], None]], Callable[[], None]]
+
 KEPT_BYTES = 32 * 1024 * 1024
 LEAST_MESSAGES = 500  # fewer are scanned as soon as they are looked up
 LEAST_UNWRITTEN = 500  # changes
@@ -63,15 +65,18 @@ class Entry:
 
 
 class Scans:
-    """Scans by account and folder, least recently used out first."""
+    """Scans by account and folder, least recently used out first. `follow` is `EventLog.subscribe`."""
 
     def __init__(
         self,
+        follow: Follow,
         limit_bytes: int = KEPT_BYTES,
         file: CacheFile | None = None,
         snapshot: Callable[[], Snapshot] | None = None,
     ) -> None:
         """`snapshot`: of the log, where there is a file."""
+        self._follow_stream = follow
+        self._unfollow: dict[bytes, Callable[[], None]] = {}
         self._limit_bytes = limit_bytes
         self._used_bytes = 0
         self._file = file
@@ -90,6 +95,8 @@ class Scans:
     def begin(self, account: bytes, folder: bytes, modseq: int) -> Kept:
         """Before the first slice of a scan is read, with what HIGHESTMODSEQ was then; `keep` or `leave` follows."""
         begun = Kept(modseq)
+        if account not in self._begun:
+            self._unfollow[account] = self._follow_stream(account, self.applied)
         self._begun.setdefault(account, []).append((folder, begun))
         return begun
 
@@ -124,8 +131,8 @@ class Scans:
         left = [one for one in self._begun.get(account, ()) if one[1] is not begun]
         if left:
             self._begun[account] = left
-        else:
-            self._begun.pop(account, None)
+        elif self._begun.pop(account, None) is not None:
+            self._unfollow.pop(account)()
 
     def follows(self, account: bytes, folder: bytes) -> bool:
         """Whether there is a scan of it, or one is being made."""
@@ -138,9 +145,7 @@ class Scans:
     # -- what the log says
 
     def applied(self, items: list[Applied]) -> None:
-        """What the log tells of its changes, all of them."""
-        if not self._begun:
-            return
+        """What the log tells of the changes of an account that there are scans of."""
         for item in items:
             begun = self._begun.get(item.event.stream)
             if begun is not None and isinstance(item.result, list):

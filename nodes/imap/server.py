@@ -33,7 +33,6 @@ from nodes.imap.errors import Farewell
 from nodes.imap.node_wide import node_wide
 from nodes.imap.session import TLS_HANDSHAKE_S, Session
 from nodes.imap.shared import Held, Shared
-from nodes.imap.watchers import Watchers
 from nodes.listening import place
 
 if TYPE_CHECKING:
@@ -68,9 +67,9 @@ class ImapListener:
     def __init__(self, services: Services, kind: ListenerKind) -> None:
         self._services = services
         self._kind = kind
-        self._wide = wide = node_wide(services.log)
+        self._wide = wide = node_wide(services)
         kept = (wide.marks, wide.structures, wide.scans, wide.texts)
-        self._shared = Shared(services, kind, Watchers(services.log), *kept, HANDLERS, Held())
+        self._shared = Shared(services, kind, *kept, HANDLERS, Held())
         self._sessions: dict[asyncio.Task[None], Session] = {}
         self._server: asyncio.Server | None = None
 
@@ -117,7 +116,6 @@ class ImapListener:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
-        self._shared.watchers.close()
         await self._wide.close()
 
     def _opened(self, connection: Connection) -> None:

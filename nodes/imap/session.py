@@ -416,7 +416,7 @@ class Session:
             if selected.applied(items) and (self.idling or self.notices is not None):
                 self.connection.wake()
 
-        self._unwatch = self.shared.watchers.watch((self.place or self.target).account, applied)
+        self._unwatch = self.services.log.subscribe((self.place or self.target).account, applied)
 
     def deselect(self) -> None:
         if self._unwatch is not None:

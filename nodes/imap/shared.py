@@ -10,7 +10,6 @@ from nodes.imap.constants import Texts
 from nodes.imap.scans import Scans
 from nodes.imap.selected import RecentMarks
 from nodes.imap.structures import StructureCache
-from nodes.imap.watchers import Watchers
 
 if TYPE_CHECKING:
     from nodes.config.node import ListenerKind
@@ -33,7 +32,6 @@ class Shared:
 
     services: Services
     kind: ListenerKind
-    watchers: Watchers
     marks: RecentMarks
     structures: StructureCache
     scans: Scans

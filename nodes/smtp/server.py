@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nodes.services import Services
 
 BACKLOG = 1024
-HELD_CONTENT_BYTES = 512 * 1024 * 1024  # content that is still arriving, all connections of the listener together
+HELD_CONTENT_BYTES = 512 * 1024 * 1024  # content that is still arriving, all connections of a listener together
 STOP_POLL_S = 0.02
 
 Peer = tuple[str, int]  # IP address and port
@@ -50,6 +50,7 @@ class SmtpListener:
         self._server: asyncio.Server | Door | None = None
         self.open_connections: set[Connection] = set()
         self.held_bytes = 0
+        self._most_held_bytes = HELD_CONTENT_BYTES // max(1, services.config.node.workers)
         self._stopping = False
 
     async def listen(self, address: str) -> None:
@@ -128,7 +129,7 @@ class SmtpListener:
     def hold(self, grown_bytes: int) -> bool:
         """Content in memory has grown by so much; False when that is too much."""
         self.held_bytes += grown_bytes
-        return grown_bytes <= 0 or self.held_bytes <= HELD_CONTENT_BYTES
+        return grown_bytes <= 0 or self.held_bytes <= self._most_held_bytes
 
     def count(self, verb: bytes) -> None:
         """A command was read."""

@@ -39,9 +39,21 @@ DAY = datetime.timedelta(days=1)
 
 
 class MailTls:
-    """`context` is for the listeners. Raises ssl.SSLError where the files' certificate can not be shown."""
+    """`context` is for the listeners. Raises ssl.SSLError where the files' certificate can not be shown.
 
-    def __init__(self, files: TlsFiles, log: EventLog, directory: Directory, metrics: Metrics, logger: Logger) -> None:
+    tells: whether this process says which certificates will not last; one of a node's does.
+    """
+
+    def __init__(
+        self,
+        files: TlsFiles,
+        log: EventLog,
+        directory: Directory,
+        metrics: Metrics,
+        logger: Logger,
+        *,
+        tells: bool = True,
+    ) -> None:
         self._files = files
         self._log = log
         self._directory = directory
@@ -54,7 +66,9 @@ class MailTls:
         if not self._tickets_shared:
             logger.warning("session tickets are this node's own: this interpreter's contexts can not be reached")
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(work) for work in (self._stapler.run(), files.watch(), self._watch_expiry())]
+        self._tasks = [loop.create_task(work) for work in (self._stapler.run(), files.watch())]
+        if tells:
+            self._tasks.append(loop.create_task(self._watch_expiry()))
 
     @property
     def context(self) -> ssl.SSLContext:

@@ -14,7 +14,7 @@ from eventlog.fold import Outcome
 from eventlog.frames import encode_frame
 from eventlog.log import EventLog
 from eventlog.rebuild import rebuild, table_digests
-from eventlog.record import Record
+from eventlog.record import Record, encode
 from eventlog.transport import split_address
 from eventlog.verify import verify
 from nodes.tls.contexts import issue_admin
@@ -104,6 +104,23 @@ def test_a_barrier_on_a_follower_shows_what_the_leader_acknowledged(tmp_path: Pa
                 assert await follower.barrier() >= done.position
                 with follower.snapshot() as snapshot:
                     assert ledger.facts(snapshot.view(ledger.STREAM))[-1] == number
+
+    run(scenario())
+
+
+def test_a_record_that_another_process_has_packed_takes_effect_wherever_it_is_handed_in(
+    tmp_path: Path, run: Run
+) -> None:
+    async def scenario() -> None:
+        async with loopback(tmp_path) as cell:
+            await cell.leader()
+            proposals = [(log, *with_body(name, 0)) for name, log in cell.logs.items()]
+            done = [log.submit_packed(record.id, encode(record), data, 8.0) for log, record, data in proposals]
+            await asyncio.gather(*done)
+            await cell.level()
+            for log in cell.logs.values():
+                assert set(effective_ids(log)) == {record.id for _, record, _ in proposals}
+                assert bodies_are_there(log, [record for _, record, _ in proposals])
 
     run(scenario())
 

@@ -69,3 +69,37 @@ def test_one_who_listens_badly_does_no_harm() -> None:
     with capture_logs() as said:
         telling.told("n2", {"type": "told", "topic": "counts", "data": b"x"})
     assert [line["event"] for line in said] == ["what a peer told is ignored"]
+
+
+def test_what_a_part_of_a_member_tells_is_heard_there_and_elsewhere_under_a_name_of_its_own(run: Run) -> None:
+    async def scenario() -> None:
+        sent: list[dict[str, Any]] = []
+        heard: list[tuple[str, str, bytes]] = []
+
+        def send(_: str, message: dict[str, Any]) -> bool:
+            sent.append(message)
+            return True
+
+        here = Telling(send, lambda: ["n2"])
+        there = Telling(lambda *_: True, list)
+        here.hear("counts", lambda teller, data: heard.append(("n1", teller, data)))
+        there.hear("counts", lambda teller, data: heard.append(("n2", teller, data)))
+        here.pass_on("worker 2.1", "counts", b"one")
+        for message in sent:
+            there.told("n1", message)
+        assert heard == [("n1", "worker 2.1", b"one"), ("n2", "n1 worker 2.1", b"one")]
+
+    run(scenario())
+
+
+def test_who_overhears_hears_what_is_told_here_and_by_other_members(run: Run) -> None:
+    async def scenario() -> None:
+        heard: list[tuple[str, str, bytes]] = []
+        telling = Telling(lambda *_: True, lambda: ["n2"])
+        telling.overhear(lambda *said: heard.append(said))
+        telling.tell("counts", b"own")
+        telling.told("n2", {"type": "told", "topic": "counts", "data": b"theirs"})
+        telling.pass_on("worker 1.1", "counts", b"of a part, which knows it")
+        assert heard == [("", "counts", b"own"), ("n2", "counts", b"theirs")]
+
+    run(scenario())

@@ -86,13 +86,14 @@ def test_without_a_manager_nothing_is_said() -> None:
     assert Notifier({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"}).watchdog_s == 0
 
 
-def test_a_node_serves_on_sockets_that_it_is_passed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_node_serves_on_sockets_that_it_is_passed(tmp_path: Path, workers: int) -> None:
     node = layout.create(tmp_path / "cell", 1, free_base_port(1)).nodes[0]
     with socket.create_server(("127.0.0.1", 0)) as smtp, socket.create_server(("127.0.0.1", 0)) as imaps:
         names = ("smtp", "imaps", "submissions", "http")
         sockets = [smtp, imaps, *(socket.create_server(("127.0.0.1", 0)) for _ in names[2:])]
         flags = [word for name in names for word in ("--set", f"listen.{name}=fd:{name}")]
-        run = program("node", "run", "--config", str(node.config), *flags)
+        run = program("node", "run", "--config", str(node.config), *flags, "--set", f"node.workers={workers}")
         fds = [one.fileno() for one in sockets]
         env = environment() | {"LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": ":".join(names)}
         process = subprocess.Popen(

@@ -293,7 +293,7 @@ def test_what_is_redacted_takes_the_file_with_it_and_scans_are_written_again(
     with session(node, user) as client:
         client.ok("SELECT INBOX")
         client.ok("STORE 2 +FLAGS.SILENT (hushhush)")
-        node.call(node_wide(node.log).scans.close())
+        node.call(node_wide(node.services).scans.close())
         assert b"hushhush" in file.read_bytes()
         plan = plan_message(node.log.store, digest_of(b"Subject: two\r\n\r\n"), True, lambda done, total: None)
         steps = ((CUSTODY, Redact(plan.events, plan.bodies, "a test")), (user.account, RedactMessages(plan.digest)))
@@ -311,7 +311,7 @@ def test_a_large_mailbox_that_mail_comes_into_is_scanned_before_anybody_selects_
 ) -> None:
     monkeypatch.setattr(scans_ahead, "AHEAD_MESSAGES", 5)
     node.deliver(user, *(b"Subject: %d\r\n\r\n" % number for number in range(6)))
-    kept, inbox = node_wide(node.log).scans, node.folder_id(user, "INBOX")
+    kept, inbox = node_wide(node.services).scans, node.folder_id(user, "INBOX")
     while not _is_kept(node, user, inbox):
         node.call(asyncio.sleep(0.01))
     node.deliver(user, b"Subject: one more\r\n\r\n")
@@ -327,7 +327,7 @@ def _is_kept(node: Node, user: User, folder_id: bytes) -> bool:
         now = counters(snapshot.view(user.account), folder_id)
 
     async def look() -> bool:
-        return node_wide(node.log).scans.get(user.account, folder_id, now.highestmodseq) is not None
+        return node_wide(node.services).scans.get(user.account, folder_id, now.highestmodseq) is not None
 
     return node.call(look())
 
@@ -335,7 +335,7 @@ def _is_kept(node: Node, user: User, folder_id: bytes) -> bool:
 def test_a_scan_made_ahead_drives_no_other_out_and_is_in_the_file_alone(
     node: Node, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept, inbox = node_wide(node.log).scans, node.folder_id(user, "INBOX")
+    kept, inbox = node_wide(node.services).scans, node.folder_id(user, "INBOX")
     monkeypatch.setattr(scans_ahead, "AHEAD_MESSAGES", 5)
     monkeypatch.setattr(kept, "_limit_bytes", 0)
     node.deliver(user, *(b"Subject: %d\r\n\r\n" % number for number in range(6)))

@@ -212,8 +212,13 @@ def keep(kept: Scans, folder: bytes, found: Scan) -> None:
     kept.keep(b"a", folder, kept.begin(b"a", folder, 7), found)
 
 
+def unheard(stream: bytes, callback: object) -> Callable[[], None]:
+    """A log in which nothing happens."""
+    return lambda: None
+
+
 def test_the_oldest_scans_go_when_there_are_too_many() -> None:
-    kept = Scans(limit_bytes=3 * scan(()).size_bytes)
+    kept = Scans(unheard, limit_bytes=3 * scan(()).size_bytes)
     for folder in (b"1", b"2", b"3"):
         keep(kept, folder, scan(()))
     assert kept.get(b"a", b"1", 7) is not None
@@ -225,7 +230,7 @@ def test_the_oldest_scans_go_when_there_are_too_many() -> None:
 
 def test_a_mailbox_with_more_sets_of_flags_than_it_counts_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan_module, "MOST_FLAG_SETS", 2)
-    kept, many = Scans(), scan((), ("a",), ("b",), ("\\Seen",))
+    kept, many = Scans(unheard), scan((), ("a",), ("b",), ("\\Seen",))
     keep(kept, b"f", many)
     assert kept.get(b"a", b"f", 7) is None
     assert (list(many.uids), len(many.flag_sets)) == ([1, 2, 3, 4], 2)
@@ -234,7 +239,7 @@ def test_a_mailbox_with_more_sets_of_flags_than_it_counts_is_not_kept(monkeypatc
 
 
 def test_what_happens_while_a_mailbox_is_scanned_is_in_the_scan_that_is_kept() -> None:
-    kept = Scans()
+    kept = Scans(unheard)
     begun = kept.begin(b"a", b"f", 7)
     changes = [
         Change(b"f", 2, "flags", ("\\Seen",), 8),

@@ -120,7 +120,7 @@ def test_what_is_redacted_leaves_memory_and_disk(
     client = login()
     client.ok("SELECT INBOX")
     assert b"hushhush" in client.ok("FETCH 1 (ENVELOPE PREVIEW)")[0]
-    kept_in_memory = node_wide(node.log).structures
+    kept_in_memory = node_wide(node.services).structures
     folder = node.log.config.data_dir / structures.FOLDER
     while b"hushhush" not in held(folder):
         node.call(asyncio.sleep(0.01))
