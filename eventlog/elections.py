@@ -104,6 +104,7 @@ class Elections(Configured):
     def _SyncObj__onBecomeLeader(self) -> None:
         self._progress = {node: Progress() for node in self._peers}
         self._heartbeat_due = self._now
+        self._news_due = 0.0
         self._left = False
         super()._SyncObj__onBecomeLeader()  # next and match indices, and the no-op of the new term
         for node in self._peers:

@@ -45,6 +45,10 @@ class Engine(SyncObj):  # type: ignore[misc]
     _pre_votes: set[str] | None
     _heard_leader: float
     _heartbeat_due: float
+    _news_due: float  # when the last peer must hear what is committed; 0 if that is not put off
+    _committed_at: float  # when the commit index rose last
+    _last_seen: int  # the end of the log when `send_appends` was last called
+    _pause: float  # from the last commit to the append after it; 0 where that did not wait for the commit
     _transfer_due: float
     _left: bool  # this leader was removed, and has begun to hand over
     _round: int

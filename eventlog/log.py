@@ -37,6 +37,7 @@ MAX_PROPOSAL_BYTES = 8 * 1024 * 1024
 REVIEW_S = 0.1
 FOLLOW_BATCH = 256
 HAND_OVER_S = 0.5
+TIMER_S = 0.001  # a loop's timer may be early by its resolution, and a tick before its time does nothing
 
 T = TypeVar("T")
 _tuple = tuple.__new__  # of a NamedTuple: as its own constructor, at half the cost
@@ -157,6 +158,8 @@ class EventLog:
                  lambda: int(time.time() * 1000), lambda count: os.urandom(count))
         )  # fmt: skip
         self._inbox: list[Item] = []
+        self._pressing = False  # whether something in there wants a tick by itself
+        self._acknowledged = 0  # up to where answers in there acknowledge the log
         self._ticking = False  # a tick is on its way: computed, not yet durable
         self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -427,7 +430,24 @@ class EventLog:
     def _put(self, item: Item) -> None:
         """Hands something to the consensus thread: with all else that this turn of the loop brings, in one tick."""
         self._inbox.append(item)
+        self._pressing = True
         self._pump_soon()
+
+    def _put_answer(self, peer: str, message: dict[str, Any]) -> None:
+        """A peer's answer to entries. One that a majority does not wait for is taken with what comes next."""
+        self._inbox.append(("message", peer, message))
+        match = message.get("match")
+        plain = message.get("success") is True and not message.get("lost")
+        if plain and message.get("term") == self._state.term and type(match) is int:
+            self._acknowledged = max(self._acknowledged, match)
+        else:
+            self._pressing = True
+        if self._wants_tick():
+            self._pump_soon()
+
+    def _wants_tick(self) -> bool:
+        state = self._state
+        return self._pressing or self._acknowledged > state.commit or bool(self._inbox and state.waits_for_answers)
 
     def _pump_soon(self) -> None:
         if not self._pump_due and not self._ticking:
@@ -444,6 +464,7 @@ class EventLog:
             self._timer = None
         self._ticking = True
         items, self._inbox = self._inbox, []
+        self._pressing, self._acknowledged = False, 0
         self._send(self._writer.tick(items))
 
     def _submit(self, proposal: Any) -> None:
@@ -472,10 +493,10 @@ class EventLog:
             self._let_go(tick, before)
         finally:
             self._ticking = False
-            if self._inbox or tick.state.behind:
+            if self._wants_tick() or tick.state.behind:
                 self._pump_soon()
             elif not self._stopping or self._writer.is_alive():
-                delay_s = max(0.0, tick.state.deadline - time.monotonic())
+                delay_s = max(0.0, tick.state.deadline - time.monotonic()) + TIMER_S
                 self._timer = self._loop.call_later(delay_s, self._pump)
 
     def _let_go(self, tick: Tick, before: State) -> None:
@@ -538,6 +559,8 @@ class EventLog:
                 self._changes.refused(message["id"], message["reason"])
             case "read_done":
                 self._finish_read(message["token"], message["index"])
+            case "next_node_idx":
+                self._put_answer(peer, message)
             case telling.TOLD:
                 self.telling.told(peer, message)
             case _:

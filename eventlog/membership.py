@@ -96,6 +96,13 @@ class Membership(Replication):
         match = self._SyncObj__raftMatchIndex
         return {str(node.id): match[node] for node in self._peers}
 
+    @property
+    def waits_for_answers(self) -> bool:
+        """Whether what a peer answers may change something at once that is not the commit index."""
+        return self.is_leader and bool(
+            self._reads_sent or self._learners or self._leaving or self._transfer is not None or self._is_held_up()
+        )
+
     # -- leadership (3.10) --------------------------------------------------------------------------------------------
 
     @property

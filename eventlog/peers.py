@@ -15,11 +15,16 @@ TOKEN_NUMBER_BYTES = 8
 
 
 class Timing(NamedTuple):
-    """Seconds. Elections start between the two timeouts; a leader without a majority for `fallback_s` steps down."""
+    """Seconds. Elections start between the two timeouts; a leader without a majority for `fallback_s` steps down.
+
+    Where a record soon follows what was committed, its peers hear of both at once, or of the first after `news_s`; who
+    waits for it hears at once.
+    """
 
     election_min_s: float = 0.5
     election_max_s: float = 1.0
     heartbeat_s: float = 0.1
+    news_s: float = 0.005
 
     @property
     def fallback_s(self) -> float:
@@ -50,6 +55,7 @@ class Progress:
     """What the leader knows of one peer beyond next and match index."""
 
     __slots__ = (
+        "asked",
         "caught_up",
         "clock_off_ms",
         "commit_sent",
@@ -72,6 +78,7 @@ class Progress:
         self.waiting = False  # a probe is on its way
         self.commit_sent = 0
         self.whole_to = 0  # entries up to here it has lost, though it forwarded them: it is sent them whole
+        self.asked = 0  # the last index that it proposed: it waits to hear that this is committed
         self.round = 0
         self.clock_off_ms: int | None = None
         self.has_room = False  # until it says so: leadership is passed on only to one that can write

@@ -71,6 +71,8 @@ class Raft(Membership):
         self._reads_waiting, self._reads_sent = [], deque()
         self.reads_done, self.reads_failed = [], []
         self._heartbeat_due = 0.0
+        self._news_due = 0.0
+        self._committed_at, self._last_seen, self._pause = now, 0, 0.0
         self._transfer_due = 0.0
         self._put_off_election()
         if self._is_voter and not self._voters:
@@ -146,11 +148,13 @@ class Raft(Membership):
         beat = round_begun or self._now >= self._heartbeat_due
         if beat:
             self._heartbeat_due = self._now + self._timing.heartbeat_s
+        self._note_pace()
         self._forget_messages()
         for node in self._peers:
             if node in self._SyncObj__connectedNodes:
                 self._send_to(node, beat)
         self._forget_messages()
+        self._look_for_untold()
         self._finish_reads()
 
     def take_outbox(self) -> list[tuple[str, Message]]:
@@ -161,7 +165,7 @@ class Raft(Membership):
     def next_deadline(self) -> float:
         """When `tick` must be called again even if nothing arrives."""
         if self.is_leader:
-            return self._heartbeat_due
+            return min(self._heartbeat_due, self._news_due or self._heartbeat_due)
         return float(self._SyncObj__raftElectionDeadline)
 
     def addNodeToCluster(self, node: Any, callback: Any = None) -> None:

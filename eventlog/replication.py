@@ -34,6 +34,7 @@ class Replication(Elections):
         index = held[self._quorum - 1]
         if index > self.commit_index and self._journal.term_at(index) == self.term:
             self._set_commit(index)
+            self._put_off_news()
 
     def _send_to(self, node: Node, beat: bool) -> None:
         progress, log = self._progress[node], self._journal
@@ -52,8 +53,9 @@ class Replication(Elections):
                 self._send_entries(node, entries)
                 self._in_flight(node, entries)
                 sent = True
-        if not sent and not progress.probing and (beat or progress.commit_sent < self.commit_index):
-            self._send_entries(node, [])  # not to one that is probed: it may only commit what a message verifies
+        if not sent and not progress.probing and (beat or self._must_hear(progress)):
+            # not to one that is probed: it may only commit what a message verifies
+            self._send_entries(node, [], answered=beat)
 
     def _in_flight(self, node: Node, entries: list[Entry]) -> None:
         progress, last = self._progress[node], entries[-1][1]
@@ -62,13 +64,13 @@ class Replication(Elections):
         progress.in_flight_bytes += size
         self._SyncObj__raftNextIndex[node] = last + 1
 
-    def _send_entries(self, node: Node, entries: list[Entry]) -> None:
+    def _send_entries(self, node: Node, entries: list[Entry], *, answered: bool = True) -> None:
         previous = self._SyncObj__raftNextIndex[node] - 1
         progress = self._progress[node]
         progress.commit_sent = self.commit_index
         name = node.id
         own = any(command.held is not None and command.held[0] == name for command, _, _ in entries)
-        place = previous, len(entries), name if own else ""
+        place = previous, len(entries), name if own else "", answered
         message = self._appends.get(place)
         if message is None:
             message = self._appends[place] = {
@@ -79,6 +81,7 @@ class Replication(Elections):
                 "entries": self._without_held(name, progress, entries) if own else list(map(_row, entries)),
                 "commit_index": self.commit_index,
                 "round": self._round,
+                "answered": answered,
             }
         self._outbox.send(node, message)
 
@@ -98,10 +101,50 @@ class Replication(Elections):
             entries = self._read[first] = self._journal.entries(first, MAX_MESSAGE_BYTES)
         return entries
 
+    def _is_held_up(self) -> bool:
+        """Whether a peer must answer before it can be sent more."""
+        connected = self._SyncObj__connectedNodes
+        return any(
+            (progress.probing or progress.in_flight_bytes >= MAX_IN_FLIGHT_BYTES) and node in connected
+            for node, progress in self._progress.items()
+        )
+
     def _forget_messages(self) -> None:
         """They hold for one turn of sending: the log and the commit index stand still in it."""
         self._read: dict[int, list[Entry]] = {}
-        self._appends: dict[tuple[int, int, str], Message] = {}
+        self._appends: dict[tuple[int, int, str, bool], Message] = {}
+
+    # -- news of the commit index, which may wait a little for entries to go with (docs/ADR/0045) --------------------
+
+    def asked_by(self, peer: str, index: int) -> None:
+        """`peer` proposed what was appended at `index`, and waits for it."""
+        progress = self._progress.get(Node(peer))
+        if progress is not None:
+            progress.asked = index
+
+    def _note_pace(self) -> None:
+        last, before = self._journal.last_index, self._last_seen
+        if last != before:
+            self._pause = self._now - self._committed_at if before <= self.commit_index else 0.0
+            self._last_seen = last
+
+    def _put_off_news(self) -> None:
+        """Where another record is soon to be sent, the news go with it: it spares each peer a tick and an fsync."""
+        self._committed_at = self._now
+        if not self._news_due and self._pause <= self._timing.news_s / 2:
+            self._news_due = self._now + self._timing.news_s
+
+    def _must_hear(self, progress: Progress) -> bool:
+        told = progress.commit_sent
+        return told < self.commit_index and (told < progress.asked or self._now >= self._news_due)
+
+    def _look_for_untold(self) -> None:
+        """Whether the commit index is yet to be told to anybody who can hear it."""
+        if self._news_due and not any(
+            progress.commit_sent < self.commit_index and not progress.probing and node in self._SyncObj__connectedNodes
+            for node, progress in self._progress.items()
+        ):
+            self._news_due = 0.0
 
     def _on_next_node_idx(self, node: Node, message: Message) -> None:
         if message["term"] > self.term:
@@ -178,7 +221,8 @@ class Replication(Elections):
         if commit > self.commit_index:
             self._set_commit(commit)
         lost = verified < previous + len(message["entries"])
-        self._answer(node, message, success=True, match=verified, lost=lost)
+        if message.get("answered", True):  # a leader of an earlier version always is
+            self._answer(node, message, success=True, match=verified, lost=lost)
 
     def _append(self, previous: int, entries: Sequence[Any]) -> int:
         """Skips what matches and truncates only at a conflict: late or repeated messages change nothing (5.3).

@@ -95,6 +95,7 @@ class State(NamedTuple):
     removed_at: int = 0
     level: int = levels.OLDEST  # the feature level in force
     matches: Mapping[str, int] = {}
+    waits_for_answers: bool = False  # of peers, beside those that raise the commit index
 
 
 class Tick(NamedTuple):
@@ -306,6 +307,7 @@ class Writer(threading.Thread):
         at_ms = max(now_ms, self._journal.last_at_ms)
         if proposal.kind == KIND_CONFIG:
             self._raft.change_members(Command(KIND_CONFIG, at_ms, proposal.data))
+            self._expect(proposal)
             return True
         kind = custody.KIND_QUARANTINE if self._stalled else KIND_RECORD
         command = Command(kind, at_ms, proposal.data, proposal.bodies)
@@ -314,7 +316,13 @@ class Writer(threading.Thread):
         elif proposal.origin is not None and proposal.token:
             command.held = proposal.origin, proposal.token
         self._raft.propose(command)
+        self._expect(proposal)
         return True
+
+    def _expect(self, proposal: Proposal) -> None:
+        """The peer that forwarded it wants to hear at once that it is committed."""
+        if proposal.origin is not None:
+            self._raft.asked_by(proposal.origin, self._journal.last_index)
 
     def _why_not(self, proposal: Proposal, now_ms: int) -> str | None:
         if not self._raft.is_leader or self._raft.is_handing_over:
@@ -486,5 +494,5 @@ class Writer(threading.Thread):
             raft.role, raft.leader, raft.term, raft.commit_index, fold.applied, self._journal.last_index,
             fold.at_ms, fold.chain, self._free_bytes, self._stalled, self._writable,
             self._behind(), raft.next_deadline(), raft.config, raft.links, raft.removed_at, fold.level,
-            raft.matches() if raft.is_leader else {},
+            raft.matches() if raft.is_leader else {}, raft.waits_for_answers,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from eventlog.store import Store
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
 
-TIMING = Timing(0.5, 1.0, 0.1)
+TIMING = Timing(0.5, 1.0, 0.1, news_s=0.0)  # what is committed is told in the tick that learns it
 NOW_MS = 1_700_000_000_000
 
 

@@ -91,8 +91,8 @@ def test_safety_holds_in_every_script_without_one(path: Path, tmp_path: Path, mo
 class AndHearsOfCommitsLate(FollowsCommittedMembers):
     """The commit index comes with a heartbeat alone, not with entries."""
 
-    def _send_entries(self, node: Node, entries: list[Entry]) -> None:
-        super()._send_entries(node, entries)
+    def _send_entries(self, node: Node, entries: list[Entry], *, answered: bool = True) -> None:
+        super()._send_entries(node, entries, answered=answered)
         if entries:
             self._outbox.messages[-1][1]["commit_index"] = 0
 
