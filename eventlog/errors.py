@@ -32,6 +32,10 @@ class DamagedDatabase(LogError):
     """The LMDB file of this node can not be trusted; the node must not join its cell."""
 
 
+class SyncFailed(LogError):
+    """The disk did not say that it keeps a commit, which was seen already: the process must end."""
+
+
 class FrameError(LogError):
     """A peer sent bytes that are not a frame of ours, or one over the limit."""
 

@@ -80,12 +80,12 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.term_changed = False  # term or vote, since the writer last asked
         self.now_ms = 0  # the engine's clock: for the first entry only, before any other clock was heard
         self.reload()
 
     def reload(self) -> None:
         """Takes everything from disk again: at start, and after a tick that could not be written."""
+        self.committed()
         self._cache: dict[int, Entry] = {}
         self._cache_bytes = 0
         self._term, self._vote = self._store.get_meta(b"term", (0, None))
@@ -99,12 +99,18 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         self._oldest = self.last_index + 1  # no index below this is in the cache
         self.config = self._newest_config()
 
+    def committed(self) -> None:
+        """What was changed is on disk, or undone."""
+        self.term_changed = False  # term or vote
+        self.must_last = False  # entries were added or removed, or a caller wrote: not only folded
+
     # -- what pysyncobj calls -----------------------------------------------------------------------------------
 
     def add(self, command: Command | bytes, idx: int, term: int) -> None:
         if isinstance(command, bytes):  # pysyncobj's own no-op
             command = Command(command[0], self.last_at_ms or self.now_ms, b"")
         assert idx == self.last_index + 1, f"gap in the log: {idx} after {self.last_index}"
+        self.must_last = True
         kind, at_ms = command.kind, command.at_ms
         if kind == KIND_CONFIG:
             self._add_config(idx, members.members_in(command.data))
@@ -119,6 +125,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Removes entries from a list index on (index 1 of the log is list index 0)."""
         first = entryFrom + 1
+        self.must_last = True
         for index in range(self.last_index, first - 1, -1):
             command = self._read(index)[0]
             for _, body, _ in command.new_bodies():

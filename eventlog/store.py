@@ -20,7 +20,7 @@ import msgpack
 
 from eventlog.archived import FOLDER, Archive
 from eventlog.body_index import BodyIndex, leads_to
-from eventlog.errors import DamagedDatabase
+from eventlog.errors import DamagedDatabase, SyncFailed
 from eventlog.levels import NEWEST
 from eventlog.record import Record, RecordError, decode
 from eventlog.tables import (
@@ -105,7 +105,7 @@ class Store:
             max_dbs=len(NAMES) + 4,
             max_readers=MAX_READERS,
             sync=self._durable,
-            metasync=self._durable,
+            metasync=False,  # `commit` does it where it is asked for
             readahead=False,
             readonly=self.readonly,
             max_spare_txns=4,
@@ -229,8 +229,12 @@ class Store:
     def dirty(self) -> bool:
         return self._txn is not None or self._waits
 
-    def commit(self) -> None:
-        """Makes the tick durable: returns after the fsync. On failure the whole tick is undone and the error raised."""
+    def commit(self, *, last: bool = True) -> None:
+        """Makes the tick durable: returns after the fsync. On failure the whole tick is undone and the error raised.
+
+        Without `last` readers see it, and it outlives the process; the end of the power may undo it, whole, unless
+        another commit has ended since. Raises SyncFailed when it is not known what is on disk.
+        """
         self.settle()
         txn, self._txn = self._txn, None
         if txn is not None:
@@ -241,6 +245,15 @@ class Store:
                     txn.abort()
                 raise
             self._format = self._layout
+            if last and self._durable:
+                self._sync()
+
+    def _sync(self) -> None:
+        """Has the disk keep the page that names the newest commit, as LMDB would: what it names is there already."""
+        try:
+            self.env.sync(True)
+        except lmdb.Error as error:  # readers may have seen the tick: it can not be undone
+            raise SyncFailed(f"a commit is written and may not be on disk: {error}") from error
 
     def abort(self) -> None:
         """The tick under way never happened."""

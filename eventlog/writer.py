@@ -208,7 +208,8 @@ class Writer(threading.Thread):
             self._hand_back()
             handed_back = True
             self._writable = self._writable or self._store.dirty
-            self._store.commit()
+            self._store.commit(last=self._journal.must_last or self._journal.term_changed)
+            self._journal.committed()
         except lmdb.Error as error:
             self._undo(error, now)
         if not handed_back:
@@ -230,10 +231,10 @@ class Writer(threading.Thread):
         for item in items:
             if item[0] == "call":
                 item[1]()
+                self._journal.must_last = True
         return [item for item in items if item[0] != "call"]
 
     def _compute(self, items: list[Item], now: float, now_ms: int) -> None:
-        self._journal.term_changed = False
         self._check_space(now)
         self._clock_is_off = self._raft.clock_is_off
         self._untaken = items[::-1]

@@ -180,7 +180,8 @@ class KeepsTruncatedMembers(Raft):
 class Departure(NamedTuple):
     """A mistake: `point` is where the design names it.
 
-    unsynced: what is written reaches the disk only later. early: a caller is answered when its record is appended.
+    unsynced: what is written reaches the disk only later. undone: the end of the power may undo any newest commit.
+    early: a caller is answered when its record is appended.
     again: a change of the members that is sent again is made again, and one is made while another is under way, as far
     as the engine lets it.
     """
@@ -189,6 +190,7 @@ class Departure(NamedTuple):
     summary: str
     raft: type[Raft] = Raft
     unsynced: bool = False
+    undone: bool = False
     early: bool = False
     again: bool = False
 
@@ -203,6 +205,7 @@ DEPARTURES = {
     ),
     "counted-votes": Departure("4", "votes are counted, whoever sent them", CountsVotes),
     "unsynced": Departure("5", "messages leave before what they promise is on disk", unsynced=True),
+    "undone": Departure("5", "messages rest on a commit that the end of the power may undo", undone=True),
     "no-pre-vote": Departure("6", "a node stands for election without asking first", CampaignsWithoutPreVote),
     "no-stickiness": Departure("6", "a node that hears its leader votes for another", ForgetsItsLeader),
     "votes-twice": Departure("5.2", "a node votes for whoever asks, several in one term", VotesTwice),

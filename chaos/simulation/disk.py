@@ -3,6 +3,8 @@
 A commit that returned is on disk, in the model as in LMDB with its fsync. One that the power interrupts is not there:
 either none of it was written, or it is torn, that is, any of its pages may be old, new or garbage, but the meta page,
 which LMDB writes last and after a flush, still names the commit before. So a node comes back with exactly that one.
+A commit that need not last is whole or not there after the power went, as long as no other followed it: its pages
+are on disk, and the page that names them may be.
 """
 
 from __future__ import annotations
@@ -31,10 +33,11 @@ class PowerLost(Exception):
 class Disk:
     """One node's disk, over all of its lives. `fail_at_commit` is asked before each commit: None, "lost" or "torn".
 
-    unsynced: commits return before they are on disk, a mistake that is put back to see it found.
+    unsynced: commits return before they are on disk; undone: none of them is asked to last. Mistakes that are put
+    back to see them found.
     """
 
-    def __init__(self, path: Path, rng: random.Random, *, unsynced: bool = False) -> None:
+    def __init__(self, path: Path, rng: random.Random, *, unsynced: bool = False, undone: bool = False) -> None:
         self.path = path
         self.rng = rng
         self.full = False
@@ -42,7 +45,10 @@ class Disk:
         self.fail_at_commit: Callable[[], str | None] = lambda: None
         self.store: SimulatedStore | None = None
         self._unsynced = unsynced
+        self.undone = undone
         self._on_disk: bytes | None = None
+        self._meta_before: bytes | None = None  # the pages that name the newest commit, as they were before it
+        self.undid = False  # the power took the newest commit along, which did not need to last
 
     def open(self) -> SimulatedStore:
         """The store of a new life."""
@@ -54,11 +60,25 @@ class Disk:
         if self.store is not None:
             self.store.close()
             self.store = None
+        self.undid = self._meta_before is not None and self.rng.random() < 0.5
+        if self.undid and self._meta_before is not None:
+            with (self.path / "data.mdb").open("r+b") as file:
+                file.write(self._meta_before)
+        self._meta_before = None
         if self._on_disk is not None:
             (self.path / "data.mdb").write_bytes(self._on_disk)
 
-    def committed(self) -> None:
-        """The operating system has what was written; the disk has it at once, or now and then."""
+    def meta(self) -> bytes:
+        """The pages that name the newest commit and the one before."""
+        with (self.path / "data.mdb").open("rb") as file:
+            return file.read(META_PAGES * PAGE_BYTES)
+
+    def committed(self, undone_as: bytes | None) -> None:
+        """The operating system has what was written; the disk has it at once, or now and then.
+
+        `undone_as`: the meta pages that it may still name, of a commit that need not last.
+        """
+        self._meta_before = undone_as
         if self._unsynced and (self._on_disk is None or self.rng.random() < 0.1):
             self._on_disk = (self.path / "data.mdb").read_bytes()
 
@@ -107,10 +127,11 @@ class SimulatedStore(Store):
             raise lmdb.MapFullError("mdb_put: the simulation's disk is full")
         return super().txn
 
-    def commit(self) -> None:
+    def commit(self, *, last: bool = True) -> None:
         if not self.armed or not self.dirty:
             super().commit()
             return
+        before_meta = None if last and not self._disk.undone else self._disk.meta()
         if self._disk.full and self._disk.rng.random() < 0.5:
             raise lmdb.MapFullError("mdb_txn_commit: the simulation's disk is full")
         match self._disk.fail_at_commit():
@@ -123,7 +144,7 @@ class SimulatedStore(Store):
                 self._disk.tear(before)
                 raise PowerLost
         super().commit()
-        self._disk.committed()
+        self._disk.committed(before_meta)
 
     def free_bytes(self) -> int:
         return 0 if self._disk.full else PLENTY_BYTES

@@ -143,7 +143,7 @@ class SimulatedNode:
         self.up = False
         self.lives = 0
         self.retired = False  # removed from the cell, and knows it
-        self.disk = Disk(sim.folder / name, sim.stream(f"disk of {name}"), unsynced=sim.unsynced)
+        self.disk = Disk(sim.folder / name, sim.stream(f"disk of {name}"), unsynced=sim.unsynced, undone=sim.undone)
         self.disk.fail_at_commit = lambda: sim.disturber.at_commit(self)
 
     def boot(self) -> None:

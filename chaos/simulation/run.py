@@ -89,6 +89,7 @@ class Simulation:
         departure = DEPARTURES[options.departure] if options.departure else None
         self.raft_class = departure.raft if departure else Raft
         self.unsynced = departure is not None and departure.unsynced
+        self.undone = departure is not None and departure.undone
         self.answers_early = departure is not None and departure.early
         self.changes_again = departure is not None and departure.again
         self.clock = Clock()

@@ -654,11 +654,11 @@ def test_a_single_node_leads_again_when_there_is_room_again(tmp_path: Path, run:
             commit = log.store.commit
             failing = [True]
 
-            def full() -> None:
+            def full(*, last: bool = True) -> None:
                 if failing[0] and log.store.dirty:
                     log.store.abort()
                     raise lmdb.MapFullError("mdb_txn_commit: no room")
-                commit()
+                commit(last=last)
 
             log.store.commit = full  # type: ignore[method-assign]
             with pytest.raises(LogError):
@@ -681,7 +681,7 @@ def test_a_disk_that_fails_ends_the_consensus_thread_and_says_so(tmp_path: Path,
         await log.start()
         await log.barrier()
 
-        def broken() -> None:
+        def broken(*, last: bool = True) -> None:
             raise lmdb.Error("mdb_txn_commit: Input/output error")
 
         log.store.commit = broken  # type: ignore[method-assign]
@@ -755,5 +755,53 @@ def test_a_node_whose_database_is_gone_does_not_pass_for_a_new_one(tmp_path: Pat
         assert check_database(folder) is None
         shutil.rmtree(folder)  # as if its disk were not mounted
         assert "Is its disk mounted?" in (check_database(folder) or "")
+
+    run(scenario())
+
+
+# -- what peers answer -----------------------------------------------------------------------------------------------
+
+
+def answer(log: EventLog, match: int) -> dict[str, Any]:
+    """What a follower says that has everything up to `match`."""
+    return {"type": "next_node_idx", "term": log.status().term, "success": True, "match": match, "rejected": 0,
+            "hint": 0, "hint_term": 0, "round": 0, "clock_ms": 0, "low_on_space": False}  # fmt: skip
+
+
+def begins_a_tick(log: EventLog, message: dict[str, Any]) -> bool:
+    log._message("n2", message)
+    return log._pump_due
+
+
+def test_an_answer_that_no_majority_waits_for_is_taken_with_what_comes_next(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with single(tmp_path) as log:
+            await log.propose(ledger.record())
+            assert not log._ticking
+            assert not begins_a_tick(log, answer(log, log.status().commit))
+            await log.propose(ledger.record())
+            assert log._inbox == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("beyond", "changed"),
+    [(1, {}), (0, {"success": False}), (0, {"term": 0}), (0, {"lost": True}), (0, {"match": "x"}), (0, {"match": None})],
+    ids=["a majority may wait for it", "refused", "of another term", "it lacks bytes", "no number", "nothing"],
+)
+def test_any_other_answer_is_taken_at_once(tmp_path: Path, run: Run, beyond: int, changed: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        async with single(tmp_path) as log:
+            assert begins_a_tick(log, {**answer(log, log.status().commit + beyond), **changed})
+
+    run(scenario())
+
+
+def test_an_answer_is_taken_at_once_while_the_leader_waits_for_more_than_a_majority(tmp_path: Path, run: Run) -> None:
+    async def scenario() -> None:
+        async with single(tmp_path) as log:
+            log._state = log._state._replace(waits_for_answers=True)
+            assert begins_a_tick(log, answer(log, log.status().commit))
 
     run(scenario())

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 import eventlog.writer
 from eventlog import members, uploads
+from eventlog.errors import SyncFailed
 from eventlog.fold import Outcome
 from eventlog.journal import KIND_CONFIG
 from eventlog.members import Members, change_record
@@ -35,11 +36,16 @@ class WatchedStore(Store):
     failure: lmdb.Error | None = None
     commits = 0
 
-    def commit(self) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lasts = [False]  # of each commit: whether it must outlive the power
+
+    def commit(self, *, last: bool = True) -> None:
         if self.failure is not None and self.dirty:
             raise self.failure
-        super().commit()
+        super().commit(last=last)
         self.commits += 1
+        self.lasts.append(last)
 
 
 class Driven:
@@ -224,6 +230,38 @@ def test_a_leader_that_could_not_write_what_it_had_sent_does_not_say_that_it_was
     assert tick.refusals == [], "the others may commit it: its outcome is unknown"
     assert tick.state.role == "follower"
     assert tick.state.last_index == before
+
+
+def test_what_only_folds_need_not_outlive_the_power_and_what_is_appended_must(one_of_three: Driven) -> None:
+    one_of_three.lead()
+    assert one_of_three.store.lasts.pop(), "a term, a vote and the no-op of the new leader"
+    tick = one_of_three.tick(one_of_three.proposal(ledger.record()))
+    assert one_of_three.store.lasts.pop()
+    tick = one_of_three.tick(one_of_three.acknowledge("n2", tick.state.last_index))
+    assert tick.answers
+    assert not one_of_three.store.lasts.pop()
+    one_of_three.tick(("message", "n2", append_entries(tick.state.term + 1)))
+    assert one_of_three.store.lasts.pop(), "a term"
+
+
+def test_what_a_caller_writes_between_ticks_outlives_the_power(alone: Driven) -> None:
+    alone.tick(("call", lambda: alone.store.put_meta(b"note", 1)))
+    assert alone.store.lasts[-1]
+
+
+def test_a_commit_of_which_nobody_knows_whether_it_is_on_disk_ends_the_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driven = Driven(tmp_path)
+
+    def sync() -> None:
+        raise SyncFailed("mdb_env_sync: Input/output error")
+
+    monkeypatch.setattr(driven.store, "_durable", True)
+    monkeypatch.setattr(driven.store, "_sync", sync)
+    with pytest.raises(SyncFailed):
+        driven.tick()  # it elects itself
+    driven.store.close()
 
 
 def test_a_failed_disk_is_no_full_disk(alone: Driven) -> None:
