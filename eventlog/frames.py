@@ -13,6 +13,7 @@ from eventlog.errors import FrameError
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 LENGTH_BYTES = 4
+ONE_PIECE_BYTES = 16 * 1024  # of TLS too: what is sent in two pieces is encrypted and read as two
 
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 
@@ -22,18 +23,20 @@ def encode_frame(message: dict[str, Any]) -> bytes:
     return b"".join(frame_parts(message))
 
 
-def frame_parts(message: dict[str, Any]) -> tuple[bytes, bytes]:
-    """The same in two pieces, so that a large one is not copied to stand behind its length."""
+def frame_parts(message: dict[str, Any]) -> tuple[bytes, ...]:
+    """The same in one piece or two: a large one is not copied to stand behind its length."""
     payload = bytes(_packb(message))
     if len(payload) > MAX_FRAME_BYTES:
         raise FrameError(f"a message of {len(payload)} bytes is over the limit of {MAX_FRAME_BYTES}")
-    return len(payload).to_bytes(LENGTH_BYTES, "big"), payload
+    length = len(payload).to_bytes(LENGTH_BYTES, "big")
+    return (length, payload) if len(payload) > ONE_PIECE_BYTES else (length + payload,)
 
 
 class FrameReader:
     """Takes bytes as they come and gives whole messages. Raises FrameError; the connection must then be closed.
 
     Room for a frame is made once, when its length is known: one that grew with each piece would be copied many times.
+    One that has come whole is read where it is.
     """
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
@@ -45,6 +48,10 @@ class FrameReader:
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
         at = 0
         while at < len(data):
+            if self._frame is None and (end := self._end(data, at)) is not None:
+                yield _decode(memoryview(data)[at + LENGTH_BYTES : end])
+                at = end
+                continue
             if self._frame is None:
                 at += self._begin(data[at : at + LENGTH_BYTES - len(self._head)])
                 if self._frame is None:
@@ -53,6 +60,14 @@ class FrameReader:
             if self._filled == len(self._frame):
                 frame, self._frame = self._frame, None
                 yield _decode(frame)
+
+    def _end(self, data: bytes, at: int) -> int | None:
+        """Where a frame ends that begins here and has come whole; None for any other."""
+        first = at + LENGTH_BYTES
+        if self._head or first > len(data):
+            return None
+        length = int.from_bytes(data[at:first], "big")
+        return first + length if length <= self._max and first + length <= len(data) else None
 
     def _begin(self, piece: bytes) -> int:
         self._head += piece

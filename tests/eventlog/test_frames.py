@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.errors import FrameError
-from eventlog.frames import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader, encode_frame
+from eventlog.frames import LENGTH_BYTES, MAX_FRAME_BYTES, ONE_PIECE_BYTES, FrameReader, encode_frame, frame_parts
 
 scalars = st.none() | st.booleans() | st.integers(-(1 << 63), 1 << 63) | st.binary(max_size=30) | st.text(max_size=10)
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=8)
@@ -31,6 +31,14 @@ def test_bytes_one_at_a_time_are_enough() -> None:
     reader = FrameReader()
     received = [message for byte in encode_frame({"type": "t", "n": 1}) for message in reader.feed(bytes((byte,)))]
     assert received == [{"type": "t", "n": 1}]
+
+
+@pytest.mark.parametrize("size", [0, ONE_PIECE_BYTES, 1 << 20])
+def test_a_frame_is_the_same_bytes_in_one_piece_or_two_and_a_large_one_is_not_copied(size: int) -> None:
+    message = {"type": "t", "data": bytes(size)}
+    pieces = frame_parts(message)
+    assert b"".join(pieces) == encode_frame(message)
+    assert len(pieces) == (2 if size >= ONE_PIECE_BYTES else 1)
 
 
 def test_a_frame_over_the_limit_is_refused_from_its_length_alone() -> None:
