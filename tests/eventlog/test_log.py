@@ -787,7 +787,14 @@ def test_an_answer_that_no_majority_waits_for_is_taken_with_what_comes_next(tmp_
 
 @pytest.mark.parametrize(
     ("beyond", "changed"),
-    [(1, {}), (0, {"success": False}), (0, {"term": 0}), (0, {"lost": True}), (0, {"match": "x"}), (0, {"match": None})],
+    [
+        (1, {}),
+        (0, {"success": False}),
+        (0, {"term": 0}),
+        (0, {"lost": True}),
+        (0, {"match": "x"}),
+        (0, {"match": None}),
+    ],
     ids=["a majority may wait for it", "refused", "of another term", "it lacks bytes", "no number", "nothing"],
 )
 def test_any_other_answer_is_taken_at_once(tmp_path: Path, run: Run, beyond: int, changed: dict[str, Any]) -> None:
