@@ -534,9 +534,9 @@ class EventLog:
         subscribers = self._subscribers
         to_all = None in subscribers
         for stamp, record, _, facts, results in folded:
-            for at, event in enumerate(record.events if record else ()):
+            for event, fact, result in zip(record.events if record else (), facts, results, strict=True):
                 if to_all or event.stream in subscribers:
-                    applied = _tuple(Applied, (stamp, event, facts[at], results[at]))
+                    applied = _tuple(Applied, (stamp, event, fact, result))
                     everything.append(applied)
                     if event.stream in subscribers:
                         by_stream.setdefault(event.stream, []).append(applied)

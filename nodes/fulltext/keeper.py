@@ -146,11 +146,13 @@ class FullText:
     # -- following the log
 
     def _applied(self, items: list[Applied]) -> None:
+        wanted = self._wanted.is_set()
         for item in items:
             if item.event.stream == CUSTODY:
                 self._wanted.set()
                 self._at_once.set()
-            elif not self._wanted.is_set() and isinstance(item.result, list) and _changes_messages(item.result):
+            elif not wanted and isinstance(item.result, list) and _changes_messages(item.result):
+                wanted = True
                 self._wanted.set()
 
     async def _keep(self, after: asyncio.Task[None] | None = None) -> None:

@@ -146,11 +146,14 @@ class Scans:
 
     def applied(self, items: list[Applied]) -> None:
         """What the log tells of the changes of an account that there are scans of."""
+        found: dict[bytes, list[object]] = {}  # of a tick together: a mailbox may get a hundred messages in one
         for item in items:
-            begun = self._begun.get(item.event.stream)
-            if begun is not None and isinstance(item.result, list):
-                for folder, kept in tuple(begun):
-                    self._follow((item.event.stream, folder), kept, item.result)
+            stream = item.event.stream
+            if stream in self._begun and isinstance(item.result, list):
+                found.setdefault(stream, []).extend(item.result)
+        for stream, result in found.items():
+            for folder, kept in tuple(self._begun.get(stream, ())):
+                self._follow((stream, folder), kept, result)
 
     def _follow(self, key: Key, kept: Kept, result: list[object]) -> None:
         kept.follow([one for one in result if isinstance(one, Change | FlagsOfMany) and _is_of(one, key[1])])

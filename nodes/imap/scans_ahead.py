@@ -44,10 +44,13 @@ class ScansAhead:
 
     def applied(self, items: list[Applied]) -> None:
         """What the log tells of its changes, all of them."""
+        newest: dict[Key, int] = {}
         for item in items if self._listeners else ():
             change = item.result[0] if isinstance(item.result, list) and item.result else None
             if isinstance(change, Change) and change.uid >= AHEAD_MESSAGES and change.kind == "added":
-                self._note((item.event.stream, change.folder), change.uid)
+                newest[item.event.stream, change.folder] = change.uid
+        for key, uid in newest.items():
+            self._note(key, uid)
 
     def _note(self, key: Key, uid: int) -> None:
         if uid < self._looked.get(key, 0) or len(self._waiting) >= WAITING or self._scans.follows(*key):

@@ -259,6 +259,27 @@ def test_what_happens_while_a_mailbox_is_scanned_is_in_the_scan_that_is_kept() -
     assert found.first_unseen == 2
 
 
+@pytest.mark.parametrize("together", [1, 2, 3, 6])
+def test_what_a_tick_brings_together_leaves_the_scan_that_it_leaves_one_by_one(together: int) -> None:
+    kept = Scans()
+    keep(kept, b"f", scan((), (), ("Work",)))
+    events = [
+        [Change(b"f", 4, "added", (), 8)],
+        [Change(b"f", 4, "flags", ("\\Seen",), 9), Change(b"f", 2, "flags", (), 7)],
+        [Change(b"f", 3, "expunged", (), 10)],
+        [Change(b"f", 5, "added", ("Work",), 11)],
+        [Change(b"f", 5, "expunged", (), 12), Change(b"f", 1, "expunged", (), 12)],
+        [Change(b"f", 6, "added", (), 13)],
+    ]
+    stamp, event = cast(Stamp, None), Event(b"", b"a", "", 1, b"", b"")
+    for at in range(0, len(events), together):
+        kept.applied([Applied(stamp, event, None, changes) for changes in events[at : at + together]])
+    found = kept.get(b"a", b"f", 13)
+    assert found is not None
+    assert list(found.uids) == [2, 4, 6]
+    assert found.rendered([1, 2, 3], lambda flags: ",".join(flags).encode()) == [b"", b"\\Seen", b""]
+
+
 MANY = 70  # so many are changed as spans
 
 
