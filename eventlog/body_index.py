@@ -154,8 +154,9 @@ class BodyIndex:
         return None if row is None else Place(*_unpackb(row, use_list=False))
 
     def put_fresh(self, rows: list[tuple[bytes, bytes]]) -> None:
-        """Puts rows that waited: for the store to call."""
+        """Puts rows that waited: for the store to call. A redaction may have brought earlier ones back in between."""
         if rows:
+            rows.sort()
             self._store.put_many(FRESH, rows, append=rows[0][0] > self._last_slot)
             self._last_slot = max(self._last_slot, rows[-1][0])
 

@@ -13,6 +13,7 @@ import pytest
 
 from eventlog.body_index import index_rows
 from eventlog.checkpoint import load_checkpoint, write_checkpoint
+from eventlog.custody import RedactedBody, Redaction
 from eventlog.errors import DamagedDatabase
 from eventlog.fold import Fold
 from eventlog.journal import KIND_RECORD, Command, LmdbJournal
@@ -128,6 +129,20 @@ def test_bodies_that_nobody_merges_are_bounded(store: Store) -> None:
     assert entries(store, FRESH) == 4 * MERGE_AT
     with store.snapshot() as snapshot:
         assert finds(snapshot, 6 * MERGE_AT - 1)
+
+
+def test_a_body_that_a_redaction_leaves_to_a_later_record_is_found_there(store: Store) -> None:
+    journal = LmdbJournal(store)
+    for index, number in enumerate((1, 2, 3, 1, 5), 1):
+        journal.add(command(content(number)), index, 1)
+    journal.redact(3, Redaction((), (RedactedBody(1, 0, key_of(content(1))),), "asked for"))
+    journal.add(command(content(6)), 6, 1)
+    store.commit()
+    with store.snapshot() as snapshot:
+        assert snapshot.finds_body_at(ledger.TENANT, digest_of(content(1)), 4, 0)
+        assert not snapshot.finds_body_at(ledger.TENANT, digest_of(content(1)), 1, 0)
+        assert finds(snapshot, 3)
+        assert snapshot.has_body(ledger.TENANT, digest_of(content(6)))
 
 
 def test_a_database_of_an_earlier_format_is_read_and_goes_on_in_two_parts(tmp_path: Path) -> None:
