@@ -261,7 +261,7 @@ def test_what_happens_while_a_mailbox_is_scanned_is_in_the_scan_that_is_kept() -
 
 @pytest.mark.parametrize("together", [1, 2, 3, 6])
 def test_what_a_tick_brings_together_leaves_the_scan_that_it_leaves_one_by_one(together: int) -> None:
-    kept = Scans()
+    kept = Scans(unheard)
     keep(kept, b"f", scan((), (), ("Work",)))
     events = [
         [Change(b"f", 4, "added", (), 8)],
