@@ -58,6 +58,8 @@ class Contents(NamedTuple):
             "entries": end.entries,
             "bodies": end.bodies,
             "unreadable_secrets": end.unreadable,
+            "certificates": end.certificates,
+            "queued": end.queued,
         }
 
 
@@ -72,8 +74,8 @@ class Contents(NamedTuple):
 def export(name: str, file: Path, key_file: Path, cluster_dir: Path, as_json: bool) -> None:
     """Write everything of the tenant NAME into a file: its accounts with their passwords, mail, keys and policies.
 
-    The file is encrypted. It holds the tenant's history as of the moment when the command began; what waits in queues
-    to be sent, certificates and reports of others are not in it. Bring it back with: mailraft tenant import FILE
+    The file is encrypted. It holds the tenant's history as of the moment when the command began, its certificates, and
+    what waits in queues to be sent when it ends; not what others reported. Bring it back: mailraft tenant import FILE
     """
     from cli.tenant_archive_file import new_head
 
@@ -137,15 +139,31 @@ def _received(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--as", "new_name", metavar="NAME", help="Call the tenant so; its domains and addresses stay.")
+@click.option(
+    "--domain",
+    "renamed",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Make a copy with ids of its own, which has the domain NEW for OLD; the tenant itself may be here.",
+)
 @click.option("--dry-run", is_flag=True, help="Check the whole file, and whether it could be imported; write nothing.")
 @_key_file_option
 @cluster_option
 @json_option
-def import_(file: Path, new_name: str | None, dry_run: bool, key_file: Path, cluster_dir: Path, as_json: bool) -> None:
+def import_(
+    file: Path,
+    new_name: str | None,
+    renamed: tuple[str, ...],
+    dry_run: bool,
+    key_file: Path,
+    cluster_dir: Path,
+    as_json: bool,
+) -> None:
     """Bring back the tenant of FILE, which `mailraft tenant export` wrote, as it was: UIDs, flags, passwords.
 
     It is refused while a name or domain of it is taken here. The tenant is suspended until all of it has come; the same
-    command goes on where one was broken off.
+    command goes on where one was broken off. What waited to be sent is held, since the cluster that it is from sends it
+    too: mailraft queue release sends it from here. A copy (--domain) has none of that, no certificates and no tokens.
     """
     from cli.tenant_archive_file import ArchiveFile
 
@@ -153,17 +171,21 @@ def import_(file: Path, new_name: str | None, dry_run: bool, key_file: Path, clu
     found = _checked(archive, as_json)
     client = open_client(cluster_dir, ANSWER_S)
     name = new_name or found.manifest.name
-    opening = _opening(archive, found, name)
+    opening = _opening(archive, found, name, _pairs(renamed))
     if dry_run:
         answer = client.send(f"{IMPORTS}?dry_run=true", opening)
     else:
         answer = _import(client, archive, opening, as_json)
     if as_json:
-        print_json({**found.as_json(), "tenant": answer["name"], "dry_run": dry_run, "whole": answer["whole"]})
+        shown = {"tenant": answer["name"], "id": answer["id"], "domains": answer["domains"]}
+        print_json({**found.as_json(), **shown, "dry_run": dry_run, "whole": answer["whole"]})
     _say_contents(found)
     if dry_run:
         say(f"it can be imported as {answer['name']}; nothing was written")
         return
+    if found.end.queued and not renamed:
+        say("what waited to be sent is held: the cluster that it is from sends it too. Once that does not:")
+        say("mailraft queue list --state held, then mailraft queue release")
     say(f"tenant {answer['name']} is here as it was; with DNS turned to this cluster its mail comes here")
 
 
@@ -182,10 +204,17 @@ def _checked(archive: ArchiveFile, quiet: bool) -> Contents:
     return Contents(manifest, last)
 
 
-def _opening(archive: ArchiveFile, found: Contents, name: str) -> bytes:
+def _pairs(renamed: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = [tuple(one.split("=")) for one in renamed]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise click.BadParameter("OLD=NEW: a domain of the tenant, and the one to have instead", param_hint="--domain")
+    return tuple((old, new) for old, new in pairs)
+
+
+def _opening(archive: ArchiveFile, found: Contents, name: str, domains: tuple[tuple[str, str], ...] = ()) -> bytes:
     from nodes.tenants.archive import Opening, pack
 
-    return pack(Opening(name, archive.keys.secrets)) + pack(found.manifest)
+    return pack(Opening(name, archive.keys.secrets, domains)) + pack(found.manifest)
 
 
 def _import(client: AdminClient, archive: ArchiveFile, opening: bytes, quiet: bool) -> dict[str, Any]:
@@ -201,7 +230,7 @@ def _import(client: AdminClient, archive: ArchiveFile, opening: bytes, quiet: bo
 
 def _parts(archive: ArchiveFile, position: int) -> Iterator[tuple[bytes, int]]:
     """What comes behind a position, in parts that each end with whole entries; how much of the file they go up to."""
-    from nodes.tenants.archive import Entry, Manifest, Piece, pack
+    from nodes.tenants.archive import Certified, Entry, Manifest, Piece, Queued, pack
 
     part, behind, read_bytes = bytearray(), False, 0
     for frame, _, at in archive.frames():
@@ -209,6 +238,8 @@ def _parts(archive: ArchiveFile, position: int) -> Iterator[tuple[bytes, int]]:
             continue
         if isinstance(frame, Entry):
             behind = frame.position > position
+        elif isinstance(frame, Certified | Queued):
+            behind = True
         if not isinstance(frame, Piece) and len(part) >= PART_BYTES:
             yield bytes(part), read_bytes
             part.clear()
@@ -245,6 +276,8 @@ def _say_contents(found: Contents) -> None:
     domains = ", ".join(manifest.domains)
     accounts, messages = counted(manifest.accounts, "account"), counted(manifest.messages, "message")
     say(f"tenant {manifest.name} of {manifest.cell}, {domains}: {accounts}, {messages}")
+    if end.certificates or end.queued:
+        say(f"{counted(end.certificates, 'certificate')}; {counted(end.queued, 'message')} that waited to be sent")
     if end.unreadable:
         say(f"note: {counted(end.unreadable, 'secret')} could not be read: the node lacks the key that sealed them")
 

@@ -54,7 +54,7 @@ class Imported(Model):
     problems=("no_such_tenant", "invalid_name", "not_allowed"),
 )
 async def export(call: Call, body: ArchiveKey) -> web.StreamResponse:
-    """Send everything of a tenant, to be kept or imported. What its queues hold, and certificates, stay."""
+    """Send everything of a tenant, to be kept or imported, also certificates and what waits to be sent."""
     with call.services.log.snapshot() as snapshot:
         found = tenant_named(snapshot, call.path["name"])
     made = Export(call.services, found, bytes.fromhex(body.key))
@@ -94,8 +94,8 @@ async def import_(call: Call, query: ImportQuery) -> dict[str, Any]:
         raise bad_request(f"the archive is damaged: {error}") from None
     return {
         "name": taking.name,
-        "id": manifest.tenant.hex(),
-        "domains": list(manifest.domains),
+        "id": taking.tenant.hex(),
+        "domains": list(taking.domains),
         "position": taking.position,
         "whole": taking.is_whole,
     }

@@ -22,7 +22,8 @@ from actors.kind import Fact
 from actors.tenant import SEALED, sealed_place
 from nodes import dkim_keys
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, FORMAT)  # what is read; the first has no certificates and nothing that waits to be sent
 IMPORTING = "it is being imported; it is let in when all of it has come"  # why it is suspended
 MOST_FRAME_BYTES = 16 * 1024 * 1024  # above what one record may hold
 PIECE_BYTES = 256 * 1024
@@ -31,6 +32,7 @@ ON_TENANT = frozenset(
     for kind in (roles.RoleFact, api_tokens.ApiTokenFact, account_state.AccountStateFact)
     for fact in get_args(kind)
 )
+OF_TOKENS = frozenset(fact.TYPE for fact in get_args(api_tokens.ApiTokenFact))
 OF_DKIM = frozenset(fact.TYPE for fact in get_args(dkim.DkimFact))
 _LENGTH = struct.Struct(">I")
 _SEALED = SEALED | {ApiTokenCreated.TYPE, DkimKeysAdded.TYPE}
@@ -86,6 +88,35 @@ class Piece(NamedTuple):
     data: bytes
 
 
+class Certified(NamedTuple):
+    """A certificate of the tenant as it is in force, its key sealed. `number` counts what comes behind the entries."""
+
+    number: int
+    fingerprint: bytes
+    names: tuple[str, ...]
+    chain: str
+    sealed: bytes
+    not_before_ms: int
+    not_after_ms: int
+
+
+class Queued(NamedTuple):
+    """A message that waits to be sent, for those who wait: each an address and its options. Its bytes follow."""
+
+    number: int
+    domain: str
+    item_id: bytes
+    sender: str
+    recipients: tuple[tuple[str, tuple[Any, ...]], ...]
+    digest: bytes
+    content_bytes: int
+    size: int
+    trace: bytes
+    expires_ms: int
+    queued_ms: int
+    options: tuple[Any, ...]
+
+
 class Reached(NamedTuple):
     """How far the log was read; it is told on the way and not kept."""
 
@@ -98,17 +129,23 @@ class End(NamedTuple):
     entries: int
     bodies: int
     unreadable: int
+    certificates: int = 0
+    queued: int = 0
 
 
 class Opening(NamedTuple):
-    """In front of each part that is sent to be imported: the name to be, and the key that secrets are sealed under."""
+    """In front of each part that is sent to be imported: the name to be, and the key that secrets are sealed under.
+
+    `domains`: pairs of an old and a new one, for a copy that has ids of its own.
+    """
 
     name: str
     key: bytes
+    domains: tuple[tuple[str, str], ...] = ()
 
 
-Frame = Manifest | Entry | Piece | Reached | End | Opening
-_TYPES: tuple[type[Any], ...] = (Manifest, Entry, Piece, Reached, End, Opening)
+Frame = Manifest | Entry | Piece | Reached | End | Opening | Certified | Queued
+_TYPES: tuple[type[Any], ...] = (Manifest, Entry, Piece, Reached, End, Opening, Certified, Queued)
 _NUMBER = {type_: number for number, type_ in enumerate(_TYPES)}
 
 

@@ -12,7 +12,8 @@ import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from actors import tenant, tenant_admin
+from actors import certificates, queue, tenant, tenant_admin
+from actors.certificates import CERTIFICATES, certificate_place
 from actors.dkim import dkim_stream
 from actors.errors import NotAllowed
 from actors.following import EventFollowed, as_written
@@ -36,10 +37,12 @@ from nodes.tenants.archive import (
     OF_DKIM,
     ON_TENANT,
     PIECE_BYTES,
+    Certified,
     End,
     Entry,
     Manifest,
     Piece,
+    Queued,
     Reached,
     has_secrets,
     pack,
@@ -84,7 +87,55 @@ class Export:
             for frame in found.frames:
                 yield frame
             yield pack(Reached(position))
-        yield pack(self._counts)
+        for number, shown in enumerate(await asyncio.to_thread(self._certificates)):
+            yield pack(shown._replace(number=number))
+        number = self._counts.certificates
+        for domain in await asyncio.to_thread(self._queues):
+            after: bytes | None = b""
+            while after is not None:
+                waiting, after = await asyncio.to_thread(self._waiting, domain, after)
+                for item, content in waiting:
+                    yield pack(item._replace(number=number))
+                    for at in range(0, len(content), PIECE_BYTES):
+                        yield pack(Piece(content[at : at + PIECE_BYTES]))
+                    number += 1
+        yield pack(self._counts._replace(queued=number - self._counts.certificates))
+
+    def _certificates(self) -> list[Certified]:
+        """Those of the tenant, as they are now; of one whose key can not be read, nothing."""
+        found = []
+        with self._node.log.snapshot() as snapshot:
+            stored = certificates.all_certificates(snapshot.view(CERTIFICATES))
+        for one in stored:
+            place = certificate_place(one.fingerprint)
+            if one.tenant != self._scope.tenant or not one.sealed:
+                continue
+            sealed = seal(self._key, self._node.directory.unseal(one.sealed, place), place)
+            fields = (one.fingerprint, one.names, one.chain, sealed, one.not_before_ms, one.not_after_ms)
+            found.append(Certified(0, *fields))
+        self._counts = self._counts._replace(certificates=len(found))
+        return found
+
+    def _queues(self) -> list[str]:
+        with self._node.log.snapshot() as snapshot:
+            return queue.queues(snapshot)
+
+    def _waiting(self, domain: str, after: bytes) -> tuple[list[tuple[Queued, bytes]], bytes | None]:
+        """Some items of a queue that the tenant has there, with their bytes; and behind which to go on, if anywhere."""
+        found: list[tuple[Queued, bytes]] = []
+        size_bytes = 0
+        with self._node.log.snapshot() as snapshot:
+            for looked, one in enumerate(queue.items_after(snapshot.view(queue.queue_stream(domain)), after)):
+                if looked >= SLICE_POSITIONS or size_bytes > SLICE_BYTES:
+                    return found, after
+                after = one.id
+                waiting = tuple((each.address, each.options) for each in one.recipients if each.state == "waiting")
+                content = snapshot.body(one.tenant, one.digest) if one.tenant == self._scope.tenant else None
+                if waiting and content is not None:
+                    size_bytes += len(content)
+                    ahead = (0, domain, one.id, one.sender, waiting, one.digest, len(content), one.size)
+                    found.append((Queued(*ahead, one.trace, one.expires_ms, one.queued_ms, one.options), content))
+        return found, None
 
     def _read(self, first: int) -> Slice:
         frames: list[bytes] = []
@@ -115,8 +166,8 @@ class Export:
         for _, content in contents:
             for at in range(0, len(content), PIECE_BYTES):
                 yield pack(Piece(content[at : at + PIECE_BYTES]))
-        entries, count, unreadable = self._counts
-        self._counts = End(entries + 1, count + len(bodies), unreadable)
+        entries, count = self._counts.entries + 1, self._counts.bodies + len(bodies)
+        self._counts = self._counts._replace(entries=entries, bodies=count)
 
     def _told(self, snapshot: Snapshot, at_ms: int, events: Iterable[Event]) -> Iterator[Told]:
         """What is kept of a record's events; those that came from another cell as they were there."""

@@ -8,13 +8,14 @@ that whoever is killed goes on by beginning again, and two at a time can not dou
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from actors import following, standing, tenant
 from actors.dkim import dkim_stream
 from actors.errors import InvalidName, NameTaken, NotAllowed, TooLarge
 from actors.following import ApplyOrigin, FollowEvent, MoveCheckpoint, following_stream
-from actors.kind import Command, UnknownEventType, decode, encode
+from actors.kind import Command, Fact, UnknownEventType, decode, encode
 from actors.names import ClaimName, domain_name, holder, name_stream, normalise_domain, normalise_tenant_name
 from actors.region import TenantRegistered
 from actors.runtime import Context, NewBody
@@ -29,25 +30,31 @@ from eventlog.store import CHAIN_BYTES, Snapshot
 from nodes.follower.scope import Scope, may_write
 from nodes.services import Services
 from nodes.tenants.archive import (
-    FORMAT,
+    FORMATS,
     IMPORTING,
     OF_DKIM,
+    OF_TOKENS,
     ON_TENANT,
     ArchiveError,
+    Certified,
     End,
     Entry,
     Event,
     Manifest,
     Opening,
     Piece,
+    Queued,
     Reader,
     has_secrets,
     read,
     sealed_anew,
 )
+from nodes.tenants.copying import Renaming
+from nodes.tenants.importing_rest import Behind
 
 AT_ONCE = 64  # entries in one record
 AT_ONCE_BYTES = 256 * 1024
+WHOLE = 1 << 40  # behind the last position: there is room for whatever comes behind the entries
 FIRST = 1  # what no tenant's record stands at: the first entry of every log is its leader's
 
 
@@ -69,11 +76,16 @@ class Import:
         self._manifest = manifest
         self._key = opening.key
         self.name = normalise_tenant_name(opening.name)
-        self._scope = Scope(manifest.tenant, b"")
-        self._stream = following_stream(f"{manifest.cell}/{manifest.archive.hex()}", manifest.tenant, b"")
-        self._context = context._replace(tenant=manifest.tenant)
-        self._dkim = {dkim_stream(domain) for domain in manifest.domains}
+        self._renaming = _renaming(manifest, opening, self.name)
+        self.tenant = self._renaming.tenant if self._renaming else manifest.tenant
+        self.domains = self._renaming.domains if self._renaming else manifest.domains
+        self._scope = Scope(self.tenant, b"")
+        self._stream = following_stream(f"{manifest.cell}/{manifest.archive.hex()}", self.tenant, b"")
+        self._context = context._replace(tenant=self.tenant)
+        self._dkim = {dkim_stream(domain) for domain in self.domains}
         self._pending: list[Pending] = []
+        is_copy = self._renaming is not None
+        self._behind = Behind(node, manifest, opening.key, self._stream, self._context, is_copy=is_copy)
 
     @property
     def position(self) -> int:
@@ -83,7 +95,7 @@ class Import:
 
     @property
     def is_whole(self) -> bool:
-        return self.position > self._manifest.position
+        return self.position >= self._manifest.position + WHOLE
 
     def check(self) -> None:
         """Whether it can begin, or go on. Raises NameTaken, NotAllowed."""
@@ -97,30 +109,33 @@ class Import:
             begun = following.checkpoint(snapshot.view(self._stream)).position > 0
             if not begun:
                 self._check_unknown(snapshot)
-            for name in (f"tenant:{self.name}", *map(domain_name, manifest.domains)):
+            for name in (f"tenant:{self.name}", *map(domain_name, self.domains)):
                 held = holder(snapshot.view(name_stream(name)))
-                if held is not None and not (begun and held.owner == manifest.tenant):
+                if held is not None and not (begun and held.owner == self.tenant):
                     raise NameTaken(f"{name.partition(':')[2]} is taken")
                 if held is None and begun and not self.is_whole:
                     raise NotAllowed(f"its import has begun under another name than {self.name}")
 
     def _check_unknown(self, snapshot: Snapshot) -> None:
-        found = standing.standing(snapshot.view(STANDING), self._manifest.tenant)
+        found = standing.standing(snapshot.view(STANDING), self.tenant)
         if found is not None and found.deleted_ms:
             raise NotAllowed(
                 "this tenant was deleted here, and its ids are closed for good: import it into another cell"
             )
-        known = next(iter(snapshot.stream_positions(self._manifest.tenant)), None)
+        known = next(iter(snapshot.stream_positions(self.tenant)), None)
         if known is not None or found is not None:
-            raise NameTaken("this tenant is in this cell already, or another archive of it is being imported")
+            raise NameTaken(
+                "this tenant is in this cell already, or another archive of it is being imported; a copy of it, with "
+                "ids of its own, needs another name and other domains (--as NAME --domain OLD=NEW)"
+            )
 
     async def begin(self) -> None:
         """Takes the names, and keeps the tenant out of service; nothing where it has begun. Raises as `check`."""
         self.check()
         if self.position:
             return
-        mine = self._manifest.tenant
-        names = [(f"tenant:{self.name}", "tenant"), *((domain_name(one), "domain") for one in self._manifest.domains)]
+        mine = self.tenant
+        names = [(f"tenant:{self.name}", "tenant"), *((domain_name(one), "domain") for one in self.domains)]
         steps: list[tuple[bytes, Command]] = [(self._stream, self._move(0, FIRST))]
         for name, purpose in names:
             steps.append((name_stream(name), ClaimName(name, mine, mine, purpose)))  # type: ignore[arg-type]
@@ -134,6 +149,12 @@ class Import:
                 case Entry():
                     bodies = [await self._body(content, *one) for one in frame.bodies]
                     await self._take(frame, bodies)
+                case Certified():
+                    await self._flush()
+                    await self._behind.certify(frame)
+                case Queued():
+                    await self._flush()
+                    await self._behind.hold(frame, await self._body(content, frame.digest, frame.content_bytes))
                 case End():
                     await self._flush()
                     await self._finish(frame)
@@ -154,7 +175,7 @@ class Import:
         whole = bytes(data)
         if digest_of(whole) != digest:
             raise ArchiveError("the bytes of a message are not the ones that its record names")
-        return NewBody(self._manifest.tenant, whole, digest)
+        return NewBody(self.tenant, whole, digest)
 
     async def _take(self, entry: Entry, bodies: list[NewBody]) -> None:
         reached = self._pending[-1].position if self._pending else self.position
@@ -165,37 +186,58 @@ class Import:
         place = (reached, self._manifest.cell, entry.position, entry.chain, entry.at_ms)
         steps: list[tuple[bytes, Command]] = [(self._stream, ApplyOrigin(*place, entry.author, entry.cause))]
         for one in map(Event._make, entry.events):
-            data = self._data_here(one, entry.position)
-            origin = (self._manifest.tenant, self._manifest.cell, entry.position, one.ordinal, one.at_ms)
-            steps.append((one.stream, FollowEvent(*origin, one.type, one.version, data)))
+            here = self._event_here(one, entry.position)
+            if here is not None:
+                origin = (self.tenant, self._manifest.cell, entry.position, one.ordinal, one.at_ms)
+                steps.append((here.stream, FollowEvent(*origin, here.type, here.version, here.data)))
         size_bytes = sum(len(one[5]) for one in entry.events) + sum(len(body.data) for body in bodies)
         self._pending.append(Pending(entry.position, steps, bodies, size_bytes))
         if len(self._pending) >= AT_ONCE or sum(one.size_bytes for one in self._pending) >= AT_ONCE_BYTES:
             await self._flush()
 
-    def _data_here(self, event: Event, position: int) -> bytes:
-        """With secrets under this cell's key, and the tenant's name to be. Raises ArchiveError."""
+    def _event_here(self, event: Event, position: int) -> Event | None:
+        """With secrets under this cell's key, and the tenant's name to be; None for what a copy does not have.
+
+        Raises ArchiveError.
+        """
         try:
             fact: Any = decode(event.type, event.version, event.data)
         except (UnknownEventType, TypeError, ValueError) as error:
             raise ArchiveError(f"position {position}: this version can not read {event.type}: {error}") from None
-        if not self._may(event, fact):
-            raise ArchiveError(f"position {position}: {event.type} is not one that an archive of the tenant may hold")
-        if isinstance(fact, TenantRegistered | TenantCreated):
-            return encode(replace(fact, name=self.name))
-        if not has_secrets(event.type):
-            return event.data
+        if self._renaming is not None and event.type in OF_TOKENS:
+            return None  # whoever has one shows it to the tenant that it is of
         try:
-            return encode(sealed_anew(self._manifest.tenant, event.stream, fact, self._seal))
+            made: Any = self._opened(event, fact)
+            stream = event.stream
+            if self._renaming is not None:
+                made = self._renaming.fact(made)
+                stream = self._renaming.stream(stream, made)
+            if isinstance(made, TenantRegistered | TenantCreated):
+                made = replace(made, name=self.name)
+            made = self._sealed(stream, made)
         except SealBroken:
             raise ArchiveError("a secret was not sealed under the key of the archive") from None
+        here = event if made == fact else event._replace(version=made.VERSION, data=encode(made))
+        here = here._replace(stream=stream)
+        if not self._may(here, made):
+            raise ArchiveError(f"position {position}: {event.type} is not one that an archive of the tenant may hold")
+        return here
 
-    def _seal(self, sealed: bytes, place: bytes) -> bytes:
-        return self._node.directory.seal(unseal(self._key, sealed, place), place)
+    def _opened(self, event: Event, fact: Any) -> Fact:
+        """The fact with its secrets in clear. Raises SealBroken."""
+        if not has_secrets(event.type):
+            return fact  # type: ignore[no-any-return]
+        clear = partial(unseal, self._key)
+        return sealed_anew(self._manifest.tenant, event.stream, fact, clear)
+
+    def _sealed(self, stream: bytes, fact: Fact) -> Fact:
+        if not has_secrets(fact.TYPE):
+            return fact
+        return sealed_anew(self.tenant, stream, fact, self._node.directory.seal)
 
     def _may(self, event: Event, fact: Any) -> bool:
         """Whether it is of this tenant, on a stream that is nobody else's."""
-        mine = self._manifest.tenant
+        mine = self.tenant
         if event.type in ON_TENANT:
             return event.stream == mine
         if event.type in OF_DKIM:
@@ -231,14 +273,14 @@ class Import:
         """All came: it is let in, unless it was kept out at home."""
         with self._node.log.snapshot() as snapshot:
             at = following.checkpoint(snapshot.view(self._stream))
-            is_there = snapshot.view(self._manifest.tenant).peek(tenant.TENANT_KEY) is not None
-        if at.position > self._manifest.position:
+            is_there = snapshot.view(self.tenant).peek(tenant.TENANT_KEY) is not None
+        if at.position >= self._manifest.position + WHOLE:
             return
         if at.records != end.entries or not is_there:
             raise ArchiveError(f"{at.records} entries came, and the archive has {end.entries}")
-        mine = self._manifest.tenant
+        mine = self.tenant
         steps: list[tuple[bytes, Command]] = [
-            (self._stream, self._move(at.position, self._manifest.position + 1)),
+            (self._stream, self._move(at.position, self._manifest.position + WHOLE)),
             (usage_stream(mine), CountUsage(mine)),
             *((STANDING, command) for command in self._served()),
         ]
@@ -246,7 +288,7 @@ class Import:
 
     def _served(self) -> list[Command]:
         """As at home; nothing where an administrator has said otherwise meanwhile."""
-        mine, kept_out = self._manifest.tenant, self._manifest.suspended
+        mine, kept_out = self.tenant, self._manifest.suspended
         found = self._node.runtime.standings.of(mine)
         if found is None or not found.suspended or found.reason != IMPORTING:
             return []
@@ -258,10 +300,21 @@ class Import:
         return MoveCheckpoint(after, self._manifest.cell, to, bytes(CHAIN_BYTES), self._manifest.at_ms)
 
 
+def _renaming(manifest: Manifest, opening: Opening, name: str) -> Renaming | None:
+    """Raises InvalidName, ArchiveError."""
+    if not opening.domains:
+        return None
+    try:
+        pairs = {str(old): str(new) for old, new in opening.domains}
+    except (TypeError, ValueError):
+        raise ArchiveError("the domains to be are damaged") from None
+    return Renaming(manifest.archive, name, manifest.tenant, manifest.domains, pairs)
+
+
 def _check(manifest: Manifest, opening: Opening) -> None:
     """Raises ArchiveError for what can not be one, InvalidName."""
-    if manifest.format != FORMAT:
-        raise ArchiveError(f"an archive of format {manifest.format}; this version reads format {FORMAT}")
+    if manifest.format not in FORMATS:
+        raise ArchiveError(f"an archive of format {manifest.format}; this version reads formats up to {FORMATS[-1]}")
     ids = type(manifest.tenant) is bytes and len(manifest.tenant) == STREAM_ID_BYTES and type(manifest.archive) is bytes
     if not ids or type(opening.key) is not bytes or len(opening.key) != KEY_BYTES:
         raise ArchiveError("the manifest of the archive is damaged")

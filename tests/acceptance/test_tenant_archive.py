@@ -66,6 +66,12 @@ def fill(two: Two) -> None:
         for number in range(MANY):
             text = f"Subject: number {number}\r\n\r\nnumber {number}\r\n" + "x" * (LARGE_BYTES if number == 7 else 100)
             client.sendmail("x@remote.test", [ALICE, BOB], text + "\r\n")
+    source.command("queue", "suspend", "nowhere.test")
+    host, _, port = source.status().nodes[0].endpoints["submissions"].rpartition(":")
+    context = ssl._create_unverified_context()
+    with smtplib.SMTP_SSL(host, int(port), timeout=30, context=context) as client:
+        client.login(ALICE, two.password)
+        client.sendmail(ALICE, ["x@nowhere.test"], "Subject: waits\r\n\r\n" + ("x" * 70 + "\r\n") * 6000)
     session = log_in(source, ALICE, two.password)
     session.create("Work")
     session.select("INBOX")
@@ -173,8 +179,22 @@ def test_a_tenant_is_brought_back_exactly_although_its_import_is_killed(
     assert {**found, "name": ""} == {**home, "name": ""}
     assert found["state"] == "active"
     assert json.loads(bring_back(two, target, "--as", "second", "--json"))["whole"]  # once more: nothing is to be done
+    (waiting,) = shown(target, "queue", "list")["items"]
+    assert (waiting["state"], waiting["sender"]) == ("held", ALICE)
     rebuilt = shown(target, "log", "rebuild", "--node", target.names()[0])
     assert rebuilt["equal"] is True
+
+
+def test_a_copy_is_brought_into_the_tenants_own_cluster_under_other_domains(two: Two) -> None:
+    with pytest.raises(ClusterError, match="OLD=NEW"):
+        bring_back(two, two.source, "--as", "copy", "--domain", "copy.test")
+    options = ("--as", "copy", "--domain", "example.test=copy.test")
+    made = json.loads(bring_back(two, two.source, *options, "--json"))
+    assert (made["whole"], made["domains"]) == (True, ["copy.test"])
+    for address in (ALICE, BOB):
+        copied = held(two.source, address.replace("example", "copy"), two.password)
+        assert repr(copied).replace("@copy.test", "@example.test") == repr(held(two.source, address, two.password))
+    assert len(shown(two.source, "queue", "list")["items"]) == 1
 
 
 def mine(found: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,17 +11,24 @@ from typing import Any
 
 import pytest
 
+from actors import mailbox
+from actors import tenant as tenant_kind
+from actors.certificates import CERTIFICATES, all_certificates, certificate_place
 from actors.directory import account_of, tenant_named
-from actors.errors import NameTaken, NotAllowed
+from actors.errors import InvalidName, NameTaken, NotAllowed
 from actors.kind import Fact, encode
+from actors.mail_options import MailOptions, RecipientOptions
 from actors.mailbox import Deliver, MailboxOpened
+from actors.mailbox_acl import EVERY, SetRights
 from actors.names import NameClaimed, name_stream
+from actors.queue import Claim, Enqueue, Item, RecordAttempt, RemoveItem, enqueue_commands, items, queue_stream
 from actors.region import REGION, GrantIssued
 from actors.runtime import NewBody
 from actors.standing import STANDING, FinishDeletion, ScheduleDeletion, TenantQuotasSet, TenantSuspended
 from chaos.cluster import free_base_port
 from cli import layout
 from eventlog.record import digest_of
+from eventlog.store import Snapshot
 from nodes.config import sources as config_sources
 from nodes.dkim_admin import DkimAdmin
 from nodes.server import Node
@@ -28,7 +36,9 @@ from nodes.services import Services
 from nodes.tenants.archive import ArchiveError, End, Entry, Event, Frame, Manifest, Opening, Reached, pack, unpack
 from nodes.tenants.exporting import Export
 from nodes.tenants.importing import Import
+from nodes.tls.certificates import CertificateAdmin
 from tests.actors.cell import ADMIN, a_mail
+from tests.peers import certificates
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE, EVE = "alice@example.test", "eve@other.test"
@@ -64,9 +74,11 @@ async def exported(node: Services, name: str = "example") -> list[Frame]:
     return [frame for frame in found if not isinstance(frame, Reached)]
 
 
-async def imported(node: Services, frames: list[Frame], name: str = "example") -> Import:
+async def imported(
+    node: Services, frames: list[Frame], name: str = "example", domains: tuple[tuple[str, str], ...] = ()
+) -> Import:
     assert isinstance(frames[0], Manifest)
-    taking = Import(node, frames[0], Opening(name, KEY), ADMIN)
+    taking = Import(node, frames[0], Opening(name, KEY, domains), ADMIN)
     await taking.begin()
     content = asyncio.StreamReader()
     content.feed_data(b"".join(map(pack, frames[1:])))
@@ -210,5 +222,125 @@ def test_a_tenant_that_is_suspended_at_home_is_so_in_the_new_cell(run: Run, tmp_
             found = target.runtime.standings.of(frames[0].tenant)  # type: ignore[union-attr]
             assert found is not None
             assert (found.suspended, found.mail, found.reason) == (True, "refuse", "it moves")
+
+    run(main())
+
+
+async def let_wait(node: Services, sender: str = ALICE) -> Enqueue:
+    """A message of the tenant's that is to be sent to two, one of whom has it."""
+    with node.log.snapshot() as snapshot:
+        mine = account_of(snapshot, ALICE).tenant
+    content, now_ms = b"Subject: later\r\n\r\nlater\r\n", time.time_ns() // 1_000_000
+    recipients = ("bob@remote.test", "carol@remote.test")
+    asked = (RecipientOptions(("NEVER",)), RecipientOptions(("FAILURE",), "rfc822;c@remote.test"))
+    options = MailOptions(envid="abc", hold_until_ms=now_ms + 3_600_000)
+    ahead = ("remote.test", b"i" * 16, mine, sender, recipients, digest_of(content), 99, b"Received: x\r\n")
+    queued = Enqueue(*ahead, now_ms + 86_400_000, now_ms, options, asked)
+    with node.log.snapshot() as snapshot:
+        steps = enqueue_commands(snapshot, queued)
+    await node.runtime.transact(steps, ADMIN, [NewBody(mine, content)])
+    stream, claim = queue_stream("remote.test"), Claim(queued.item_id, "n1", now_ms + 60_000, now_ms)
+    await node.runtime.ask(stream, claim, ADMIN)
+    await node.runtime.ask(stream, RecordAttempt(queued.item_id, "n1", delivered=recipients[:1]), ADMIN)
+    return queued
+
+
+def waiting(node: Services, tenant: bytes) -> list[Item]:
+    with node.log.snapshot() as snapshot:
+        return [one for one in items(snapshot.view(queue_stream("remote.test"))) if one.tenant == tenant]
+
+
+def shown(node: Services, tenant: bytes) -> list[tuple[Any, bytes]]:
+    """The tenant's certificates, and their keys."""
+    with node.log.snapshot() as snapshot:
+        found = [one for one in all_certificates(snapshot.view(CERTIFICATES)) if one.tenant == tenant]
+    return [(one[:3], node.directory.unseal(one.sealed, certificate_place(one.fingerprint))) for one in found]
+
+
+def test_certificates_come_along_and_what_waits_to_be_sent_is_held_and_taken_once(run: Run, tmp_path: Path) -> None:
+    """However often its import is given again, also when it was sent and gone meanwhile."""
+
+    async def main() -> None:
+        async with two(tmp_path) as (source, target):
+            root = certificates.authority()
+            pair = certificates.server("mail.example.test", issuer=root)
+            await CertificateAdmin(source).add(pair.pem + root.pem, pair.key_pem, ADMIN)
+            queued = await let_wait(source)
+            frames = await exported(source)
+            assert isinstance(frames[-1], End)
+            assert (frames[-1].certificates, frames[-1].queued) == (1, 1)
+            assert (await imported(target, frames)).is_whole
+            (one,) = waiting(target, queued.tenant)
+            assert one.held
+            (carol,) = one.recipients
+            assert (carol.address, carol.options) == (queued.recipients[1], queued.recipient_options[1])
+            assert (one.sender, one.trace, one.options) == (queued.sender, queued.trace, queued.options)
+            assert (one.size, one.expires_ms) == (queued.size, queued.expires_ms)
+            with target.log.snapshot() as snapshot:
+                assert snapshot.body(one.tenant, one.digest) == b"Subject: later\r\n\r\nlater\r\n"
+            assert shown(target, queued.tenant) == shown(source, queued.tenant) != []
+            await target.runtime.ask(queue_stream("remote.test"), RemoveItem(one.id, force=True), ADMIN)
+            assert (await imported(target, frames)).is_whole
+            assert waiting(target, queued.tenant) == []
+
+    run(main())
+
+
+def held(snapshot: Snapshot, account: bytes) -> list[Any]:
+    """Folders with their UIDVALIDITY, and of each message UID, flags, dates and octets."""
+    view = snapshot.view(account)
+    return [(folder, list(mailbox.messages(view, folder.id))) for folder in mailbox.folders(view)]
+
+
+def test_a_copy_stands_beside_the_tenant_itself_under_other_domains(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with two(tmp_path) as (source, _):
+            directory = source.directory
+            await directory.add_account("bob@example.test", "secret of bob", None, ADMIN)
+            await directory.add_alias("info@example.test", [ALICE, "away@remote.test"], ADMIN)
+            await let_wait(source)
+            with source.log.snapshot() as snapshot:
+                alice, bob = account_of(snapshot, ALICE), account_of(snapshot, "bob@example.test")
+            content = b"From: bob@example.test\r\nTo: alice@example.test\r\nSubject: s\r\n\r\nkept as it is\r\n"
+            await source.runtime.ask(
+                alice.account,
+                Deliver(a_mail(content).message, envelope_to=ALICE),
+                ADMIN,
+                [NewBody(alice.tenant, content)],
+            )
+            grant = SetRights(EVERY, bob.account, False, "lr")
+            await source.runtime.ask(alice.account, grant, ADMIN)
+            frames = await exported(source)
+            with pytest.raises(NameTaken, match="in this cell already"):
+                await imported(source, frames, "second")
+            with pytest.raises(InvalidName, match="no domain of the tenant"):
+                await imported(source, frames, "second", (("elsewhere.test", "copy.test"),))
+            copy = await imported(source, frames, "second", (("example.test", "copy.test"),))
+            assert copy.is_whole
+            assert (await imported(source, frames, "second", (("example.test", "copy.test"),))).is_whole
+            with source.log.snapshot() as snapshot:
+                theirs = account_of(snapshot, "alice@copy.test")
+                assert theirs.tenant == copy.tenant != alice.tenant
+                assert theirs.account != alice.account
+                assert held(snapshot, theirs.account) == held(snapshot, alice.account)
+                assert snapshot.body(copy.tenant, digest_of(content)) == content
+                rights = [key[18:] for key, _ in snapshot.view(theirs.account).range(b"R") if len(key) > 18]
+                assert rights == [account_of(snapshot, "bob@copy.test").account]
+                (alias,) = tenant_kind.aliases(snapshot.view(copy.tenant))
+            assert (alias.address, set(alias.targets)) == ("info@copy.test", {"alice@copy.test", "away@remote.test"})
+            for address in (ALICE, "alice@copy.test"):
+                assert await directory.logins.password(address, "secret of alice", "imap") is not None
+            assert waiting(source, copy.tenant) == []
+            assert len(waiting(source, alice.tenant)) == 1
+            keys = [
+                source.signing.sealing_key(one.tenant, name)
+                for one, name in ((alice, "example.test"), (theirs, "copy.test"))
+            ]
+            assert keys[0] is not None
+            assert keys[1] is not None
+            assert keys[0].private.private_numbers() == keys[1].private.private_numbers()
+            again = await exported(source, "second")
+            assert isinstance(again[0], Manifest)
+            assert again[0].domains == ("copy.test",)
 
     run(main())
