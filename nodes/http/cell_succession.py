@@ -63,28 +63,30 @@ async def standing(call: Call) -> dict[str, Any]:
     return Succession(call.services).state()
 
 
-@ENDPOINTS.put(f"{PATH}/next", "cluster:write", CLUSTER, AuthorityStanding)
+@ENDPOINTS.put(f"{PATH}/next", "cluster:write", CLUSTER, AuthorityStanding, problems=("not_allowed",))
 async def name_next(call: Call, body: AuthorityKey) -> dict[str, Any]:
     """Name the cell's next authority, which every node trusts from then on beside the one in force."""
     await Succession(call.services).name(body.certificate, body.key.encode(), call.context)
     return Succession(call.services).state()
 
 
-@ENDPOINTS.post(f"{PATH}/promote", "cluster:write", CLUSTER, AuthorityStanding)
+@ENDPOINTS.post(f"{PATH}/promote", "cluster:write", CLUSTER, AuthorityStanding, problems=("not_allowed",))
 async def promote(call: Call) -> dict[str, Any]:
     """Put the next authority in force once every member trusts it: each makes itself a certificate of it."""
     await Succession(call.services).promote(call.context)
     return Succession(call.services).state()
 
 
-@ENDPOINTS.post(f"{PATH}/retire", "cluster:write", CLUSTER, AuthorityStanding)
+@ENDPOINTS.post(f"{PATH}/retire", "cluster:write", CLUSTER, AuthorityStanding, problems=("not_allowed",))
 async def retire(call: Call, body: Retirement) -> dict[str, Any]:
     """Trust the authority before no more, once every member shows a certificate of the one in force."""
     await Succession(call.services).retire(body.cut_followers, call.context)
     return Succession(call.services).state()
 
 
-@ENDPOINTS.post("/v1/cluster/administrator", "cluster:write", CLUSTER, AdministratorCertificate)
+@ENDPOINTS.post(
+    "/v1/cluster/administrator", "cluster:write", CLUSTER, AdministratorCertificate, problems=("not_allowed",)
+)
 async def administrator(call: Call, body: AdministratorRequest) -> dict[str, Any]:
     """Issue an administrator, who has a certificate, another one for a new key."""
     name = admin_name(call.request)
