@@ -53,6 +53,17 @@ class Telling:
         """Has all that this node tells and hears given to `overhear` too, but for what was passed on."""
         self._overhear = overhear
 
+    def tell_one(self, peer: str, topic: str, data: bytes) -> bool:
+        """To one member; False where it is not connected. Raises ValueError for more than MOST_BYTES."""
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"{len(data)} bytes are too much to tell")
+        return self._send(peer, {"type": TOLD, "topic": topic, "data": data})
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """The other members."""
+        return tuple(self._peers())
+
     def hear(self, topic: str, hearer: Hear) -> None:
         """Has what is told of a topic given to `hearer`, on the event loop; one for each topic."""
         self._hearers[topic] = hearer

@@ -158,17 +158,17 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
     if why_not is not None:
         services.metrics.auth_failure(at.kind, mechanism, "suspended")
         raise LoginRefused("suspended", text=why_not)
-    _take_tokens(services, at, found.target, mechanism)
+    await _take_tokens(services, at, found.target, mechanism)
     _note_use(services, at, found)
     return LoggedIn(found.target, moment)
 
 
-def _take_tokens(services: Services, at: Door, target: Target, mechanism: str) -> None:
+async def _take_tokens(services: Services, at: Door, target: Target, mechanism: str) -> None:
     """Raises LoginRefused where the account, or its tenant, logs in too often or has too many sessions."""
     if services.login_limits is None:
         return
     try:
-        services.login_limits.admit(target)
+        await services.login_limits.admit(target)
     except Limited as limited:
         services.metrics.auth_failure(at.kind, mechanism, "limited")
         raise LoginRefused("limited", text=str(limited)) from None

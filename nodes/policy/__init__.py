@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nodes.policy import dnsbl
 from nodes.policy.content import Sizes, Spam
 from nodes.policy.greylisting import Greylisting
+from nodes.policy.leases import TOPIC, Leases
 from nodes.policy.login_limits import LoginLimits
 from nodes.policy.pace import Commands, LoggedIn, Tarpit
 from nodes.policy.rates import Connecting, Rates
@@ -15,11 +16,17 @@ from nodes.policy.tenants import TenantPolicies
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog
+    from eventlog.telling import Telling
     from nodes.config.node import NodeConfig
     from nodes.metrics import Metrics
     from nodes.policy.sharing import Shared
     from nodes.resolver import Resolver
     from nodes.smtp.checks import Check
+
+
+def leases_over(telling: Telling, name: str) -> Leases:
+    """Of a member of the cell."""
+    return Leases(name, lambda: telling.peers, lambda peer, data: telling.tell_one(peer, TOPIC, data))
 
 
 class Policy:
@@ -32,19 +39,20 @@ class Policy:
         self.tenants = TenantPolicies(log, config)
         self._resolver = resolver
         self._metrics = metrics
-        self._rates = Rates(config.policy, self.tenants, metrics)
+        self._leases = leases_over(log.telling, config.node.name)
+        self._rates = Rates(config.policy, self.tenants, metrics, self._leases)
         self._greylisting = Greylisting(config.policy, self.tenants.of, metrics)
-        self._connecting = Connecting(config.policy, metrics)
-        self._logged_in = LoggedIn(self.tenants, metrics)
+        self._connecting = Connecting(config.policy, metrics, self._leases)
+        self._logged_in = LoggedIn(self.tenants, metrics, self._leases)
         self._commands = Commands(config.policy, self.tenants, metrics)
         self._tarpit = Tarpit(config.policy, metrics)
-        self.logins = LoginLimits(self.tenants, metrics)
+        self.logins = LoginLimits(self.tenants, metrics, self._leases)
         self._sizes = Sizes(self.tenants)
         self.checks: tuple[Check, ...] = ()
         self.last: tuple[Check, ...] = (Spam(self.tenants, metrics),)
         self.reload(config)
-        shared: dict[str, Shared] = {**self.logins.shared}
-        for one in (self._rates, self._logged_in, self._commands, self._greylisting, self._connecting, self._tarpit):
+        shared: dict[str, Shared] = {TOPIC: self._leases, **self.logins.shared}
+        for one in (self._commands, self._greylisting, self._tarpit):
             shared |= one.shared
         self._sharing = Sharing(log.telling, shared)
 

@@ -1,9 +1,9 @@
 """How often accounts log in, how many sessions they have at a time, how much they transfer: of an account, of a tenant.
 
-Rates are token buckets (buckets.py) that the nodes share; sessions are counted at each node, which tells the others
-how many there are of whoever has such a limit, every second, and is forgotten when it says nothing any more. So a limit
-holds for the cell, but for what happens within that second. Whoever goes beyond hears which limit it is and when to
-come again, and the log and the metrics say it too.
+Log-ins are tokens that the nodes lease to each other (leases.py). Sessions are counted at each node, which tells the
+others how many there are of whoever has such a limit, every second, and is forgotten when it says nothing any more;
+so are octets (buckets.py). Those limits hold for the cell but for what happens within that second. Whoever goes beyond
+hears which limit it is and when to come again, and the log and the metrics say it too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import structlog
 from nodes.failures import KEY_BYTES, key_of
 from nodes.logins.security import Limited
 from nodes.policy.buckets import Buckets
-from nodes.policy.rates import ACCOUNT, TENANT
+from nodes.policy.leases import Leases
+from nodes.policy.rates import ACCOUNT, TENANT, Due, bucket, gather
 from nodes.policy.tenants import TenantPolicies
 
 if TYPE_CHECKING:
@@ -88,11 +89,18 @@ class _Scope(NamedTuple):
 class LoginLimits:
     """Of one node, for all its front ends."""
 
-    def __init__(self, policies: TenantPolicies, metrics: Metrics, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        policies: TenantPolicies,
+        metrics: Metrics,
+        leases: Leases,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._policies = policies
         self._metrics = metrics
+        self.leases = leases
         self.sessions = SessionCounts(now_s)
-        self.buckets = {(scope, what): Buckets(now_s) for scope in (ACCOUNT, TENANT) for what in (LOGINS, BYTES)}
+        self.buckets = {(scope, what): Buckets(now_s) for scope in (ACCOUNT, TENANT) for what in (BYTES,)}
 
     @property
     def shared(self) -> dict[str, Shared]:
@@ -100,25 +108,28 @@ class LoginLimits:
         buckets: dict[str, Shared] = {f"rate {scope} {what}": one for (scope, what), one in self.buckets.items()}
         return {**buckets, SESSIONS: self.sessions}
 
-    def admit(self, target: Target) -> None:
+    async def admit(self, target: Target) -> None:
         """Whether the account may log in once more: takes the tokens for it. Raises Limited."""
         policy = self._policies.of(target.tenant)
-        due = []
+        due: list[Due] = []
         for scope in _scopes(target):
             most = getattr(policy, f"{scope.name}_sessions")
             if most and self.sessions.count(scope.key) >= most:
                 whose = "your account" if scope.name == ACCOUNT else "your organisation"
-                raise self._limited(scope, SESSIONS, f"{whose} has {most} sessions open, and may have no more", target)
+                raise self._limited(
+                    scope.name, SESSIONS, f"{whose} has {most} sessions open, and may have no more", target
+                )
             per_hour = getattr(policy, f"{scope.name}_logins_per_hour")
             if per_hour:
-                due.append((scope, per_hour))
-        for scope, per_hour in due:
-            wait_s = self.buckets[scope.name, LOGINS].wait_s(scope.key, per_hour)
+                due.append(Due(self.leases, bucket(scope.name, LOGINS, scope.id.hex()), per_hour, scope.name))
+        await gather(self.leases, due)
+        for one in due:
+            wait_s = self.leases.wait_s(one.key, one.per_hour)
             if wait_s > 0:
-                text = f"too many log-ins of this {scope.name} for now, come again in {math.ceil(wait_s)} seconds"
-                raise self._limited(scope, LOGINS, text, target)
-        for scope, per_hour in due:
-            self.buckets[scope.name, LOGINS].take(scope.key, per_hour)
+                text = f"too many log-ins of this {one.scope} for now, come again in {math.ceil(wait_s)} seconds"
+                raise self._limited(one.scope, LOGINS, text, target)
+        for one in due:
+            self.leases.take(one.key, one.per_hour)
 
     def enter(self, target: Target) -> Callable[[], None]:
         """A session counts from here on; gives what ends that, once."""
@@ -148,9 +159,9 @@ class LoginLimits:
             self._metrics.policy_refused(f"{slowed} {BYTES}")
         return min(wait_s, MOST_PAUSE_S)
 
-    def _limited(self, scope: _Scope, what: str, text: str, target: Target) -> Limited:
-        self._metrics.policy_refused(f"{scope.name} {what}")
-        _log.warning("a log-in was refused by a limit", limit=f"{scope.name}_{what}", account=target.address)
+    def _limited(self, scope: str, what: str, text: str, target: Target) -> Limited:
+        self._metrics.policy_refused(f"{scope} {what}")
+        _log.warning("a log-in was refused by a limit", limit=f"{scope}_{what}", account=target.address)
         return Limited(text)
 
 

@@ -17,12 +17,14 @@ from nodes.failures import SharedCounts, key_of
 from nodes.logins.security import network_of
 from nodes.policy.buckets import Buckets
 from nodes.policy.clients import stranger
-from nodes.policy.rates import ACCOUNT, CLIENT, CONNECTIONS, TENANT, Due, take
+from nodes.policy.leases import Leases
+from nodes.policy.rates import ACCOUNT, CLIENT, CONNECTIONS, TENANT, Due, bucket, gather, take
 from nodes.policy.tenants import TenantPolicies
 from nodes.smtp.checks import Check, Pause
 from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
+    from actors.directory import Target
     from nodes.metrics import Metrics
     from nodes.policy.sharing import Shared
     from nodes.smtp.session import Session
@@ -80,32 +82,32 @@ class Commands(Check):
 class LoggedIn(Check):
     """Takes a token for each connection that logs in, of the account and of its tenant, at its first command since."""
 
-    def __init__(self, policies: TenantPolicies, metrics: Metrics, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, policies: TenantPolicies, metrics: Metrics, leases: Leases) -> None:
         self._policies = policies
         self._metrics = metrics
-        self.buckets = {scope: Buckets(now_s) for scope in (ACCOUNT, TENANT)}
+        self._leases = leases
 
-    @property
-    def shared(self) -> dict[str, Shared]:
-        """What the nodes tell each other, by topic."""
-        return {f"rate {scope} {CONNECTIONS}": buckets for scope, buckets in self.buckets.items()}
+    async def logged_in(self, session: Session) -> None:
+        """What the first command takes is asked for."""
+        if session.account is not None:
+            await gather(self._leases, self._due(session.account))
 
     def command(self, session: Session) -> None:
         """Raises Refused."""
-        if session.account is None:
+        if session.account is None or session.notes.get(COUNTED) == session.account.account:
             return
-        policy = self._policies.of(session.account.tenant)
+        take(self._due(session.account), self._metrics, 421, CONNECTIONS)
+        session.notes[COUNTED] = session.account.account
+
+    def _due(self, account: Target) -> list[Due]:
+        policy = self._policies.of(account.tenant)
         rates = (policy.account_connections_per_hour, policy.tenant_connections_per_hour)
-        if not any(rates) or session.notes.get(COUNTED) == session.account.account:
-            return
-        names = ((ACCOUNT, session.account.account), (TENANT, session.account.tenant))
-        due = [
-            Due(self.buckets[scope], key_of(scope, id_.hex()), per_hour, scope)
+        names = ((ACCOUNT, account.account), (TENANT, account.tenant))
+        return [
+            Due(self._leases, bucket(scope, CONNECTIONS, id_.hex()), per_hour, scope)
             for (scope, id_), per_hour in zip(names, rates, strict=True)
             if per_hour
         ]
-        take(due, self._metrics, 421, CONNECTIONS)
-        session.notes[COUNTED] = session.account.account
 
 
 class Tarpit(Check):

@@ -8,15 +8,14 @@ A tenant that has a rate of its own for clients counts them apart: what they sen
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nodes.config.policy import PolicySection
 from nodes.failures import key_of
 from nodes.logins.security import network_of
-from nodes.policy.buckets import Buckets
 from nodes.policy.clients import stranger
+from nodes.policy.leases import Leases
 from nodes.policy.tenants import MailPolicy, TenantPolicies
 from nodes.smtp.checks import Check, Incoming
 from nodes.smtp.replies import Refused, reply
@@ -24,17 +23,23 @@ from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
     from nodes.metrics import Metrics
-    from nodes.policy.sharing import Shared
     from nodes.smtp.session import Envelope, Session
 
 CONNECTIONS, MESSAGES, RECIPIENTS = "connections", "messages", "recipients"
 CLIENT, ACCOUNT, TENANT = "client", "account", "tenant"
 
 
+class Held(Protocol):
+    """Buckets: nodes/policy/buckets.py, nodes/policy/leases.py."""
+
+    def wait_s(self, key: bytes, per_hour: int) -> float: ...
+    def take(self, key: bytes, per_hour: int, count: int = 1) -> None: ...
+
+
 class Due(NamedTuple):
     """A bucket that a token is due from."""
 
-    buckets: Buckets
+    buckets: Held
     key: bytes
     per_hour: int
     scope: str
@@ -43,9 +48,9 @@ class Due(NamedTuple):
 class Connecting(Check):
     """Takes a token for each connection of a client."""
 
-    def __init__(self, config: PolicySection, metrics: Metrics, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, config: PolicySection, metrics: Metrics, leases: Leases) -> None:
         self._metrics = metrics
-        self.buckets = Buckets(now_s)
+        self.leases = leases
         self.reload(config)
 
     def reload(self, config: PolicySection) -> None:
@@ -53,17 +58,13 @@ class Connecting(Check):
         self._exempt = Trust(config.exempt)
         self._per_hour = config.client_connections_per_hour
 
-    @property
-    def shared(self) -> dict[str, Shared]:
-        """What the nodes tell each other, by topic."""
-        return {f"rate {CLIENT} {CONNECTIONS}": self.buckets}
-
     async def connected(self, session: Session) -> None:
         """Raises Refused."""
         client = stranger(session, self._exempt)
         if client is not None:
-            key = key_of(CLIENT, network_of(str(client)))
-            take([Due(self.buckets, key, self._per_hour, CLIENT)], self._metrics, 421, CONNECTIONS)
+            due = [Due(self.leases, bucket(CLIENT, CONNECTIONS, network_of(str(client))), self._per_hour, CLIENT)]
+            await demand(self.leases, due, self._metrics, 421, CONNECTIONS)
+            spend(due)
 
 
 class Rates(Check):
@@ -74,23 +75,21 @@ class Rates(Check):
         config: PolicySection,
         policies: TenantPolicies,
         metrics: Metrics,
-        now_s: Callable[[], float] = time.monotonic,
+        leases: Leases,
     ) -> None:
         self._policies = policies
         self._metrics = metrics
-        kinds = [(scope, what) for scope in (CLIENT, ACCOUNT, TENANT) for what in (MESSAGES, RECIPIENTS)]
-        self.buckets = {kind: Buckets(now_s) for kind in kinds}
+        self.leases = leases
         self.reload(config)
 
     def reload(self, config: PolicySection) -> None:
         """From now on by this, and by the defaults of `policies`; what was taken stays taken."""
         self._exempt = Trust(config.exempt)
-        self._by_default = any(_rate(self._policies.default, *kind) for kind in self.buckets)
-
-    @property
-    def shared(self) -> dict[str, Shared]:
-        """What the nodes tell each other, by topic."""
-        return {f"rate {scope} {what}": buckets for (scope, what), buckets in self.buckets.items()}
+        self._by_default = any(
+            _rate(self._policies.default, scope, what)
+            for scope in (CLIENT, ACCOUNT, TENANT)
+            for what in (MESSAGES, RECIPIENTS)
+        )
 
     def concerns(self, session: Session, envelope: Envelope) -> bool:
         """Whether anything is limited for those whom this recipient is about."""
@@ -100,23 +99,27 @@ class Rates(Check):
     async def recipient(self, session: Session, envelope: Envelope, address: str, local: bool) -> None:
         """Raises Refused."""
         tenants = (envelope.tenant,)
-        refuse_empty(list(self._due(session, tenants, MESSAGES)), self._metrics, 451, MESSAGES)
-        take(list(self._due(session, tenants, RECIPIENTS)), self._metrics, 451, RECIPIENTS)
+        messages, recipients = (self._due(session, tenants, what) for what in (MESSAGES, RECIPIENTS))
+        await demand(self.leases, messages, self._metrics, 451, MESSAGES)
+        await demand(self.leases, recipients, self._metrics, 451, RECIPIENTS)
+        spend(recipients)
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""
         tenants = envelope.tenants
         concerned = tenants if session.account is None else (session.account.tenant,)
         if self._by_default or any(self._policies.of(one) is not self._policies.default for one in concerned):
-            take(list(self._due(session, tenants, MESSAGES)), self._metrics, 451, MESSAGES)
+            due = self._due(session, tenants, MESSAGES)
+            await demand(self.leases, due, self._metrics, 451, MESSAGES)
+            spend(due)
 
-    def _due(self, session: Session, tenants: Iterable[bytes], what: str) -> Iterator[Due]:
+    def _due(self, session: Session, tenants: Iterable[bytes], what: str) -> list[Due]:
         found: dict[bytes, Due] = {}
         for scope, name, per_hour in self._scopes(session, tenants, what):
             if per_hour:
-                key = key_of(scope, *name)
-                found[key] = Due(self.buckets[scope, what], key, per_hour, scope)
-        return iter(found.values())
+                key = bucket(scope, what, *name)
+                found[key] = Due(self.leases, key, per_hour, scope)
+        return list(found.values())
 
     def _scopes(
         self, session: Session, tenants: Iterable[bytes], what: str
@@ -136,9 +139,33 @@ class Rates(Check):
             yield CLIENT, (network,) if own == usual else (network, tenant.hex()), own
 
 
+def bucket(scope: str, what: str, *name: str) -> bytes:
+    """The key of what is limited, of whom."""
+    return key_of(f"{scope} {what}", *name)
+
+
+async def gather(leases: Leases, due: Iterable[Due]) -> bool:
+    """Asks other nodes for tokens that are due and not here; False: there was no need to."""
+    short = leases.lacking(due)
+    if short:
+        await leases.gather(short)
+    return bool(short)
+
+
+async def demand(leases: Leases, due: list[Due], metrics: Metrics, code: int, what: str) -> None:
+    """Sees to it that there is a token of each here. Raises Refused where there is none at any node."""
+    if await gather(leases, due):
+        refuse_empty(due, metrics, code, what)
+
+
 def take(due: list[Due], metrics: Metrics, code: int, what: str) -> None:
     """One token of each, or of none. Raises Refused."""
     refuse_empty(due, metrics, code, what)
+    spend(due)
+
+
+def spend(due: Iterable[Due]) -> None:
+    """One token of each."""
     for one in due:
         one.buckets.take(one.key, one.per_hour)
 

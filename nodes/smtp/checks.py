@@ -89,6 +89,9 @@ class Check:
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """The whole message, before it is committed."""
 
+    async def logged_in(self, session: Session) -> None:
+        """Somebody has logged in, and waits to be told so."""
+
     def command(self, session: Session) -> None:
         """Before a command is executed; it does not wait, and a refusal closes the connection (421)."""
 
@@ -106,6 +109,7 @@ class Checks(NamedTuple):
     connected: tuple[Check, ...]
     recipient: tuple[Check, ...]
     message: tuple[Check, ...]
+    logged_in: tuple[Check, ...]
     command: tuple[Check, ...]
     refused: tuple[Check, ...]
     disconnected: tuple[Check, ...]

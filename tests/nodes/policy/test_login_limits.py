@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import msgpack
 import pytest
 
 from actors.directory import Target
 from nodes.logins.security import Limited
 from nodes.metrics import Metrics
+from nodes.policy.leases import HERE, Leases
 from nodes.policy.login_limits import BLOCK_BYTES, MOST_PAUSE_S, SILENT_S, LoginLimits
 from nodes.policy.tenants import MailPolicy
 
@@ -26,7 +29,29 @@ class Clock:
 
 def limits(clock: Clock, **policy: int) -> LoginLimits:
     policies: Any = SimpleNamespace(of=lambda _: MailPolicy(**policy))  # type: ignore[arg-type]
-    return LoginLimits(policies, Metrics("n1"), clock)
+    return LoginLimits(policies, Metrics("n1"), Leases(now_s=clock), clock)
+
+
+def admit(limits: LoginLimits, target: Target) -> None:
+    asyncio.run(limits.admit(target))
+
+
+def neighbours(clock: Clock, **policy: int) -> list[LoginLimits]:
+    """Two nodes that hear each other."""
+    policies: Any = SimpleNamespace(of=lambda _: MailPolicy(**policy))  # type: ignore[arg-type]
+    loop, made = asyncio.get_running_loop(), list[Leases]()
+
+    def one(number: int) -> Leases:
+        def send(peer: str, data: bytes) -> bool:
+            loop.call_soon(lambda: made[1 - number].merge(f"n{number}", data))
+            return True
+
+        return Leases(f"n{number}", lambda: [f"n{1 - number}"], send, now_s=clock)
+
+    made += [one(0), one(1)]
+    for number in range(2):
+        made[number].merge(f"n{1 - number}", msgpack.packb([HERE]))
+    return [LoginLimits(policies, Metrics("n1"), leases, clock) for leases in made]
 
 
 def tell(speaker: LoginLimits, hearer: LoginLimits, peer: str = "n2") -> None:
@@ -43,12 +68,12 @@ def test_sessions_of_an_account_are_counted_at_all_nodes() -> None:
     here.enter(ALICE)
     tell(there, here)
     with pytest.raises(Limited, match="your account has 2 sessions open, and may have no more"):
-        here.admit(ALICE)
-    here.admit(BOB)
+        admit(here, ALICE)
+    admit(here, BOB)
     leave()
     leave()
     tell(there, here)
-    here.admit(ALICE)
+    admit(here, ALICE)
 
 
 def test_a_node_that_says_nothing_any_more_has_no_sessions() -> None:
@@ -57,32 +82,39 @@ def test_a_node_that_says_nothing_any_more_has_no_sessions() -> None:
     there.enter(ALICE)
     tell(there, here)
     with pytest.raises(Limited, match="your organisation has 1 sessions open"):
-        here.admit(BOB)
+        admit(here, BOB)
     clock.now_s += SILENT_S + 1
-    here.admit(BOB)
+    admit(here, BOB)
 
 
 def test_log_ins_of_a_tenant_go_round_no_node() -> None:
-    clock = Clock()
-    here, there = limits(clock, tenant_logins_per_hour=3), limits(clock, tenant_logins_per_hour=3)
-    there.admit(ALICE)
-    there.admit(BOB)
-    tell(there, here)
-    here.admit(ALICE)
-    with pytest.raises(Limited, match="too many log-ins of this tenant for now, come again in 1200 seconds"):
-        here.admit(BOB)
-    clock.now_s += 1200
-    here.admit(BOB)
+    async def live() -> None:
+        clock = Clock()
+        nodes = neighbours(clock, tenant_logins_per_hour=3)
+        for number, target in ((0, ALICE), (0, BOB), (1, ALICE)):
+            await nodes[number].admit(target)
+        for node in nodes:
+            with pytest.raises(Limited, match="too many log-ins of this tenant for now, come again in 1200 seconds"):
+                await node.admit(BOB)
+        clock.now_s += 1200
+        for node in nodes:
+            node.leases.changes()
+            node.leases.merge("n0" if node is nodes[1] else "n1", msgpack.packb([HERE]))
+        await nodes[0].admit(BOB)
+        with pytest.raises(Limited):
+            await nodes[1].admit(BOB)
+
+    asyncio.run(live())
 
 
 def test_a_refused_log_in_takes_no_token_of_any_bucket() -> None:
     clock = Clock()
     here = limits(clock, account_logins_per_hour=1, tenant_logins_per_hour=2)
-    here.admit(ALICE)
+    admit(here, ALICE)
     for _ in range(3):
         with pytest.raises(Limited):
-            here.admit(ALICE)
-    here.admit(BOB)
+            admit(here, ALICE)
+    admit(here, BOB)
 
 
 def test_who_was_sent_too_much_waits_longer_the_more_it_was() -> None:
@@ -100,4 +132,4 @@ def test_what_is_no_count_of_sessions_changes_nothing(data: bytes) -> None:
     here = limits(Clock(), account_sessions=1)
     with pytest.raises(Exception, match=r".*"):
         here.sessions.merge("n2", data)
-    here.admit(ALICE)
+    admit(here, ALICE)

@@ -13,6 +13,7 @@ import structlog
 from nodes.config.policy import PolicySection
 from nodes.failures import key_of
 from nodes.metrics import Metrics
+from nodes.policy.leases import Leases
 from nodes.policy.pace import Commands, LoggedIn, Tarpit
 from nodes.policy.tenants import TenantPolicies
 from tests.nodes.policy.elsewhere import TRUSTING, client_at
@@ -38,7 +39,7 @@ def make_paced(tmp_path: Path) -> Iterator[MakePaced]:
         def checks(cell: Cell) -> tuple[LoggedIn, Commands, Tarpit]:
             made.append(Tarpit(cell.config.policy, cell.metrics))
             policies = TenantPolicies(cell.log, cell.config)
-            logged_in = LoggedIn(policies, cell.metrics, clock)
+            logged_in = LoggedIn(policies, cell.metrics, Leases(now_s=clock))
             return logged_in, Commands(cell.config.policy, policies, cell.metrics, clock), made[0]
 
         cell = Cell(tmp_path, checks=checks, sections={"policy": policy, "smtp": TRUSTING})

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import structlog
 
-from nodes.failures import key_of
-from nodes.policy.rates import CLIENT, RECIPIENTS, Connecting, Rates
+from nodes.policy.leases import Leases
+from nodes.policy.rates import Connecting, Rates
 from nodes.policy.tenants import TenantPolicies
 from nodes.smtp.checks import Check
 from nodes.smtp.session import Envelope, Session
@@ -50,8 +50,8 @@ def make_limited(tmp_path: Path, clock: Clock) -> Iterator[MakeLimited]:
         cell = Cell(
             tmp_path,
             checks=lambda cell: (
-                Connecting(cell.config.policy, cell.metrics, clock),
-                Rates(cell.config.policy, TenantPolicies(cell.log, cell.config), cell.metrics, clock),
+                Connecting(cell.config.policy, cell.metrics, Leases(now_s=clock)),
+                Rates(cell.config.policy, TenantPolicies(cell.log, cell.config), cell.metrics, Leases(now_s=clock)),
             )[not policy.get("client_connections_per_hour") :],
             sections={"policy": policy, "smtp": TRUSTING},
         )
@@ -181,9 +181,9 @@ async def asked(rates: Check, session: Session) -> bool:
 def test_a_client_that_goes_to_another_node_has_the_same_bucket(run: Run, tmp_path: Path) -> None:
     async def live() -> None:
         async with trio(tmp_path / "cell", "policy.client_recipients_per_hour=2") as nodes:
-            assert [(await nodes.answer(0, "192.0.2.1"))[:3] for _ in range(3)] == ["250", "250", "451"]
-            key, others = key_of(CLIENT, "192.0.2.1"), [nodes.check(one, Rates) for one in (1, 2)]
-            await until(lambda: all(one.buckets[CLIENT, RECIPIENTS].wait_s(key, 2) > 0 for one in others))
+            leases = [nodes.check(one, Rates).leases for one in range(3)]
+            await until(lambda: all(len(one.share.present) == 2 for one in leases))
+            assert [(await nodes.answer(one, "192.0.2.1"))[:3] for one in (0, 1, 2, 0)] == ["250", "250", "451", "451"]
             assert (await nodes.answer(1, "192.0.2.1")).startswith("451 4.7.0")
             assert (await nodes.answer(2, "192.0.2.9")).startswith("250")
 
