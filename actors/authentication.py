@@ -213,7 +213,7 @@ class Authentication:
         return _Known(target, sealed, verifiers if counts else None, usable, salt, iterations, needs_app)
 
     def _keys(self, login: str, found: _Known | None) -> ScramKeys:
-        if found is None or found.salt is None:
+        if found is None or found.salt is None or (found.verifiers is None and not found.apps):
             return ScramKeys(self._fake_salt(login), SCRAM_ITERATIONS, (NOBODY,))
         own: tuple[ScramKey, ...] = ()
         if found.verifiers is not None:

@@ -71,9 +71,10 @@ class LdapSection(LdapDirectory):
         description="Further directories, each a table `[[ldap.directories]]` with keys as above, of other domains.",
     )
     scram: bool = Field(
-        default=False,
-        description="Whether SCRAM is offered all the same. It can not be checked against a directory, and clients "
-        "that choose it do not try PLAIN then; app passwords and other domains work with it.",
+        default=True,
+        description="Whether SCRAM is offered. It can not be checked against a directory, whose accounts get in by it "
+        "with app passwords only; false is for cells whose people all have their password there, with clients that "
+        "choose it and do not try PLAIN then.",
     )
 
     @property

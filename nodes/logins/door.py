@@ -11,9 +11,11 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from actors import tenant
 from actors.authentication import PasswordsAway
 from actors.passwords import Overloaded, ScramKeys
 from actors.runtime import Context
+from actors.tenant import POSTMASTER
 from eventlog.record import By
 from nodes.config.node import ListenerKind
 from nodes.logins import account_sessions, sasl
@@ -85,9 +87,20 @@ def door(services: Services, kind: ListenerKind, client: str, tls: ssl.SSLObject
     """`tls`: the connection's, None in clear."""
     may_log_in = may_send_password(services.config.auth.plaintext_without_tls, client, tls=tls is not None)
     bindings = bindings_of(tls) if services.config.auth.channel_binding else {}
-    scram = not services.config.ldap.all or services.config.ldap.scram
+    host = server_name(tls)
+    scram = not services.config.ldap.all or (services.config.ldap.scram and not _asks_directories(services, kind, host))
     offer = Offer(may_log_in, bindings, services.tokens is not None, addresses_of(services, tls), scram)
-    return Door(kind, client, offer, server_name(tls))
+    return Door(kind, client, offer, host)
+
+
+def _asks_directories(services: Services, kind: ListenerKind, host: str | None) -> bool:
+    """Whether only accounts can log in here of whom no password is in the log."""
+    bound, outside = tenant_at(services.log, services.config, kind, host), services.directory.logins.outside
+    if not bound or outside is None:
+        return False
+    with services.log.snapshot() as snapshot:
+        domains = tenant.domains(snapshot.view(bound))
+    return all(outside.cache_s(f"{POSTMASTER}@{one.name}") is not None for one in domains)
 
 
 async def authenticate(services: Services, at: Door, mechanism: str, initial: bytes | None, ask: Ask) -> LoggedIn:

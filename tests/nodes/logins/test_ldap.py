@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scramp
 import structlog
 from pydantic import ValidationError
 
@@ -20,6 +21,7 @@ from actors.directory import account_of
 from nodes import imap
 from nodes.config.ldap import LdapDirectory, LdapSection
 from nodes.config.node import ListenerKind
+from nodes.logins.door import door
 from nodes.logins.ldap_directory import Directory, DirectoryAway, filled
 from nodes.logins.ldap_logins import LdapLogins
 from nodes.server import Node
@@ -363,15 +365,65 @@ def test_a_disabled_account_stays_outside_with_the_right_password(doors: Doors) 
     assert "AUTHENTICATIONFAILED" in doors.tried("imaps", BOB, IN_THE_LOG)
 
 
-def test_scram_is_not_offered_where_a_directory_has_passwords(doors: Doors) -> None:
-    with imaplib.IMAP4_SSL("localhost", doors.port("imaps"), ssl_context=doors.context) as client:
-        assert "AUTH=PLAIN" in client.capabilities
-        assert not [name for name in client.capabilities if "SCRAM" in name]
+def by_scram(doors: Doors, login: str, password: str) -> bool:
+    """Whether another program's SCRAM comes in, and sees that the server knows the password."""
+    client = scramp.ScramClient(["SCRAM-SHA-256"], login, password)
+
+    def answer(challenge: bytes) -> bytes:
+        if not challenge:
+            return str(client.get_client_first()).encode()
+        if challenge.startswith(b"v="):
+            client.set_server_final(challenge.decode())
+            return b""
+        client.set_server_first(challenge.decode())
+        return str(client.get_client_final()).encode()
+
+    with imaplib.IMAP4_SSL("localhost", doors.port("imaps"), ssl_context=doors.context) as imap_client:
+        assert "AUTH=SCRAM-SHA-256" in imap_client.capabilities
+        try:
+            imap_client.authenticate("SCRAM-SHA-256", answer)
+        except imaplib.IMAP4.error:
+            return False
+    return True
+
+
+def test_scram_lets_in_whose_password_is_in_the_log_and_nobody_whose_is_in_the_directory(doors: Doors) -> None:
+    assert by_scram(doors, OTHER, IN_THE_LOG)
+    assert not by_scram(doors, OTHER, PASSWORD)
+    for login in (GUEST, "nobody@example.test"):
+        assert not by_scram(doors, login, IN_THE_LOG)
+
+
+def test_an_app_password_proves_itself_by_scram_beside_a_directory(doors: Doors) -> None:
+    made = doors.cell.call(doors.cell.directory.credentials.add_app_password(TWINS, "phone", ("imap",), None, ADMIN))
+    assert by_scram(doors, TWINS, made)
+    assert not by_scram(doors, TWINS, IN_THE_LOG)
+
+
+def test_scram_is_not_offered_where_only_accounts_of_a_directory_come_in_or_the_file_says_so(doors: Doors) -> None:
+    cell = doors.cell
+
+    def offers() -> bool:
+        return door(cell.services, "imaps", "192.0.2.1", None).offer.scram
+
+    before = cell.services.config
+    try:
+        for tenant, offered in (("example", False), ("other", True), ("", True)):
+            cell.services.config = before.model_copy(
+                update={"tenants": before.tenants.model_copy(update={"imaps": tenant})}
+            )
+            assert offers() is offered
+        cell.services.config = before.model_copy(update={"ldap": before.ldap.model_copy(update={"scram": False})})
+        assert not offers()
+    finally:
+        cell.services.config = before
 
 
 def test_no_proof_fits_a_password_that_a_directory_has(doors: Doors) -> None:
     logins = doors.cell.directory.logins
-    assert logins.scram_keys(GUEST, "imap").candidates == logins.scram_keys("nobody@example.test", "imap").candidates
+    found, nobody = logins.scram_keys(GUEST, "imap"), logins.scram_keys("nobody@example.test", "imap")
+    assert (found.candidates, found.iterations, len(found.salt)) == (nobody.candidates, nobody.iterations, 16)
+    assert found.salt == logins._fake_salt(GUEST)
 
 
 # A node
