@@ -56,6 +56,12 @@ SETTINGS: dict[str, Setting] = {
         "octets sent to one account by IMAP and POP3 at full speed; 0: no limit", most=2**45
     ),
     "tenant_bytes_per_hour": Setting("the same of all accounts together; 0: no limit", most=2**45),
+    "account_bytes_per_second": Setting(
+        "octets a second to and from one account by SMTP, IMAP and POP3, then it is slowed; 0: no limit", most=2**40
+    ),
+    "tenant_bytes_per_second": Setting(
+        "the same of all accounts together, and of mail from and to other servers; 0: no limit", most=2**40
+    ),
     "spam": Setting("where mail goes that a check calls spam", ("junk", "refuse", "inbox")),
     "message_bytes": Setting("size of a message; a node's own limit holds besides", least=1024, most=2**40),
     "eight_bit": Setting("8-bit mail for servers that take 7 bits only", ("convert", "return")),

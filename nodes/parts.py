@@ -105,6 +105,7 @@ def make_services(
         tokens=_tokens(config, logger),
         reports=reports,
         login_limits=checking.logins,
+        bandwidth=checking.bandwidth,
         sessions=Sessions(runtime.standings, log, checking.logins),
         fulltext=fulltext,
         checks=checking.all,

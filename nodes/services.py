@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nodes.fulltext.keeper import FullText
     from nodes.logins.tokens import Tokens
     from nodes.past import PastMailboxes
+    from nodes.policy.bandwidth import Bandwidth
     from nodes.policy.login_limits import LoginLimits
     from nodes.reports.collector import Collector
     from nodes.sessions import Sessions
@@ -69,6 +70,7 @@ class Services:
     sessions: Sessions
     tokens: Tokens | None = None  # None: nobody is trusted to issue any
     login_limits: LoginLimits | None = None  # None: nothing is limited
+    bandwidth: Bandwidth | None = None  # None: nobody is slowed
     fulltext: FullText | None = None  # None: searches read the messages
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)
     worker: int = 0  # which of the node's workers this is (nodes/workers); 0: the node's own process

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nodes.config.node import NodeConfig
     from nodes.dns import HostNames
     from nodes.metrics import Metrics
+    from nodes.policy.bandwidth import Bandwidth
     from nodes.policy.login_limits import LoginLimits
     from nodes.reports.collector import Collector
     from nodes.resolver import Resolver
@@ -63,6 +64,11 @@ class Checking:
     def logins(self) -> LoginLimits:
         """What limits logins, for all front ends."""
         return self._policy.logins
+
+    @property
+    def bandwidth(self) -> Bandwidth:
+        """What slows connections, of all front ends, and what is sent."""
+        return self._policy.bandwidth
 
     @property
     def all(self) -> tuple[Check, ...]:

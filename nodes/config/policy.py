@@ -36,6 +36,7 @@ DnsLists = Annotated[
 
 
 PerHour = Annotated[int, Field(ge=0, le=1_000_000_000)]
+BytesPerSecond = Annotated[int, Field(ge=0, le=2**40)]
 KeepS = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 
 
@@ -51,6 +52,7 @@ class PolicySection(Section):
         "client_recipients_per_hour", "account_connections_per_hour", "account_commands_per_hour",
         "account_messages_per_hour", "account_recipients_per_hour", "tenant_connections_per_hour",
         "tenant_commands_per_hour", "tenant_messages_per_hour", "tenant_recipients_per_hour",
+        "client_bytes_per_second", "account_bytes_per_second", "tenant_bytes_per_second",
     })  # fmt: skip
 
     exempt: Networks = Field(default=(), description="Networks whose clients are exempt, too.")
@@ -128,6 +130,17 @@ class PolicySection(Section):
     )
     tenant_recipients_per_hour: PerHour = Field(
         default=0, description="Recipients to whom all accounts of one tenant submit mail, then 451."
+    )
+    client_bytes_per_second: BytesPerSecond = Field(
+        default=0,
+        description="Octets a second of one client over SMTP, IMAP and POP3, received and sent, at all nodes together; "
+        "its connections are slowed so that no more is moved. 0 for no limit, as with the next two.",
+    )
+    account_bytes_per_second: BytesPerSecond = Field(default=0, description="The same of one account that logs in.")
+    tenant_bytes_per_second: BytesPerSecond = Field(
+        default=0,
+        description="The same of all accounts of one tenant, of mail that other servers bring it, and of what it sends "
+        "to others.",
     )
     tarpit_s: Seconds = Field(
         default=0.0,

@@ -35,7 +35,7 @@ from actors.queue import (
     queue_stream,
 )
 from nodes.delivery.claims import items_of
-from nodes.delivery.lane import Lane
+from nodes.delivery.lane import LOOKAHEAD_MS, Lane
 from nodes.delivery.sharing import Sharing
 
 if TYPE_CHECKING:
@@ -181,7 +181,13 @@ class Lanes:
             return None  # looked at again when that changes
         if one.claim is not None and one.claim.node != self._name:
             return max(at_ms, one.claim.until_ms + CLOCK_MARGIN_MS)
-        return self._patiently(lane, one.id, at_ms)
+        owed_ms = self._owed_ms(one.tenant)
+        return self._patiently(lane, one.id, max(at_ms, self._now_ms() + owed_ms) if owed_ms else at_ms)
+
+    def _owed_ms(self, tenant: bytes) -> int:
+        """How long the tenant is to send nothing, since it has sent more than it may; looked at again before long."""
+        bandwidth = self._services.bandwidth
+        return min(math.ceil(bandwidth.tenant_owes_s(tenant) * 1000), LOOKAHEAD_MS) if bandwidth is not None else 0
 
     def _patiently(self, lane: Lane, item_id: bytes, at_ms: int) -> int:
         """When this node may try what is due then, others going first."""

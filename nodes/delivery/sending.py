@@ -23,6 +23,8 @@ async def send(services: Services, transport: Transport, domain: str, item: Item
     with services.log.snapshot() as snapshot:
         if not snapshot.has_body(item.tenant, item.digest):
             return _alike(attempt, "failed", "5.6.0", "its content was erased")
+    if services.bandwidth is not None:
+        services.bandwidth.sent(item.tenant, item.size)
     try:
         return await transport.send(attempt)
     except Exception as error:

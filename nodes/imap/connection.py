@@ -13,8 +13,12 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from nodes.policy.bandwidth import STEP_S
+
 if TYPE_CHECKING:
+    from actors.directory import Target
     from nodes.imap.compression import Compression
+    from nodes.policy.bandwidth import Flow
 
 INPUT_HIGH_BYTES = 256 * 1024
 OUTPUT_HIGH_BYTES = 1024 * 1024
@@ -41,6 +45,8 @@ class Connection(asyncio.Protocol):
         self._cut_off: asyncio.TimerHandle | None = None
         self._compression: Compression | None = None
         self.written_bytes = 0
+        self.flow: Flow | None = None  # what limits it moves within
+        self._rested: asyncio.Future[None] | None = None  # it has moved more than it may, and rests until then
         self.secure = secure
         self.ended = False  # the client will send no more
         self.lost = False
@@ -62,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
+        self._count(len(data))
         if self._compression is None:
             self._arrived += data
         else:
@@ -81,6 +88,7 @@ class Connection(asyncio.Protocol):
         if self._cut_off is not None:
             self._cut_off.cancel()
         self.resume_writing()
+        self.hurry()
         self.wake()
 
     def pause_writing(self) -> None:
@@ -104,7 +112,7 @@ class Connection(asyncio.Protocol):
         if self._arrived or self.ended:
             return True
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(timeout_s, self._expire, self._waiter)
+        timer = self._loop.call_later(timeout_s, self._expire, self._waiter, timeout_s)
         try:
             await self._waiter
             return True
@@ -114,9 +122,12 @@ class Connection(asyncio.Protocol):
             timer.cancel()
             self._waiter = None
 
-    @staticmethod
-    def _expire(waiter: asyncio.Future[None]) -> None:
-        if not waiter.done():
+    def _expire(self, waiter: asyncio.Future[None], timeout_s: float) -> None:
+        if waiter.done():
+            return
+        if self._rested is not None:  # it is not silent, it is not read
+            self._loop.call_later(timeout_s, self._expire, waiter, timeout_s)
+        else:
             waiter.set_exception(TimeoutError())
 
     @property
@@ -128,9 +139,12 @@ class Connection(asyncio.Protocol):
         data = bytes(self._arrived)
         self._arrived.clear()
         self._inflate()
-        if self._transport is not None and not self.lost and not self._is_behind:
-            self._transport.resume_reading()
+        self._read_again()
         return data
+
+    def _read_again(self) -> None:
+        if self._transport is not None and not self.lost and not self._is_behind and self._rested is None:
+            self._transport.resume_reading()
 
     def compress(self, compression: Compression) -> None:
         """From here on, both directions are compressed (RFC 4978)."""
@@ -173,13 +187,20 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         if self._gathered and self._transport is not None and not self.lost:
             data = b"".join(self._gathered) if len(self._gathered) > 1 else self._gathered[0]
-            self._transport.write(data if self._compression is None else self._compression.deflated(data))
+            data = data if self._compression is None else self._compression.deflated(data)
+            self._transport.write(data)
+            self._count(len(data))
         self._gathered = []
         self._gathered_bytes = 0
 
     async def drain(self, timeout_s: float) -> None:
-        """Sends what was gathered and waits until the client has taken most of it. Raises ConnectionLost."""
+        """Sends what was gathered and waits until the client has taken most of it, and while it rests.
+
+        Raises ConnectionLost.
+        """
         self.flush()
+        if self._rested is not None:
+            await asyncio.shield(self._rested)
         if self._writable is not None:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -189,6 +210,44 @@ class Connection(asyncio.Protocol):
                 raise ConnectionLost("the client does not read") from None
         if self.lost:
             raise ConnectionLost("the client has gone")
+
+    # -- pace
+
+    def belongs_to(self, target: Target) -> None:
+        """Somebody has logged in: what is moved from here on counts for them, too."""
+        if self.flow is not None:
+            self.flow.settle()
+            self.flow.target = target
+
+    def hurry(self) -> None:
+        """It rests no more: it is to end, or has."""
+        if self.flow is not None:
+            self.flow.settle()
+            self.flow = None
+        self._rest_ended()
+
+    def _count(self, size_bytes: int) -> None:
+        """So many octets came or went; whoever moves more than they may is neither read nor answered for a while."""
+        if self.flow is None or self.flow.moved(size_bytes) <= 0 or self._rested is not None:
+            return
+        self._rested = self._loop.create_future()
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._look_at_rest()
+
+    def _look_at_rest(self) -> None:
+        owed_s = self.flow.owed_s() if self.flow is not None else 0.0
+        if owed_s > 0:
+            self._loop.call_later(min(owed_s, STEP_S), self._look_at_rest)
+        else:
+            self._rest_ended()
+
+    def _rest_ended(self) -> None:
+        rested, self._rested = self._rested, None
+        if rested is not None and not rested.done():
+            rested.set_result(None)
+            if len(self._arrived) <= INPUT_HIGH_BYTES:
+                self._read_again()
 
     # -- the rest of its life
 

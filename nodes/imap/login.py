@@ -105,6 +105,7 @@ async def _enter(session: Session, found: LoggedIn) -> str:
     if found.moment is not None:
         await _look_back(session, found.target, found.moment)
     session.account = found.target
+    session.connection.belongs_to(found.target)
     session.state = State.AUTHENTICATED
     session.framer.appends = True
     session.leave = session.services.sessions.enter(found.target, session.stop)

@@ -125,6 +125,8 @@ class ImapListener:
             connection.close()
             return
         self._services.metrics.connection_opened(self._kind)
+        if self._services.bandwidth is not None:
+            connection.flow = self._services.bandwidth.flow(connection.peer)
         session = Session(self._shared, connection, new_id().hex())
         task = asyncio.get_running_loop().create_task(session.run())
         self._sessions[task] = session

@@ -131,6 +131,7 @@ class Session:
     def stop(self, why: str = "the server is stopping") -> None:
         """Say BYE now, or as soon as the present command is done."""
         self.stopping = why
+        self.connection.hurry()
         self.connection.wake()
 
     # -- input and output

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodes.policy import dnsbl
+from nodes.policy.bandwidth import Bandwidth
 from nodes.policy.content import Sizes, Spam
 from nodes.policy.greylisting import Greylisting
 from nodes.policy.leases import TOPIC, Leases
@@ -47,12 +48,13 @@ class Policy:
         self._commands = Commands(config.policy, self.tenants, metrics)
         self._tarpit = Tarpit(config.policy, metrics)
         self.logins = LoginLimits(self.tenants, metrics, self._leases)
+        self.bandwidth = Bandwidth(config.policy, self.tenants, metrics)
         self._sizes = Sizes(self.tenants)
         self.checks: tuple[Check, ...] = ()
         self.last: tuple[Check, ...] = (Spam(self.tenants, metrics),)
         self.reload(config)
         shared: dict[str, Shared] = {TOPIC: self._leases, **self.logins.shared}
-        for one in (self._commands, self._greylisting, self._tarpit):
+        for one in (self._commands, self._greylisting, self._tarpit, self.bandwidth):
             shared |= one.shared
         self._sharing = Sharing(log.telling, shared)
 
@@ -60,7 +62,7 @@ class Policy:
         """From now on by this: what was counted and who is known stays. `checks` are then others."""
         self.tenants.reload(config)
         lists = dnsbl.checks(config.policy, self.tenants.of, self._resolver, self._metrics)
-        for one in (self._rates, self._connecting, self._commands, self._tarpit):
+        for one in (self._rates, self._connecting, self._commands, self._tarpit, self.bandwidth):
             one.reload(config.policy)
         self._greylisting.reload(config.policy, lists[0] if lists else None)
         self.checks = (

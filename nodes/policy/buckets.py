@@ -33,9 +33,18 @@ class _Taken(NamedTuple):
 class Buckets:
     """`changes` gives what to tell the other nodes, `merge` takes what they tell. Keys are of nodes.failures.key_of."""
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic, most: int = REMEMBERED) -> None:
+    def __init__(
+        self,
+        now_s: Callable[[], float] = time.monotonic,
+        most: int = REMEMBERED,
+        full_s: float = HOUR_S,
+        most_s: float = HOUR_S,
+    ) -> None:
+        """`full_s`: how much of its rate a bucket holds; up to `most_s` may be missing, what is beyond is owed."""
         self._now_s = now_s
         self._most = most
+        self._full_s = full_s
+        self._most_s = most_s
         self._taken: OrderedDict[bytes, _Taken] = OrderedDict()
         self._untold: OrderedDict[bytes, float] = OrderedDict()
 
@@ -49,7 +58,14 @@ class Buckets:
 
     def take(self, key: bytes, per_hour: int, count: int = 1) -> None:
         """Takes one, or so many, here and at the others; never more than there are."""
-        cost_s = min(HOUR_S * count / per_hour, HOUR_S)
+        self.owe(key, min(HOUR_S * count / per_hour, HOUR_S))
+
+    def owed_s(self, key: bytes) -> float:
+        """Seconds until the bucket is no more than empty."""
+        return max(0.0, self._missing_s(key) - self._full_s)
+
+    def owe(self, key: bytes, cost_s: float) -> None:
+        """Takes so many seconds' worth of the rate, here and at the others."""
         if cost_s <= 0:
             return
         self._take(key, cost_s)
@@ -81,8 +97,9 @@ class Buckets:
         return max(0.0, missing_s)
 
     def _take(self, key: bytes, cost_s: float) -> None:
-        """Never more than there are: who went too far at several nodes at once does not pay for it afterwards."""
-        self._taken[key] = _Taken(min(self._missing_s(key) + cost_s, HOUR_S), self._now_s())
+        """Never more than there are: who went too far at several nodes at once does not pay for it afterwards, but
+        where something may be owed."""
+        self._taken[key] = _Taken(min(self._missing_s(key) + cost_s, self._most_s), self._now_s())
         self._taken.move_to_end(key)
         while len(self._taken) > self._most:
             self._taken.popitem(last=False)

@@ -40,6 +40,8 @@ class MailPolicy(NamedTuple):
     tenant_sessions: int = 0
     account_bytes_per_hour: int = 0
     tenant_bytes_per_hour: int = 0
+    account_bytes_per_second: int = 0
+    tenant_bytes_per_second: int = 0
     spam: str = "junk"
     message_bytes: int = 0
     extensions: str = "+"
@@ -58,7 +60,7 @@ def defaults(config: NodeConfig) -> MailPolicy:
     rates = {
         name: getattr(section, name)
         for name in MailPolicy._fields
-        if name.endswith("_per_hour") and hasattr(section, name)
+        if name.endswith(("_per_hour", "_per_second")) and hasattr(section, name)
     }
     return MailPolicy(
         greylisting=ON if section.greylisting else OFF,

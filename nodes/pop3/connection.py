@@ -16,6 +16,7 @@ from eventlog.errors import LogError
 from nodes.logins import door as logins
 from nodes.logins import sasl
 from nodes.logins.door import Door, LoggedIn, LoginRefused
+from nodes.policy.bandwidth import STEP_S
 from nodes.pop3 import multiline
 from nodes.pop3.events import (
     Authenticate,
@@ -38,13 +39,13 @@ from nodes.reading import body_of
 
 if TYPE_CHECKING:
     from actors.directory import Target
+    from nodes.policy.bandwidth import Flow
     from nodes.pop3.server import Pop3Listener
 
 COMMANDS_AT_ONCE = 100
 HELD_INPUT_BYTES = 64 * 1024
 GREETING = b"+OK mailraft POP3 ready"
 TIMED_OUT = b"-ERR [SYS/TEMP] No command came in time\r\n"
-PAUSE_STEP_S = 0.5  # in which a session that is held back looks whether it is to end
 STOPPING = b"-ERR [SYS/TEMP] The server is stopping\r\n"
 LOST = b"-ERR [SYS/TEMP] The maildrop is no longer held by this session\r\n"
 TOO_MANY_CONNECTIONS = b"-ERR [SYS/TEMP] Too many connections\r\n"
@@ -85,6 +86,8 @@ class Connection(asyncio.Protocol):
         self._opened_s = listener.loop.time()
         self._task: asyncio.Task[None] | None = None
         self._at_rest = True
+        self._flow: Flow | None = None
+        self._slowed = False  # it has moved more than it may
         self.client = ""
         self.origin = ""
 
@@ -100,10 +103,13 @@ class Connection(asyncio.Protocol):
             transport.write(TOO_MANY_CONNECTIONS)  # type: ignore[attr-defined]
             transport.close()
             return
+        bandwidth = self._services.bandwidth
+        self._flow = bandwidth.flow(self.client) if bandwidth is not None else None
         self._task = self._listener.loop.create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
         """Input is held until the session wants it."""
+        self._count(len(data))
         self._input += data
         self._news.set()
         if len(self._input) > HELD_INPUT_BYTES and self._transport.is_reading():
@@ -141,6 +147,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(INTERNAL_ERROR)
         finally:
             self._transport.close()
+            if self._flow is not None:
+                self._flow.settle()
             try:
                 await self._let_go()
             finally:
@@ -196,6 +204,7 @@ class Connection(asyncio.Protocol):
                 return False
             if self._ending:
                 return True
+        await self._rest()
         session.feed(bytes(self._input))
         self._input.clear()
         if not self._transport.is_closing() and not self._transport.is_reading():
@@ -254,8 +263,10 @@ class Connection(asyncio.Protocol):
     # What the session asks for
 
     async def _send(self, data: bytes) -> None:
-        """Writes, then waits while the client does not read. Raises Gone."""
+        """Writes, then waits while the client does not read, or has moved more than it may. Raises Gone."""
         self._transport.write(data)
+        self._count(len(data))
+        await self._rest()
         if not self._writable.is_set():
             try:
                 async with asyncio.timeout(self._services.config.limits.pop3_idle_s):
@@ -264,6 +275,19 @@ class Connection(asyncio.Protocol):
                 raise Gone from None
         if self._transport.is_closing():
             raise Gone
+
+    def _count(self, size_bytes: int) -> None:
+        """So many octets came or went."""
+        if self._flow is not None and self._flow.moved(size_bytes) > 0:
+            self._slowed = True
+
+    async def _rest(self) -> None:
+        """Waits until no more was moved than may be: nothing is read or sent meanwhile."""
+        while self._slowed and self._flow is not None:
+            owed_s = self._flow.owed_s()
+            self._slowed = owed_s > 0 and not self._gone and not self._ending
+            if self._slowed:
+                await asyncio.sleep(min(owed_s, STEP_S))
 
     async def _send_message(self, session: Session, entry: Entry, lines: int | None) -> Event | None:
         with self._services.log.snapshot() as snapshot:
@@ -290,7 +314,7 @@ class Connection(asyncio.Protocol):
             return
         until_s = self._listener.loop.time() + limits.transferred(self._target, size_bytes)
         while not self._gone and not self._ending and (left_s := until_s - self._listener.loop.time()) > 0:
-            await asyncio.sleep(min(left_s, PAUSE_STEP_S))
+            await asyncio.sleep(min(left_s, STEP_S))
 
     def _door(self) -> Door:
         tls = self._transport.get_extra_info("ssl_object")
@@ -332,6 +356,9 @@ class Connection(asyncio.Protocol):
             return session.not_logged_in(error.text, error.code)
         self._hold, self._refuses_utf8 = opened.hold, opened.refuses_utf8
         self._target = found.target
+        if self._flow is not None:
+            self._flow.settle()
+            self._flow.target = found.target
         self._leave = self._services.sessions.enter(found.target, self._put_out)
         return session.logged_in(opened.maildrop)
 

@@ -70,6 +70,7 @@ class Connection(Refusing):
                 return
             self.admitted_as = self.session.client
         self.listener.opened(self)
+        self.begin_flow()
         if not await self._may_be_greeted():
             return
         self._write(self.listener.greeting)
@@ -89,6 +90,16 @@ class Connection(Refusing):
             self.close_with(refusal)
         return not refusal
 
+    def begin_flow(self) -> None:
+        """What this client moves counts from here on, for who has logged in where somebody has."""
+        bandwidth = self.listener.services.bandwidth
+        if bandwidth is not None:
+            if self._flow is not None:
+                self._flow.settle()
+            self._flow = bandwidth.flow(self.session.client)
+            self._flow.target = self.session.account
+            self._flow.tenants = lambda: self.envelope.tenants
+
     async def check_client(self) -> bytes:
         """The refusal of a check that looks at clients; b"" when none refuses."""
         try:
@@ -105,6 +116,8 @@ class Connection(Refusing):
         self._end_pause()  # before asyncio's own, which forgets our task: it has an attribute of that name
         super().connection_lost(error)
         self._deaf = True
+        if self._flow is not None:
+            self._flow.settle()
         self.leave()
         self._forget_content()
         if self._challenged is not None:
@@ -157,6 +170,7 @@ class Connection(Refusing):
 
     def data_received(self, data: bytes) -> None:
         """Executes what has arrived."""
+        self._count(len(data))
         data = self._input + data if self._input else data
         if not self._resting:
             self._process(data)
@@ -331,6 +345,7 @@ class Connection(Refusing):
         self.session.secure = secure
         self.session.cipher = self.transport.get_extra_info("cipher") if self.transport is not None else None
         self._set_rset_state()
+        self.begin_flow()
         return self.session
 
     async def challenge(self, prompt: bytes) -> bytes:

@@ -58,6 +58,7 @@ async def _log_in(connection: Connection, door: Door, mechanism: str, initial: b
     session.authenticated = True
     connection.leave()
     connection.leave = connection.listener.services.sessions.enter(found.target, connection.put_out)
+    connection.begin_flow()
     for check in connection.listener.intake.checks.logged_in:
         await check.logged_in(session)
     return replies.LOGGED_IN

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import aiosmtpd.smtp
 
+from nodes.policy.bandwidth import STEP_S
 from nodes.smtp import replies
 
 if TYPE_CHECKING:
+    from nodes.policy.bandwidth import Flow
     from nodes.smtp.server import SmtpListener
 
 TLS_SHUTDOWN_S = 5.0  # a peer that was told of the end of TLS has so long to say so too
@@ -42,6 +44,8 @@ class Wire(aiosmtpd.smtp.SMTP):
         self._deaf = False  # what follows is not read: closing, or TLS begins
         self._held = False  # not read, since too much input waits
         self._unread = False  # not read, since it does not read its replies
+        self._slowed_s = 0.0  # not read since then, since more was moved than may be; 0: it is read
+        self._flow: Flow | None = None
         self._heard_s = 0.0  # since when we wait for what the client owes: a command, or the next piece of content
         self._content_began_s = 0.0
         self._content_bytes = 0
@@ -78,7 +82,7 @@ class Wire(aiosmtpd.smtp.SMTP):
     def _left_s(self) -> float:
         """How long the client may still take: for its command as a whole, for content by what has come of it."""
         left_s = self._heard_s + self._timeout_duration - self.loop.time()
-        if self._we_are_due():
+        if self._slowed_s or self._we_are_due():
             return float(self._timeout_duration)
         if not self._in_content():
             return float(left_s)
@@ -131,6 +135,7 @@ class Wire(aiosmtpd.smtp.SMTP):
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.write(data)  # type: ignore[attr-defined]
+            self._count(len(data))
 
     def _close(self) -> None:
         self._deaf = True
@@ -139,6 +144,28 @@ class Wire(aiosmtpd.smtp.SMTP):
             transport.close()
 
     # Bytes in
+
+    def _count(self, size_bytes: int) -> None:
+        """So many octets came or went; whoever moves more than they may is not read for a while."""
+        if self._flow is None or self._flow.moved(size_bytes) <= 0 or self._slowed_s:
+            return
+        self._slowed_s = self.loop.time()
+        self._stop_reading()
+        self._slow(self._flow)
+
+    def _slow(self, flow: Flow) -> None:
+        """Looks again from time to time: a limit may be another one meanwhile."""
+        transport: Any = self.transport
+        if transport is None or transport.is_closing():
+            return
+        owed_s = flow.owed_s()
+        if owed_s > 0:
+            self.loop.call_later(min(owed_s, STEP_S), self._slow, flow)
+            return
+        rested_s, self._slowed_s = self.loop.time() - self._slowed_s, 0.0
+        self._heard_s += rested_s  # the client does not owe what we did not read
+        self._content_began_s += rested_s
+        self._read_again()
 
     def pause_writing(self) -> None:
         """The client does not read its replies: it is not read either."""
@@ -159,7 +186,7 @@ class Wire(aiosmtpd.smtp.SMTP):
 
     def _read_again(self) -> None:
         transport: Any = self.transport
-        if self._held or self._unread or transport is None or transport.is_closing():
+        if self._held or self._unread or self._slowed_s or transport is None or transport.is_closing():
             return
         if not transport.is_reading():
             transport.resume_reading()

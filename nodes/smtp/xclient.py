@@ -69,6 +69,7 @@ async def _begin_anew(connection: Connection, found: dict[str, str]) -> bytes:
         session.set_peer((found["ADDR"], int(found.get("PORT") or 0)))
     session.client_name = found.get("NAME", session.client_name)
     session.host_name = found.get("HELO", "")
+    connection.begin_flow()
     refusal = await connection.check_client()
     if refusal:
         connection.close_with(refusal)
