@@ -23,14 +23,23 @@ for _one in (*COMMANDS, export, import_):
     tenant.add_command(_one)
 
 
+_force_option = click.option(
+    "--force",
+    is_flag=True,
+    help="Also a domain that stands below another tenant's, a public suffix, localhost or a network address.",
+)
+
+
 @tenant.command()
 @click.argument("name")
 @click.option("--domain", "domains", multiple=True, required=True, help="A domain of the tenant; may be repeated.")
+@_force_option
 @cluster_option
 @json_option
-def add(name: str, domains: tuple[str, ...], cluster_dir: Path, as_json: bool) -> None:
+def add(name: str, domains: tuple[str, ...], force: bool, cluster_dir: Path, as_json: bool) -> None:
     """Add the tenant NAME with its domains; each gets a postmaster account (RFC 5321 4.5.1)."""
-    made = open_client(cluster_dir).change("POST", "/v1/tenants", {"name": name, "domains": list(domains)})
+    body = {"name": name, "domains": list(domains), "force": force}
+    made = open_client(cluster_dir).change("POST", "/v1/tenants", body)
     if as_json:
         print_json(made)
     say(f"tenant {made['name']} with {', '.join(made['domains'])}")
@@ -40,11 +49,12 @@ def add(name: str, domains: tuple[str, ...], cluster_dir: Path, as_json: bool) -
 @tenant.command("add-domain")
 @click.argument("name")
 @click.argument("domain")
+@_force_option
 @cluster_option
-def add_domain(name: str, domain: str, cluster_dir: Path) -> None:
+def add_domain(name: str, domain: str, force: bool, cluster_dir: Path) -> None:
     """Give the tenant NAME one more DOMAIN."""
     path = f"/v1/tenants/{quote(name, safe='')}/domains"
-    made = open_client(cluster_dir).change("POST", path, {"domain": domain})
+    made = open_client(cluster_dir).change("POST", path, {"domain": domain, "force": force})
     say(f"tenant {name} has {made['domain']}")
 
 

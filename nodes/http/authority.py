@@ -65,13 +65,10 @@ def identify(request: web.Request) -> Caller | None:
     Raises ApiError: 401 for a token that is not good, 429 after many of them.
     """
     gate, remote = request.app[GATE], request.remote or ""
-    shows_token = "Authorization" in request.headers
-    if shows_token:
-        gate.before_token(remote)
     try:
         return asking.identify(request, admin_name(request), request.app[STATE].identities)
     except ApiError as error:
-        if shows_token and error.status == 401:
+        if error.status == 401 and "Authorization" in request.headers:
             gate.wrong_token(remote)
         raise
 

@@ -1,4 +1,4 @@
-"""What keeps a flood from the node: how many requests it works on at a time, and how many wrong tokens it looks at.
+"""What keeps a flood from the node: how many requests it works on at a time, and how many wrong tokens it answers.
 
 Everything here is in memory, bounded, and lives on the event loop. What is refused costs next to nothing: no body is
 read for it, and nothing is looked up.
@@ -50,15 +50,15 @@ class Gate:
             if not self._of_one[network]:
                 del self._of_one[network]
 
-    def before_token(self, address: str) -> None:
-        """Before a token is looked at. Raises ApiError (429) where too many from there were wrong."""
-        left_s = self._wrong.get(network_of(address), 0.0) - self._now_s() - WRONG_TOKENS * WRONG_TOKEN_S
+    def wrong_token(self, address: str) -> None:
+        """A token was wrong; looking at it costs a hash, so that those that are good never wait for those that are not.
+
+        Raises ApiError (429) where too many from there were.
+        """
+        network, now_s = network_of(address), self._now_s()
+        left_s = self._wrong.get(network, 0.0) - now_s - WRONG_TOKENS * WRONG_TOKEN_S
         if left_s > 0:
             raise _too_many(429, "too_many", "too many wrong tokens came from there", max(1, round(left_s)))
-
-    def wrong_token(self, address: str) -> None:
-        """A token was wrong."""
-        network, now_s = network_of(address), self._now_s()
         self._wrong[network] = max(self._wrong.pop(network, 0.0), now_s) + WRONG_TOKEN_S
         while len(self._wrong) > MOST_NETWORKS:
             self._wrong.popitem(last=False)

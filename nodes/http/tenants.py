@@ -9,6 +9,7 @@ from pydantic import Field
 from actors import credentials, tenant, tenant_admin, tenant_details
 from actors.directory import tenant_named
 from actors.names import normalise_domain
+from actors.runtime import Context
 from eventlog.store import Snapshot
 from nodes.http import places, rows
 from nodes.http.calls import Call
@@ -17,6 +18,7 @@ from nodes.http.errors import bad_request
 from nodes.http.models import Count, Domain, Id, Milliseconds, Model, Page, PageQuery, TenantName
 from nodes.http.pages import page
 from nodes.http.places import CLUSTER, OWN, in_path
+from nodes.tenants.new_domains import require_sound
 
 ENDPOINTS = Endpoints("tenants")
 NAMED = places.tenant(in_path("name"))
@@ -60,17 +62,22 @@ class TenantPage(Page):
     tenants: list[Tenant]
 
 
+FORCE = "Also a domain below another tenant's, a public suffix, localhost or a network address."
+
+
 class NewTenant(Model):
     """Each domain gets an account postmaster (RFC 5321 4.5.1)."""
 
     name: TenantName
     domains: list[Domain] = Field(min_length=1, max_length=MOST_DOMAINS, examples=[["example.test"]])
+    force: bool = Field(False, description=FORCE)
 
 
 class NewDomain(Model):
     """A domain that nobody has yet."""
 
     domain: Domain
+    force: bool = Field(False, description=FORCE)
 
 
 class TenantChange(Model):
@@ -92,10 +99,14 @@ async def list_tenants(call: Call, query: PageQuery) -> dict[str, Any]:
     return {"tenants": found, "next": following}
 
 
-@ENDPOINTS.post("/v1/tenants", "tenants:write", CLUSTER, Tenant, status=201, problems=("name_taken", "invalid_name"))
+@ENDPOINTS.post(
+    "/v1/tenants", "tenants:write", CLUSTER, Tenant, status=201, problems=("name_taken", "invalid_name", "not_allowed")
+)
 async def add_tenant(call: Call, body: NewTenant) -> dict[str, Any]:
     """Add a tenant with its domains."""
-    await call.directory.add_tenant(body.name, body.domains, call.context)
+    if not body.force:
+        await require_sound(call.services.log, body.domains, None)
+    await call.directory.add_tenant(body.name, body.domains, _context(call, body.force))
     with call.services.log.snapshot() as snapshot:
         return tenant_named_json(snapshot, body.name)
 
@@ -112,13 +123,24 @@ async def show_tenant(call: Call) -> dict[str, Any]:
     CLUSTER,  # who gives itself a domain gets the mail of others for it
     NewDomain,
     status=201,
-    problems=("name_taken", "invalid_name"),
+    problems=("name_taken", "invalid_name", "not_allowed"),
     made_of=rows.tenant_itself,
 )
 async def add_domain(call: Call, body: NewDomain) -> dict[str, Any]:
     """Give a tenant one more domain."""
-    await call.directory.add_domain(call.path["name"], body.domain, call.context)
+    name = call.path["name"]
+    if not body.force:
+        with call.services.log.snapshot() as snapshot:
+            whose = tenant_named(snapshot, name)
+        await require_sound(call.services.log, (body.domain,), whose)
+    await call.directory.add_domain(name, body.domain, _context(call, body.force))
     return {"domain": normalise_domain(body.domain)}
+
+
+def _context(call: Call, force: bool) -> Context:
+    """The record says whether it was meant."""
+    found = call.context
+    return found._replace(cause=f"{found.cause} forced") if force else found
 
 
 @ENDPOINTS.patch("/v1/tenants/{name}", "tenants:write", NAMED, TenantChange, made_of=rows.tenant_itself)

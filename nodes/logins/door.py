@@ -147,9 +147,14 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
     login, moment = split_login(claim.login)
     claim = claim._replace(login=login, acting_as=split_login(claim.acting_as)[0])
     try:
-        known = await guard.attempt(at.client, login)
         bound = tenant_at(services.log, services.config, at.kind, at.host)
-        found = await _check(services, at, claim, known, bound)
+        issued = isinstance(
+            claim, sasl.Bearer | sasl.Certified
+        )  # nobody guesses them: looked at before others' failures
+        found = await _check(services, at, claim, False, bound) if issued else None
+        if found is None:
+            known = await guard.attempt(at.client, login)
+            found = None if issued else await _check(services, at, claim, known, bound)
         if found is not None and bound not in (None, found.target.tenant):
             found = None  # as if it were not there, after the same work
     except TooManyFailures:

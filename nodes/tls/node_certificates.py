@@ -96,6 +96,8 @@ class CellAuthority:
     async def token(self, name: str, ttl_s: int, context: Context) -> tuple[bytes, str, int]:
         """(id, secret, expires_ms) of a token for one node. Raises NotAllowed, TooLarge."""
         self._check_name(name)
+        if name in (one.name for one in self._services.log.members()):
+            raise NotAllowed(f"{name} is a node of this cell; a token is for one that is to join")
         id_, secret = new_id(), secrets.token_hex(SECRET_BYTES)
         now_ms = time.time_ns() // 1_000_000
         expires_ms = now_ms + ttl_s * 1000

@@ -34,6 +34,17 @@ def organisational_domain(domain: str) -> str:
     return found or domain
 
 
+@cache
+def _named() -> PublicSuffixList:
+    return PublicSuffixList(accept_unknown=False)
+
+
+async def is_public_suffix(domain: str) -> bool:
+    """Whether the list names a normalised domain; a top-level domain that it does not know is not one."""
+    found = _named() if _named.cache_info().currsize else await asyncio.to_thread(_named)
+    return bool(found.is_public(domain))
+
+
 def is_aligned(domain: str, with_domain: str, mode: str) -> bool:
     """RFC 7489 3.1: the same domain if "s"; of the same organisation if "r"."""
     if domain == with_domain:

@@ -38,19 +38,18 @@ def test_a_node_works_on_only_so_many_requests() -> None:
     assert (caught.value.status, caught.value.code, caught.value.category) == (503, "too_busy", "not_ready")
 
 
-def test_wrong_tokens_of_one_network_are_soon_not_looked_at_and_later_again() -> None:
+def test_wrong_tokens_of_one_network_are_soon_too_many_and_later_not() -> None:
     clock = Clock()
     gate = Gate(clock)
-    for _ in range(WRONG_TOKENS):
-        gate.before_token("192.0.2.1")
+    for _ in range(WRONG_TOKENS + 1):
         gate.wrong_token("192.0.2.1")
-    gate.wrong_token("192.0.2.1")
-    with pytest.raises(ApiError) as caught:
-        gate.before_token("192.0.2.1")
-    assert (caught.value.status, caught.value.headers["Retry-After"]) == (429, "3")
-    gate.before_token("192.0.2.2")
+    for _ in range(3):
+        with pytest.raises(ApiError) as caught:
+            gate.wrong_token("192.0.2.1")
+        assert (caught.value.status, caught.value.headers["Retry-After"]) == (429, "3")
+    gate.wrong_token("192.0.2.2")
     clock.now_s = 3.5
-    gate.before_token("192.0.2.1")
+    gate.wrong_token("192.0.2.1")
 
 
 def test_networks_that_showed_wrong_tokens_are_forgotten_before_they_fill_the_memory() -> None:

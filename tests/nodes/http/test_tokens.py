@@ -24,6 +24,7 @@ from cli.output import CommandError
 from cli.token_client import TokenClient
 from nodes.http import log as log_endpoints
 from nodes.http.calls import Call
+from nodes.http.gate import WRONG_TOKENS
 from tests.nodes.http.test_admin import cell as cell
 from tests.nodes.http.test_admin import refused, serving
 
@@ -267,3 +268,36 @@ def _invoke(*arguments: str, fails: bool = False) -> Result:
     assert (result.exit_code != 0) == fails, result.output
     assert not fails or isinstance(result.exception, SystemExit | CommandError), result.output
     return result
+
+
+def test_wrong_tokens_of_a_network_keep_no_good_one_waiting(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        good, wrong = as_token(cell, made(client)["token"]), as_token(cell, made(client)["token"][:-6] + "aaaaaa")
+        said = {str(refused(partial(wrong.get, "/v1/whoami"))) for _ in range(WRONG_TOKENS + 10)}
+        assert len(said) == 2
+        assert any("too many wrong tokens" in one for one in said)
+        assert good.get("/v1/whoami")["role"] == "cluster-admin"
+
+    serving(run, cell, ask)
+
+
+def test_a_domain_below_anothers_is_given_to_who_says_that_it_is_meant(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        with_people(client)
+        path, body = "/v1/tenants/other/domains", {"domain": "shop.example.test"}
+        assert "below example.test" in str(refused(partial(client.change, "POST", path, body)))
+        tenant = {"name": "third", "domains": ["third.test", "co.uk"]}
+        assert "public suffix" in str(refused(partial(client.change, "POST", "/v1/tenants", tenant)))
+        assert client.change("POST", path, {**body, "force": True}) == body
+        (added,) = (one for one in client.get("/v1/log?last=5")["records"] if "shop.example.test" in json.dumps(one))
+        assert added["cause"].endswith("forced")
+
+    serving(run, cell, ask)
+
+
+def test_a_node_joins_under_a_name_that_no_node_has(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        said = str(refused(partial(client.change, "POST", "/v1/cluster/tokens", {"name": "n1"})))
+        assert "n1 is a node of this cell" in said
+
+    serving(run, cell, ask)

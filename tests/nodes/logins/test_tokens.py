@@ -308,7 +308,11 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         services = replace(cell.services, tokens=tokens)
         kinds: dict[ListenerKind, Any] = {"imaps": imap, "submissions": smtp, "pop3s": pop3}
         started = {kind: cell.call(part.start(services, kind, "127.0.0.1:0")) for kind, part in kinds.items()}
-        yield {"ca": cell.ca, **{kind: int(one.address.rpartition(":")[2]) for kind, one in started.items()}}
+        yield {
+            "ca": cell.ca,
+            "guard": cell.services.login_guard,
+            **{kind: int(one.address.rpartition(":")[2]) for kind, one in started.items()},
+        }
         for listener in started.values():
             cell.call(listener.stop(0.2))
 
@@ -359,4 +363,15 @@ def test_a_token_without_a_name_is_enough(ports: dict[str, Any]) -> None:
     assert {"AUTH=OAUTHBEARER", "AUTH=XOAUTH2"} <= set(client.capabilities)
     client.authenticate("OAUTHBEARER", lambda _: f"n,,\1auth=Bearer {token()}\1\1".encode())
     assert client.select()[0] == "OK"
+    client.logout()
+
+
+def test_a_good_token_waits_for_nobodys_wrong_ones(ports: dict[str, Any]) -> None:
+    for number in range(1000):
+        ports["guard"].failed("127.0.0.1", f"{number}@example.test")
+        ports["guard"].failed("127.0.0.1", "")
+    client = imaplib.IMAP4_SSL("localhost", ports["imaps"], ssl_context=ssl.create_default_context(cafile=ports["ca"]))
+    with pytest.raises(imaplib.IMAP4.error, match="UNAVAILABLE"):
+        client.authenticate("OAUTHBEARER", lambda _: f"n,,\1auth=Bearer {token(exp=1)}\1\1".encode())
+    client.authenticate("OAUTHBEARER", lambda _: f"n,,\1auth=Bearer {token()}\1\1".encode())
     client.logout()
