@@ -16,7 +16,8 @@ from email.utils import format_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from actors import standing, tenant, tenant_details, usage
-from actors.errors import CommandRefused
+from actors.directory import account_of
+from actors.errors import CommandRefused, InvalidName, NoSuchAccount
 from actors.kind import Command
 from actors.mailbox import address_of, tenant_of
 from actors.mailbox import usage as mailbox_usage
@@ -130,21 +131,37 @@ class QuotaWarnings:
 
     async def _tell(self, crossing: Crossing) -> None:
         """The event, and for a crossing upwards the mail; it goes to nobody where nobody can be given it."""
-        note = NoteQuotaLevel(
-            crossing.tenant, crossing.account, crossing.quota, crossing.percent, crossing.used, crossing.limit
-        )
-        steps: list[tuple[bytes, Command]] = [(STANDING, note)]
+        steps: list[tuple[bytes, Command]] = []
         bodies = []
         if crossing.percent > crossing.told:
             for recipient in self._recipients(crossing):
-                data = self._message(crossing, recipient)
-                prepared = prepare(self._services, "", [recipient], data, crossing.tenant)
+                told = self._with_the_warning(crossing, recipient)
+                prepared = prepare(self._services, "", [recipient], self._message(told, recipient), crossing.tenant)
                 if prepared.steps:
-                    steps += prepared.steps
-                    bodies = prepared.bodies
+                    crossing, steps, bodies = told, prepared.steps, prepared.bodies
                     break
+        note = NoteQuotaLevel(
+            crossing.tenant, crossing.account, crossing.quota, crossing.percent, crossing.used, crossing.limit
+        )
+        steps = [(STANDING, note), *steps]
         where = context(self._services, crossing.tenant, "quota warning")
         await self._services.runtime.transact(steps, where, bodies)
+
+    def _with_the_warning(self, crossing: Crossing, recipient: str) -> Crossing:
+        """As it will be when the warning is in a mailbox that counts: what it brings about itself is told with it."""
+        with self._services.log.snapshot() as snapshot:
+            try:
+                target = account_of(snapshot, recipient)
+            except (NoSuchAccount, InvalidName):
+                return crossing
+            percents = standing.thresholds(snapshot.view(STANDING), crossing.tenant)
+        counts = target.account == crossing.account if crossing.account else target.tenant == crossing.tenant
+        more = {"messages": 1, "storage_bytes": len(self._message(crossing, recipient))}.get(crossing.quota, 0)
+        if not counts or not more:
+            return crossing
+        used = crossing.used + more
+        percent = standing.level_after(crossing.percent, used, crossing.limit, percents)
+        return crossing._replace(used=used, percent=percent)
 
     def _recipients(self, crossing: Crossing) -> Iterator[str]:
         """Whom it concerns; who comes next in place of somebody who can not be given it."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from actors import standing
+from actors import standing, usage
 from actors.directory import account_of
 from actors.mailbox import Expunge, folder_by_name
 from actors.standing import STANDING
+from actors.tenant_admin import TenantAdmin
 from nodes.tenants.quota_warnings import QuotaWarnings
 from tests.nodes.smtp.cell import ADMIN, Cell
 
@@ -109,4 +110,20 @@ def test_what_is_crossed_while_a_tenant_is_suspended_is_told_when_it_is_served_a
         found.end()
 
     cell.call(story())
-    assert warnings(cell, ALICE) == [f"The mailbox {ALICE} has reached 80 % of its messages"]
+    assert warnings(cell, ALICE) == [f"The mailbox {ALICE} has reached 90 % of its messages"]
+
+
+def test_a_warning_does_not_bring_about_the_next_one_and_is_no_sending(cell: Cell) -> None:
+    cell.call(cell.directory.set_quota(ALICE, None, ADMIN, 10))
+    deliver(cell, 8)
+    for _ in range(3):
+        look(cell)
+    assert warnings(cell, ALICE) == [f"The mailbox {ALICE} has reached 90 % of its messages"]  # it is the ninth
+    tenants = TenantAdmin(cell.directory)
+    cell.call(tenants.set_details("example", None, "admin@remote.test", ADMIN))
+    cell.call(tenants.set_quotas("example", {"accounts": 3, "sending_per_hour": 100}, (), None, ADMIN))
+    look(cell)
+    assert len(cell.queued()["remote.test"]) == 1
+    with cell.log.snapshot() as snapshot:
+        stream = usage.usage_stream(account_of(snapshot, ALICE).tenant)
+        assert usage.sent(snapshot.view(stream), time.time_ns() // 1_000_000).in_hour == 0
