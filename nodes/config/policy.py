@@ -52,7 +52,7 @@ class PolicySection(Section):
         "client_recipients_per_hour", "account_connections_per_hour", "account_commands_per_hour",
         "account_messages_per_hour", "account_recipients_per_hour", "tenant_connections_per_hour",
         "tenant_commands_per_hour", "tenant_messages_per_hour", "tenant_recipients_per_hour",
-        "client_bytes_per_second", "account_bytes_per_second", "tenant_bytes_per_second",
+        "client_logins_per_hour", "client_bytes_per_second", "account_bytes_per_second", "tenant_bytes_per_second",
     })  # fmt: skip
 
     exempt: Networks = Field(default=(), description="Networks whose clients are exempt, too.")
@@ -130,6 +130,11 @@ class PolicySection(Section):
     )
     tenant_recipients_per_hour: PerHour = Field(
         default=0, description="Recipients to whom all accounts of one tenant submit mail, then 451."
+    )
+    client_logins_per_hour: PerHour = Field(
+        default=0,
+        description="Log-ins that one client tries over SMTP, IMAP and POP3, whoever it says it is and right or wrong; "
+        "then it is told when to come again. Wrong ones are slowed besides (limits.auth_*).",
     )
     client_bytes_per_second: BytesPerSecond = Field(
         default=0,

@@ -144,6 +144,7 @@ async def _judged(services: Services, at: Door, claim: sasl.Claim, mechanism: st
 async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str) -> LoggedIn:
     """Checks a claim, when it is the client's turn to have one checked. Raises LoginRefused."""
     guard = services.login_guard
+    await _come(services, at, mechanism)
     login, moment = split_login(claim.login)
     claim = claim._replace(login=login, acting_as=split_login(claim.acting_as)[0])
     try:
@@ -179,6 +180,16 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
     await _take_tokens(services, at, found.target, mechanism)
     _note_use(services, at, found)
     return LoggedIn(found.target, moment)
+
+
+async def _come(services: Services, at: Door, mechanism: str) -> None:
+    """Raises LoginRefused where the client has tried too often, before anything is looked at."""
+    try:
+        if services.login_limits is not None:
+            await services.login_limits.come(at.client)
+    except Limited as limited:
+        services.metrics.auth_failure(at.kind, mechanism, "limited")
+        raise LoginRefused("limited", text=str(limited)) from None
 
 
 async def _take_tokens(services: Services, at: Door, target: Target, mechanism: str) -> None:

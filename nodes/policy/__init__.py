@@ -62,7 +62,7 @@ class Policy:
         """From now on by this: what was counted and who is known stays. `checks` are then others."""
         self.tenants.reload(config)
         lists = dnsbl.checks(config.policy, self.tenants.of, self._resolver, self._metrics)
-        for one in (self._rates, self._connecting, self._commands, self._tarpit, self.bandwidth):
+        for one in (self._rates, self._connecting, self._commands, self._tarpit, self.bandwidth, self.logins):
             one.reload(config.policy)
         self._greylisting.reload(config.policy, lists[0] if lists else None)
         self.checks = (

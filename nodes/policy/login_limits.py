@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgpack
 import structlog
 
+from nodes.config.policy import PolicySection
 from nodes.failures import KEY_BYTES, key_of
-from nodes.logins.security import Limited
+from nodes.logins.security import Limited, is_loopback, network_of
 from nodes.policy.buckets import Buckets
 from nodes.policy.leases import Leases
-from nodes.policy.rates import ACCOUNT, TENANT, Due, bucket, gather
+from nodes.policy.rates import ACCOUNT, CLIENT, TENANT, Due, bucket, gather
 from nodes.policy.tenants import TenantPolicies
+from nodes.tls.trust import Trust
 
 if TYPE_CHECKING:
     from actors.directory import Target
@@ -99,6 +101,7 @@ class LoginLimits:
         self._policies = policies
         self._metrics = metrics
         self.leases = leases
+        self._exempt, self._of_client = Trust(()), 0
         self.sessions = SessionCounts(now_s)
         self.buckets = {(scope, what): Buckets(now_s) for scope in (ACCOUNT, TENANT) for what in (BYTES,)}
 
@@ -107,6 +110,22 @@ class LoginLimits:
         """What the nodes tell each other, by topic."""
         buckets: dict[str, Shared] = {f"rate {scope} {what}": one for (scope, what), one in self.buckets.items()}
         return {**buckets, SESSIONS: self.sessions}
+
+    def reload(self, config: PolicySection) -> None:
+        """What clients may, from now on; what was taken stays taken."""
+        self._exempt, self._of_client = Trust(config.exempt), config.client_logins_per_hour
+
+    async def come(self, client: str) -> None:
+        """A client tries to log in, whoever it is: takes the token for it. Raises Limited."""
+        if not self._of_client or is_loopback(client) or self._exempt.covers(client):
+            return
+        due = (Due(self.leases, bucket(CLIENT, LOGINS, network_of(client)), self._of_client, CLIENT),)
+        await gather(self.leases, due)
+        wait_s = self.leases.wait_s(due[0].key, self._of_client)
+        if wait_s > 0:
+            self._metrics.policy_refused(f"{CLIENT} {LOGINS}")
+            raise Limited(f"too many log-ins of this {CLIENT} for now, come again in {math.ceil(wait_s)} seconds")
+        self.leases.take(due[0].key, self._of_client)
 
     async def admit(self, target: Target) -> None:
         """Whether the account may log in once more: takes the tokens for it. Raises Limited."""

@@ -10,6 +10,7 @@ import msgpack
 import pytest
 
 from actors.directory import Target
+from nodes.config.policy import PolicySection
 from nodes.logins.security import Limited
 from nodes.metrics import Metrics
 from nodes.policy.leases import HERE, Leases
@@ -115,6 +116,22 @@ def test_a_refused_log_in_takes_no_token_of_any_bucket() -> None:
         with pytest.raises(Limited):
             admit(here, ALICE)
     admit(here, BOB)
+
+
+def test_a_client_tries_only_so_often_whoever_it_says_it_is() -> None:
+    clock = Clock()
+    here = limits(clock)
+    here.reload(PolicySection.model_validate({"client_logins_per_hour": 2, "exempt": ["198.51.100.0/24"]}))
+
+    def come(client: str) -> None:
+        asyncio.run(here.come(client))
+
+    for client in ("2001:db8::1", "2001:db8::2", "192.0.2.1", *["127.0.0.1", "198.51.100.1"] * 4):
+        come(client)
+    with pytest.raises(Limited, match="too many log-ins of this client for now, come again in 1800 seconds"):
+        come("2001:db8::3")
+    clock.now_s += 1800
+    come("2001:db8::3")
 
 
 def test_who_was_sent_too_much_waits_longer_the_more_it_was() -> None:
