@@ -92,6 +92,7 @@ ASKS: dict[str, tuple[str, ...]] = {
     "config diff": ("GET /v1/config",),
     "config explain": ("GET /v1/config/{key}",),
     "config show": ("GET /v1/config",),
+    "directory sync": ("POST /v1/directory/sync",),
     "dkim delete": ("DELETE /v1/dkim/{domain}/keys/{selector}",),
     "dkim dns": ("GET /v1/dkim/{domain}",),
     "dkim generate": ("POST /v1/dkim/{domain}/keys",),

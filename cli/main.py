@@ -40,6 +40,7 @@ COMMANDS = {
     "cluster": Lazy("cli.cluster", "cluster", "Make, start, watch and stop a cluster on this machine."),
     "completion": Lazy("cli.completion", "completion", "Print the completion script of a shell."),
     "config": Lazy("cli.config", "config", "What a node is told and by whom; check, explain and compare it."),
+    "directory": Lazy("cli.directory", "directory", "Accounts as an LDAP directory has them."),
     "dkim": Lazy("cli.dkim", "dkim", "Keys that outgoing mail is signed with, and their DNS records."),
     "docs": Lazy("cli.reference", "docs", "Write the reference pages from the program.", hidden=True),
     "doctor": Lazy(

@@ -39,6 +39,21 @@ class LdapDirectory(Section):
     bind_password: SecretReference = Field(
         default="", description="Where the password of bind_dn is: file:PATH (its first line) or env:NAME."
     )
+    address_attribute: str = Field(
+        default="mail",
+        pattern=r"^[A-Za-z][A-Za-z0-9;-]{0,63}$",
+        description="Where an entry has its address, for `mailraft directory sync`: the first that is in the domains.",
+    )
+    disabled_filter: str = Field(
+        default="",
+        max_length=1024,
+        description='Which entries are suspended there, as in (pwdAccountLockedTime=*); "" is none.',
+    )
+    quota_attribute: str = Field(
+        default="",
+        pattern=r"^([A-Za-z][A-Za-z0-9;-]{0,63})?$",
+        description='Where an entry has the size of its mailbox, in octets; "" is nowhere.',
+    )
     timeout_s: Patience = Field(default=5.0, description="How long a log-in waits for the directory, all in all.")
     connections: int = Field(default=4, ge=1, le=64, description="Connections to it at one time; log-ins take turns.")
     cache_s: Seconds = Field(

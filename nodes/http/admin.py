@@ -36,6 +36,7 @@ PARTS = (
     "checkpoint",
     "configuration",
     "credentials",
+    "directory",
     "dkim",
     "doctor",
     "explorer",

@@ -10,6 +10,8 @@ import math
 import os
 import queue
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,6 +69,8 @@ class Directory:
         )
         self._idle: queue.SimpleQueue[ldap3.Connection] = queue.SimpleQueue()
         check_filter(filled(config.filter, "a@b.test"))
+        if config.disabled_filter:
+            check_filter(config.disabled_filter)
 
     def is_password_of(self, address: str, password: str) -> bool:
         """Whether the password is that of the one user whom the filter finds for an address. Raises DirectoryAway.
@@ -83,6 +87,18 @@ class Directory:
             return self._asked(connection, address, password)
         except DirectoryAway:  # it was closed while nobody used it
             return self._asked(self._opened(), address, password)
+
+    @contextmanager
+    def bound(self) -> Iterator[ldap3.Connection]:
+        """A connection of its own, bound as bind_dn. Raises DirectoryAway, also for what goes wrong with it inside."""
+        connection = self._opened()
+        try:
+            self._bind_as_ourselves(connection)
+            yield connection
+        except (LDAPException, OSError, SecretError) as error:
+            raise DirectoryAway(str(error) or type(error).__name__) from None
+        finally:
+            _drop(connection)
 
     def close(self) -> None:
         """Ends the connections that nobody uses."""

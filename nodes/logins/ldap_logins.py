@@ -20,8 +20,10 @@ from actors.passwords import Overloaded
 from actors.turns import MAX_WAITING, MAX_WAITING_OF_ONE
 from nodes.config.ldap import LdapDirectory, LdapSection
 from nodes.logins.ldap_directory import Directory, DirectoryAway
+from nodes.logins.ldap_listing import Entry, listed
 from nodes.services import Logger
 
+LISTING_S = 300.0
 PAUSE_S = 1.0  # before a directory that failed is asked again
 
 
@@ -67,6 +69,18 @@ class _Asked:
             if not self._asking[asker]:
                 del self._asking[asker]
 
+    async def listed(self) -> list[Entry]:
+        """Everybody whom it has. Raises PasswordsAway."""
+        try:
+            async with asyncio.timeout(LISTING_S):
+                return await asyncio.to_thread(listed, self._directory, self.config)
+        except DirectoryAway as error:
+            reason = str(error)
+        except TimeoutError:
+            reason = f"no end in {LISTING_S:g} s"
+        self._logger.error("a directory can not be listed", directory=self.config.url, error=reason)
+        raise PasswordsAway(f"{self.config.url}: {reason}")
+
     async def stop(self) -> None:
         """What is under way ends with its time limit, and is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -95,6 +109,10 @@ class LdapLogins:
         except InvalidName:
             return False  # and a filter with it might be none, which would look like a failure of the directory
         return asked is not None and await asked.is_right(written, password, asker)
+
+    async def listed(self) -> list[tuple[LdapDirectory, list[Entry]]]:
+        """Whom each directory has; all of them or none. Raises PasswordsAway."""
+        return [(one.config, await one.listed()) for one in self._all]
 
     def _of(self, address: str) -> _Asked | None:
         with contextlib.suppress(InvalidName):

@@ -37,6 +37,7 @@ rootdn "{root}"
 rootpw "{root_password}"
 directory {folder}/db
 maxsize 16777216
+limits dn.exact="{service}" size.prtotal=unlimited
 access to attrs=userPassword by anonymous auth by * none
 access to * by dn.exact="{service}" read by * none
 """
@@ -108,6 +109,32 @@ class Slapd:
             changes = {"userPassword": [(ldap3.MODIFY_REPLACE, [password])]}
             done = connection.modify(f"uid={uid},{BASE}", changes)  # type: ignore[no-untyped-call]
             assert done, connection.result
+
+    def change(self, uid: str, **values: str) -> None:
+        """Sets attributes of a user's entry; "" takes one away."""
+        with self._as_root() as connection:
+            changes = {name: [(ldap3.MODIFY_REPLACE, [value] if value else [])] for name, value in values.items()}
+            done = connection.modify(f"uid={uid},{BASE}", changes)  # type: ignore[no-untyped-call]
+            assert done, connection.result
+
+    def add(self, uid: str, **values: str) -> None:
+        """One more user."""
+        with self._as_root() as connection:
+            attributes = {"uid": uid, "cn": uid, "sn": uid, **values}
+            done = connection.add(f"uid={uid},{BASE}", "inetOrgPerson", attributes)  # type: ignore[no-untyped-call]
+            assert done, connection.result
+
+    def remove(self, uid: str) -> None:
+        with self._as_root() as connection:
+            done = connection.delete(f"uid={uid},{BASE}")  # type: ignore[no-untyped-call]
+            assert done, connection.result
+
+    def limit_answers(self, entries: int) -> None:
+        """From now on it gives the service so many entries for one question, however many pages they come in."""
+        self.stop()
+        conf = self._folder / "slapd.conf"
+        conf.write_text(conf.read_text().replace("size.prtotal=unlimited", f"size.prtotal={entries}"))
+        self.start()
 
     def _as_root(self) -> ldap3.Connection:
         server = ldap3.Server("127.0.0.1", self._plain, get_info=ldap3.NONE, connect_timeout=2)
