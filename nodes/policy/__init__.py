@@ -14,6 +14,8 @@ from nodes.policy.pace import Commands, LoggedIn, Tarpit
 from nodes.policy.rates import Connecting, Rates
 from nodes.policy.sharing import Sharing
 from nodes.policy.tenants import TenantPolicies
+from nodes.policy.told_tokens import TOPIC as TOLD
+from nodes.policy.told_tokens import ToldTokens
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog
@@ -40,20 +42,20 @@ class Policy:
         self.tenants = TenantPolicies(log, config)
         self._resolver = resolver
         self._metrics = metrics
-        self._leases = leases_over(log.telling, config.node.name)
-        self._rates = Rates(config.policy, self.tenants, metrics, self._leases)
+        tokens = ToldTokens() if config.node.workers else leases_over(log.telling, config.node.name)
+        self._rates = Rates(config.policy, self.tenants, metrics, tokens)
         self._greylisting = Greylisting(config.policy, self.tenants.of, metrics)
-        self._connecting = Connecting(config.policy, metrics, self._leases)
-        self._logged_in = LoggedIn(self.tenants, metrics, self._leases)
+        self._connecting = Connecting(config.policy, metrics, tokens)
+        self._logged_in = LoggedIn(self.tenants, metrics, tokens)
         self._commands = Commands(config.policy, self.tenants, metrics)
         self._tarpit = Tarpit(config.policy, metrics)
-        self.logins = LoginLimits(self.tenants, metrics, self._leases)
+        self.logins = LoginLimits(self.tenants, metrics, tokens)
         self.bandwidth = Bandwidth(config.policy, self.tenants, metrics)
         self._sizes = Sizes(self.tenants)
         self.checks: tuple[Check, ...] = ()
         self.last: tuple[Check, ...] = (Spam(self.tenants, metrics),)
         self.reload(config)
-        shared: dict[str, Shared] = {TOPIC: self._leases, **self.logins.shared}
+        shared: dict[str, Shared] = {TOLD if isinstance(tokens, ToldTokens) else TOPIC: tokens, **self.logins.shared}
         for one in (self._commands, self._greylisting, self._tarpit, self.bandwidth):
             shared |= one.shared
         self._sharing = Sharing(log.telling, shared)

@@ -55,6 +55,15 @@ class Want(Protocol):
 W = TypeVar("W", bound=Want)
 
 
+class Tokens(Protocol):
+    """What policies ask for tokens: Leases, or nodes/policy/told_tokens.py."""
+
+    def lacking(self, wants: Iterable[W]) -> list[W]: ...
+    async def gather(self, lacking: Iterable[Want]) -> None: ...
+    def wait_s(self, key: bytes, per_hour: int) -> float: ...
+    def take(self, key: bytes, per_hour: int, count: int = 1) -> None: ...
+
+
 class _Sent(NamedTuple):
     """What was asked for, and when: an answer counts once, and not for ever."""
 

@@ -21,7 +21,7 @@ from nodes.config.policy import PolicySection
 from nodes.failures import KEY_BYTES, key_of
 from nodes.logins.security import Limited, is_loopback, network_of
 from nodes.policy.buckets import Buckets
-from nodes.policy.leases import Leases
+from nodes.policy.leases import Tokens
 from nodes.policy.rates import ACCOUNT, CLIENT, TENANT, Due, bucket, gather
 from nodes.policy.tenants import TenantPolicies
 from nodes.tls.trust import Trust
@@ -95,7 +95,7 @@ class LoginLimits:
         self,
         policies: TenantPolicies,
         metrics: Metrics,
-        leases: Leases,
+        leases: Tokens,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policies = policies

@@ -17,7 +17,7 @@ from nodes.failures import SharedCounts, key_of
 from nodes.logins.security import network_of
 from nodes.policy.buckets import Buckets
 from nodes.policy.clients import stranger
-from nodes.policy.leases import Leases
+from nodes.policy.leases import Tokens
 from nodes.policy.rates import ACCOUNT, CLIENT, CONNECTIONS, TENANT, Due, bucket, gather, take
 from nodes.policy.tenants import TenantPolicies
 from nodes.smtp.checks import Check, Pause
@@ -82,7 +82,7 @@ class Commands(Check):
 class LoggedIn(Check):
     """Takes a token for each connection that logs in, of the account and of its tenant, at its first command since."""
 
-    def __init__(self, policies: TenantPolicies, metrics: Metrics, leases: Leases) -> None:
+    def __init__(self, policies: TenantPolicies, metrics: Metrics, leases: Tokens) -> None:
         self._policies = policies
         self._metrics = metrics
         self._leases = leases

@@ -15,7 +15,7 @@ from nodes.config.policy import PolicySection
 from nodes.failures import key_of
 from nodes.logins.security import network_of
 from nodes.policy.clients import stranger
-from nodes.policy.leases import Leases
+from nodes.policy.leases import Tokens
 from nodes.policy.tenants import MailPolicy, TenantPolicies
 from nodes.smtp.checks import Check, Incoming
 from nodes.smtp.replies import Refused, reply
@@ -48,7 +48,7 @@ class Due(NamedTuple):
 class Connecting(Check):
     """Takes a token for each connection of a client."""
 
-    def __init__(self, config: PolicySection, metrics: Metrics, leases: Leases) -> None:
+    def __init__(self, config: PolicySection, metrics: Metrics, leases: Tokens) -> None:
         self._metrics = metrics
         self.leases = leases
         self.reload(config)
@@ -75,7 +75,7 @@ class Rates(Check):
         config: PolicySection,
         policies: TenantPolicies,
         metrics: Metrics,
-        leases: Leases,
+        leases: Tokens,
     ) -> None:
         self._policies = policies
         self._metrics = metrics
@@ -144,7 +144,7 @@ def bucket(scope: str, what: str, *name: str) -> bytes:
     return key_of(f"{scope} {what}", *name)
 
 
-async def gather(leases: Leases, due: Iterable[Due]) -> bool:
+async def gather(leases: Tokens, due: Iterable[Due]) -> bool:
     """Asks other nodes for tokens that are due and not here; False: there was no need to."""
     short = leases.lacking(due)
     if short:
@@ -152,7 +152,7 @@ async def gather(leases: Leases, due: Iterable[Due]) -> bool:
     return bool(short)
 
 
-async def demand(leases: Leases, due: list[Due], metrics: Metrics, code: int, what: str) -> None:
+async def demand(leases: Tokens, due: list[Due], metrics: Metrics, code: int, what: str) -> None:
     """Sees to it that there is a token of each here. Raises Refused where there is none at any node."""
     if await gather(leases, due):
         refuse_empty(due, metrics, code, what)

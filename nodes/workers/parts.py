@@ -92,6 +92,7 @@ class Parts:
             tokens=Tokens(config.oauth, logger) if config.oauth.all else None,
             reports=reports,
             login_limits=checking.logins,
+            bandwidth=checking.bandwidth,
             sessions=Sessions(runtime.standings, log, checking.logins),
             fulltext=SharedIndex(config.fulltext, log, config.node.data_dir, logger),
             checks=checking.all,

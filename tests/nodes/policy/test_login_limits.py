@@ -99,6 +99,7 @@ def test_log_ins_of_a_tenant_go_round_no_node() -> None:
                 await node.admit(BOB)
         clock.now_s += 1200
         for node in nodes:
+            assert isinstance(node.leases, Leases)
             node.leases.changes()
             node.leases.merge("n0" if node is nodes[1] else "n1", msgpack.packb([HERE]))
         await nodes[0].admit(BOB)

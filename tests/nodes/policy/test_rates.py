@@ -181,8 +181,8 @@ async def asked(rates: Check, session: Session) -> bool:
 def test_a_client_that_goes_to_another_node_has_the_same_bucket(run: Run, tmp_path: Path) -> None:
     async def live() -> None:
         async with trio(tmp_path / "cell", "policy.client_recipients_per_hour=2") as nodes:
-            leases = [nodes.check(one, Rates).leases for one in range(3)]
-            await until(lambda: all(len(one.share.present) == 2 for one in leases))
+            found = [nodes.check(one, Rates).leases for one in range(3)]
+            await until(lambda: all(isinstance(one, Leases) and len(one.share.present) == 2 for one in found))
             assert [(await nodes.answer(one, "192.0.2.1"))[:3] for one in (0, 1, 2, 0)] == ["250", "250", "451", "451"]
             assert (await nodes.answer(1, "192.0.2.1")).startswith("451 4.7.0")
             assert (await nodes.answer(2, "192.0.2.9")).startswith("250")
