@@ -6,13 +6,14 @@ Parameters are filled by their names. What a command needs besides what it must 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import click
 
 ID = "0193a1b2c3d4e5f60718293a4b5c6d7e"
 VALUES: dict[str, str] = {
+    "account": "alice@example.test",
     "address": "alice@example.test",
     "as_of": "-2h",
     "before": "-30d",
@@ -93,8 +94,13 @@ WRITTEN = {("backup create", "folder"), ("region grant", "out"), ("tenant export
 _INNER = frozenset({"cluster_dir", "data", "data_dir", "files", "node", "config_file"})
 
 
-def arguments(name: str, command: click.Command, values: Mapping[str, str], folder: Path) -> list[str]:
-    """The line without the program's name. Files that it is to read are in `folder`; questions are answered."""
+def arguments(
+    name: str, command: click.Command, values: Mapping[str, str], folder: Path, optional: Collection[str] = ()
+) -> list[str]:
+    """The line without the program's name. Files that it is to read are in `folder`; questions are answered.
+
+    `optional`: options that are given, too, where the command has them.
+    """
     found = [*name.split(), *MORE.get(name, ())]
     own = {key: value for of, some in OF_COMMAND.items() if of in name for key, value in some.items()}
     for one in command.params:
@@ -102,7 +108,7 @@ def arguments(name: str, command: click.Command, values: Mapping[str, str], fold
             continue
         if one.name == "yes":
             found.append("--yes")
-        elif one.required or isinstance(one, click.Argument):
+        elif one.required or one.name in optional or isinstance(one, click.Argument):
             value = _path(name, one, folder) if _is_path(one) else {**VALUES, **own, **values}[one.name]
             found += [value] if isinstance(one, click.Argument) else [one.opts[0], value]
     return found

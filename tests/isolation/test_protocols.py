@@ -11,6 +11,7 @@ import base64
 import socket
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from nodes.config.node import split_address
 from nodes.server import Node
 from tests.isolation import tenants_two
 from tests.isolation.tenants_two import EVE, NOBODY, PASSWORD
+from tests.isolation.test_api_matrix import Meter
 from tests.nodes.http.test_admin import cell as cell
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -114,22 +116,31 @@ class Talk:
                 return said
 
 
-def serving(run: Run, cell: layout.Cluster, work: Callable[[], None]) -> None:
+def serving(run: Run, cell: layout.Cluster, work: Callable[[], None], *settings: str) -> None:
     """Both tenants on a node that runs; afterwards the other one has what it had."""
 
     async def session() -> None:
-        async with Node(config_sources.load(cell.nodes[0].config, {}, ("limits.auth_delay_s=0",))).running() as state:
+        chosen = ("limits.auth_delay_s=0", *settings)
+        async with Node(config_sources.load(cell.nodes[0].config, {}, chosen)).running() as state:
             while state.unready():
                 await asyncio.sleep(0.05)
             await asyncio.to_thread(tenants_two.build, AdminClient(cell), cell)
             assert state.log is not None
             with state.log.snapshot() as snapshot:
-                before = tenants_two.rows_of(snapshot, tenants_two.OTHER)
+                before = without_attempts(tenants_two.rows_of(snapshot, tenants_two.OTHER))
             await asyncio.to_thread(work)
             with state.log.snapshot() as snapshot:
-                assert tenants_two.rows_of(snapshot, tenants_two.OTHER) == before
+                assert without_attempts(tenants_two.rows_of(snapshot, tenants_two.OTHER)) == before
 
     run(session())
+
+
+def without_attempts(rows: dict[bytes, dict[bytes, Any]]) -> dict[bytes, dict[bytes, Any]]:
+    """That somebody tried to come in is noted with the account, for its owner: how often, and when last."""
+    return {
+        stream: {key: row for key, row in some.items() if not (key[:1] == b"f" and len(row) == 2)}
+        for stream, some in rows.items()
+    }
 
 
 def both(said: Callable[[str], str], command: str) -> tuple[str, str]:
@@ -215,3 +226,52 @@ def test_pop3_tells_nobody_who_is_there(run: Run, cell: layout.Cluster, login: s
         assert list(unlike(said, (login.replace(EVE, "NAME"),))) == []
 
     serving(run, cell, work)
+
+
+def wrong_log_ins(cell: layout.Cluster, who: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Each way to say a wrong password, by name: a connection each."""
+
+    def imap(command: str) -> str:
+        with closing(Talk(cell, "imap")) as talk:
+            talk.line()
+            return talk.imap(command)
+
+    def submission(*commands: str) -> str:
+        with closing(Talk(cell, "submission")) as talk:
+            talk.line()
+            return "".join(talk.smtp(one) for one in ("EHLO client.test", *commands))
+
+    def pop3(login: str) -> str:
+        with closing(Talk(cell, "pop3")) as talk:
+            talk.line()
+            talk.socket.sendall(f"USER {login}\r\nPASS wrong\r\n".encode())
+            return talk.line() + talk.line()
+
+    def plain(text: str) -> str:
+        return base64.b64encode(text.encode()).decode()
+
+    for login in (who, f"{who}@@-2h", f"{who}@@#1"):
+        yield f"IMAP LOGIN {login}", partial(imap, f'LOGIN "{login}" wrong')
+        yield f"POP3 {login}", partial(pop3, login)
+    yield "IMAP PLAIN", lambda: imap(f"AUTHENTICATE PLAIN {plain(f'{chr(0)}{who}{chr(0)}wrong')}")
+    yield "IMAP PLAIN for another", lambda: imap(f"AUTHENTICATE PLAIN {plain(f'{who}{chr(0)}{ALICE}{chr(0)}wrong')}")
+    yield "SMTP PLAIN", lambda: submission(f"AUTH PLAIN {plain(f'{chr(0)}{who}{chr(0)}wrong')}")
+    yield "SMTP LOGIN", lambda: submission("AUTH LOGIN", plain(who), plain("wrong"))
+
+
+def test_a_wrong_log_in_takes_the_same_hashing_for_somebody_elsewhere_as_for_nobody(
+    run: Run, cell: layout.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meter = Meter(monkeypatch)
+
+    def work() -> None:
+        for (name, theirs), (_, nobodys) in zip(wrong_log_ins(cell, EVE), wrong_log_ins(cell, NOBODY), strict=True):
+            told = []
+            for who, attempt in ((EVE, theirs), (NOBODY, nobodys)):
+                meter.counts.clear()
+                answer = attempt().replace(who, "NAME").replace(base64.b64encode(who.encode()).decode(), "NAME")
+                told.append((answer, {key: count for key, count in meter.counts.items() if key != "reads"}))
+            assert told[0] == told[1], name
+            assert sum(told[0][1].values()) == (name != "IMAP PLAIN for another"), name  # which nobody may, before any
+
+    serving(run, cell, work, "limits.auth_block_after=100")
