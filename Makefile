@@ -3,7 +3,7 @@
 #                [RUN_DIR=run] where they are kept, [BASE_PORT=20000] their first port when they are made
 #   make test    every test (installs the mail programs and name servers that the tests use, through apt-get, where missing)
 #                [TEST_WORKERS=] processes at a time, [TEST_ARGS=] for pytest
-#   make schemathesis  the admin API of a node examined for [SECONDS=600] by what it says of itself
+#   make schemathesis  the admin API of a node examined for [SECONDS=600] by what it says of itself, with [SEEDS="1 2 3"]
 #   make mbsync  ten thousand messages kept alike in both directions through leaders that are killed
 #   make tls     sslyze and testssl.sh against every mail port
 #   make check   ruff, mypy --strict, import direction
@@ -54,8 +54,9 @@ test: $(STAMP)
 	$(BIN)/python -m pytest $(SPREAD) $(TEST_ARGS)
 
 schemathesis: SECONDS = 600
+schemathesis: SEEDS = 1 2 3
 schemathesis: $(STAMP)
-	MAILRAFT_SCHEMATHESIS_S=$(SECONDS) $(BIN)/python -m pytest -s tests/nodes/http/test_schemathesis.py $(TEST_ARGS)
+	MAILRAFT_SCHEMATHESIS_S=$(SECONDS) MAILRAFT_SCHEMATHESIS_SEEDS="$(SEEDS)" $(BIN)/python -m pytest -s tests/nodes/http/test_schemathesis.py $(TEST_ARGS)
 
 mbsync: $(STAMP)
 	scripts/debian-packages
