@@ -49,7 +49,7 @@ def add(address: str, password_stdin: bool, quota_bytes: int | None, cluster_dir
 def list_accounts(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
     """List accounts."""
     path = "/v1/accounts" + (f"?tenant={quote(tenant, safe='')}" if tenant else "")
-    accounts = list(open_client(cluster_dir).pages(path, "accounts"))
+    accounts = open_client(cluster_dir).by_address(path, "accounts")
     if as_json:
         print_json({"accounts": accounts})
         return

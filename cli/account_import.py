@@ -50,7 +50,8 @@ def import_accounts(file: Path, cluster_dir: Path, as_json: bool) -> None:
     if len(refused) > SHOWN:
         say(f"and {len(refused) - SHOWN} more; --json lists all")
     there, kept_out = outcomes["exists"], outcomes["refused"]
-    say(f"{counted(outcomes['added'], 'account')} added, {there} were there, {kept_out} refused")
+    were = f"{there} {'was' if there == 1 else 'were'} there"
+    say(f"{counted(outcomes['added'], 'account')} added, {were}, {kept_out} refused")
     if refused:
         raise click.exceptions.Exit(1)
 
@@ -96,12 +97,12 @@ def _json_lines(text: Any) -> Iterator[tuple[int, Any]]:
 
 def _account(file: Path, number: int, line: Any) -> dict[str, Any]:
     place = f"{file}, line {number}"
+    unknown = [str(name) for name in line if name not in FIELDS] if isinstance(line, dict) else []
+    if unknown:
+        raise CommandError(f"{place}: {unknown[0]}: there is no such field", f"the fields are {', '.join(FIELDS)}")
     if not isinstance(line, dict) or not isinstance(line.get("address"), str):
         example = '{"address": "alice@example.test", "password": "...", "quota": "2 GiB"}'
         raise CommandError(f"{place}: it is no account", f"a line is like {example}")
-    unknown = [str(name) for name in line if name not in FIELDS]
-    if unknown:
-        raise CommandError(f"{place}: {unknown[0]}: there is no such field", f"the fields are {', '.join(FIELDS)}")
     account: dict[str, Any] = {"address": line["address"]}
     if "password" in line:
         account["password"] = str(line["password"])

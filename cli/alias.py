@@ -35,7 +35,7 @@ def add(address: str, targets: tuple[str, ...], cluster_dir: Path, as_json: bool
 @json_option
 def list_aliases(cluster_dir: Path, as_json: bool) -> None:
     """List aliases."""
-    aliases = list(open_client(cluster_dir).pages("/v1/aliases", "aliases"))
+    aliases = open_client(cluster_dir).by_address("/v1/aliases", "aliases")
     if as_json:
         print_json({"aliases": aliases})
         return

@@ -157,7 +157,7 @@ def distrust_clients(name: str, tenant: str | None, cluster_dir: Path) -> None:
 @json_option
 def client_authorities(cluster_dir: Path, as_json: bool) -> None:
     """List whose certificates log clients in."""
-    found = open_client(cluster_dir).get("/v1/client-authorities")["authorities"]
+    found = list(open_client(cluster_dir).pages("/v1/client-authorities", "authorities"))
     if as_json:
         print_json({"authorities": found})
         return
@@ -230,7 +230,7 @@ def renew(name: str, wait: int, cluster_dir: Path, as_json: bool) -> None:
 @json_option
 def orders(cluster_dir: Path, as_json: bool) -> None:
     """List the certificates that are ordered and renewed by themselves, and what came of it last."""
-    found = open_client(cluster_dir).get("/v1/acme")
+    found = open_client(cluster_dir).whole("/v1/acme", "kept")
     if as_json:
         print_json(found)
         return
@@ -255,7 +255,7 @@ def _wait(client: AdminClient, name: str, patience_s: int, as_json: bool, before
     deadline_s = time.monotonic() + patience_s
     with console().status(f"waiting for the authority: {name}"):
         while True:
-            kept = client.get("/v1/acme")["kept"]
+            kept = list(client.pages("/v1/acme", "kept"))
             one = next((each for each in kept if name.lower() in each["names"]), None)
             if one is not None and (one["state"] == "failed" or one["fingerprint"] not in (None, before)):
                 break

@@ -103,6 +103,21 @@ class AdminClient:
             page = self.get(f"{path}{mark}after={quote(page['next'], safe='')}", node)
             yield from page[name]
 
+    def by_address(self, path: str, name: str) -> list[Any]:
+        """The items of a list over tenants, which comes in the order of their making, by tenant and address."""
+        return sorted(self.pages(path, name), key=lambda one: (one["tenant"], one["address"]))
+
+    def whole(self, path: str, name: str, node: str | None = None) -> dict[str, Any]:
+        """A list with what else is told beside it; `name` has the items of all pages."""
+        mark = "&" if "?" in path else "?"
+        found: dict[str, Any] = self.get(path, node)
+        following = found.pop("next", None)
+        while following:
+            page = self.get(f"{path}{mark}after={quote(following, safe='')}", node)
+            found[name] += page[name]
+            following = page["next"]
+        return found
+
     def change(self, method: str, path: str, body: Any = None, node: str | None = None) -> Any:
         """Changes something through any node, or the one that is named.
 

@@ -52,7 +52,7 @@ def create(cluster_dir: Path, name: str, hours: int, as_json: bool) -> None:
 @json_option
 def list_tokens(cluster_dir: Path, as_json: bool) -> None:
     """List the tokens that were not used yet."""
-    found = open_client(cluster_dir).get("/v1/cluster/tokens")["tokens"]
+    found = list(open_client(cluster_dir).pages("/v1/cluster/tokens", "tokens"))
     if as_json:
         print_json({"tokens": found})
         return

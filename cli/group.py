@@ -51,7 +51,7 @@ def remove(address: str, cluster_dir: Path) -> None:
 def list_groups(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
     """List groups."""
     path = "/v1/groups" + (f"?tenant={quote(tenant, safe='')}" if tenant else "")
-    found = list(open_client(cluster_dir).pages(path, "groups"))
+    found = open_client(cluster_dir).by_address(path, "groups")
     if as_json:
         print_json({"groups": found})
         return

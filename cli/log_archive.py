@@ -232,7 +232,7 @@ def _how_far(status: dict[str, Any]) -> str:
 
 def _status(client: AdminClient, name: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = client.get("/v1/log/archive", name)
+        found: dict[str, Any] = client.whole("/v1/log/archive", "files", name)
     except CommandError:
         return {}
     return found

@@ -144,10 +144,7 @@ def _signed_heads(cluster_dir: Path, node: str | None, collect: Path | None, as_
 
 
 def _heads_of(client: AdminClient, name: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    while page := client.get(f"/v1/log/heads?after={found[-1]['position'] if found else 0}", name)["heads"]:
-        found += page
-    return found
+    return list(client.pages("/v1/log/heads", "heads", name))
 
 
 def _keep_head(folder: Path, head: dict[str, Any]) -> bool:

@@ -143,7 +143,7 @@ def show(item_id: str, cluster_dir: Path, as_json: bool) -> None:
 def stats(domain: str | None, cluster_dir: Path, as_json: bool) -> None:
     """Count what waits for each domain, why, since when, and how much of a week's mail came back."""
     query = f"?{urlencode({'domain': domain})}" if domain else ""
-    found = open_client(cluster_dir).get(f"/v1/queue/stats{query}")
+    found = open_client(cluster_dir).whole(f"/v1/queue/stats{query}", "domains")
     if as_json:
         print_json(found)
         return

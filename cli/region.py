@@ -205,7 +205,7 @@ def _status(cluster_dir: Path) -> dict[str, Any]:
     failure: CommandError | None = None
     for name in client.node_names:
         try:
-            found: dict[str, Any] = client.get("/v1/region/follows", name)
+            found: dict[str, Any] = client.whole("/v1/region/follows", "follows", name)
         except CommandError as error:
             failure = error
             continue

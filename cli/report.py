@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -68,8 +69,8 @@ def settings(cluster_dir: Path, as_json: bool) -> None:
 @json_option
 def list_reports(kind: str | None, limit: int, cluster_dir: Path, as_json: bool) -> None:
     """List what others have reported, the newest first."""
-    path = f"/v1/reports?limit={limit}" + (f"&kind={kind}" if kind else "")
-    found = open_client(cluster_dir).get(path)["reports"]
+    path = "/v1/reports" + (f"?kind={kind}" if kind else "")
+    found = list(islice(open_client(cluster_dir).pages(path, "reports"), limit))
     if as_json:
         print_json({"reports": found})
         return
@@ -111,7 +112,7 @@ def show(report_id: str, cluster_dir: Path, as_json: bool) -> None:
 @json_option
 def collected(cluster_dir: Path, as_json: bool) -> None:
     """List the reports to others that are being collected; each is sent when its day (UTC) is over."""
-    found = open_client(cluster_dir).get("/v1/reports/collected")["reports"]
+    found = list(open_client(cluster_dir).pages("/v1/reports/collected", "reports"))
     if as_json:
         print_json({"reports": found})
         return
@@ -125,7 +126,7 @@ def collected(cluster_dir: Path, as_json: bool) -> None:
 @json_option
 def sent(limit: int, cluster_dir: Path, as_json: bool) -> None:
     """List the reports to others that were sent, or that nobody wanted, the newest first."""
-    found = open_client(cluster_dir).get(f"/v1/reports/sent?limit={limit}")["reports"]
+    found = list(islice(open_client(cluster_dir).pages("/v1/reports/sent", "reports"), limit))
     if as_json:
         print_json({"reports": found})
         return

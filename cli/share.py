@@ -28,7 +28,7 @@ def share() -> None:
 @json_option
 def list_shared(place: str, cluster_dir: Path, as_json: bool) -> None:
     """What is shared at PLACE, and with whom."""
-    found = open_client(cluster_dir).get(f"/v1/shared/{quote(place, safe='')}")
+    found = open_client(cluster_dir).whole(f"/v1/shared/{quote(place, safe='')}", "folders")
     if as_json:
         print_json(found)
         return

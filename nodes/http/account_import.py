@@ -10,7 +10,7 @@ from actors import bulk
 from nodes.http.accounts import Password
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
-from nodes.http.models import Address, Bytes, Model
+from nodes.http.models import Address, Bytes, Model, OfLines
 from nodes.http.places import OWN
 
 ENDPOINTS = Endpoints("accounts")
@@ -24,7 +24,7 @@ class WantedAccount(Model):
     quota_bytes: Bytes | None = None
 
 
-class AccountBatch(Model):
+class AccountBatch(OfLines):
     """It may be given again: what is there already is left as it is."""
 
     accounts: list[WantedAccount] = Field(min_length=1, max_length=bulk.MOST_AT_ONCE)

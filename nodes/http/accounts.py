@@ -8,14 +8,14 @@ from pydantic import AfterValidator, Field
 
 from actors import mailbox, tenant, tenant_admin
 from actors.directory import account_of
-from actors.errors import NoSuchTenant
 from actors.names import normalise_address
 from eventlog.store import Snapshot
+from eventlog.views import View
 from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Address, Bytes, Count, Id, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
-from nodes.http.pages import cursor_key, page, wrong_cursor
+from nodes.http.pages import Found, page_of_tenants
 from nodes.http.places import OWN, in_body, in_path
 
 ENDPOINTS = Endpoints("accounts")
@@ -56,7 +56,7 @@ class Account(Model):
 
 
 class AccountPage(Page):
-    """Accounts by tenant and address."""
+    """Accounts by tenant, and in each as they came."""
 
     accounts: list[Account]
 
@@ -99,11 +99,8 @@ class AccountQuota(Quota):
 async def list_accounts(call: Call, query: AccountsQuery) -> dict[str, Any]:
     """List accounts."""
     with call.services.log.snapshot() as snapshot:
-        found, following = page(
-            _from_cursor(snapshot, _chosen(call, snapshot, query.tenant), query),
-            lambda one: (one[0].name, one[1].address),
-            query,
-            lambda one: _account_json(snapshot, one[0], one[1]),
+        found, following = page_of_tenants(
+            call, snapshot, query, b"a", lambda one: _listed(snapshot, one), named=query.tenant
         )
     return {"accounts": found, "next": following}
 
@@ -128,10 +125,10 @@ async def show_account(call: Call) -> dict[str, Any]:
     """Show an account."""
     with call.services.log.snapshot() as snapshot:
         target = account_of(snapshot, call.path["address"])
-        entry = tenant.TenantEntry(target.tenant, tenant_admin.name_of(snapshot, target.tenant))
-        account = tenant.account(snapshot.view(target.tenant), target.account)
+        view = snapshot.view(target.tenant)
+        account = tenant.account(view, target.account)
         assert account is not None
-        return _account_json(snapshot, entry, account)
+        return _account_json(snapshot, view, tenant_admin.name_of(snapshot, target.tenant), account)
 
 
 @ENDPOINTS.put(
@@ -170,50 +167,21 @@ async def delete_account(call: Call) -> dict[str, Any]:
     return {}
 
 
-def _from_cursor(
-    snapshot: Snapshot, entries: list[tenant.TenantEntry], query: PageQuery
-) -> list[tuple[tenant.TenantEntry, tenant.Account]]:
-    """Of the tenants from the cursor's on as many as a page needs: a page costs what it shows, not what there is."""
-    after = cursor_key(query.after)
-    found: list[tuple[tenant.TenantEntry, tenant.Account]] = []
-    for entry in sorted(entries, key=lambda one: one.name):
-        if after is not None and entry.name < str(after[0]):
-            continue
-        found += [(entry, account) for account in tenant.accounts(snapshot.view(entry.id))]
-        passed_by = 0 if after is None else _passed_by(found, after)
-        if len(found) - passed_by > query.limit:
-            break
-    return found
+def _listed(snapshot: Snapshot, one: Found) -> dict[str, Any] | None:
+    account = tenant.account(one.view, one.key)
+    return None if account is None else _account_json(snapshot, one.view, one.tenant, account)
 
 
-def _passed_by(found: list[tuple[tenant.TenantEntry, tenant.Account]], after: tuple[Any, ...]) -> int:
-    """How many of them stand before the cursor. Raises ApiError for one that no page gave."""
-    try:
-        return sum((entry.name, account.address) <= after for entry, account in found)
-    except TypeError:
-        raise wrong_cursor() from None
-
-
-def _chosen(call: Call, snapshot: Snapshot, name: str | None) -> list[tenant.TenantEntry]:
-    entries = call.tenants(snapshot)
-    if name is None:
-        return entries
-    chosen = [entry for entry in entries if entry.name == name]
-    if not chosen:
-        raise NoSuchTenant(f"there is no tenant {name}")
-    return chosen
-
-
-def _account_json(snapshot: Snapshot, entry: tenant.TenantEntry, account: tenant.Account) -> dict[str, Any]:
+def _account_json(snapshot: Snapshot, view: View, name: str | None, account: tenant.Account) -> dict[str, Any]:
     usage = mailbox.usage(snapshot.view(account.id))
     return {
         "address": account.address,
         "id": account.id.hex(),
-        "tenant": entry.name,
+        "tenant": name,
         "messages": usage.messages,
         "bytes": usage.bytes,
         "quota_bytes": account.quota_bytes,
         "quota_messages": usage.limit_messages,
-        "has_password": tenant.credentials(snapshot.view(entry.id), account.id) is not None,
+        "has_password": tenant.credentials(view, account.id) is not None,
         "created_ms": account.created_ms,
     }

@@ -16,7 +16,7 @@ from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError
 from nodes.http.models import Address, Id, Model, Nothing, Page, PageQuery, TenantName
-from nodes.http.pages import page
+from nodes.http.pages import Found, page_of_tenants
 from nodes.http.places import OWN, in_body, in_path
 
 ENDPOINTS = Endpoints("aliases")
@@ -33,7 +33,7 @@ class Alias(Model):
 
 
 class AliasPage(Page):
-    """Aliases by tenant and address."""
+    """Aliases by tenant, and in each as they came."""
 
     aliases: list[Alias]
 
@@ -55,13 +55,7 @@ class AddedAlias(NewAlias):
 async def list_aliases(call: Call, query: PageQuery) -> dict[str, Any]:
     """List aliases."""
     with call.services.log.snapshot() as snapshot:
-        entries = [(one.name, alias) for one in call.tenants(snapshot) for alias in _aliases(snapshot, one)]
-    found, following = page(
-        entries,
-        lambda one: (one[0], one[1].address),
-        query,
-        lambda one: _alias_json(*one),
-    )
+        found, following = page_of_tenants(call, snapshot, query, b"l", _listed)
     return {"aliases": found, "next": following}
 
 
@@ -107,12 +101,13 @@ async def delete_alias(call: Call) -> dict[str, Any]:
     return {}
 
 
-def _alias_json(tenant_name: str, one: tenant.Alias) -> dict[str, Any]:
+def _listed(one: Found) -> dict[str, Any] | None:
+    found = tenant.alias(one.view, one.key)
+    return None if found is None else _alias_json(one.tenant, found)
+
+
+def _alias_json(tenant_name: str | None, one: tenant.Alias) -> dict[str, Any]:
     return {"address": one.address, "targets": list(one.targets), "tenant": tenant_name}
-
-
-def _aliases(snapshot: Snapshot, entry: tenant.TenantEntry) -> list[tenant.Alias]:
-    return tenant.aliases(snapshot.view(entry.id))
 
 
 def _domain_of(address: str) -> str:

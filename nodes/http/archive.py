@@ -26,7 +26,8 @@ from nodes import jobs
 from nodes.http.calls import Call
 from nodes.http.endpoint import Bytes, Endpoints
 from nodes.http.errors import ApiError, bad_request
-from nodes.http.models import Count, Model
+from nodes.http.models import Count, Model, Page, PageQuery
+from nodes.http.pages import page
 from nodes.http.places import CLUSTER
 from nodes.http.streams import lines_of, stream_job
 from nodes.log_selection import last_before
@@ -51,7 +52,7 @@ class SegmentFile(SegmentRange):
     size_bytes: int | None
 
 
-class ArchiveStatus(Model):
+class ArchiveStatus(Page):
     """Last positions: that may be archived, that are in files, that have left the database."""
 
     wanted: int
@@ -89,13 +90,16 @@ class Compacted(Model):
 
 
 @ENDPOINTS.get("/v1/log/archive", "log:read", CLUSTER, ArchiveStatus, reads="local")
-async def status(call: Call) -> dict[str, Any]:
+async def status(call: Call, query: PageQuery) -> dict[str, Any]:
     """Tell how far this node is with archiving, and which segments it has."""
     archivist, archive = call.services.log.archivist, call.services.log.store.archive
-    files = [
-        {"first": one.first, "last": one.last, "size_bytes": _size(archive.path(one))} for one in archivist.segments()
-    ]
-    return {**archivist.status()._asdict(), "files": files}
+    files, following = page(
+        archivist.segments(),
+        lambda one: (one.first,),
+        query,
+        lambda one: {"first": one.first, "last": one.last, "size_bytes": _size(archive.path(one))},
+    )
+    return {**archivist.status()._asdict(), "files": files, "next": following}
 
 
 @ENDPOINTS.post("/v1/log/archive", "log:write", CLUSTER, Archived, reads="fresh", once=False)

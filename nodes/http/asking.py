@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from nodes.http.endpoint import JSON_LINES
 from nodes.http.errors import ApiError
 from nodes.logins.callers import Caller, administrator
 from nodes.logins.identities import TokenCaller
@@ -29,7 +30,6 @@ STREAMING = web.RequestKey("streaming", web.StreamResponse)
 LOOK_S = 0.05
 _BEARER = "bearer "
 MOST_TOKEN = 4096  # characters of a header
-JSON_LINES = ("application/x-ndjson", "application/jsonl")
 REVOKED = "the token was revoked, or has expired, while this was answered; what was sent so far is right"
 _HINT = "an administrator's certificate (DIR/admin), or a token: mailraft token create"
 

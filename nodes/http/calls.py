@@ -18,16 +18,17 @@ from pydantic import BaseModel, ValidationError
 
 from actors.directory import Directory
 from actors.errors import CommandRefused, InvalidName
+from actors.region import REGION, tenant_ids
 from actors.requests import AsSeen, Once
 from actors.runtime import Context
-from actors.tenant import TenantEntry, tenants
+from actors.tenant import TenantEntry
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import Guard
 from eventlog.store import Snapshot
 from nodes.http.authority import services_of
-from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Answered, Endpoint
+from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, JSON_LINES, Answered, Endpoint
 from nodes.http.errors import ApiError, FieldError
-from nodes.http.models import described
+from nodes.http.models import described, line_of
 from nodes.http.once import HEADER, carry_out, header_of, once_of
 from nodes.http.places import OWN, Place, Subject
 from nodes.http.rows import MadeOf, Rows
@@ -87,9 +88,16 @@ class Call:
         with self.services.log.snapshot() as snapshot:
             return _find(self, place, permission or self.endpoint.permission, snapshot)
 
-    def tenants(self, snapshot: Snapshot) -> list[TenantEntry]:
-        """All that the caller may see."""
-        return [one for one in tenants(snapshot) if self.caller.tenant in (None, one.id)]
+    def tenant_names(self) -> dict[bytes, str]:
+        """What each tenant of the cell is called; for endpoints of the cluster."""
+        with self.services.log.snapshot() as snapshot:
+            return dict(tenant_ids(snapshot.view(REGION)))
+
+    def tenants(self, snapshot: Snapshot, first: bytes = b"") -> Iterator[TenantEntry]:
+        """All that the caller may see, the oldest first; from the one with the id `first` on."""
+        own = self.caller.tenant
+        for key, row in snapshot.view(REGION).range(b"t", max(first, own or b""), own and own + b"\0"):
+            yield TenantEntry(key[1:], row[0])
 
 
 async def answer(endpoint: Endpoint, request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -187,6 +195,9 @@ async def _body(endpoint: Endpoint, request: web.Request) -> BaseModel | None:
     data = await request.read()
     if not data and not any(field.is_required() for field in model.model_fields.values()):
         data = b"{}"
+    if request.content_type in JSON_LINES and line_of(model) is not None:
+        (name,) = model.model_fields
+        data = b'{"%s": [%s]}' % (name.encode(), b",".join(line for line in data.splitlines() if line.strip()))
     try:
         return model.model_validate_json(data, strict=True)
     except ValidationError as error:

@@ -14,7 +14,8 @@ from eventlog.record import By, stream_id
 from nodes.http import rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import ANYBODY, Endpoints
-from nodes.http.models import Id, Milliseconds, Model, Nothing
+from nodes.http.models import Id, Milliseconds, Model, Nothing, Page, PageQuery
+from nodes.http.pages import page
 from nodes.http.places import CLUSTER
 from nodes.tls.node_certificates import CellAuthority
 
@@ -62,7 +63,9 @@ class IssuedJoinToken(JoinToken):
     secret: str = Field(examples=["5f" * 32])
 
 
-class JoinTokens(Model):
+class JoinTokens(Page):
+    """Tokens by the name of the node that they are for."""
+
     tokens: list[JoinToken]
 
 
@@ -106,10 +109,15 @@ async def keep_authority(call: Call, body: AuthorityKey) -> dict[str, Any]:
 
 
 @ENDPOINTS.get("/v1/cluster/tokens", "cluster:read", CLUSTER, JoinTokens, made_of=rows.JOIN_TOKENS)
-async def tokens(call: Call) -> dict[str, Any]:
+async def tokens(call: Call, query: PageQuery) -> dict[str, Any]:
     """List the tokens with which nodes can join."""
-    found = CellAuthority(call.services).tokens()
-    return {"tokens": [{"id": one.id.hex(), "name": one.name, "expires_ms": one.expires_ms} for one in found]}
+    found, following = page(
+        CellAuthority(call.services).tokens(),
+        lambda one: (one.name, one.id.hex()),
+        query,
+        lambda one: {"id": one.id.hex(), "name": one.name, "expires_ms": one.expires_ms},
+    )
+    return {"tokens": found, "next": following}
 
 
 @ENDPOINTS.post("/v1/cluster/tokens", "cluster:write", CLUSTER, IssuedJoinToken, status=201, secret=True)

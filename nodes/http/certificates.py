@@ -9,11 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from actors import region
 from actors.acme import Account, Managed
 from actors.certificates import CERTIFICATES, ClientAuthority, Stored, row_key
 from actors.directory import tenant_named
-from actors.region import REGION
 from eventlog.record import NO_TENANT
 from eventlog.store import Snapshot
 from nodes.doctor.finding import worst
@@ -115,7 +113,9 @@ class LoginAuthority(Model):
     added: Time
 
 
-class ClientAuthorities(Model):
+class ClientAuthorities(Page):
+    """Those for all tenants first, then by tenant and name."""
+
     authorities: list[LoginAuthority]
 
 
@@ -157,7 +157,9 @@ class KeptCertificate(Model):
     fingerprint: str | None = Field(examples=["5f" * 32])
 
 
-class KeptCertificates(Model):
+class KeptCertificates(Page):
+    """Certificates by their first name, and the account that orders them."""
+
     account: AcmeAccount | None
     kept: list[KeptCertificate]
 
@@ -173,7 +175,7 @@ class NewKeptCertificate(Model):
 async def list_certificates(call: Call, query: CertificateQuery) -> dict[str, Any]:
     """List the certificates that mail clients are shown."""
     found = CertificateAdmin(call.services).all(_tenant(call, query.tenant))
-    names = _tenant_names(call)
+    names = call.tenant_names()
     shown, following = page(
         found, lambda one: (one.names[0], one.fingerprint.hex()), query, lambda one: certificate_json(one, names)
     )
@@ -196,7 +198,7 @@ def _certificate(call: Call, _snapshot: Snapshot) -> Iterable[Rows]:
 async def show(call: Call) -> dict[str, Any]:
     """Show a certificate: by fingerprint, the beginning of one, or a host name."""
     found = CertificateAdmin(call.services).require(call.path["wanted"])
-    return {**certificate_json(found, _tenant_names(call)), "chain": found.chain}
+    return {**certificate_json(found, call.tenant_names()), "chain": found.chain}
 
 
 @ENDPOINTS.post("/v1/certificates", WRITE, CLUSTER, Certificate, status=201, problems=("bad_certificate", "name_taken"))
@@ -207,7 +209,7 @@ async def add(call: Call, body: NewCertificate) -> dict[str, Any]:
         made = await admin.add(body.chain.encode(), body.key.encode(), call.context, names=body.names, tenant=tenant)
     except BadCertificate as error:
         raise _bad(error) from None
-    return certificate_json(made, _tenant_names(call))
+    return certificate_json(made, call.tenant_names())
 
 
 @ENDPOINTS.delete(
@@ -216,7 +218,7 @@ async def add(call: Call, body: NewCertificate) -> dict[str, Any]:
 async def remove(call: Call) -> dict[str, Any]:
     """Show a certificate no longer."""
     found = await CertificateAdmin(call.services).remove(call.path["wanted"], call.context)
-    return certificate_json(found, _tenant_names(call))
+    return certificate_json(found, call.tenant_names())
 
 
 @ENDPOINTS.get("/v1/certificate-findings", READ, CLUSTER, CertificateFindings, reads="local")
@@ -230,10 +232,13 @@ async def examine(call: Call) -> dict[str, Any]:
 
 
 @ENDPOINTS.get("/v1/client-authorities", READ, CLUSTER, ClientAuthorities, made_of=rows.CLIENT_AUTHORITIES)
-async def list_authorities(call: Call) -> dict[str, Any]:
+async def list_authorities(call: Call, query: PageQuery) -> dict[str, Any]:
     """List whose certificates log clients in."""
-    names = _tenant_names(call)
-    return {"authorities": [_authority_json(one, names) for one in CertificateAdmin(call.services).authorities()]}
+    found, names = CertificateAdmin(call.services).authorities(), call.tenant_names()
+    shown, following = page(
+        found, lambda one: (one.tenant.hex(), one.name), query, lambda one: _authority_json(one, names)
+    )
+    return {"authorities": shown, "next": following}
 
 
 @ENDPOINTS.put(
@@ -264,14 +269,14 @@ async def distrust(call: Call, query: TenantQuery) -> dict[str, Any]:
 
 
 @ENDPOINTS.get("/v1/acme", READ, CLUSTER, KeptCertificates, made_of=rows.ACME)
-async def list_kept(call: Call) -> dict[str, Any]:
+async def list_kept(call: Call, query: PageQuery) -> dict[str, Any]:
     """List the certificates that are ordered and renewed by themselves."""
-    admin, names = AcmeAdmin(call.services), _tenant_names(call)
+    admin, names = AcmeAdmin(call.services), call.tenant_names()
     account = admin.account()
-    return {
-        "account": _account_json(account) if account is not None else None,
-        "kept": [_kept_json(one, names) for one in admin.managed()],
-    }
+    kept, following = page(
+        admin.managed(), lambda one: (one.names[0], one.id.hex()), query, lambda one: _kept_json(one, names)
+    )
+    return {"account": _account_json(account) if account is not None else None, "kept": kept, "next": following}
 
 
 @ENDPOINTS.put("/v1/acme/account", WRITE, CLUSTER, AcmeAccount, problems=("acme_failed",), made_of=rows.ACME)
@@ -290,13 +295,13 @@ async def set_account(call: Call, body: NewAcmeAccount) -> dict[str, Any]:
 async def keep(call: Call, body: NewKeptCertificate) -> dict[str, Any]:
     """Order a certificate, and keep it valid."""
     made = await AcmeAdmin(call.services).keep(body.names, body.challenge, call.context)
-    return _kept_json(made, _tenant_names(call))
+    return _kept_json(made, call.tenant_names())
 
 
 @ENDPOINTS.post("/v1/acme/kept/{name}/renew", WRITE, CLUSTER, KeptCertificate, problems=("no_such_certificate",))
 async def renew(call: Call) -> dict[str, Any]:
     """Order the certificate of a host name anew, now."""
-    return _kept_json(await AcmeAdmin(call.services).renew(call.path["name"], call.context), _tenant_names(call))
+    return _kept_json(await AcmeAdmin(call.services).renew(call.path["name"], call.context), call.tenant_names())
 
 
 @ENDPOINTS.delete(
@@ -304,7 +309,7 @@ async def renew(call: Call) -> dict[str, Any]:
 )
 async def release(call: Call) -> dict[str, Any]:
     """Renew the certificate of a host name no more; it stays until it is removed."""
-    return _kept_json(await AcmeAdmin(call.services).release(call.path["name"], call.context), _tenant_names(call))
+    return _kept_json(await AcmeAdmin(call.services).release(call.path["name"], call.context), call.tenant_names())
 
 
 def certificate_json(one: Stored, tenants: dict[bytes, str]) -> dict[str, Any]:
@@ -355,8 +360,3 @@ def _tenant(call: Call, name: str | None) -> bytes | None:
         return None
     with call.services.log.snapshot() as snapshot:
         return tenant_named(snapshot, name)
-
-
-def _tenant_names(call: Call) -> dict[bytes, str]:
-    with call.services.log.snapshot() as snapshot:
-        return dict(region.tenant_ids(snapshot.view(REGION)))

@@ -25,6 +25,7 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Reads = Literal["fresh", "strict", "local"]
 
 
+JSON_LINES = ("application/x-ndjson", "application/jsonl")  # names of the same; the first where none is asked for
 ANYBODY = ""  # who asks is not asked
 ANYBODY_KNOWN = "*"  # whoever has a certificate or a token
 
@@ -36,10 +37,9 @@ class Bytes(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """An answer of JSON lines, each like the model; it comes while the work is done."""
+    """An answer of JSON lines (JSON_LINES), each like the model; it comes while the work is done."""
 
     line: type[BaseModel]
-    content_type: str = "application/jsonl"
 
 
 Answer = type[BaseModel] | Bytes | Lines

@@ -7,15 +7,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from actors import groups, tenant, tenant_admin
-from actors.directory import tenant_named
-from actors.errors import NoSuchTenant
 from actors.names import normalise_address
 from eventlog.store import Snapshot
 from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Address, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
-from nodes.http.pages import page
+from nodes.http.pages import Found, page_of_tenants
 from nodes.http.places import OWN, in_body, in_path
 
 ENDPOINTS = Endpoints("groups")
@@ -48,7 +46,7 @@ class ListedGroup(Model):
 
 
 class GroupPage(Page):
-    """Groups by tenant and address."""
+    """Groups by tenant, and in each as they came."""
 
     groups: list[ListedGroup]
 
@@ -71,19 +69,15 @@ class MemberChange(Model):
 async def list_groups(call: Call, query: GroupsQuery) -> dict[str, Any]:
     """List groups."""
     with call.services.log.snapshot() as snapshot:
-        entries = call.tenants(snapshot)
-        if query.tenant is not None:
-            wanted = tenant_named(snapshot, query.tenant)
-            entries = [one for one in entries if one.id == wanted]
-            if not entries:  # another's: as what is not there
-                raise NoSuchTenant(f"there is no tenant {query.tenant}")
-        found = [(one.name, group) for one in entries for group in groups.groups(snapshot.view(one.id))]
-    listed, following = page(found, lambda one: (one[0], one[1].address), query, lambda one: _listed(*one))
-    return {"groups": listed, "next": following}
+        found, following = page_of_tenants(call, snapshot, query, b"g", _listed, named=query.tenant)
+    return {"groups": found, "next": following}
 
 
-def _listed(tenant_name: str, group: groups.Group) -> dict[str, Any]:
-    shown = {"address": group.address, "tenant": tenant_name}
+def _listed(one: Found) -> dict[str, Any] | None:
+    group = groups.group(one.view, one.key)
+    if group is None:
+        return None
+    shown = {"address": group.address, "tenant": one.tenant}
     return {**shown, "members": group.members, "created_ms": group.created_ms}
 
 

@@ -22,7 +22,8 @@ from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request, no_position
 from nodes.http.log_views import is_shown, own_selection, record_shown, stream_own_records
-from nodes.http.models import MOST_NUMBER, Model, Query
+from nodes.http.models import MOST_NUMBER, Model, Page, PageQuery, Query
+from nodes.http.pages import page
 from nodes.http.places import CLUSTER, OWN
 from nodes.http.streams import JobLine, lines_of, stream_job
 from nodes.log_selection import Selection, selection
@@ -105,15 +106,8 @@ class SignedHead(Model):
     model_config = ConfigDict(extra="allow")
 
 
-class HeadsQuery(Query):
-    """Oldest first."""
-
-    after: int = Field(0, ge=0, le=MOST_NUMBER)
-    most: int = Field(MOST_RECORDS, ge=0, le=MOST_RECORDS)
-
-
-class Heads(Model):
-    """Heads that this node has signed and keeps."""
+class Heads(Page):
+    """Heads that this node has signed and keeps, the oldest first."""
 
     heads: list[SignedHead]
 
@@ -174,13 +168,13 @@ async def anchor(call: Call, query: AnchorQuery) -> dict[str, Any]:
 
 
 @ENDPOINTS.get("/v1/log/heads", "log:read", OWN, Heads, reads="local")
-async def heads(call: Call, query: HeadsQuery) -> dict[str, Any]:
+async def heads(call: Call, query: PageQuery) -> dict[str, Any]:
     """List the heads that this node has signed and keeps."""
     _ = call.services  # raises ApiError while the node is not ready
     keeper = call.request.app[STATE].heads
     assert keeper is not None
-    wanted = [position for position in keeper.positions() if position > query.after][: query.most]
-    return {"heads": [found for one in wanted if (found := keeper.kept(one)) is not None]}
+    found, following = page(keeper.positions(), lambda position: (position,), query, keeper.kept)
+    return {"heads": [one for one in found if one is not None], "next": following}
 
 
 @ENDPOINTS.get("/v1/log/{position:\\d{1,30}}", "log:read", OWN, Record, problems=("no_such_position",))

@@ -21,7 +21,7 @@ from eventlog.record import By, Record
 from eventlog.store import Snapshot, StoredRecord
 from nodes import jobs
 from nodes.http.calls import Call
-from nodes.http.streams import JSON_LINES
+from nodes.http.streams import lines_response
 from nodes.log_selection import Selection, fits, fits_record, selection
 from nodes.record_json import record_json
 
@@ -83,7 +83,7 @@ async def stream_own_records(call: Call, tenant: bytes, wanted: str) -> web.Stre
     with log.snapshot() as snapshot:
         chosen = selection(snapshot, asked)
     last: deque[dict[str, Any]] = deque(maxlen=newest if newest is None else min(newest, MOST_NEWEST))
-    response = web.StreamResponse(headers={"Content-Type": JSON_LINES})
+    response = lines_response(call.request)
     count = 0
     with contextlib.suppress(ConnectionResetError):  # a client that goes away is no fault
         await response.prepare(call.request)

@@ -5,7 +5,7 @@ A body is taken strictly: a field that is unknown, or of another type, is an err
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,20 @@ class Model(BaseModel):
     """A JSON object of the API. Subclasses give each field an example where its name alone does not say enough."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class OfLines(Model):
+    """A body with one list, which may come as lines of JSON, too: one item each."""
+
+
+def line_of(model: type[BaseModel]) -> type[BaseModel] | None:
+    """What each line of a body is like; None for one that is not taken in lines."""
+    if not issubclass(model, OfLines):
+        return None
+    (field,) = model.model_fields.values()
+    (line,) = get_args(field.annotation)
+    assert isinstance(line, type)
+    return line
 
 
 class Query(BaseModel):

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, Answer, Bytes, Endpoint, Lines
+from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, JSON_LINES, Answer, Bytes, Endpoint, Lines
 from nodes.http.errors import CONTENT_TYPE
-from nodes.http.models import Problem
+from nodes.http.models import Problem, line_of
 
 JSON = "application/json"
 REF = "#/components/schemas/{model}"
@@ -172,7 +172,10 @@ def _request_body(body: type[BaseModel] | Bytes) -> dict[str, Any]:
     if isinstance(body, Bytes):
         return {"required": True, "content": {body.content_type: {"schema": {"type": "string", "format": "binary"}}}}
     required = any(field.is_required() for field in body.model_fields.values())
-    return {"required": required, "content": {JSON: {"schema": {"$ref": REF.format(model=body.__name__)}}}}
+    content = {JSON: {"schema": {"$ref": REF.format(model=body.__name__)}}}
+    if (line := line_of(body)) is not None:
+        content |= {one: {"schema": {"$ref": REF.format(model=line.__name__)}} for one in JSON_LINES}
+    return {"required": required, "content": content}
 
 
 def _answer(answer: Answer) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
     if isinstance(answer, Lines):
         schema = {"$ref": REF.format(model=answer.line.__name__)}
         text = "Lines of JSON, each of them like this; they come while it is done."
-        return {"description": text, "content": {answer.content_type: {"schema": schema}}}
+        return {"description": text, "content": {one: {"schema": schema} for one in JSON_LINES}}
     text = (answer.__doc__ or "").strip().partition("\n")[0]
     return {"description": text, "content": {JSON: {"schema": {"$ref": REF.format(model=answer.__name__)}}}}
 

@@ -129,14 +129,18 @@ async def stats(call: Call, query: StatsQuery) -> dict[str, Any]:
     with node.log.snapshot() as snapshot:
         names = [normalise_domain(query.domain)] if query.domain else queue.queues(snapshot)
         all_suspended = queue.suspension(snapshot.view(EVERY_QUEUE))
-    found = []
-    for name in names:
+    found, following = list[dict[str, Any]](), None
+    after = _domain_after(query.after)
+    for name in sorted(name for name in names if name > after):
         with node.log.snapshot() as snapshot:
             one = _stats_json(snapshot, name)
         if one["items"] or any(one["last_7_days"].values()) or one["suspended"]:
+            if len(found) == query.limit:
+                following = cursor((found[-1]["domain"],))
+                break
             found.append(one)
         await asyncio.sleep(0)
-    return {"domains": found, "all_suspended": all_suspended and all_suspended._asdict()}
+    return {"domains": found, "all_suspended": all_suspended and all_suspended._asdict(), "next": following}
 
 
 @ENDPOINTS.post("/v1/queue/actions", "queue:write", OWN, Acted, reads="fresh", once=False)
@@ -256,6 +260,14 @@ async def _items(call: Call, wanted: Filter, after: str = "") -> AsyncIterator[t
                 break
             behind = items[-1].id
             await asyncio.sleep(0)
+
+
+def _domain_after(after: str) -> str:
+    """The last domain of the page before. Raises ApiError."""
+    match cursor_key(after) or ("",):
+        case (str(domain),):
+            return domain
+    raise wrong_cursor()
 
 
 def _place_of(after: str) -> tuple[str, str]:

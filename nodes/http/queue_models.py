@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from nodes.http.models import Milliseconds, Model, Page, PageQuery, Query
+from nodes.http.models import Milliseconds, Model, Page, PageQuery
 
 State = Literal["waiting", "scheduled", "deferred", "sending", "held", "throttled", "suspended"]
 Action = Literal["retry", "hold", "release", "delete", "bounce", "reroute"]
@@ -36,8 +36,8 @@ class QueueQuery(PageQuery):
     older_s: int = Field(0, ge=0, lt=MOST_OLDER_S, description="Queued before so long.")
 
 
-class StatsQuery(Query):
-    """Of this domain only."""
+class StatsQuery(PageQuery):
+    """All, or this domain only."""
 
     domain: Text | None = None
 
@@ -113,8 +113,8 @@ class DomainStats(Model):
     bounce_rate: float | None
 
 
-class Stats(Model):
-    """Domains that have something to tell."""
+class Stats(Page):
+    """Domains that have something to tell, by name."""
 
     domains: list[DomainStats]
     all_suspended: Suspended | None

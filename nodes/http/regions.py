@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from actors import directory, mailbox, region, tenant
-from actors.errors import NoSuchTenant, NotAllowed
+from actors import directory, mailbox, region, tenant_admin
+from actors.errors import NotAllowed
 from actors.region import REGION, WHOLE_TENANT
 from actors.sealing import KEY_BYTES
 from eventlog.record import DIGEST_BYTES
@@ -105,7 +105,7 @@ class Follow(Model):
     address: str | None
 
 
-class Follows(Model):
+class Follows(Page):
     """`leads` says whether this node pulls, and so knows the lag."""
 
     leads: bool
@@ -138,9 +138,8 @@ async def scope(call: Call, body: ScopeOf) -> dict[str, Any]:
 @ENDPOINTS.get("/v1/region/grants", "regions:read", CLUSTER, GrantPage, made_of=rows.GRANTS)
 async def list_grants(call: Call, query: PageQuery) -> dict[str, Any]:
     """List who may follow this cell's log."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms, names = time.time_ns() // 1_000_000, call.tenant_names()
     with call.services.log.snapshot() as snapshot:
-        names = _tenant_names(snapshot)
         found, following = page(
             region.grants(snapshot.view(REGION)),
             lambda one: (one.name,),
@@ -175,20 +174,22 @@ async def revoke_grant(call: Call) -> dict[str, Any]:
 
 
 @ENDPOINTS.get("/v1/region/follows", "regions:read", CLUSTER, Follows, made_of=rows.FOLLOWS)
-async def list_follows(call: Call) -> dict[str, Any]:
+async def list_follows(call: Call, query: PageQuery) -> dict[str, Any]:
     """List what this cell follows of others."""
+    names = call.tenant_names()
     followers = _followers(call)
     with call.services.log.snapshot() as snapshot:
-        names = _tenant_names(snapshot)
-        found = [
-            {
-                **follow_json(follow, at, progress),
-                "tenant_name": names.get(follow.tenant),
-                "address": _address(snapshot, follow.account),
-            }
-            for follow, at, progress in followers.follows()
-        ]
-    return {"leads": followers.leads, "follows": found}
+        found, following = page(
+            followers.follows(),
+            lambda one: (one[0].name,),
+            query,
+            lambda one: {
+                **follow_json(*one),
+                "tenant_name": names.get(one[0].tenant),
+                "address": _address(snapshot, one[0].account),
+            },
+        )
+    return {"leads": followers.leads, "follows": found, "next": following}
 
 
 @ENDPOINTS.post("/v1/region/follows", "regions:write", CLUSTER, Followed, status=201)
@@ -250,26 +251,15 @@ def _scope(snapshot: Snapshot, body: ScopeOf) -> dict[str, Any]:
         raise bad_request("tenant or account: one of them")
     if body.tenant is not None:
         id_ = directory.tenant_named(snapshot, body.tenant)
-        return {"tenant": id_.hex(), "tenant_name": _tenant_name(snapshot, id_), "account": "", "address": ""}
+        return {"tenant": id_.hex(), "tenant_name": tenant_admin.name_of(snapshot, id_), "account": "", "address": ""}
     assert body.account is not None
     target = directory.account_of(snapshot, body.account)
     return {
         "tenant": target.tenant.hex(),
-        "tenant_name": _tenant_name(snapshot, target.tenant),
+        "tenant_name": tenant_admin.name_of(snapshot, target.tenant),
         "account": target.account.hex(),
         "address": target.address,
     }
-
-
-def _tenant_name(snapshot: Snapshot, id_: bytes) -> str:
-    found = _tenant_names(snapshot).get(id_)
-    if found is None:
-        raise NoSuchTenant("there is no such tenant")
-    return found
-
-
-def _tenant_names(snapshot: Snapshot) -> dict[bytes, str]:
-    return {entry.id: entry.name for entry in tenant.tenants(snapshot)}
 
 
 def _address(snapshot: Snapshot, account: bytes) -> str | None:

@@ -16,7 +16,8 @@ from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
-from nodes.http.models import Address, Milliseconds, Model, Nothing, Query
+from nodes.http.models import Address, Milliseconds, Model, Nothing, Page, PageQuery
+from nodes.http.pages import page
 from nodes.http.places import CLUSTER
 
 ENDPOINTS = Endpoints("reports")
@@ -40,17 +41,10 @@ class SettingsChange(Model):
     addresses: list[Address] | None = Field(None, max_length=MOST_ADDRESSES)
 
 
-class ReceivedQuery(Query):
-    """The newest first."""
+class ReceivedQuery(PageQuery):
+    """All, or those of a kind."""
 
     kind: Literal["dmarc", "tls", "arf"] | None = None
-    limit: int = Field(100, ge=0, le=reports.MAX_KEPT)
-
-
-class NewestQuery(Query):
-    """The newest first."""
-
-    limit: int = Field(100, ge=0, le=reports.MAX_KEPT)
 
 
 class ReceivedReport(Model):
@@ -68,8 +62,8 @@ class ReceivedReport(Model):
     totals: dict[str, Any]
 
 
-class ReceivedReports(Model):
-    """Only so many are kept."""
+class ReceivedReports(Page):
+    """The newest first; only so many are kept."""
 
     reports: list[ReceivedReport]
 
@@ -97,7 +91,7 @@ class CollectedReport(OfSubject):
     left_out: int
 
 
-class CollectedReports(Model):
+class CollectedReports(Page):
     """What is not sent yet."""
 
     reports: list[CollectedReport]
@@ -112,8 +106,8 @@ class SentReport(OfSubject):
     results: int
 
 
-class SentReports(Model):
-    """Only so many are kept."""
+class SentReports(Page):
+    """The newest first; only so many are kept."""
 
     reports: list[SentReport]
 
@@ -159,7 +153,8 @@ async def list_received(call: Call, query: ReceivedQuery) -> dict[str, Any]:
     """List what others have reported, the newest first."""
     with call.services.log.snapshot() as snapshot:
         found = [one for one in reports.received(snapshot.view(REPORTS)) if query.kind in (None, one.kind)]
-    return {"reports": [_summary(one) for one in found[: query.limit]]}
+    listed, following = page(found, lambda one: (-one.at_ms, one.id.hex()), query, _summary)
+    return {"reports": listed, "next": following}
 
 
 @ENDPOINTS.get("/v1/reports/received/{id}", "reports:read", CLUSTER, WholeReport, problems=("no_such_report",))
@@ -175,17 +170,21 @@ async def show_received(call: Call) -> dict[str, Any]:
 
 
 @ENDPOINTS.get("/v1/reports/collected", "reports:read", CLUSTER, CollectedReports)
-async def list_collected(call: Call) -> dict[str, Any]:
+async def list_collected(call: Call, query: PageQuery) -> dict[str, Any]:
     """List reports that grow."""
     with call.services.log.snapshot() as snapshot:
-        return {"reports": [_collected(one) for one in reports.collected(snapshot.view(REPORTS))]}
+        found = list(reports.collected(snapshot.view(REPORTS)))
+    listed, following = page(found, lambda one: tuple(one.subject), query, _collected)
+    return {"reports": listed, "next": following}
 
 
 @ENDPOINTS.get("/v1/reports/sent", "reports:read", CLUSTER, SentReports)
-async def list_sent(call: Call, query: NewestQuery) -> dict[str, Any]:
+async def list_sent(call: Call, query: PageQuery) -> dict[str, Any]:
     """List reports that were sent, the newest first."""
     with call.services.log.snapshot() as snapshot:
-        return {"reports": [_sent(one) for one in reports.sent(snapshot.view(REPORTS))[: query.limit]]}
+        found = reports.sent(snapshot.view(REPORTS))
+    listed, following = page(found, lambda one: (-one.at_ms, *one.subject), query, _sent)
+    return {"reports": listed, "next": following}
 
 
 @ENDPOINTS.post("/v1/reports/send", "reports:write", CLUSTER, Outcomes, once=False)

@@ -16,7 +16,7 @@ from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request, of_exception
 from nodes.http.models import Count, Model
 from nodes.http.places import in_path
-from nodes.http.streams import JSON_LINES, JobLine, lines_of
+from nodes.http.streams import JobLine, lines_of, lines_response
 from nodes.moments import Moment
 from nodes.past import NotThen, PastMailbox
 from nodes.restore import carry_out
@@ -74,7 +74,7 @@ async def _answer(
     call: Call, plan: Plan, past: PastMailbox, target: directory.Target, dry_run: bool
 ) -> web.StreamResponse:
     node = call.services
-    response = web.StreamResponse(headers={"Content-Type": JSON_LINES})
+    response = lines_response(call.request)
     await response.prepare(call.request)
 
     async def say(value: Any) -> None:

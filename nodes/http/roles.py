@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from actors import roles, tenant
-from actors.directory import account_of, tenant_named
-from actors.errors import CommandRefused, NoSuchAccount, NoSuchRole, NoSuchTenant
+from actors import roles, tenant, tenant_admin
+from actors.directory import account_of
+from actors.errors import CommandRefused, NoSuchAccount, NoSuchRole
 from actors.names import normalise_address
 from actors.region import REGION
 from actors.roles import GrantRole, Held, RevokeRole
@@ -21,7 +21,7 @@ from nodes.http.calls import Call, forbidden
 from nodes.http.endpoint import ANYBODY_KNOWN, Endpoints
 from nodes.http.errors import bad_request
 from nodes.http.models import Address, Milliseconds, Model, Nothing, Page, PageQuery, Query, TenantName
-from nodes.http.pages import page
+from nodes.http.pages import Found, page_of_tenants
 from nodes.http.places import OWN, Place, Subject
 from nodes.http.rows import Rows
 from nodes.logins.callers import covers, permissions
@@ -52,7 +52,7 @@ class Role(Model):
 
 
 class RolePage(Page):
-    """Roles by tenant and holder."""
+    """Those of the cluster, then by tenant."""
 
     roles: list[Role]
 
@@ -113,7 +113,7 @@ async def whoami(call: Call) -> dict[str, Any]:
     """Who asks, with which role and scopes, and what that includes."""
     asker = call.caller
     with call.services.log.snapshot() as snapshot:
-        name = tenant_name(snapshot, asker.tenant) if asker.tenant is not None else None
+        name = tenant_admin.name_of(snapshot, asker.tenant) if asker.tenant is not None else None
     shown = {"name": asker.name, "role": asker.role, "tenant": name, "scopes": sorted(asker.scopes)}
     return {**shown, "permissions": sorted(permissions(asker))}
 
@@ -125,16 +125,15 @@ async def list_roles(call: Call, query: RolesQuery) -> dict[str, Any]:
     Those of the cluster are shown to callers of the cluster.
     """
     with call.services.log.snapshot() as snapshot:
-        found = [
-            one
-            for stream, name in streams(call, snapshot, query.tenant)
-            for held in roles.roles(snapshot.view(stream))
-            if (one := _role_json(snapshot, held, stream, name)) is not None
-        ]
-    shown, following = page(
-        found, lambda one: (one["tenant"] or "", one["kind"], one["holder"]), query, lambda one: one
-    )
-    return {"roles": shown, "next": following}
+        found, following = page_of_tenants(
+            call, snapshot, query, b"r", lambda one: _listed(snapshot, one), named=query.tenant, cluster=True
+        )
+    return {"roles": found, "next": following}
+
+
+def _listed(snapshot: Snapshot, one: Found) -> dict[str, Any] | None:
+    held = roles.role_of(one.view, one.key)
+    return None if held is None else _role_json(snapshot, held, one.view.stream, one.tenant)
 
 
 def made_of(call: Call, snapshot: Snapshot) -> Iterable[Rows]:
@@ -151,7 +150,7 @@ async def show(call: Call, query: HolderQuery) -> dict[str, Any]:
     with call.services.log.snapshot() as snapshot:
         stream, holder = _held_by(call, snapshot)
         held = roles.role_of(snapshot.view(stream), holder)
-        name = tenant_name(snapshot, call.subject.tenant) if call.subject.tenant is not None else None
+        name = tenant_admin.name_of(snapshot, call.subject.tenant) if call.subject.tenant is not None else None
         shown = _role_json(snapshot, held, stream, name) if held is not None else None
     if shown is None:
         raise NoSuchRole(f"{query.address or query.administrator} holds no role")
@@ -216,26 +215,3 @@ def _role_json(snapshot: Snapshot, held: Held, stream: bytes, name: str | None) 
         "tenant": name,
         "since_ms": held.since_ms,
     }
-
-
-def streams(call: Call, snapshot: Snapshot, named: str | None) -> list[tuple[bytes, str | None]]:
-    """Where roles and tokens stand that the caller may see: of the cluster, and of tenants with their names.
-
-    `named`: of this tenant only. Raises NoSuchTenant.
-    """
-    visible: list[tuple[bytes, str | None]] = [(entry.id, entry.name) for entry in call.tenants(snapshot)]
-    if named is None:
-        return [*([(REGION, None)] if call.caller.tenant is None else []), *visible]
-    try:
-        wanted = tenant_named(snapshot, named)
-    except NoSuchTenant:
-        wanted = b""
-    chosen = [one for one in visible if one[0] == wanted]
-    if not chosen:
-        raise NoSuchTenant(f"there is no tenant {named}")
-    return chosen
-
-
-def tenant_name(snapshot: Snapshot, tenant_id: bytes) -> str | None:
-    """What a tenant is called."""
-    return next((entry.name for entry in tenant.tenants(snapshot) if entry.id == tenant_id), None)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from actors import directory, routes, tenant
+from actors import directory, routes
 from actors.errors import NoSuchRoute
 from actors.names import normalise_domain
 from actors.routes import DEFAULT, RemoveRoute, Route, SetRoute
@@ -83,8 +83,8 @@ class SetRouteAnswer(Model):
 @ENDPOINTS.get("/v1/routes", "routes:read", CLUSTER, RoutePage)
 async def list_routes(call: Call, query: PageQuery) -> dict[str, Any]:
     """List the routes of outgoing mail."""
+    names = call.tenant_names()
     with call.services.log.snapshot() as snapshot:
-        names = {one.id: one.name for one in tenant.tenants(snapshot)}
         entries = routes.routes(snapshot.view(STREAM))
     found, following = page(entries, lambda one: (one.match,), query, lambda one: _route_json(one, names))
     return {"routes": found, "next": following}
@@ -104,9 +104,9 @@ async def show_route(call: Call) -> dict[str, Any]:
     match = _match(call, call.path["match"])
     with call.services.log.snapshot() as snapshot:
         found = next((one for one in routes.routes(snapshot.view(STREAM)) if one.match == match), None)
-        if found is None:
-            raise NoSuchRoute(f"there is no route for {call.path['match']}")
-        return _route_json(found, {one.id: one.name for one in tenant.tenants(snapshot)})
+    if found is None:
+        raise NoSuchRoute(f"there is no route for {call.path['match']}")
+    return _route_json(found, call.tenant_names())
 
 
 @ENDPOINTS.put("/v1/routes", "routes:write", CLUSTER, SetRouteAnswer, status=201, made_of=made_of)

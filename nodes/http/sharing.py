@@ -16,7 +16,8 @@ from eventlog.store import Snapshot
 from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
-from nodes.http.models import Model, Nothing, Query
+from nodes.http.models import Model, Nothing, Page, PageQuery, Query
+from nodes.http.pages import page
 from nodes.http.places import Place, Subject, in_path
 
 ENDPOINTS = Endpoints("sharing")
@@ -39,7 +40,7 @@ class SharedFolder(Model):
     rights: list[Rights]
 
 
-class Shared(Model):
+class Shared(Page):
     """What is shared of an account, or of a tenant's public folders."""
 
     place: str = Field(examples=["alice@example.test"])
@@ -86,14 +87,17 @@ PLACE = Place("the account, or the tenant, that is named", _place_of, _missing)
 
 
 @ENDPOINTS.get("/v1/shared/{place}", "shares:read", PLACE, Shared, made_of=rows.shares)
-async def show(call: Call) -> dict[str, Any]:
+async def show(call: Call, query: PageQuery) -> dict[str, Any]:
     """Show what is shared, and with whom."""
     where = call.path["place"]
     with call.services.log.snapshot() as snapshot:
-        found = [
-            {"name": one.name, "rights": [line._asdict() for line in one.lines]} for one in shared(snapshot, where)
-        ]
-    return {"place": where, "folders": found}
+        found, following = page(
+            shared(snapshot, where),
+            lambda one: (one.name,),
+            query,
+            lambda one: {"name": one.name, "rights": [line._asdict() for line in one.lines]},
+        )
+    return {"place": where, "folders": found, "next": following}
 
 
 @ENDPOINTS.put("/v1/shared/{place}/rights", "shares:write", PLACE, NewRights, made_of=rows.shares)

@@ -10,10 +10,8 @@ from pydantic import ConfigDict, Field
 
 from nodes import jobs
 from nodes.http.calls import Call
-from nodes.http.endpoint import Lines
+from nodes.http.endpoint import JSON_LINES, Lines
 from nodes.http.models import Model
-
-JSON_LINES = "application/x-ndjson"
 
 
 class JobLine(Model):
@@ -28,13 +26,21 @@ class JobLine(Model):
 
 def lines_of(line: type[Model] = JobLine) -> Lines:
     """An answer of such lines."""
-    return Lines(line, JSON_LINES)
+    return Lines(line)
+
+
+def lines_response(request: web.Request) -> web.StreamResponse:
+    """For lines of JSON, under the name that the client prefers (RFC 9110 12.5.1)."""
+    wanted = request.headers.get("Accept", "")
+    named = [one.partition(";")[0].strip().lower() for one in wanted.split(",")]
+    content_type = next((one for one in named if one in JSON_LINES), JSON_LINES[0])
+    return web.StreamResponse(headers={"Content-Type": content_type})
 
 
 async def stream_job(call: Call, job: str, *arguments: str) -> web.StreamResponse:
     """The lines that a job prints about this node's database."""
     path = call.services.config.node.data_dir
-    response = web.StreamResponse(headers={"Content-Type": JSON_LINES})
+    response = lines_response(call.request)
     # a client that goes away is no fault; the job's process ends with the block
     with contextlib.suppress(ConnectionResetError):
         await response.prepare(call.request)

@@ -22,9 +22,9 @@ from nodes.http.calls import Call, forbidden
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
 from nodes.http.models import Address, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
-from nodes.http.pages import page
+from nodes.http.pages import Found, page_of_tenants
 from nodes.http.places import Place, Subject
-from nodes.http.roles import RoleName, streams
+from nodes.http.roles import RoleName
 from nodes.http.rows import Rows
 from nodes.logins.callers import covers, expand, permits
 
@@ -98,7 +98,7 @@ def _new_missing(call: Call) -> CommandRefused:
 def _of_id(snapshot: Snapshot, call: Call) -> Subject:
     """Looked for everywhere, whoever asks: what is another's is not found any sooner."""
     stream, one = _by_id(snapshot, call)
-    return Subject(None if stream == REGION else stream, one.account or None)
+    return Subject(_tenant_of(stream), one.account or None)
 
 
 def _id_missing(call: Call) -> CommandRefused:
@@ -117,17 +117,20 @@ CALLERS = Place(
 @ENDPOINTS.get("/v1/tokens", "tokens:read", CALLERS, TokenPage, problems=("no_such_tenant",))
 async def list_tokens(call: Call, query: TokensQuery) -> dict[str, Any]:
     """List tokens. A user sees those that speak for the own account."""
+
+    def listed(found: Found) -> dict[str, Any] | None:
+        stream, one = found.view.stream, api_tokens.api_token(found.view, found.key)
+        if one is None or not permits(call.caller, "tokens:read", _tenant_of(stream), one.account or None):
+            return None
+        return _token_json(call, snapshot, stream, found.tenant, one)
+
     with call.services.log.snapshot() as snapshot:
-        found = [
-            _token_json(call, snapshot, stream, name, one)
-            for stream, name in streams(call, snapshot, query.tenant)
-            for one in api_tokens.api_tokens(snapshot.view(stream))
-            if permits(call.caller, "tokens:read", None if stream == REGION else stream, one.account or None)
-        ]
-    shown, following = page(
-        found, lambda one: (one["tenant"] or "", one["created_ms"], one["id"]), query, lambda one: one
-    )
+        shown, following = page_of_tenants(call, snapshot, query, b"K", listed, named=query.tenant, cluster=True)
     return {"tokens": shown, "next": following}
+
+
+def _tenant_of(stream: bytes) -> bytes | None:
+    return None if stream == REGION else stream
 
 
 @ENDPOINTS.post(
@@ -160,7 +163,7 @@ async def create(call: Call, body: NewToken) -> dict[str, Any]:
         kept = api_tokens.api_token(snapshot.view(stream), made.id)
         if kept is None:
             raise NoSuchAccount("the account went while its token was made")
-        name = dict(streams(call, snapshot, None)).get(stream)
+        name = None if where is None else tenant_admin.name_of(snapshot, where)
         return {**_token_json(call, snapshot, stream, name, kept), "token": text}
 
 

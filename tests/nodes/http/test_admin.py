@@ -60,8 +60,8 @@ def test_tenants_accounts_and_aliases_come_and_go(run: Run, cell: layout.Cluster
         assert [(one["name"], one["domains"], one["accounts"]) for one in tenants] == [("example", ["example.test"], 2)]
         accounts = client.get("/v1/accounts")["accounts"]
         assert [(one["address"], one["has_password"]) for one in accounts] == [
-            ("alice@example.test", True),
             ("postmaster@example.test", False),
+            ("alice@example.test", True),
         ]
         assert client.get("/v1/aliases")["aliases"][0]["targets"] == ["alice@example.test"]
         assert (

@@ -72,7 +72,8 @@ def test_pages_of_accounts_give_each_account_once(run: Run, cell: layout.Cluster
         for tenant in ("one", "two"):
             client.change("POST", "/v1/tenants", {"name": tenant, "domains": [f"{tenant}.test", f"also-{tenant}.test"]})
         found = [one["address"] for one in client.pages("/v1/accounts?limit=1", "accounts")]
-        assert found == [f"postmaster@{name}.test" for name in ("also-one", "one", "also-two", "two")]
+        wanted = [f"postmaster@{name}.test" for name in ("also-one", "also-two", "one", "two")]
+        assert (sorted(found), found) == (wanted, [one["address"] for one in client.pages("/v1/accounts", "accounts")])
         found = [one["name"] for one in client.pages("/v1/tenants?limit=1", "tenants")]
         assert found == ["one", "two"]
         wrong = refused(lambda: client.get("/v1/accounts?after=x"))
