@@ -21,7 +21,7 @@ from actors.kind import Fact, decode
 from actors.mailbox import Counters, counters, expunged_since
 from actors.mailbox_acl import FolderRightsSet
 from actors.mailbox_annotations import AnnotationsSet
-from actors.mailbox_expunged import spans_of, united
+from actors.mailbox_expunged import united
 from actors.mailbox_maildrop import MaildropLocked, MaildropUnlocked
 from actors.mailbox_overview import Rows, overview
 from actors.mailbox_rows import MAX_UID
@@ -61,6 +61,8 @@ VERSION = 1  # raise it with whatever changes what is written, or what the fold 
 FILE_BYTES = 1 << 28
 WAITING_BYTES = 1 << 26
 LEAST_EVENTS = 200  # that a scan is brought up to date by
+MOST_EVENTS = 2000  # and MOST_ROWS that are read for it: it is done in one go, while the other sessions wait
+MOST_ROWS = 5000
 ROWS_PER_EVENT = 8  # what reading an event takes, in rows
 
 KEEPING_FLAGS = frozenset[type[Fact]](
@@ -92,15 +94,17 @@ def read(snapshot: Snapshot, account: bytes, folder_id: bytes, data: bytes) -> S
         position, chain, modseq, uidnext, *packed = _unpacked(data)
         if position > snapshot.position or (snapshot.folded(position) or b"")[:CHAIN_BYTES] != chain:
             return None
-        scan: Scan | None = Scan.of(*packed)
+        found = Scan.of(*packed)
     except (ValueError, TypeError):  # damaged
         return None
-    assert scan is not None
+    scan: Scan | None = found
     view = snapshot.view(account)
     now = counters(view, folder_id)
     if now.highestmodseq != modseq:
-        changed = _changed(snapshot, account, folder_id, position, _most_events(scan))
-        scan = None if changed is None else _brought_up(view, folder_id, scan, changed, modseq, uidnext)
+        changed = _changed(snapshot, account, folder_id, position, _most_events(found))
+        if changed is None or now.uidnext - uidnext > MOST_ROWS:
+            return None
+        scan = _brought_up(view, folder_id, found, changed, modseq, uidnext)
     return scan if scan is not None and _agrees(scan, now) else None
 
 
@@ -116,7 +120,7 @@ def _agrees(scan: Scan, now: Counters) -> bool:
 
 
 def _most_events(scan: Scan) -> int:
-    return max(LEAST_EVENTS, len(scan.uids) // ROWS_PER_EVENT)
+    return min(MOST_EVENTS, max(LEAST_EVENTS, len(scan.uids) // ROWS_PER_EVENT))
 
 
 def _changed(snapshot: Snapshot, account: bytes, folder_id: bytes, position: int, most: int) -> list[Span] | None:
@@ -128,6 +132,8 @@ def _changed(snapshot: Snapshot, account: bytes, folder_id: bytes, position: int
                 return None
             for event in decode_events(value[LOG_HEAD.size :], account)[3]:
                 spans += _flags_changed(decode(event.type, event.version, event.data), folder_id)
+            if len(spans) > MOST_ROWS:
+                return None
     except (UnknownEvent, ArchiveError, ValueError, TypeError):  # the latter where something was erased
         return None
     return united(spans)
@@ -139,7 +145,7 @@ def _flags_changed(fact: Fact, folder_id: bytes) -> Iterable[Span]:
         case EventFollowed():
             return _flags_changed(decode(fact.type, fact.version, fact.data), folder_id)
         case FlagsChanged():
-            return spans_of(sorted(fact.uids)) if fact.folder_id == folder_id else ()
+            return [(uid, uid) for uid in fact.uids] if fact.folder_id == folder_id else ()
         case ManyFlagsChanged():
             return fact.spans if fact.folder_id == folder_id else ()
         case _ if type(fact) in KEEPING_FLAGS:

@@ -171,7 +171,7 @@ def test_every_fact_of_a_mailbox_is_known_to_change_flags_or_not_to() -> None:
 def test_a_change_of_flags_that_another_cell_made_counts_as_one() -> None:
     fact = FlagsChanged(b"f" * 16, (3, 4, 9), "add", ("x",), None)
     followed = EventFollowed("cell", 1, 0, 1, fact.TYPE, fact.VERSION, encode(fact))
-    assert list(scan_file._flags_changed(followed, b"f" * 16)) == [(3, 4), (9, 9)]
+    assert list(scan_file._flags_changed(followed, b"f" * 16)) == [(3, 3), (4, 4), (9, 9)]
     assert list(scan_file._flags_changed(followed, b"g" * 16)) == []
 
 
@@ -232,6 +232,23 @@ def test_where_too_much_happened_since_the_rows_are_read(
     assert by_scan(read(node, user, inbox, data)) == by_rows(node, user, inbox)
     node.deliver(user, b"Subject: too many\r\n\r\n")
     assert read(node, user, inbox, data) is None
+
+
+@pytest.mark.parametrize("much", ["new", "changed"])
+def test_where_many_messages_came_or_changed_since_the_rows_are_read(
+    node: Node, user: User, much: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan_file, "MOST_ROWS", 3)
+    inbox = node.folder_id(user, "INBOX")
+    node.deliver(user, *(b"Subject: %d\r\n\r\n" % number for number in range(5)))
+    data = written(node, user, inbox)
+    for count, is_used in ((3, True), (1, False)):
+        if much == "new":
+            node.deliver(user, *(b"Subject: more %d\r\n\r\n" % number for number in range(count)))
+        else:
+            ask(node, user, ChangeFlags(inbox, tuple(range(1, count + 1)), "add", (f"x{count}",), None))
+        rows = by_rows(node, user, inbox)
+        assert by_scan(read(node, user, inbox, data)) == (rows if is_used else None)
 
 
 def test_a_folder_that_went_and_came_again_is_another(node: Node, user: User) -> None:
