@@ -30,6 +30,8 @@ _F = TypeVar("_F", bound=Upcaster)
 class UnknownEventType(UnknownEvent):
     """The log holds an event type, or a version of one, that this program does not know."""
 
+    code = "unknown_event"
+
 
 class Command:
     """A request to one actor. Subclasses are frozen dataclasses.

@@ -218,6 +218,7 @@ def _enqueue(view: View, command: Enqueue) -> MailQueued:
         command.options,
         command.recipient_options,
         counted=True,
+        session=command.session,
     )
 
 

@@ -109,6 +109,7 @@ def _queued(view: View, fact: MailQueued, stamp: Stamp) -> list[Change]:
         None,
         MailOptions(*fact.options),
         counted=fact.counted,
+        session=fact.session,
     )
     if view.get(DOMAIN_KEY) is None:
         view.put(DOMAIN_KEY, fact.domain)

@@ -68,6 +68,7 @@ class Item(NamedTuple):
     warned: bool = False
     duplicates: int = 0  # times that it may have been sent without our knowing
     counted: bool = False
+    session: bytes = b""  # the id of the connection that brought it
 
     @property
     def next_ms(self) -> int | None:

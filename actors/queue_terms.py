@@ -54,6 +54,7 @@ class Enqueue(Command):
     now_ms: int
     options: MailOptions = NO_OPTIONS
     recipient_options: tuple[RecipientOptions, ...] = ()  # parallel to recipients; () if none says anything
+    session: bytes = b""  # the id of the connection that brought it
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,7 @@ class MailQueued(Fact):
     options: MailOptions = NO_OPTIONS
     recipient_options: tuple[RecipientOptions, ...] = ()
     counted: bool = False  # in the queue's totals, which were not kept before
+    session: bytes = b""
     REDACTABLE: ClassVar[tuple[str, ...]] = ("sender", "recipients", "trace")
     GREW: ClassVar[tuple[tuple[int, str], ...]] = ((3, "options"),)
 

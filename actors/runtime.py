@@ -14,7 +14,8 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import pykka
@@ -49,6 +50,7 @@ from eventlog.store import Snapshot, TableView
 from eventlog.views import RecordingView, ScratchView
 
 EXPIRES_MS = 60_000
+POSITION = "mailraft.position"  # an attribute of spans
 MAX_ATTEMPTS = 12
 MAX_JITTER_S = 0.002  # times the attempt
 UPLOADS_IN_FLIGHT = 4
@@ -76,6 +78,12 @@ class Context(NamedTuple):
     timeout_s: float = 8.0
     once: Once | None = None
     seen: AsSeen | None = None
+
+
+class Spans(Protocol):
+    """Who is told of each record, from its decision to its fold here; gives what takes an attribute by name."""
+
+    def record(self, context: Context) -> AbstractContextManager[Any]: ...
 
 
 class NewBody(NamedTuple):
@@ -181,6 +189,7 @@ class Runtime:
         self._log = log
         self.homes = Homes(log)
         self.standings = Standings(log)
+        self.spans: Spans | None = None  # None: nobody wants to know
         self._now_ms = now_ms
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
@@ -197,8 +206,13 @@ class Runtime:
         Raises CommandRefused (nothing was proposed), Rejected (nothing happened), OutcomeUnknown. A caller that is
         cancelled does not cancel the proposal.
         """
-        answer: Done = await self._actor(stream).ask(_Ask(command, context, bodies), block=False)
-        return answer
+        if self.spans is None:
+            answer: Done = await self._actor(stream).ask(_Ask(command, context, bodies), block=False)
+            return answer
+        with self.spans.record(context) as span:
+            answer = await self._actor(stream).ask(_Ask(command, context, bodies), block=False)
+            span.set_attribute(POSITION, answer.position)
+            return answer
 
     async def transact(self, steps: Steps, context: Context, bodies: Sequence[NewBody] = ()) -> Done:
         """Carry out commands on several streams as one record: all of them or none. Raises as `ask`.
@@ -209,7 +223,12 @@ class Runtime:
             raise Rejected("stopping")
         self._transacting += 1
         try:
-            return await self.execute(steps, context, bodies)
+            if self.spans is None:
+                return await self.execute(steps, context, bodies)
+            with self.spans.record(context) as span:
+                done = await self.execute(steps, context, bodies)
+                span.set_attribute(POSITION, done.position)
+                return done
         finally:
             self._transacting -= 1
 

@@ -16,8 +16,9 @@ from typing import IO, Any, NamedTuple
 from urllib.parse import quote
 
 from cli.layout import Cluster, Node
-from cli.output import UNKNOWN, CommandError, say
+from cli.output import FAILED, UNKNOWN, CommandError, say
 from nodes.addresses import split_address
+from nodes.errors.kinds import EXIT_NOT_NOW, EXITS
 from nodes.files import finish
 from nodes.tls.links import admin_client_context, peer_node_name
 
@@ -47,12 +48,13 @@ class NothingDone(CommandError):
 
 
 class Refused(NamedTuple):
-    """A problem (RFC 9457) that a node answered with."""
+    """A problem (RFC 9457) that a node answered with; `said`: all its members."""
 
     category: str
     message: str
     hint: str
     code: str = ""
+    said: dict[str, Any] = {}  # noqa: RUF012
 
 
 class AdminClient:
@@ -192,7 +194,7 @@ class AdminClient:
         if unknown is not None:
             raise unknown
         text = "\n  ".join(["no node could do it:", *failures[: len(nodes)]])
-        raise NothingDone(text, f"mailraft cluster status {self._cluster.folder}")
+        raise NothingDone(text, f"mailraft cluster status {self._cluster.folder}", EXIT_NOT_NOW, "unreachable")
 
     def _ask(self, node: Node, method: str, path: str, body: Any, key: str) -> http.client.HTTPResponse:
         """Raises Unreachable; _MayBeDone where it may be asked for again under the same key; CommandError."""
@@ -253,7 +255,8 @@ class AdminClient:
 def _refusal(response: http.client.HTTPResponse) -> Refused:
     try:
         problem = json.loads(response.read())
-        return Refused(*(str(problem[name]) for name in ("category", "detail", "hint", "code")))
+        category, detail, hint, code = (str(problem[name]) for name in ("category", "detail", "hint", "code"))
+        return Refused(category, detail, hint, code, problem)
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return Refused("error", f"the node answered {response.status} {response.reason}", "")
 
@@ -268,16 +271,18 @@ def _level_of(status: bytes) -> int:
 
 
 def _error(refused: Refused) -> CommandError:
-    return CommandError(refused.message, refused.hint, UNKNOWN if refused.category == "unknown" else 1, refused.code)
+    exit_code = EXITS.get(refused.category, FAILED)
+    return CommandError(refused.message, refused.hint, exit_code, refused.code, refused.said)
 
 
 def _lost(method: str, reason: str) -> CommandError:
     if method == "GET":
-        return CommandError(f"the answer was lost ({reason})", "the command again")
+        return CommandError(f"the answer was lost ({reason})", "the command again", EXIT_NOT_NOW, "unreachable")
     return CommandError(
         f"the outcome is unknown: it may have been done, or may yet be ({reason})",
         "mailraft log tail tells whether it was done; look before you do it again",
         UNKNOWN,
+        "outcome_unknown",
     )
 
 

@@ -151,8 +151,10 @@ def check(config_file: Path | None, overrides: tuple[str, ...], as_json: bool) -
 def explain(key: str, cluster_dir: Path | None, node: str | None, as_json: bool) -> None:
     """Explain one KEY (limits.recipients): what it means, what it may be, whether it can be reloaded.
 
-    With --cluster, as a running node knows it, and what it is there.
+    A section (limits) is explained by its keys. With --cluster, as a running node knows it, and what it is there.
     """
+    if _explained_section(key, as_json):
+        return
     found = _explained(key) if cluster_dir is None else _explained_by_node(key, cluster_dir, node)
     if as_json:
         print_json(found)
@@ -161,6 +163,21 @@ def explain(key: str, cluster_dir: Path | None, node: str | None, as_json: bool)
     for title, text in found.items():
         click.secho(f"{title:<{width}}  ", bold=True, nl=False)
         click.echo(text)
+
+
+def _explained_section(name: str, as_json: bool) -> bool:
+    """Prints the keys of a section; False where it is none."""
+    from nodes.config.report import section_keys
+
+    found = section_keys(name)
+    if found is None:
+        return False
+    if as_json:
+        print_json({"keys": found})
+    else:
+        print_table(("key", "what"), list(found.items()), "")
+        click.echo(f"\nmailraft config explain {next(iter(found))} tells all of one")
+    return True
 
 
 def _explained(key: str) -> dict[str, str]:

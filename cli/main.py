@@ -122,7 +122,8 @@ def version() -> str:
 def main(**_options: Any) -> None:
     """A mail platform whose whole state is one replicated event log.
 
-    Exit codes: 0 it did what it says, 1 it did not, 2 it was called wrongly, 3 the outcome is unknown.
+    Exit codes: 0 it did what it says, 1 it did not, 2 it was called wrongly, 3 the outcome is unknown, 4 not now:
+    nothing was done, and the same may be asked again. docs/reference/errors.md has the codes that stand in brackets.
     """
 
 

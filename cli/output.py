@@ -8,10 +8,12 @@ from __future__ import annotations
 import datetime
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+
+from nodes.errors.registry import kind_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,20 +25,49 @@ SPINNER_COLUMNS = 2  # what a spinner takes in front of its text
 
 
 class CommandError(click.ClickException):
-    """The command did not do what it says; `hint` tells what to do about it, `code` is the API's, if it said why."""
+    """The command did not do what it says; `hint` tells what to do about it, `code` names the kind (nodes/errors).
 
-    def __init__(self, message: str, hint: str = "", exit_code: int = FAILED, code: str = "") -> None:
+    `said`: what a problem of the API says of itself, which counts where the node is of another version than this.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        exit_code: int = FAILED,
+        code: str = "",
+        said: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.hint = hint
         self.code = code
+        self.said = said or {}
         self.__dict__["exit_code"] = exit_code  # the base declares it for the class; click reads it from the instance
+        context = click.get_current_context(silent=True)  # click shows the error when there is none any more
+        self._as_json = context is not None and bool(context.params.get("as_json"))
 
     def show(self, file: IO[Any] | None = None) -> None:
+        if self._as_json:
+            click.echo(json_text({"error": self.facts()}, shown=sys.stderr.isatty()), err=True)
+            return
         click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-        click.echo(self.format_message(), err=True)
+        click.echo(self.format_message() + (f" [{self.code}]" if self.code else ""), err=True)
         if self.hint:
             click.secho("  try: ", bold=True, nl=False, err=True)
             click.echo(self.hint, err=True)
+
+    def facts(self) -> dict[str, Any]:
+        """All that is known of it, for programs: the members of a problem (RFC 9457), and the exit code."""
+        kind = kind_of(self.code or ("outcome_unknown" if self.exit_code == UNKNOWN else "command_failed"))
+        known = {
+            "code": kind.code,
+            "category": kind.category,
+            "severity": kind.severity,
+            "retry": kind.retry.when,
+            "retry_after_s": kind.retry.after_s or None,
+        }
+        told = {name: self.said[name] for name in known if name in self.said}
+        return {**known, **told, "detail": self.message, "hint": self.hint, "exit_code": self.exit_code}
 
 
 def print_json(value: Any) -> None:

@@ -122,6 +122,7 @@ def show(item_id: str, cluster_dir: Path, as_json: bool) -> None:
         "given up": _time(item["expires_ms"]),
         "route": item["route"],
         "body": f"sha256 {item['sha256']}",
+        "session": item["session"],
     }
     if not item["possible_duplicates"]:
         del facts["may have been sent"]

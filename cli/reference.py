@@ -15,6 +15,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from cli.command_endpoints import command_lines
 from cli.output import CommandError, say
 from cli.reference_api import api_lines
+from cli.reference_errors import errors_lines
 from nodes.config.node import NodeConfig, Section
 from nodes.config.words import allowed, section_model, variable_of
 from nodes.metrics import Metrics
@@ -43,6 +44,7 @@ def pages() -> dict[str, str]:
         "commands.md": HEAD + "\n".join(command_lines()) + "\n",
         "configuration.md": configuration_page(),
         "cli.md": cli_page(),
+        "errors.md": HEAD + "\n".join(errors_lines()),
         "metrics.md": metrics_page(),
     }
 

@@ -1,13 +1,10 @@
-"""The reference page of the admin API: every endpoint that is declared, and every code that a problem can have."""
+"""The reference page of the admin API: every endpoint that is declared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from actors.errors import CommandRefused
-
-MODULES = ("actors.errors", "actors.requests", "actors.turns")  # where refusals are defined
 HTTP_METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -26,8 +23,7 @@ def api_lines() -> Iterator[str]:
                 for method in HTTP_METHODS
                 if method in methods and tag["name"] in methods[method]["tags"]
             )
-    yield from ("", "## Codes of refusals", "", "| `code` | |", "|---|---|")
-    yield from (f"| `{code}` | {text} |" for code, text in sorted(_codes().items()))
+    yield from ("", "What a problem's `code` says stands in [errors.md](errors.md).")
 
 
 def _row(path: str, method: str, operation: dict[str, Any]) -> str:
@@ -35,14 +31,3 @@ def _row(path: str, method: str, operation: dict[str, Any]) -> str:
     keyed = any(one["name"] == "Idempotency-Key" for one in operation["parameters"])
     summary = operation["summary"].replace("|", "\\|")
     return f"| `{method.upper()} {path}` | {summary} | {needs} | {'yes' if keyed else ''} |"
-
-
-def _codes() -> dict[str, str]:
-    """Of every way in which a command can be refused, by its class."""
-    found, left = dict[str, str](), [CommandRefused]
-    while left:
-        for one in left.pop().__subclasses__():
-            left.append(one)
-            if one.__module__ in MODULES:
-                found[one.code] = (one.__doc__ or "").strip().partition("\n")[0].partition(" (")[0]
-    return found

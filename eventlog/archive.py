@@ -51,6 +51,8 @@ _log = structlog.get_logger("mailraft.archive")
 class ArchivistError(LogError):
     """A segment could not be written; its positions stay in the database."""
 
+    code = "archive_failed"
+
 
 class ArchiveStatus(NamedTuple):
     """Last positions: that may be archived, that are in files, that have left the database. `error`: it tries again."""
@@ -132,7 +134,7 @@ class Archivist(Custodian):
                 self._error = None
             except (OSError, LogError, lmdb.Error) as error:
                 self._error = f"{type(error).__name__}: {error}"
-                _log.error("the log is not archived yet", error=self._error, again_in_s=RETRY_S)
+                _log.error("the log is not archived yet", code="archive_failed", error=self._error, again_in_s=RETRY_S)
                 asyncio.get_running_loop().call_later(RETRY_S, self._wanted.set)
 
     def _clear(self) -> None:

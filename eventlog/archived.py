@@ -43,6 +43,8 @@ _unpackb = msgpack.unpackb
 class ArchiveError(LogError):
     """A segment is missing or damaged, so its positions can not be read here; the text names file and positions."""
 
+    code = "archive_damaged"
+
     def __init__(self, path: Path, segment: Segment, why: str) -> None:
         super().__init__(
             f"{path}: {why}, so positions {segment.first} to {segment.last} can not be read here "

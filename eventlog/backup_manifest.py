@@ -31,6 +31,8 @@ _HASHES = ("chain_before", "chain_after", "salt", "digest")
 class BackupError(LogError):
     """The folder is no backup, or not one that can be used for what was asked; the text says why."""
 
+    code = "backup_failed"
+
 
 class Listed(NamedTuple):
     """A segment as the manifest lists it: what its header says, and what the file must be."""

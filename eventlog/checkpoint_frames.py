@@ -47,6 +47,8 @@ class Kind(IntEnum):
 class CheckpointError(LogError):
     """The stream is torn, altered, of another cell or of a version that is not known; nothing is left of it."""
 
+    code = "checkpoint_failed"
+
 
 class CheckpointHead(NamedTuple):
     """Where a checkpoint stands. `size_bytes` is about what the source's file holds: for progress only."""

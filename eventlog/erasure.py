@@ -46,6 +46,8 @@ _log = structlog.get_logger("mailraft.erasure")
 class ErasureError(LogError):
     """The file could not be written anew; what was redacted is still in the old one's free pages."""
 
+    code = "erasure_failed"
+
 
 class ErasureStatus(NamedTuple):
     """Positions of redactions, 0 for none: the newest folded here, and the newest whose bytes are gone."""
@@ -105,7 +107,9 @@ class Eraser(Custodian):
                 self._rewrites += 1
             except (OSError, LogError, lmdb.Error) as error:
                 self._error = f"{type(error).__name__}: {error}"
-                _log.error("what was redacted is not erased yet", error=self._error, again_in_s=RETRY_S)
+                _log.error(
+                    "what was redacted is not erased yet", code="erasure_failed", error=self._error, again_in_s=RETRY_S
+                )
                 asyncio.get_running_loop().call_later(RETRY_S, self._wanted.set)
             else:
                 self._wanted.set()  # another may have been folded meanwhile

@@ -4,9 +4,18 @@
 definite refusal and the second to a temporary one that says so.
 """
 
+import re
+
 
 class LogError(Exception):
-    """Base of everything that the event log raises."""
+    """Base of everything that the event log raises. `code` names the kind, as in docs/reference/errors.md."""
+
+    code: str = "log_error"
+
+    def __init_subclass__(cls) -> None:
+        """A class is called in code as it is in the program, unless it says otherwise: FoldStalled is fold_stalled."""
+        if "code" not in cls.__dict__:
+            cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
 class Rejected(LogError):
@@ -20,7 +29,7 @@ class Rejected(LogError):
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
+        self.reason = self.code = reason
         self.detail = detail
 
 
@@ -45,4 +54,11 @@ class UnknownEvent(LogError):
 
 
 class FoldStalled(LogError):
-    """A record could not be folded; nothing after it is folded until it is quarantined."""
+    """A record could not be folded; nothing after it is folded until it is quarantined.
+
+    `cause` is the record's: the session that made it.
+    """
+
+    def __init__(self, text: str, cause: str = "") -> None:
+        super().__init__(text)
+        self.cause = cause

@@ -196,7 +196,8 @@ class Fold:
                 ) from error
             except Exception as error:
                 self._overlay.drop_record()
-                raise FoldStalled(f"record {index}: {type(error).__name__}: {error}") from error
+                text = f"record {index}: {type(error).__name__}: {error}"
+                raise FoldStalled(text, record.cause) from error
         if outcome is _COMMITTED:
             self._overlay.commit_record()
             self.level = self._level_now

@@ -193,7 +193,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         try:
             value = self._value(index)
         except ArchiveError as error:  # a peer that is so far behind waits until it is repaired
-            _log.error("the archive can not be read", error=str(error))
+            _log.error("the archive can not be read", code="archive_damaged", error=str(error))
             return None
         return None if value is None else int(LOG_HEAD.unpack_from(value)[0])
 
@@ -205,7 +205,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             try:
                 entry = self._read(index)
             except ArchiveError as error:
-                _log.error("the archive can not be read", error=str(error))
+                _log.error("the archive can not be read", code="archive_damaged", error=str(error))
                 break
             total += entry[0].size_bytes + 64
             if found and total > max_bytes:
@@ -271,7 +271,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         try:
             return self._value(position)
         except ArchiveError as error:  # the erasure waits until its segment is repaired
-            _log.error("the archive can not be read", error=str(error))
+            _log.error("the archive can not be read", code="archive_damaged", error=str(error))
             return None
 
     def _keep_what_came_since(self, index: int, keys: set[bytes]) -> None:

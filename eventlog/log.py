@@ -393,7 +393,7 @@ class EventLog:
         if self._told_removed:
             return
         self._told_removed = True
-        _log.error("removed from the cell", position=position or None)
+        _log.error("removed from the cell", code="removed", position=position or None)
         if self._on_removed is not None:
             self._on_removed(position)
 
@@ -526,7 +526,7 @@ class EventLog:
             try:
                 self._forward(peer, message)
             except Exception as error:  # what belongs to others of this tick must go on
-                _log.error("a message could not be sent", peer=peer, error=repr(error))
+                _log.error("a message could not be sent", code="log_error", peer=peer, error=repr(error))
 
     def _tell_subscribers(self, folded: list[Folded]) -> None:
         everything: list[Applied] = []
@@ -550,7 +550,7 @@ class EventLog:
             try:
                 callback(items)
             except Exception as error:  # one that fails must not keep the others, or the log, from going on
-                _log.error("a subscriber failed", error=repr(error), exc_info=True)
+                _log.error("a subscriber failed", code="subscriber_failed", error=repr(error), exc_info=True)
 
     def _message(self, peer: str, message: dict[str, Any]) -> None:
         match message["type"]:

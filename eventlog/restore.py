@@ -32,6 +32,8 @@ Progress = Callable[[int, int], None]  # done, of how many positions
 class RestoreError(LogError):
     """The source is not what it says it is, or has nothing there; no database was made."""
 
+    code = "restore_failed"
+
 
 class Head(NamedTuple):
     """A place in a log: the chain is empty where the source has not folded it."""

@@ -43,6 +43,8 @@ Read = Callable[[int], bytes]  # as many bytes as asked for, fewer at the end on
 class SegmentError(LogError):
     """A segment can not be read: it is damaged, cut off, of another format, or its key is missing."""
 
+    code = "archive_damaged"
+
 
 class FrameWriter:
     """Writes one segment's bytes. `add` frames, then `finish`; `key` is the ring's key, `salt` this segment's own."""

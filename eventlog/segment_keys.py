@@ -19,6 +19,8 @@ MAX_KEYS = 1000
 class KeyFileError(LogError):
     """The file does not hold keys, or not the one that is needed. Never shows what it holds."""
 
+    code = "archive_failed"
+
 
 def key_id(key: bytes) -> str:
     """What a segment calls the key by: 16 hexadecimal digits."""

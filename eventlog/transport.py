@@ -60,7 +60,7 @@ class _Incoming(_Messages):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is not a subclass of asyncio's
         self._peer = self._owner.identify(transport)
         if self._peer is None:
-            _log.warning("peer refused", reason="its certificate names no node of this cell")
+            _log.warning("peer refused", code="peer_refused", reason="its certificate names no node of this cell")
             self._transport.abort()
             return
         self._owner.incoming[self._transport] = self._peer
@@ -220,7 +220,7 @@ class PeerTransport:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):  # before Python 3.12, wait_for may swallow a cancellation
             transport, protocol = await connecting
         if self.identify(transport) != peer:
-            _log.warning("peer refused", peer=peer, reason="its certificate is for another name")
+            _log.warning("peer refused", code="peer_refused", peer=peer, reason="its certificate is for another name")
             transport.abort()
             return
         _limit_silence(transport)

@@ -176,7 +176,7 @@ class Writer(threading.Thread):
                 self._begun.acquire()
                 self._run_tick(self._items)
         except BaseException as error:
-            _log.critical("the consensus thread has ended", error=repr(error), exc_info=True)
+            _log.critical("the consensus thread has ended", code="consensus_ended", error=repr(error), exc_info=True)
             self._on_fatal(error)
         finally:
             self._store.abort()
@@ -400,7 +400,8 @@ class Writer(threading.Thread):
                 self._note(fold.apply(journal.entry(index)))
             except FoldStalled as error:
                 self._stalled = str(error)
-                _log.error("the fold is stalled", position=index, error=str(error), exc_info=True)
+                told = {"code": error.code, "position": index, "error": str(error), "cause": error.cause}
+                _log.error("the fold is stalled", **told, exc_info=True)
                 return
             if index % 32 == 0 and time.monotonic() > deadline:
                 return
@@ -462,7 +463,7 @@ class Writer(threading.Thread):
         full = isinstance(error, lmdb.MapFullError) or code in _NO_SPACE
         if not full and not (code == errno.EIO and self._store.free_bytes() < FULL_BELOW_BYTES):
             raise error
-        _log.error("the tick could not be written", error=str(error), leader=self._raft.is_leader)
+        _log.error("the tick could not be written", code="not_writable", error=str(error), leader=self._raft.is_leader)
         self._free_bytes = 0
         self._writable = False
         self._raft.low_on_space = True

@@ -99,7 +99,7 @@ class HeadKeeper:
             for position in self.positions()[: -self._config.heads.keep]:
                 self._path(position).unlink(missing_ok=True)
         except (OSError, ValueError) as error:
-            self._logger.error("the head of the log was not signed", error=str(error))
+            self._logger.error("the head of the log was not signed", code="head_not_signed", error=str(error))
             return
         self._last = status.applied
         self._metrics.signed_position.set(status.applied)

@@ -1,7 +1,7 @@
 """A node's own log lines: structlog, one line each, for people or as JSON, on standard error.
 
 Libraries that use the standard library's logging come out the same way. Nothing that sounds like a
-secret is written, whoever passes it.
+secret is written, whoever passes it. What is logged for a client's connection carries its id; a failure, its code.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from nodes.config.node import LogSection
+from nodes.errors.registry import INTERNAL, kind_of
+from nodes.trail import TRAIL
 
 _SECRET = re.compile(r"password|passphrase|secret|token|credential|^(login_)?key$|initial_response", re.IGNORECASE)
+_FAILURES = ("error", "exception", "critical")
 _QUIET = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING, "mail.log": logging.WARNING}
 
 
@@ -27,6 +31,8 @@ def configure(settings: LogSection, stream: TextIO = sys.stderr) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        follow,
+        classify,
         redact,
     ]
     render: list[Processor]
@@ -63,9 +69,41 @@ def not_a_strangers_fault(record: logging.LogRecord) -> bool:
 
 
 def logger(node: str) -> structlog.stdlib.BoundLogger:
-    """The node's logger; front ends bind `session` to it, which then stands in each line of that session."""
+    """The node's logger."""
     bound: structlog.stdlib.BoundLogger = structlog.get_logger("mailraft").bind(node=node)
     return bound
+
+
+def _uncounted(_code: str) -> None:
+    """Until there is somebody who counts."""
+
+
+_count: Callable[[str], None] = _uncounted
+
+
+def count_errors(count: Callable[[str], None]) -> None:
+    """From now on each line of the level error or above is counted, by its code."""
+    global _count
+    _count = count
+
+
+def follow(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Whose connection a line is about: its id, and what else is known of it."""
+    trail = TRAIL.get()
+    return event if trail is None else {**trail.facts(), **event}
+
+
+def classify(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """A line with a code says how severe it is; a failure of ours has one always, and is counted."""
+    failed = event.get("level", method) in _FAILURES
+    if "code" not in event:
+        if not failed:
+            return event
+        event["code"] = INTERNAL.code
+    event["severity"] = kind_of(event["code"]).severity
+    if failed:
+        _count(event["code"])
+    return event
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -7,6 +7,7 @@ login or anything else that a client can choose.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -14,6 +15,8 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import Metric
+
+from nodes.errors.registry import REGISTRY, kind_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 ROLES = ("leader", "follower", "candidate", "learner", "quarantined")
@@ -63,6 +66,12 @@ class Metrics:
         "mailraft_deliveries_total",
         "Messages offered, by protocol and outcome (committed, refused, unknown).",
         ["protocol", "outcome"],
+    )
+    errors_total = _Declared(
+        Counter,
+        "mailraft_errors_total",
+        "Refusals and failures, by code (docs/reference/errors.md), category and severity.",
+        ["code", "category", "severity"],
     )
     auth_failures_total = _Declared(
         Counter,
@@ -198,11 +207,16 @@ class Metrics:
         # what happens with every command and message is counted in plain numbers, and told when the text is asked for
         self._commands: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._deliveries: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._errors: defaultdict[str, int] = defaultdict(int)
+        self._counting = threading.Lock()
         self._proposed: dict[str, Histogram] = {}
         for one in vars(type(self)).values():
             if isinstance(one, _Declared):
                 one.register(self)
         self.node_info.labels(node).set(1)
+        for kind in REGISTRY.values():
+            if kind.severity in ("error", "critical"):  # from 0 on, so that the first one is seen to increase it
+                self.errors_total.labels(kind.code, kind.category, kind.severity)
 
     def connection_opened(self, protocol: str) -> None:
         """A client was let in."""
@@ -228,6 +242,11 @@ class Metrics:
     def auth_failure(self, protocol: str, mechanism: str, reason: str) -> None:
         """A login failed."""
         self.auth_failures_total.labels(protocol, mechanism, reason).inc()
+
+    def error(self, code: str) -> None:
+        """A client was refused, or something failed; a code that is not registered counts as "internal"."""
+        with self._counting:  # threads of the log fail too
+            self._errors[code] += 1
 
     def judged(self, dmarc: str) -> None:
         """DMARC says "pass", "fail", "none" or "temperror" of a message; "error": it could not be judged."""
@@ -284,6 +303,11 @@ class Metrics:
             for labels, count in tally.items():
                 counter.labels(*labels).inc(count)
             tally.clear()
+        with self._counting:
+            for code, count in self._errors.items():
+                kind = kind_of(code)
+                self.errors_total.labels(kind.code, kind.category, kind.severity).inc(count)
+            self._errors.clear()
         return self.registry.collect()
 
     def exposition(self) -> bytes:

@@ -49,6 +49,7 @@ from nodes.tls.acme_duty import AcmeDuty
 from nodes.tls.files import TlsFiles
 from nodes.tls.mail import MailTls
 from nodes.tls.node_certificates import NodeCertificate
+from nodes.tracing import tracing_of
 from nodes.workers.connections import SharedConnections
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def make_services(
     heads.start()
     runtime = Runtime(log)
     stack.push_async_callback(runtime.stop)
+    runtime.spans = tracing = tracing_of(config, stack)
     directory = _directory(config, log, runtime, keys, logger, stack)
     state.identities = Identities(directory, logger, timeout_s)
     stack.push_async_callback(state.identities.stop)
@@ -109,6 +111,7 @@ def make_services(
         sessions=Sessions(runtime.standings, log, checking.logins),
         fulltext=fulltext,
         checks=checking.all,
+        tracing=tracing,
     )
 
 

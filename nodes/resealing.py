@@ -106,9 +106,11 @@ class Resealing:
                 if self._log.status().role == "leader" and not (self._clean and self._turns % SWEEP_EVERY):
                     self._clean = await self._sweep()
             except (LogError, CommandRefused) as error:
-                self._services.logger.warning("secrets are not sealed anew for now", error=str(error))
+                self._services.logger.warning(
+                    "secrets are not sealed anew for now", code="secret_not_opened", error=str(error)
+                )
             except Exception:
-                self._services.logger.exception("sealing secrets anew failed")
+                self._services.logger.exception("sealing secrets anew failed", code="secret_not_opened")
             await asyncio.sleep(EVERY_S)
 
     async def _tell_held(self) -> None:
@@ -127,7 +129,9 @@ class Resealing:
         for stream, tenant_id in self._streams():
             stuck += await self._sweep_stream(stream, tenant_id)
         if stuck:
-            self._services.logger.error("secrets do not open with any key that is held", count=stuck)
+            self._services.logger.error(
+                "secrets do not open with any key that is held", code="secret_not_opened", count=stuck
+            )
             return False
         await self._retire()
         return True

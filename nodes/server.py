@@ -146,6 +146,7 @@ class Node:
         except BadCertificate as error:
             raise StartError(str(error), error.hint) from None
         self.state = NodeState(config, Metrics(config.node.name), tls_files=self.tls_files)
+        logs.count_errors(self.state.metrics.error)
         self.stop = asyncio.Event()
         self.fatal: BaseException | None = None
         self._removed_at: int | None = None  # 0: at a position that it was not told
@@ -196,13 +197,15 @@ class Node:
         try:
             self.tls_files.reload()
         except BadCertificate as error:
-            self._logger.error("certificates not renewed", error=str(error), hint=error.hint)
+            self._logger.error(
+                "certificates not renewed", code="certificate_not_renewed", error=str(error), hint=error.hint
+            )
             return
         self._logger.info("certificates renewed")
 
     def _quarantine(self, reason: str) -> None:
         self.state.phase, self.state.quarantine_reason = "quarantined", reason
-        self._logger.error("quarantined", reason=reason)
+        self._logger.error("quarantined", code="quarantined", reason=reason)
 
     def _removed(self, position: int) -> None:
         self._removed_at = position
@@ -267,7 +270,7 @@ class Node:
             if not address:
                 continue
             try:
-                started = await http_listener.start(app, address, context)
+                started = await http_listener.start(app, address, context, key)
             except OSError as error:
                 raise can_not_listen(f"listen.{key}", address, error) from None
             stack.push_async_callback(started.stop, 1.0)

@@ -7,7 +7,7 @@ of the node's lifecycle and opens no other socket than the one it was told to.
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ from nodes.config.node import ListenerKind, NodeConfig
 from nodes.dns import HostNames
 from nodes.logins.security import ConnectionLimit, LoginGuard
 from nodes.metrics import Metrics
+from nodes.refusals import Refusals
 from nodes.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nodes.sessions import Sessions
     from nodes.signing import Signing
     from nodes.smtp.checks import Check
+    from nodes.tracing import Tracing
 
 WORKERS_FOLDER = "workers"  # in node.data_dir: what worker processes keep beside the database
 
@@ -74,6 +76,11 @@ class Services:
     fulltext: FullText | None = None  # None: searches read the messages
     checks: tuple[Check, ...] = ()  # asked in this order before mail is taken (nodes/smtp/checks.py)
     worker: int = 0  # which of the node's workers this is (nodes/workers); 0: the node's own process
+    tracing: Tracing | None = None  # None: no spans are made
+    refusals: Refusals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.refusals = Refusals(self.metrics, self.logger)
 
     @property
     def caches(self) -> Path:

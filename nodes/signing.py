@@ -83,7 +83,12 @@ class Signing:
             try:
                 private = self._open(domain, key.selector, key.sealed)
             except SealBroken:
-                _log.error("a DKIM key was sealed with another cluster key", domain=domain, selector=key.selector)
+                _log.error(
+                    "a DKIM key was sealed with another cluster key",
+                    code="secret_not_opened",
+                    domain=domain,
+                    selector=key.selector,
+                )
                 continue
             found.append(Signer(domain, key.selector, key.algorithm, private))
         return found
@@ -137,7 +142,7 @@ def _signatures(signers: list[Signer], data: bytes) -> list[bytes]:
         try:
             lines.append(_signature(one, data))
         except (dkim.DKIMException, ValueError) as error:
-            _log.error("not signed", domain=one.domain, selector=one.selector, error=str(error))
+            _log.error("not signed", code="not_signed", domain=one.domain, selector=one.selector, error=str(error))
     return lines
 
 

@@ -26,6 +26,7 @@ DISTRIBUTION_OF = {
     "dns": "dnspython",
     "jwt": "pyjwt",
     "OpenSSL": "pyopenssl",
+    "opentelemetry": "opentelemetry-sdk",
     "spf": "pyspf",
     "yaml": "pyyaml",
 }

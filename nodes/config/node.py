@@ -18,6 +18,7 @@ from nodes.config.delivery import DeliverySection
 from nodes.config.filters import ClamavSection, FiltersSection, MilterSection, RspamdSection
 from nodes.config.fulltext import FullTextSection
 from nodes.config.heads import HeadsSection
+from nodes.config.http import HttpSection
 from nodes.config.imap import ImapSection
 from nodes.config.ldap import LdapSection
 from nodes.config.oauth import OAuthSection
@@ -26,6 +27,7 @@ from nodes.config.queue import QueueSection
 from nodes.config.secrets import SecretsSection
 from nodes.config.smtp import SmtpSection
 from nodes.config.tenants import TenantsSection
+from nodes.config.tracing import TracingSection
 from nodes.config.values import KIB as KIB
 from nodes.config.values import MIB as MIB
 from nodes.config.values import (
@@ -311,6 +313,7 @@ class NodeConfig(Section):
     secrets: SecretsSection = SecretsSection.model_construct()
     auth: AuthSection = AuthSection.model_construct()
     fulltext: FullTextSection = FullTextSection.model_construct()
+    http: HttpSection = HttpSection.model_construct()
     imap: ImapSection = ImapSection.model_construct()
     ldap: LdapSection = LdapSection.model_construct()
     oauth: OAuthSection = OAuthSection.model_construct()
@@ -326,6 +329,7 @@ class NodeConfig(Section):
     milter: MilterSection = MilterSection.model_construct()
     heads: HeadsSection = HeadsSection.model_construct()
     tenants: TenantsSection = TenantsSection.model_construct()
+    tracing: TracingSection = TracingSection.model_construct()
 
     def with_paths_from(self, folder: Path) -> NodeConfig:
         """The same, each relative path starting at `folder` (the one that holds the file)."""

@@ -141,7 +141,9 @@ class Reloading:
                 done = await self._take_up(loaded, self._tls_files.reload)
             except (ConfigError, NotReloaded) as error:
                 self._metrics.config_reloads.labels("refused").inc()
-                self._logger.error("not reloaded: everything is as it was", why=why, error=str(error))
+                self._logger.error(
+                    "not reloaded: everything is as it was", code="config_not_reloaded", why=why, error=str(error)
+                )
                 raise
             self._tell(done, why)
         if done.changes or done.restart:
@@ -167,7 +169,9 @@ class Reloading:
             try:
                 done = await self._take_up(self._loaded)
             except NotReloaded as error:
-                self._logger.error("what is set for the cell can not hold here", error=str(error))
+                self._logger.error(
+                    "what is set for the cell can not hold here", code="config_not_reloaded", error=str(error)
+                )
                 return
             if done.changes:
                 self._tell(done, "set for the whole cell")
@@ -177,7 +181,9 @@ class Reloading:
         before = self._state.config
         wanted, wrong = with_cluster_settings(loaded.config, cluster_settings(self._services.log))
         for problem in wrong:
-            self._logger.error("a setting of the cell can not hold here", problem=str(problem))
+            self._logger.error(
+                "a setting of the cell can not hold here", code="config_not_reloaded", problem=str(problem)
+            )
         after, restart = _with_reloadable(before, wanted)
         try:
             await self._opening.open(before, after)

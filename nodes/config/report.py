@@ -86,12 +86,21 @@ def changes(before: NodeConfig, after: NodeConfig) -> list[tuple[str, str, str]]
     ]
 
 
+def section_keys(name: str) -> Mapping[str, str] | None:
+    """What each key of a section means, by its name; None where there is no such section."""
+    section = name.strip().lower().strip("[]")
+    found = {key: section_model(section).model_fields[key] for one, key in keys() if one == section}
+    return {f"{section}.{key}": field.description or "" for key, field in found.items()} or None
+
+
 def explanation(name: str) -> Mapping[str, str]:
     """Everything about a key, by title. Raises NoSuchKey."""
     section, _, key = name.strip().lower().partition(".")
     if (section, key) not in set(keys()):
         known = [".".join(one) for one in keys()]
-        close = difflib.get_close_matches(name, known, n=1) or [one for one in known if one.endswith(f".{name}")]
+        sections = [] if key else list(dict.fromkeys(one for one, _ in keys()))
+        close = [one for one in known if one.endswith(f".{name}")]
+        close = close or difflib.get_close_matches(name, [*known, *sections], n=1)
         raise NoSuchKey(name, close[0] if close else "")
     model = section_model(section)
     field = model.model_fields[key]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from nodes.addresses import split_address
 from nodes.config.node import LISTENERS, NodeConfig
+from nodes.config.tracing import MISSING, is_installed
 
 Wrong = tuple[str, str]  # the key to change, and why
 
@@ -42,6 +43,8 @@ def _members(config: NodeConfig) -> Iterator[Wrong]:
         yield "raft.heartbeat_ms", "must be at most half of the shortest raft.election_timeout_ms"
     if (config.tls.server_certificate is None) != (config.tls.server_key is None):
         yield "tls.server_key", "is needed together with tls.server_certificate"
+    if config.tracing.enabled and not is_installed():
+        yield "tracing.enabled", MISSING
 
 
 def _addresses(config: NodeConfig) -> Iterator[Wrong]:

@@ -21,6 +21,7 @@ from actors.runtime import Context, NewBody
 from eventlog.record import By, digest_of, new_id, stream_id
 from nodes.delivery.rewriting import PURPOSE as SRS
 from nodes.delivery.rewriting import returned
+from nodes.trail import current_id
 
 if TYPE_CHECKING:
     from eventlog.store import Snapshot
@@ -145,6 +146,7 @@ def _queued(
         expires_ms=mail.at_ms + lifetime_ms,
         now_ms=mail.at_ms,
         options=options,
+        session=current_id(),
     )
     return enqueue_commands(snapshot, command)
 

@@ -22,6 +22,7 @@ from nodes.delivery.lanes import CLOCK_MARGIN_MS, Lanes
 from nodes.delivery.outcomes import Finished, Outcomes
 from nodes.delivery.plan import Plan, Policy, plan, throttle_span_ms
 from nodes.delivery.sending import send
+from nodes.delivery.telling import tell
 
 if TYPE_CHECKING:
     from nodes.config.queue import QueueSection
@@ -106,7 +107,7 @@ class Manager:
                 if lane is not None:
                     self._serve(lane, self._now_ms())
             except Exception as error:
-                self._services.logger.exception("the queue's turn failed", error=repr(error))
+                self._services.logger.exception("the queue's turn failed", code="delivery_broken", error=repr(error))
                 lane = None
             if lane is not None:
                 await asyncio.sleep(0)
@@ -248,9 +249,7 @@ class Manager:
 
     def _recorded(self, finished: Finished) -> None:
         self._claims.forget(finished.item.id)
-        results = [one.status for one in finished.plan.outcome.results]
-        self._services.metrics.attempted(results)
-        self._services.logger.debug("mail tried", item=finished.item.id.hex(), results=results)
+        tell(self._services, finished)
         self._lanes.touch(finished.lane, 0)
         self._feed_one()
 

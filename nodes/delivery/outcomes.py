@@ -21,6 +21,7 @@ from nodes.delivery.generated import Prepared, context
 from nodes.delivery.lane import Lane
 from nodes.delivery.notices import prepare_notice
 from nodes.delivery.plan import Plan
+from nodes.trail import cause_of, following
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -84,7 +85,9 @@ class Outcomes:
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
         except TimeoutError:
-            self._services.logger.warning("outcomes are not recorded: those items are sent again", count=len(self))
+            self._services.logger.warning(
+                "outcomes are not recorded: those items are sent again", code="outcomes_unrecorded", count=len(self)
+            )
         if self._task is not None:
             self._task.cancel()
 
@@ -136,16 +139,20 @@ class Outcomes:
                         break  # another holds it by now, it was taken out, or it is recorded already
                     batch = [freed]
                     continue
-                self._services.logger.warning("an outcome is refused", reason=str(refusal))
+                self._services.logger.warning("an outcome is refused", code="outcomes_unrecorded", reason=str(refusal))
                 return self._try_later(batch)
             except (Rejected, OutcomeUnknown) as error:
                 if isinstance(error, Rejected) and error.reason in OF_THE_BATCH and len(batch) > 1:
                     return await self._one_by_one(batch)
-                self._services.logger.warning("outcomes are not recorded yet", count=len(batch), error=str(error))
+                self._services.logger.warning(
+                    "outcomes are not recorded yet", code="outcomes_unrecorded", count=len(batch), error=str(error)
+                )
             except Exception as error:
                 if len(batch) > 1:
                     return await self._one_by_one(batch)
-                self._services.logger.exception("outcomes can not be recorded", error=repr(error))
+                self._services.logger.exception(
+                    "outcomes can not be recorded", code="outcomes_unrecorded", error=repr(error)
+                )
                 return self._try_later(batch)
             else:
                 break
@@ -169,7 +176,10 @@ class Outcomes:
 
     async def _propose(self, batch: list[Finished]) -> None:
         steps, bodies = self._steps(batch)
-        who = context(self._services, batch[0].item.tenant, "queue")
+        named = sorted(
+            batch, key=lambda one: not one.plan.notices
+        )  # a sender is told, by a record with the sender's id
+        who = context(self._services, batch[0].item.tenant, cause_of("queue", (one.item.session for one in named)))
         await self._services.runtime.transact(steps, who, bodies)
 
     def _steps(self, batch: list[Finished]) -> tuple[list[tuple[bytes, Command]], list[NewBody]]:
@@ -185,9 +195,12 @@ class Outcomes:
                 steps += one.delivery.steps
                 bodies += one.delivery.bodies
             for notice in one.plan.notices:
-                prepared = prepare_notice(self._services, one.item, notice)
+                with following(one.item.session, "delivery"):
+                    prepared = prepare_notice(self._services, one.item, notice)
                 if not prepared.steps:
-                    self._services.logger.warning("nobody can be told", item=one.item.id.hex(), kind=notice.kind)
+                    self._services.logger.warning(
+                        "nobody can be told", code="outcomes_unrecorded", item=one.item.id.hex(), kind=notice.kind
+                    )
                 steps += prepared.steps
                 bodies += prepared.bodies
         return steps, bodies

@@ -10,6 +10,7 @@ from actors.queue import Item
 from actors.tenant_policy import ON, settings
 from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, Read, RecipientOutcome, Transport
 from nodes.delivery.verp import PURPOSE, Verp
+from nodes.trail import following
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -18,8 +19,21 @@ SLICE_BYTES = 64 * 1024
 
 
 async def send(services: Services, transport: Transport, domain: str, item: Item, now_ms: int) -> AttemptResult:
-    """Tries the item's recipients that are due. Never raises for what happens on the way."""
+    """Tries the item's recipients that are due. Never raises for what happens on the way.
+
+    It is done under the id of the connection that brought the message.
+    """
     attempt = _attempt(services, domain, item, now_ms)
+    with following(item.session, "delivery") as trail:
+        if services.tracing is None or trail is None:
+            return await _send(services, transport, item, attempt)
+        with services.tracing.attempt(trail, item.id, domain) as span:
+            result = await _send(services, transport, item, attempt)
+            span.set_attribute("mailraft.outcomes", [one.status for one in result.outcomes])
+            return result
+
+
+async def _send(services: Services, transport: Transport, item: Item, attempt: Attempt) -> AttemptResult:
     with services.log.snapshot() as snapshot:
         if not snapshot.has_body(item.tenant, item.digest):
             return _alike(attempt, "failed", "5.6.0", "its content was erased")
@@ -28,7 +42,7 @@ async def send(services: Services, transport: Transport, domain: str, item: Item
     try:
         return await transport.send(attempt)
     except Exception as error:
-        services.logger.exception("the transport failed", item=item.id.hex(), error=repr(error))
+        services.logger.exception("the transport failed", code="delivery_broken", item=item.id.hex(), error=repr(error))
         return _alike(attempt, "deferred", "4.3.0", "a fault of this system")
 
 

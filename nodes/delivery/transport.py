@@ -160,7 +160,7 @@ class MailTransport:
         except TimeoutError:
             progress.failures = [Answer("deferred", 0, "4.4.7", "the attempt took too long")]
         except Exception as error:  # a fault of ours: what a transaction before it brought is not to be lost
-            _log.exception("an attempt broke off", domain=attempt.domain)
+            _log.exception("an attempt broke off", code="delivery_broken", domain=attempt.domain)
             progress.failures = [Answer("deferred", 0, "4.3.0", f"a fault of this server: {type(error).__name__}")]
         if self._metrics is not None:
             self._metrics.delivery_seconds.observe(time.perf_counter() - started_s)

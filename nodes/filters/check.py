@@ -25,9 +25,9 @@ _log = structlog.get_logger("mailraft.filters")
 
 JUNK = "Junk"
 
-NOT_AVAILABLE = reply(451, "4.7.1", "A filter is not available at the moment, try again later")
-TOO_LARGE = reply(552, "5.3.4", "The message is larger than what a filter looks at")
-HELD_BACK = reply(550, "5.7.1", "A filter holds this message back: it is not sent elsewhere")
+NOT_AVAILABLE = reply(451, "4.7.1", "A filter is not available at the moment, try again later", error="filter_down")
+TOO_LARGE = reply(552, "5.3.4", "The message is larger than what a filter looks at", error="too_large")
+HELD_BACK = reply(550, "5.7.1", "A filter holds this message back: it is not sent elsewhere", error="filter_refused")
 
 
 class TooLarge(Exception):
@@ -97,7 +97,7 @@ class Filter(Check):
         """The refusal to raise, counted and told to the operator."""
         self._count("reject" if refusal[:1] == b"5" else "tempfail")
         told = refusal.decode("ascii", "replace").strip()
-        _log.info("refused by a filter", filter=self.name, reply=told, client=session.client, cause=session.cause)
+        _log.info("refused by a filter", filter=self.name, reply=told, code="filter_refused", client=session.client)
         return Refused(refusal)
 
     def _skip_large(self, incoming: Incoming) -> None:

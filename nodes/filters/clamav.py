@@ -49,7 +49,7 @@ class ClamavFilter(Filter):
             return Opinion("accept", {"found": ""})
         if self._on_found == "junk":
             return Opinion("junk", {"found": name})
-        return Opinion("refuse", {}, reply=reply(550, "5.7.1", f"The message contains {name}"))
+        return Opinion("refuse", {}, reply=reply(550, "5.7.1", f"The message contains {name}", error="filter_refused"))
 
     async def look(self) -> None:
         async with sockets.connected(self._address) as (reader, writer):

@@ -112,7 +112,7 @@ class Health:
             if is_up:
                 _log.info("the filter answers", filter=self.name)
             else:
-                _log.warning("the filter does not answer", filter=self.name, reason=reason)
+                _log.warning("the filter does not answer", code="filter_away", filter=self.name, reason=reason)
             self.metrics.filter_is_up(self.name, is_up)
         self.is_up, self.reason = is_up, reason
 

@@ -22,7 +22,9 @@ from nodes.smtp.replies import reply
 if TYPE_CHECKING:
     from nodes.smtp.session import Envelope, Session
 
-CHANGED_ITS_MIND = Decision("refuse", reply(451, "4.7.1", "A filter refuses a recipient now, send the message again"))
+CHANGED_ITS_MIND = Decision(
+    "refuse", reply(451, "4.7.1", "A filter refuses a recipient now, send the message again", error="filter_refused")
+)
 
 # stages that a filter asks for macros by (mfapi.h, SMFIM_*)
 _STAGES = {

@@ -29,7 +29,7 @@ def plain(text: str, most: int = MOST_TEXT) -> str:
 def refusal(text: str, *, permanent: bool, default: str) -> bytes:
     """A reply with a filter's own words, if it has any."""
     words = plain(text) or default
-    return reply(550, "5.7.1", words) if permanent else reply(451, "4.7.1", words)
+    return reply(*((550, "5.7.1") if permanent else (451, "4.7.1")), words, error="filter_refused")
 
 
 def smtp_reply(data: bytes) -> bytes | None:
@@ -44,7 +44,9 @@ def smtp_reply(data: bytes) -> bytes | None:
         return None
     code = 451 if first[1] == "421" else int(first[1])
     enhanced = first[2] if first[2] and first[2][0] == first[1][0] else f"{first[1][0]}.7.1"
-    return reply(code, enhanced, *(one[3] or "Refused by a filter" for one in parsed if one is not None))
+    return reply(
+        code, enhanced, *(one[3] or "Refused by a filter" for one in parsed if one is not None), error="filter_refused"
+    )
 
 
 def header_line(name: bytes, value: bytes) -> bytes | None:

@@ -34,7 +34,7 @@ class Watch:
                 try:
                     await look(one)
                 except Exception:
-                    _log.exception("a filter could not be looked at", filter=one.name)
+                    _log.exception("a filter could not be looked at", code="check_failed", filter=one.name)
             await asyncio.sleep(self._every_s)
 
 

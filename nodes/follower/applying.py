@@ -36,7 +36,7 @@ MOVE_EVERY_S = 60.0
 MOST_CAUSE = 400
 AT_ONCE = 64  # records of the source in one of this log
 AT_ONCE_BYTES = 256 * 1024  # after which no more are added; one alone may be larger
-FINAL = frozenset({"revoked", "expired", "forbidden", "diverged"})  # what the source says for good
+FINAL = frozenset({"forbidden", "diverged"})  # what the source says for good
 
 
 class Pending(NamedTuple):

@@ -41,7 +41,8 @@ from eventlog.store import GENESIS, Snapshot, StoredRecord
 from nodes.follower import wire
 from nodes.follower.erasures import erasure_in
 from nodes.follower.scope import Scope, bodies_of, may_see_header
-from nodes.http.errors import LOGGER, ApiError, answer_errors, bad_request
+from nodes.http.errors import LOGGER, REFUSALS, TRACING, ApiError, answer_errors, bad_request
+from nodes.refusals import Refusals
 from nodes.resealed import Resealed
 from nodes.services import Logger, Services
 from nodes.state import NodeState
@@ -70,6 +71,8 @@ def application(state: NodeState, logger: Logger) -> web.Application:
     app = web.Application(middlewares=[answer_errors], client_max_size=0)
     app[STATE] = state
     app[LOGGER] = logger
+    app[REFUSALS] = Refusals(state.metrics, logger)
+    app[TRACING] = lambda: state.services.tracing if state.services is not None else None
     app[OPEN] = Counter()
     app.router.add_get("/v1/follow", _follow)
     return app
@@ -142,9 +145,9 @@ def _grant(request: web.Request, node: Services) -> Grant:
     if grant is None:
         raise ApiError(403, "forbidden", f"this cell has no grant {named[0]}", "mailraft region grant")
     if grant.revoked_ms is not None or grant.fingerprint != named[1]:
-        raise ApiError(403, "revoked", f"the grant {grant.name} was revoked", "mailraft region grant")
+        raise ApiError(403, "forbidden", f"the grant {grant.name} was revoked", code="grant_revoked")
     if grant.expires_ms < time.time_ns() // 1_000_000:
-        raise ApiError(403, "expired", f"the grant {grant.name} has expired", "mailraft region grant")
+        raise ApiError(403, "forbidden", f"the grant {grant.name} has expired", code="grant_expired")
     return grant
 
 

@@ -60,7 +60,7 @@ class Followers:
                 self.failure = ""
             except Exception as error:  # nothing may end this for good: what is followed would silently stand still
                 self.failure = repr(error)
-                self._node.logger.exception("subscriptions could not be looked after")
+                self._node.logger.exception("subscriptions could not be looked after", code="following_failed")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._changed.wait()
@@ -83,7 +83,7 @@ class Followers:
 
     def _say_how_it_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._node.logger.error("following failed; it begins again", error=repr(error))
+            self._node.logger.error("following failed; it begins again", code="following_failed", error=repr(error))
 
     async def _end(self, names: list[str]) -> None:
         ended = [self._pulls.pop(name) for name in names]

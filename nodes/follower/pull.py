@@ -57,7 +57,7 @@ class Pull:
             access = self._access()
             await self._keep_trying(access)
         except Halt as halt:
-            self._logger.error("following has ended", reason=str(halt))
+            self._logger.error("following has ended", code="following_failed", reason=str(halt))
             await self._halt(str(halt))
 
     async def _keep_trying(self, access: Access) -> None:
@@ -75,7 +75,7 @@ class Pull:
             except (Halt, asyncio.CancelledError):
                 raise
             except Exception as error:  # a fault of ours, or of the disk: shown, and not tried in a hurry
-                self._logger.exception("following failed", node=name)
+                self._logger.exception("following failed", code="following_failed", node=name)
                 self.progress.state, self.progress.reason = "retrying", f"{type(error).__name__}: {error}"
                 await asyncio.sleep(LONGEST_PAUSE_S)
 

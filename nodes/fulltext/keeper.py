@@ -102,7 +102,9 @@ class FullText:
         try:
             return await asyncio.to_thread(self._reader.narrow, account, folder, keys)
         except Exception as error:  # tantivy raises what it likes; a search must not fail for want of an index
-            self._logger.warning("full-text index could not be asked", error=f"{type(error).__name__}: {error}")
+            self._logger.warning(
+                "full-text index could not be asked", code="fulltext_behind", error=f"{type(error).__name__}: {error}"
+            )
             return {}
 
     # -- administration
@@ -172,7 +174,9 @@ class FullText:
             except (OSError, jobs.JobFailed) as error:
                 self._state, self._error = "failed", str(error)
                 self._rebuild = self._rebuild or mode == "rebuild"
-                self._logger.error("full-text index is behind", error=self._error, again_in_s=RETRY_S)
+                self._logger.error(
+                    "full-text index is behind", code="fulltext_behind", error=self._error, again_in_s=RETRY_S
+                )
                 await asyncio.sleep(RETRY_S)
                 self._wanted.set()
 

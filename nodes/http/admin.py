@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from nodes.http import asking, calls
-from nodes.http.authority import GATE, STATE, authenticate
+from nodes.http.authority import GATE, STATE, authenticate, is_ours, shows_ours
 from nodes.http.endpoint import Endpoint
-from nodes.http.errors import LOGGER, answer_errors
+from nodes.http.errors import LOGGER, REFUSALS, TRACING, answer_errors
 from nodes.http.gate import Gate
+from nodes.http.listener import DOOR, Door
+from nodes.refusals import Refusals
 from nodes.services import Logger
 from nodes.state import NodeState
 
@@ -82,7 +84,10 @@ def application(state: NodeState, logger: Logger) -> web.Application:
     app = web.Application(middlewares=[answer_errors], client_max_size=_BODY_BYTES)
     app[STATE] = state
     app[LOGGER] = logger
-    app[GATE] = Gate()
+    app[REFUSALS] = Refusals(state.metrics, logger)
+    app[TRACING] = lambda: state.services.tracing if state.services is not None else None
+    app[GATE] = Gate(lambda: state.config.http)
+    app[DOOR] = Door(lambda: state.config.http.connections, lambda tls: is_ours(tls, state.config.node.cluster_id))
     app.on_response_prepare.append(asking.note_streaming)
     for one in endpoints():
         app.router.add_route(one.method, one.path, _handler(one))
@@ -91,7 +96,7 @@ def application(state: NodeState, logger: Logger) -> web.Application:
 
 def _handler(endpoint: Endpoint) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
-        with request.app[GATE].work(request.remote or ""):
+        with request.app[GATE].work(request.remote or "", lambda: shows_ours(request)):
             return await gated(request)
 
     async def gated(request: web.Request) -> web.StreamResponse:

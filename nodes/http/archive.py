@@ -142,7 +142,7 @@ async def compact(call: Call) -> dict[str, Any]:
     try:
         await log.eraser.rewrite()
     except ErasureError as error:
-        raise ApiError(503, "failed", str(error), "room on its disk; it is tried again") from None
+        raise ApiError(503, "internal", str(error), code="archive_failed") from None
     return {"before_bytes": before_bytes, "after_bytes": file.stat().st_size}
 
 

@@ -98,7 +98,7 @@ async def until_revoked(request: web.Request, handler: Handler, identities: Iden
 async def _cut(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     with contextlib.suppress(ConnectionResetError, RuntimeError):
         if response.content_type in JSON_LINES:
-            error = {"category": "unauthenticated", "message": REVOKED, "hint": "another token"}
+            error = ApiError(401, "unauthenticated", REVOKED, "another token").line()
             await response.write(json.dumps({"error": error}).encode() + b"\n")
             await response.write_eof()
             return response

@@ -44,6 +44,16 @@ def admin_name(request: web.Request) -> str | None:
     return peer_admin_name(_peer(request), request.app[STATE].config.node.cluster_id)
 
 
+def is_ours(tls: ssl.SSLObject | None, cell: str) -> bool:
+    """Whether a peer shows the certificate of an administrator or a node of the cell."""
+    return peer_admin_name(tls, cell) is not None or peer_node_name(tls, cell) is not None
+
+
+def shows_ours(request: web.Request) -> bool:
+    """The same of who asks."""
+    return is_ours(_peer(request), request.app[STATE].config.node.cluster_id)
+
+
 async def authenticate(endpoint: Endpoint, request: web.Request) -> Caller:
     """Who asks. Raises ApiError (401, 403)."""
     asker, node = identify(request), node_name(request)

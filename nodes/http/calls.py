@@ -25,16 +25,18 @@ from actors.tenant import TenantEntry
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import Guard
 from eventlog.store import Snapshot
-from nodes.http.authority import services_of
+from nodes.http.authority import STATE, services_of
 from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, JSON_LINES, Answered, Endpoint
 from nodes.http.errors import ApiError, FieldError
 from nodes.http.models import described, line_of
 from nodes.http.once import HEADER, carry_out, header_of, once_of
 from nodes.http.places import OWN, Place, Subject
 from nodes.http.rows import MadeOf, Rows
+from nodes.logins.bound_tenants import tenant_name
 from nodes.logins.callers import Caller, knows, permits
 from nodes.logins.identities import outranks
 from nodes.services import Services
+from nodes.trail import TRAIL, cause_of, current_id
 
 CATCH_UP_S = 3.0
 STALE_HEADER = "Mailraft-Stale"
@@ -72,7 +74,8 @@ class Call:
     @property
     def context(self) -> Context:
         """Who asks, for the record."""
-        cause = f"{self.request.method} {self.endpoint.path}"  # as declared: an address in the path can not be erased
+        doing = f"{self.request.method} {self.endpoint.path}"  # as declared: an address in the path can not be erased
+        cause = cause_of(doing, (current_id(),))
         found = Context(self.caller.by, cause, timeout_s=self.services.config.raft.propose_timeout_s)
         found = found._replace(once=self.once, seen=self.seen)
         return found if self.subject.tenant is None else found._replace(tenant=self.subject.tenant)
@@ -103,12 +106,21 @@ class Call:
 async def answer(endpoint: Endpoint, request: web.Request, caller: Caller) -> web.StreamResponse:
     """Carries out one request. Raises what `of_exception` knows."""
     call = Call(endpoint, request, caller)
+    _name(call)
     call.query = _query(endpoint, request)
     call.body = await _body(endpoint, request)
     await _catch_up(call)
     if HEADER in request.headers and endpoint.takes_key:
         call.once = once_of(endpoint, request, caller, await request.read(), call.directory)
     return _response(call, await carry_out(endpoint, call.once, partial(_handled, call)))
+
+
+def _name(call: Call) -> None:
+    """Lines of the log say who asks."""
+    trail, state = TRAIL.get(), call.request.app[STATE]
+    if trail is not None and state.services is not None:
+        trail.account = call.caller.name
+        trail.tenant = tenant_name(state.services.log, call.caller.tenant) or ""
 
 
 async def _handled(call: Call) -> Answered:

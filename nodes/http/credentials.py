@@ -15,11 +15,11 @@ from actors.directory import Target, account_of
 from nodes.http import places, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
-from nodes.http.errors import ApiError, bad_request
+from nodes.http.errors import bad_request, of_code
 from nodes.http.models import Address, Count, Id, Milliseconds, Model, Nothing
 from nodes.http.places import CLUSTER, in_path
 from nodes.logins import web as web_login
-from nodes.logins.door import LoginRefused
+from nodes.logins.door import LoginRefused, Reason
 
 ENDPOINTS = Endpoints("credentials")
 NAMED = places.account(in_path("address"))
@@ -218,34 +218,43 @@ async def remove_apop_secret(call: Call) -> dict[str, Any]:
     "credentials:write",
     CLUSTER,
     LoggedIn,
-    problems=("code_needed", "password_change_needed", "wrong", "suspended", "blocked", "not_allowed", "away"),
+    problems=(
+        "code_needed",
+        "password_change_needed",
+        "wrong_credentials",
+        "login_suspended",
+        "login_blocked",
+        "not_allowed",
+        "passwords_away",
+    ),
     once=False,
 )
 async def log_in(call: Call, body: Login) -> dict[str, Any]:
     """Tell whether a person is let in on the web.
 
     The problem `code_needed` (401) says that only the one-time code is missing, `password_change_needed` (401) that all
-    is right and another password must be chosen, `wrong` that something is wrong, `suspended` (403) that the account or
-    its tenant is closed, `blocked` (429) that too many attempts were wrong before, and `away` (503) that whoever keeps
-    the password can not be asked now.
+    is right and another password must be chosen, `wrong_credentials` that something is wrong, `login_suspended` (403)
+    that the account or its tenant is closed, `login_blocked` (429) that too many attempts were wrong before, and
+    `passwords_away` (503) that whoever keeps the password can not be asked now.
     """
     asked = (body.client, body.login, body.password, body.code, call.context, body.new_password)
     try:
         found = await web_login.log_in(call.services, *asked)
     except web_login.ChangeNeeded:
-        text = "the password must be changed"
-        raise ApiError(401, "password_change_needed", text, "the same with `new_password`") from None
+        raise of_code("password_change_needed", "the password must be changed") from None
     except web_login.CodeNeeded:
-        raise ApiError(401, "code_needed", "a one-time code is needed", "the same with `code`") from None
+        raise of_code("code_needed", "a one-time code is needed") from None
     except LoginRefused as refused:
-        if refused.reason == "wrong":
-            raise ApiError(401, "wrong", "wrong address, password or code") from None
-        if refused.reason == "suspended":
-            raise ApiError(403, "suspended", "the account is closed, or its tenant is not served") from None
-        if refused.reason == "away":
-            raise ApiError(503, "away", "passwords can not be checked now; try again later") from None
-        raise ApiError(429, refused.reason, "too many attempts; try again later") from None
+        raise of_code(refused.code, _REFUSED.get(refused.reason, _TOO_MANY)) from None
     return _target_json(found)
+
+
+_REFUSED: dict[Reason, str] = {
+    "wrong": "wrong address, password or code",
+    "suspended": "the account is closed, or its tenant is not served",
+    "away": "passwords can not be checked now; try again later",
+}
+_TOO_MANY = "too many attempts; try again later"
 
 
 def _target_json(target: Target) -> dict[str, Any]:

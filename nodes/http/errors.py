@@ -1,103 +1,39 @@
 """What the admin API answers when it did not do what it was asked: a problem (RFC 9457), as application/problem+json.
 
-`code` names the kind of error and never changes (docs/reference/api.md lists them); `category` is the contract with
-clients that go from node to node: "rejected", "not_ready" and "quarantined" mean that nothing was done and another
-node may do it; "unknown" means that it may have been done.
+`code` names the kind of error and never changes; what is said of it stands in one registry (nodes/errors), from which
+docs/reference/errors.md is made. `category` is the contract with clients that go from node to node: "rejected",
+"not_ready" and "quarantined" mean that nothing was done and another node may do it; "unknown" means that it may have
+been done.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiohttp import web
 
-from actors import errors as actor_errors
 from actors.errors import CommandRefused
 from eventlog.archived import ArchiveError
-from eventlog.errors import OutcomeUnknown, Rejected
+from eventlog.errors import LogError, OutcomeUnknown, Rejected
+from nodes.errors.kinds import Category
+from nodes.errors.registry import kind_of
+from nodes.refusals import Refusals
 from nodes.services import Logger
+from nodes.trail import CODE, TRAIL
+
+if TYPE_CHECKING:
+    from nodes.tracing import Tracing
 
 LOGGER = web.AppKey("logger", object)
+REFUSALS = web.AppKey("refusals", Refusals)
+TRACING: web.AppKey[Callable[[], Tracing | None]] = web.AppKey("tracing")  # gives None where no spans are made
+REFUSED = web.RequestKey("refused", str)  # the code of the problem that was answered
+MOST_PATH = 200  # characters of a path in a line of the log
+ELSEWHERE_S = 1  # what Retry-After says to who may ask another node at once
 CONTENT_TYPE = "application/problem+json"
 TYPE = "urn:mailraft:problem:"
-
-_NOT_FOUND = (
-    actor_errors.NoSuchAccount,
-    actor_errors.NoSuchAlias,
-    actor_errors.NoSuchCertificate,
-    actor_errors.NoSuchCredential,
-    actor_errors.NoSuchDomain,
-    actor_errors.NoSuchFolder,
-    actor_errors.NoSuchMessage,
-    actor_errors.NoSuchFollow,
-    actor_errors.NoSuchGrant,
-    actor_errors.NoSuchGroup,
-    actor_errors.NoSuchKey,
-    actor_errors.NoSuchRole,
-    actor_errors.NoSuchRoute,
-    actor_errors.NoSuchSetting,
-    actor_errors.NoSuchTenant,
-    actor_errors.NoSuchToken,
-    actor_errors.NotLocal,
-)
-_CONFLICT = (actor_errors.NameTaken, actor_errors.FolderExists)
-_ADD_DOMAIN = "add the domain first: mailraft tenant add NAME --domain DOMAIN, or tenant add-domain NAME DOMAIN"
-_HINTS: dict[type[CommandRefused], str] = {
-    actor_errors.NoSuchTenant: "mailraft tenant list",
-    actor_errors.NoSuchDomain: _ADD_DOMAIN,
-    actor_errors.NotLocal: _ADD_DOMAIN,
-    actor_errors.NoSuchAccount: "mailraft account list",
-    actor_errors.NoSuchAlias: "mailraft alias list",
-    actor_errors.NoSuchCredential: "mailraft account app-password list ADDRESS, or account totp status ADDRESS",
-    actor_errors.NoSuchCertificate: "mailraft certificate list",
-    actor_errors.NoSuchGrant: "mailraft region grants",
-    actor_errors.NoSuchGroup: "mailraft group list",
-    actor_errors.OverTenantQuota: "mailraft quota show TENANT; mailraft quota set TENANT raises it",
-    actor_errors.NoSuchKey: "mailraft dkim list",
-    actor_errors.NoSuchRole: "mailraft role list",
-    actor_errors.NoSuchRoute: "mailraft route list",
-    actor_errors.NoSuchToken: "mailraft token list",
-    actor_errors.NoSuchSetting: "mailraft config cluster show",
-    actor_errors.NoSuchFollow: "mailraft region status",
-    actor_errors.IsReplica: "the command on the cell that is its home",
-    actor_errors.NameTaken: "another name; mailraft account list, alias list and tenant list tell who has it",
-}
-_REJECTED_HINTS = {
-    "disk_full": "make room on the node's disk",
-    "too_large": "less at once",
-    "clock": "set the node's clock (NTP)",
-    "busy": "the command again in a moment",
-    "guard": "the command again: something else changed the same thing",
-    "feature_level": "mailraft cluster upgrade, once every node runs this version",
-    "change_under_way": "the command again in a moment",
-    "members_changed": "the command again",
-    "last_voter": "add another node first",
-    "was_a_member": "another name",
-    "no_majority": "start more nodes, or remove one that is down first",
-}
-# refused by the leader for what it is: another node would say the same
-_NO_SUCH_CHANGE = frozenset({
-    "bad_address", "bad_name", "feature_level", "is_a_member", "last_voter", "no_majority", "not_a_member",
-    "not_a_voter", "too_many_members", "was_a_member",
-})  # fmt: skip
-_RETRY_S = {429: 10, 503: 1}  # what Retry-After says where nothing better is known
-_TITLES = {
-    "bad_request": "The request is wrong",
-    "conflict": "It is taken, or not in the state for that",
-    "forbidden": "Not allowed",
-    "internal": "The node failed",
-    "not_found": "There is no such thing",
-    "not_ready": "This node can not do it now",
-    "precondition": "It has changed meanwhile",
-    "quarantined": "This node takes no part",
-    "refused": "It can not be done as things are",
-    "rejected": "The log refused it",
-    "too_many": "Too much at once",
-    "unauthenticated": "Who asks is not known",
-    "unknown": "The outcome is unknown",
-}
 
 
 class FieldError(NamedTuple):
@@ -109,12 +45,12 @@ class FieldError(NamedTuple):
 
 
 class ApiError(Exception):
-    """Becomes one problem. `code` is the category's where no finer one is given."""
+    """Becomes one problem. `code` is the category's where no finer one is given; the registry says the rest."""
 
     def __init__(
         self,
         status: int,
-        category: str,
+        category: Category,
         message: str,
         hint: str = "",
         *,
@@ -125,26 +61,51 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.category = category
-        self.hint = hint
         self.code = code or category
+        self.kind = kind_of(self.code)
+        self.hint = hint or self.kind.hint
         self.errors = tuple(errors)
         self.headers = headers or {}
+        retry = self.kind.retry
+        if status in (429, 503) and retry.when != "never":
+            self.headers.setdefault("Retry-After", str(retry.after_s or ELSEWHERE_S))
+
+    @property
+    def retry_after_s(self) -> int | None:
+        """When the same may be asked of the same node again; None where that helps nothing."""
+        if self.kind.retry.when == "never":
+            return None
+        return int(self.headers.get("Retry-After", self.kind.retry.after_s or ELSEWHERE_S))
 
     def response(self) -> web.Response:
         problem = {
             "type": TYPE + self.code,
-            "title": _TITLES.get(self.category, self.category.replace("_", " ").capitalize()),
+            "title": self.kind.title,
             "status": self.status,
             "detail": str(self),
             "hint": self.hint,
             "code": self.code,
             "category": self.category,
+            "severity": self.kind.severity,
+            "retry": self.kind.retry.when,
+            "retry_after_s": self.retry_after_s,
             "errors": [one._asdict() for one in self.errors],
         }
-        headers = dict(self.headers)
-        if self.status in _RETRY_S:
-            headers.setdefault("Retry-After", str(_RETRY_S[self.status]))
-        return web.Response(text=json.dumps(problem), status=self.status, content_type=CONTENT_TYPE, headers=headers)
+        if (trail := TRAIL.get()) is not None:
+            problem["instance"] = f"urn:mailraft:session:{trail.id}"
+        return web.Response(
+            text=json.dumps(problem), status=self.status, content_type=CONTENT_TYPE, headers=dict(self.headers)
+        )
+
+    def line(self) -> dict[str, str]:
+        """What stands under `error` on the last line of a long answer that could not be ended."""
+        return {"code": self.code, "category": self.category, "message": str(self), "hint": self.hint}
+
+
+def of_code(code: str, message: str, hint: str = "", **how: Any) -> ApiError:
+    """A problem that is all as the registry says of its code."""
+    kind = kind_of(code)
+    return ApiError(kind.status, kind.category, message, hint, code=code, **how)
 
 
 def bad_request(message: str, hint: str = "") -> ApiError:
@@ -176,33 +137,17 @@ def of_exception(error: Exception) -> ApiError | None:
         case ApiError():
             return error
         case CommandRefused():
-            return _refused(error)
+            return of_code(error.code, str(error) or type(error).__name__)
+        case Rejected() if kind_of(error.reason).category == "refused":
+            return of_code(error.code, error.detail or error.reason)
         case Rejected():
-            hint = _REJECTED_HINTS.get(error.reason, "")
-            if error.reason in _NO_SUCH_CHANGE:
-                return ApiError(409, "refused", error.detail or error.reason, hint, code=error.reason)
-            return ApiError(503, "rejected", f"the log refused it: {error}", hint, code=error.reason)
+            return of_code(error.code, f"the log refused it: {error}")
         case ArchiveError():
-            return ApiError(500, "archive_damaged", str(error), "mailraft log archive repair; or another node: --node")
+            return of_code(error.code, str(error))
         case OutcomeUnknown():
-            return ApiError(
-                504,
-                "unknown",
-                "no majority answered in time: it may have been done, or may yet be",
-                "mailraft log tail tells whether it was done; look before you do it again",
-                code="outcome_unknown",
-            )
+            return of_code(error.code, "no majority answered in time: it may have been done, or may yet be")
         case _:
             return None
-
-
-def _refused(error: CommandRefused) -> ApiError:
-    hint = next((text for kind, text in _HINTS.items() if isinstance(error, kind)), "")
-    if isinstance(error, _NOT_FOUND):
-        return ApiError(404, "not_found", str(error), hint, code=error.code)
-    if isinstance(error, _CONFLICT):
-        return ApiError(409, "conflict", str(error), hint, code=error.code)
-    return ApiError(422, "refused", str(error) or type(error).__name__, hint, code=error.code)
 
 
 @web.middleware
@@ -210,30 +155,61 @@ async def answer_errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Turns every exception into a problem; a fault of our own is logged and not shown."""
+    trail = getattr(request.protocol, "trail", None)  # of the connection (nodes/http/listener.py)
+    TRAIL.set(trail)  # in the request's own task
+    tracing = request.app[TRACING]() if trail is not None and TRACING in request.app else None
+    if tracing is None or trail is None:
+        return await _answered(request, handler)
+    route = request.match_info.route.resource
+    with tracing.command(trail, f"{request.method} {route.canonical if route is not None else 'other'}") as span:
+        response = await _answered(request, handler)
+        if REFUSED in request:
+            span.set_attribute(CODE, request[REFUSED])
+        return response
+
+
+async def _answered(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return _of_http(request, error).response()
+        return _told(request, _of_http(request, error))
     except Exception as error:
-        if (response := _response_to(error)) is not None:
+        if (response := _response_to(request, error)) is not None:
             return response
-        _logger(request).exception("admin request failed", method=request.method, path=request.path, code="internal")
-        return ApiError(500, "internal", "the node failed to do it", "read the node's log").response()
+        code = error.code if isinstance(error, LogError) else "internal"
+        _logger(request).exception("admin request failed", method=request.method, path=_path(request), code=code)
+        return ApiError(500, "internal", "the node failed to do it").response()
 
 
-def _response_to(error: Exception) -> web.Response | None:
+def _response_to(request: web.Request, error: Exception) -> web.Response | None:
     """Of its own, so that no name in a frame of the traceback keeps the error, the frames and what they have read."""
     known = of_exception(error)
-    return None if known is None else known.response()
+    return None if known is None else _told(request, known)
+
+
+def _told(request: web.Request, error: ApiError) -> web.Response:
+    request[REFUSED] = error.code
+    if error.status >= 500 and error.category == "internal":
+        _logger(request).error("request failed", method=request.method, path=_path(request), code=error.code)
+    else:
+        request.app[REFUSALS].note(error.code, method=request.method, path=_path(request))
+    return error.response()
+
+
+def _path(request: web.Request) -> str:
+    """As it came, encoded: it can not end the line."""
+    return request.raw_path.partition("?")[0][:MOST_PATH]
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
     code = {404: "no_such_path", 405: "no_such_method", 413: "too_large"}.get(error.status, "bad_request")
     text = f"{request.method} {request.path}: {error.reason}"
-    return ApiError(error.status, "bad_request", text, code=code, headers=headers)
+    return ApiError(error.status, kind_of(code).category, text, code=code, headers=headers)
 
 
 def _logger(request: web.Request) -> Logger:

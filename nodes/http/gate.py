@@ -11,35 +11,40 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from nodes.http.errors import ApiError
+from nodes.config.http import HttpSection
+from nodes.http.errors import ApiError, of_code
 from nodes.logins.security import network_of
 
-AT_ONCE = 128  # requests in work, of all callers
-AT_ONCE_OF_ONE = 48  # of one network address
-WRONG_TOKENS = 20  # of one network, and then one more every so often
-WRONG_TOKEN_S = 3.0
 MOST_NETWORKS = 10_000
 RETRY_S = 1
 
 
 class Gate:
-    """One for each node."""
+    """One for each node. `settings` gives what is configured now."""
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: Callable[[], HttpSection], now_s: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
         self._now_s = now_s
         self._in_work = 0
         self._of_one: dict[str, int] = {}
         self._wrong: OrderedDict[str, float] = OrderedDict()  # until when a network's wrong tokens count
 
     @contextmanager
-    def work(self, address: str) -> Iterator[None]:
-        """While a request is worked on. Raises ApiError (429, 503) where there are too many."""
-        network = network_of(address)
+    def work(self, address: str, is_ours: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """While a request is worked on. Raises ApiError (429, 503) where there are too many.
+
+        `is_ours`: whether a certificate of the cell is shown, which is asked only where it counts: whoever has one is
+        not measured by the address, which may be that of a flood, and has a reserve beyond the limit of all.
+        """
+        settings, network = self._settings(), network_of(address)
         mine = self._of_one.get(network, 0)
-        if mine >= AT_ONCE_OF_ONE:
-            raise _too_many(429, "too_many", f"{mine} requests from {network} are in work", RETRY_S)
-        if self._in_work >= AT_ONCE:
-            raise _too_many(503, "not_ready", "this node has enough requests in work", RETRY_S)
+        full = self._in_work >= settings.requests
+        if (full or mine >= settings.requests_per_address) and not is_ours():
+            if full:
+                raise _too_many("too_busy", "this node has enough requests in work", RETRY_S)
+            raise _too_many("too_many_requests", f"{mine} requests from {network} are in work", RETRY_S)
+        if self._in_work >= settings.requests + settings.reserved_requests:
+            raise _too_many("too_busy", "this node has enough requests in work", RETRY_S)
         self._in_work += 1
         self._of_one[network] = mine + 1
         try:
@@ -56,15 +61,14 @@ class Gate:
         Raises ApiError (429) where too many from there were.
         """
         network, now_s = network_of(address), self._now_s()
-        left_s = self._wrong.get(network, 0.0) - now_s - WRONG_TOKENS * WRONG_TOKEN_S
+        settings = self._settings()
+        left_s = self._wrong.get(network, 0.0) - now_s - settings.wrong_tokens * settings.wrong_token_s
         if left_s > 0:
-            raise _too_many(429, "too_many", "too many wrong tokens came from there", max(1, round(left_s)))
-        self._wrong[network] = max(self._wrong.pop(network, 0.0), now_s) + WRONG_TOKEN_S
+            raise _too_many("too_many_requests", "too many wrong tokens came from there", max(1, round(left_s)))
+        self._wrong[network] = max(self._wrong.pop(network, 0.0), now_s) + settings.wrong_token_s
         while len(self._wrong) > MOST_NETWORKS:
             self._wrong.popitem(last=False)
 
 
-def _too_many(status: int, category: str, text: str, retry_s: int) -> ApiError:
-    code = "too_many_requests" if status == 429 else "too_busy"
-    headers = {"Retry-After": str(retry_s)}
-    return ApiError(status, category, text, "the request again later", code=code, headers=headers)
+def _too_many(code: str, text: str, retry_s: int) -> ApiError:
+    return of_code(code, text, "the request again later", headers={"Retry-After": str(retry_s)})

@@ -63,7 +63,7 @@ async def _message(request: web.Request, most_bytes: int) -> bytes:
         data += piece
         if len(data) > most_bytes:
             raise ApiError(
-                413, "too_large", f"a message has at most {most_bytes} bytes", "limits.message_bytes", code="too_large"
+                413, "refused", f"a message has at most {most_bytes} bytes", "limits.message_bytes", code="too_large"
             )
     if not data:
         raise bad_request("the body must be the message")

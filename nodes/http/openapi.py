@@ -36,8 +36,9 @@ _PARAMETER = re.compile(r"\{(\w+)(?::([^{}]*(?:\{[^{}]*\}[^{}]*)*))?\}")
 _INFO = """Everything that the command line does goes through this API, at any node of the cell, over TLS.
 
 Who asks shows an administrator's certificate of the cell, or a token (`Authorization: Bearer TOKEN`). What did not
-happen is answered with a problem (RFC 9457), whose `code` never changes; `category` says whether another node may do it
-("rejected", "not_ready", "quarantined") or whether it may have been done ("unknown")."""
+happen is answered with a problem (RFC 9457), whose `code` never changes (docs/reference/errors.md has them all);
+`category` says whether another node may do it ("rejected", "not_ready", "quarantined") or whether it may have been done
+("unknown"), `retry` whether the same may be asked again, and `severity` whose concern it is."""
 
 
 @functools.cache

@@ -339,6 +339,7 @@ def item_json(place: Place, item: Item, now_ms: int) -> dict[str, Any]:
             }
             for one in item.recipients
         ],
+        "session": item.session.hex(),
         "size": item.size,
         "sha256": item.digest.hex(),
         "attempts": item.attempts,

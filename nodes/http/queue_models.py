@@ -64,6 +64,7 @@ class QueueItem(Model):
     state: State
     sender: str
     recipients: list[QueuedRecipient]
+    session: str = Field(description="The id of the connection that brought it, as in the lines of the log.")
     size: int
     sha256: str
     attempts: int

@@ -62,7 +62,7 @@ async def compress(session: Session, command: Compress) -> str:
     if session.connection.compressed:
         raise Refusal("it is compressed already", "COMPRESSIONACTIVE")
     if session.framer.buffered or session.connection.has_input:
-        raise Farewell("nothing may follow COMPRESS before its answer")
+        raise Farewell("nothing may follow COMPRESS before its answer", error="out_of_order")
 
     async def begin() -> None:
         session.connection.compress(Compression())

@@ -7,16 +7,38 @@ nowhere else, so that an unknown outcome is never reported as a plain failure.
 from actors import errors as actor_errors
 from eventlog.errors import LogError, OutcomeUnknown, Rejected
 
+# what response codes (RFC 3501, RFC 5530 and others) tell, as kinds of error
+_ERRORS = {
+    "ALREADYEXISTS": "folder_exists",
+    "AUTHENTICATIONFAILED": "wrong_credentials",
+    "CANNOT": "not_allowed",
+    "CONTACTADMIN": "login_suspended",
+    "EXPUNGEISSUED": "no_such_message",
+    "LIMIT": "too_large",
+    "METADATA TOOMANY": "too_many_annotations",
+    "NONEXISTENT": "no_such_folder",
+    "NOPERM": "no_right",
+    "OVERQUOTA": "over_quota",
+    "PRIVACYREQUIRED": "tls_required",
+    "SERVERBUG": "internal",
+    "TOOBIG": "too_large",
+    "TRYCREATE": "no_such_folder",
+    "UNAVAILABLE": "not_ready",
+}
+
 
 class Refusal(Exception):
     """A command's tagged NO or BAD, with a response code where one fits."""
 
     status = b"NO"
+    otherwise = "refused"
 
-    def __init__(self, text: str, code: str | None = None) -> None:
+    def __init__(self, text: str, code: str | None = None, error: str = "") -> None:
+        """`error`: the kind of error (nodes/errors), where the response code does not tell it."""
         super().__init__(text)
         self.text = text
         self.code = code
+        self.error = error or _ERRORS.get(code or "", self.otherwise)
 
     def reply(self) -> bytes:
         """What follows the tag, without the line end."""
@@ -28,6 +50,7 @@ class BadCommand(Refusal):
     """RFC 3501 7.1.3: the command was not understood, or is not legal now."""
 
     status = b"BAD"
+    otherwise = "bad_command"
 
 
 class Uncertain(Refusal):
@@ -37,10 +60,14 @@ class Uncertain(Refusal):
 class Farewell(Exception):
     """The session ends: `* BYE text` is the last line."""
 
-    def __init__(self, text: str, code: str | None = None) -> None:
+    otherwise = "refused"
+
+    def __init__(self, text: str, code: str | None = None, error: str = "") -> None:
+        """`error`: the kind of error (nodes/errors), where the response code does not tell it."""
         super().__init__(text)
         self.text = text
         self.code = code
+        self.error = error or _ERRORS.get(code or "", self.otherwise)
 
     def reply(self) -> bytes:
         code = b"[" + self.code.encode("ascii") + b"] " if self.code else b""
@@ -75,15 +102,17 @@ _CODES: tuple[tuple[type[actor_errors.CommandRefused], str], ...] = (
 def refusal_of(error: actor_errors.CommandRefused | LogError) -> Refusal:
     """The reply to a write that did not succeed, or may not have."""
     if isinstance(error, OutcomeUnknown):
-        return Uncertain("no majority confirmed this in time; it may have taken effect, or may yet", "UNAVAILABLE")
+        text = "no majority confirmed this in time; it may have taken effect, or may yet"
+        return Uncertain(text, "UNAVAILABLE", error.code)
     if isinstance(error, Rejected):
         if error.reason == "too_large":
-            return Refusal("too large for one record of the log", "LIMIT")
-        return Refusal(f"not done: {_REASONS.get(error.reason, error.reason)}; try again later", "UNAVAILABLE")
+            return Refusal("too large for one record of the log", "LIMIT", error.code)
+        text = f"not done: {_REASONS.get(error.reason, error.reason)}; try again later"
+        return Refusal(text, "UNAVAILABLE", error.code)
     if isinstance(error, LogError):
-        return Refusal("the server can not write now; not done", "SERVERBUG")
+        return Refusal("the server can not write now; not done", "SERVERBUG", error.code)
     code = next((code for kind, code in _CODES if isinstance(error, kind)), "CANNOT")
-    return Refusal(str(error) or type(error).__name__, code)
+    return Refusal(str(error) or type(error).__name__, code, error.code)
 
 
 _REASONS = {

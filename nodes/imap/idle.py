@@ -36,18 +36,18 @@ async def _until_line(session: Session) -> bytes:
         if isinstance(found, bytes):
             return found
         if found is not NEED_MORE:
-            raise Farewell("line too long", "TOOBIG")
+            raise Farewell("line too long", "TOOBIG", "line_too_long")
         await session.drain()
         if session.notices is not None:
             await session.notices.tell_all()
         if session.stopping:
-            raise Farewell(session.stopping)
+            raise Farewell(session.stopping, error="stopping")
         if session.selected is not None and session.selected.has_news:
             continue  # it came while the client was taking what came before
         left_s = until_s - loop.time()
         if not await session.connection.wait(max(0.0, min(left_s, STILL_HERE_S))):
             if left_s <= STILL_HERE_S:
-                raise Farewell("you were silent for too long")
+                raise Farewell("you were silent for too long", error="timed_out")
             session.write(b"* OK still here\r\n")
         if session.connection.has_input or session.connection.ended:
             session.take_input()

@@ -19,7 +19,6 @@ from nodes.imap.shared import Handler
 from nodes.imap.states import State
 from nodes.logins import door as logins
 from nodes.logins import sasl
-from nodes.logins.bound_tenants import tenant_name
 from nodes.logins.door import Door, LoggedIn, LoginRefused
 from nodes.logins.sasl_mechanisms import ALL
 from nodes.moments import parse_moment
@@ -55,10 +54,11 @@ async def start_tls(session: Session, _: commands.StartTls) -> str:
     if context is None or session.connection.secure:
         raise BadCommand("TLS is not available now")
     if session.framer.buffered or session.connection.has_input:
-        raise Farewell("nothing may follow STARTTLS before the handshake")
+        raise Farewell("nothing may follow STARTTLS before the handshake", error="out_of_order")
 
     async def handshake() -> None:
         await session.connection.start_tls(context, TLS_HANDSHAKE_S)
+        session.bind_trail()
 
     session.after_reply = handshake
     return "begin TLS now"
@@ -86,7 +86,7 @@ async def authenticate(session: Session, command: commands.Authenticate) -> str:
         session.write(b"+ " + base64.b64encode(challenge) + b"\r\n")
         line = await session.line()
         if line == b"*":
-            raise BadCommand("authentication cancelled")
+            raise BadCommand("authentication cancelled", error="login_cancelled")
         return sasl.decode_response(line)
 
     try:
@@ -109,8 +109,6 @@ async def _enter(session: Session, found: LoggedIn) -> str:
     session.state = State.AUTHENTICATED
     session.framer.appends = True
     session.leave = session.services.sessions.enter(found.target, session.stop)
-    whose = tenant_name(session.services.log, session.target.tenant)
-    session.logger = session.logger.bind(account=session.target.address, tenant=whose)
     session.logger.info("logged in", tls=session.connection.secure)
     if session.past is not None:
         session.write(f"* OK [ALERT] this is the mailbox as of {session.past.moment}, read-only\r\n".encode())
@@ -140,22 +138,22 @@ def _refusal(session: Session, refused: LoginRefused) -> Refusal:
     """Guesses are counted by connection too, whatever login each of them names."""
     match refused.reason:
         case "malformed":
-            return BadCommand("not a response of this mechanism")
+            return BadCommand("not a response of this mechanism", error=refused.code)
         case "blocked":
-            return Refusal("too many wrong passwords; try again later", "UNAVAILABLE")
+            return Refusal("too many wrong passwords; try again later", "UNAVAILABLE", refused.code)
         case "overloaded":
-            return Refusal("too many log-ins at once; try again", "UNAVAILABLE")
+            return Refusal("too many log-ins at once; try again", "UNAVAILABLE", refused.code)
         case "away":
-            return Refusal("passwords can not be checked now; try again later", "UNAVAILABLE")
+            return Refusal("passwords can not be checked now; try again later", "UNAVAILABLE", refused.code)
         case "limited":
-            return Refusal(refused.text, "LIMIT")
+            return Refusal(refused.text, "LIMIT", refused.code)
         case "suspended":
-            return Refusal(refused.text, "CONTACTADMIN")  # RFC 5530 3
+            return Refusal(refused.text, "CONTACTADMIN", refused.code)  # RFC 5530 3
     session.failed_logins += 1
     if refused.close or session.failed_logins >= session.limits.auth_failures:
 
         async def hang_up() -> None:
-            raise Farewell("too many wrong passwords")
+            raise Farewell("too many wrong passwords", error="login_blocked")
 
         session.after_reply = hang_up
     return Refusal("wrong address or password", "AUTHENTICATIONFAILED")

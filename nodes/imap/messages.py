@@ -107,7 +107,9 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
     if unseen and not selected.read_only:
         await _mark_seen(session, selected, unseen)
     if missing:
-        session.logger.error("messages have no body in the log", uids=missing[:20], count=len(missing))
+        session.logger.error(
+            "messages have no body in the log", code="body_missing", uids=missing[:20], count=len(missing)
+        )
         raise Refusal("the text of some of the messages is missing on this server", "SERVERBUG")
     if found < len(uids) and not command.by_uid:
         raise Refusal("some of the messages were expunged", "EXPUNGEISSUED")  # RFC 2180 4.1.2

@@ -121,6 +121,7 @@ class ImapListener:
     def _opened(self, connection: Connection) -> None:
         if not self._services.connections.admit(connection.peer):
             self._services.metrics.connection_refused(self._kind)
+            self._services.refusals.note("too_many_connections", listener=self._kind, client=connection.peer)
             connection.write(Farewell("too many connections", "UNAVAILABLE").reply())
             connection.close()
             return

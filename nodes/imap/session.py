@@ -21,7 +21,7 @@ from eventlog.record import By
 from nodes.imap import capability, commands, search_updates
 from nodes.imap.connection import Connection, ConnectionLost
 from nodes.imap.cursor import Cursor
-from nodes.imap.errors import BadCommand, Farewell, Refusal, Uncertain, no_such_mailbox, refusal_of
+from nodes.imap.errors import BadCommand, Farewell, Refusal, Uncertain, no_such_mailbox, printable, refusal_of
 from nodes.imap.features import Features
 from nodes.imap.fetch import MessageText
 from nodes.imap.framing import Continuation, Frame, Framer, Limits, Oversize
@@ -30,8 +30,10 @@ from nodes.imap.selected import Selected
 from nodes.imap.shared import Shared
 from nodes.imap.states import State, adds_messages, is_legal, may_announce_expunges, names_numbers, works_on_selected
 from nodes.logins import door as logins
+from nodes.logins.bound_tenants import bind
 from nodes.logins.door import Door
 from nodes.reading import Present
+from nodes.trail import CODE, TRAIL, Trail
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -60,8 +62,9 @@ class Session:
         self.shared = shared
         self.services = shared.services
         self.connection = connection
-        self.cause = f"{shared.kind} session {identity}"
-        self.logger = shared.services.logger.bind(protocol=shared.kind, peer=connection.peer, session=identity)
+        self.trail = Trail(shared.kind, connection.peer, identity)
+        self.cause = self.trail.cause
+        self.logger = shared.services.logger
         limits = shared.services.config.limits
         self.limits = limits
         self.framer = Framer(Limits(limits.line_bytes, limits.literal_bytes, limits.message_bytes))
@@ -82,6 +85,7 @@ class Session:
         self._bad_commands = 0
         self._sent_bytes = 0
         self._told_slow = False
+        self._told = ("other", "")  # the last command, and what it was refused for
         self.idling = False
         self.stopping = ""  # why the session ends as soon as the present command is done
         self._login_by_s = asyncio.get_running_loop().time() + limits.login_s
@@ -89,14 +93,20 @@ class Session:
     # -- its life
 
     async def run(self) -> None:
+        TRAIL.set(self.trail)  # of this task
+        self.bind_trail()
+        tracing = self.services.tracing
+        if tracing is not None:
+            tracing.opened(self.trail)
         try:
             await self._converse()
         except Farewell as farewell:
+            self._note(farewell)
             self.write(farewell.reply())
         except ConnectionLost:
             pass
         except Exception:
-            self.logger.exception("imap session failed")
+            self.logger.exception("imap session failed", code="internal")
             self.write(Farewell("internal error; the session ends", "SERVERBUG").reply())
         finally:
             self.deselect()
@@ -109,6 +119,8 @@ class Session:
                 self.past_of_others.close()
             self.shared.held.bytes -= self._held_bytes
             self.connection.close()
+            if tracing is not None:
+                tracing.closed(self.trail)
 
     async def _converse(self) -> None:
         self.write(b"* OK [CAPABILITY " + self.capabilities() + b"] ")
@@ -119,7 +131,7 @@ class Session:
             self._hold()
             match step:
                 case Frame():
-                    await self._answer(step)
+                    await self._perform(step)
                     await asyncio.sleep(0)  # whoever sends many commands at once takes turns with the others
                 case Continuation():
                     self.write(b"+ OK\r\n")
@@ -133,6 +145,15 @@ class Session:
         self.stopping = why
         self.connection.hurry()
         self.connection.wake()
+
+    def bind_trail(self) -> None:
+        """Lines name the tenant that the connection is bound to."""
+        bind(self.trail, self.services, self.shared.kind, self.connection.tls)
+
+    def _note(self, refused: Refusal | Farewell, command: commands.Command | None = None) -> None:
+        name = type(command).__name__.lower() if command is not None else ""
+        said = printable(refused.text).decode()
+        self.services.refusals.note(refused.error, command=name, reply=said, **self.trail.facts())
 
     # -- input and output
 
@@ -148,16 +169,16 @@ class Session:
         if self.notices is not None:
             await self.notices.tell_all()
         if self.stopping:
-            raise Farewell(self.stopping)
+            raise Farewell(self.stopping, error="stopping")
         if self.connection.has_input:
             await asyncio.sleep(0)  # a little that stands for a lot (compression) must not keep the others waiting
         patience_s = self._patience_s(partial)
         if self.last_text is not None and not await self.connection.wait(min(KEPT_TEXT_S, patience_s)):
             self.last_text = None
         if not await self.connection.wait(patience_s):
-            raise Farewell("you were silent for too long")
+            raise Farewell("you were silent for too long", error="timed_out")
         if self.stopping:
-            raise Farewell(self.stopping)
+            raise Farewell(self.stopping, error="stopping")
         self.take_input()
 
     def take_input(self) -> None:
@@ -167,7 +188,7 @@ class Session:
         self.framer.feed(data)
         self._hold()
         if self.shared.held.bytes > HELD_BYTES and self._held_bytes > self.limits.literal_bytes:
-            raise Farewell("the server holds too many unfinished messages", "UNAVAILABLE")
+            raise Farewell("the server holds too many unfinished messages", "UNAVAILABLE", "too_much_mail")
 
     def _hold(self) -> None:
         """Counts what has arrived of this session's unfinished command."""
@@ -186,10 +207,23 @@ class Session:
             if isinstance(found, bytes):
                 return found
             if isinstance(found, Oversize):
-                raise Farewell("line too long", "TOOBIG")
+                raise Farewell("line too long", "TOOBIG", "line_too_long")
             await self.receive()
 
     # -- commands
+
+    async def _perform(self, frame: Frame) -> None:
+        """Answers a command, as a span where traces are made."""
+        tracing = self.services.tracing
+        if tracing is None:
+            return await self._answer(frame)
+        self._told = ("other", "")
+        with tracing.command(self.trail, "command") as span:
+            await self._answer(frame)
+            name, code = self._told
+            span.update_name(name)
+            if code:
+                span.set_attribute(CODE, code)
 
     async def _answer(self, frame: Frame) -> None:
         tag = read_tag(frame.text)
@@ -217,7 +251,8 @@ class Session:
         except Refusal as refusal:
             if isinstance(refusal, Uncertain) and adds_messages(command):
                 # who is cut off looks at what is there first; who is told NO appends once more
-                raise Farewell(refusal.text, refusal.code) from None
+                raise Farewell(refusal.text, refusal.code, refusal.error) from None
+            self._note(refusal, command)
             refused, reply = refusal, refusal.reply()
         finally:
             self.place = None  # what is told between commands is of one's own mailboxes
@@ -225,7 +260,9 @@ class Session:
             self.announce(command)
             if self.features.condstore and self.selected is not None:
                 reply = self.selected.qualified(reply)
-        self.services.metrics.command(self.shared.kind, type(command).__name__.lower() if command else "other")
+        name = type(command).__name__.lower() if command else "other"
+        self._told = (name, refused.error if refused is not None else "")
+        self.services.metrics.command(self.shared.kind, name)
         self.write(tag + b" " + reply + b"\r\n")
         await self._keep_to_bandwidth()
         if isinstance(refused, BadCommand):
@@ -253,16 +290,18 @@ class Session:
             await asyncio.sleep(min(left_s, PAUSE_STEP_S))
 
     def _answer_oversize(self, oversize: Oversize) -> None:
-        refusal = (BadCommand if oversize.status == b"BAD" else Refusal)(oversize.text, oversize.code)
+        kind = BadCommand if oversize.status == b"BAD" else Refusal
+        refusal = kind(oversize.text, oversize.code, "line_too_long")
+        self._note(refusal)
         self.write(oversize.tag + b" " + refusal.reply() + b"\r\n")
         self._count_bad()
         if oversize.fatal:
-            raise Farewell(oversize.text, oversize.code)
+            raise Farewell(oversize.text, oversize.code, "line_too_long")
 
     def _count_bad(self) -> None:
         self._bad_commands += 1
         if self._bad_commands >= self.limits.errors:
-            raise Farewell("too many bad commands")
+            raise Farewell("too many bad commands", error="too_many_errors")
 
     def capabilities(self) -> bytes:
         if self.state is not State.NOT_AUTHENTICATED:
@@ -355,7 +394,7 @@ class Session:
             return None
         selected.rights = self.rights_in(selected.owner, selected.folder.id)
         if not selected.rights >= {"l", "r"}:
-            raise Farewell("the selected mailbox was deleted")
+            raise Farewell("the selected mailbox was deleted", error="no_such_folder")
         return selected.owner
 
     @property
@@ -452,7 +491,7 @@ class Session:
                 found = folder(reading.view, selected.folder.id)
                 may_stay = selected.owner is None or {"l", "r"} <= held(reading.view.peek, selected.folder.id, self.who)
             if found is None or not may_stay:
-                raise Farewell("the selected mailbox was deleted")
+                raise Farewell("the selected mailbox was deleted", error="no_such_folder")
             selected.folder_changed = False
         gone, changed = selected.waiting(expunges) if selected.updates else (set[int](), set[int]())
         search_updates.before_news(self, selected, gone)

@@ -13,11 +13,16 @@ from actors import tenant
 from actors.directory import tenant_named, tenant_with
 from actors.errors import InvalidName, NoSuchTenant
 from actors.tenant_policy import ON, settings
+from nodes.tls.front import server_name
 
 if TYPE_CHECKING:
+    import ssl
+
     from eventlog.log import EventLog
     from eventlog.store import Snapshot
     from nodes.config.node import ListenerKind, NodeConfig
+    from nodes.services import Services
+    from nodes.trail import Trail
 
 OWN_NAMES = "own_names"
 NOBODY = b""  # bound to a tenant that there is not: nobody comes in
@@ -53,6 +58,12 @@ def tenant_name(log: EventLog, tenant_id: bytes | None) -> str | None:
     with log.snapshot() as snapshot:
         row = snapshot.view(tenant_id).peek(tenant.TENANT_KEY)
     return str(row[0]) if row is not None else None
+
+
+def bind(trail: Trail, services: Services, kind: ListenerKind, tls: ssl.SSLObject | None) -> None:
+    """From now on the lines of a connection name the tenant that it is bound to, where it is bound to one."""
+    bound = tenant_at(services.log, services.config, kind, server_name(tls))
+    trail.tenant = tenant_name(services.log, bound) or ""
 
 
 def _named(snapshot: Snapshot, name: str) -> bytes:

@@ -27,6 +27,7 @@ from nodes.logins.security import Limited, TooManyFailures, log_failed_login, ma
 from nodes.moments import split_login
 from nodes.tls.channel_binding import bindings_of
 from nodes.tls.front import server_name
+from nodes.trail import TRAIL
 
 if TYPE_CHECKING:
     from actors.authentication import Login
@@ -44,6 +45,17 @@ SCOPES: dict[ListenerKind, str] = {
     "imaps": "imap",
     "pop3": "pop3",
     "pop3s": "pop3",
+}
+
+
+CODES: dict[Reason, str] = {
+    "malformed": "malformed_response",
+    "wrong": "wrong_credentials",
+    "blocked": "login_blocked",
+    "overloaded": "overloaded",
+    "away": "passwords_away",
+    "suspended": "login_suspended",
+    "limited": "login_limited",
 }
 
 
@@ -81,6 +93,11 @@ class LoginRefused(Exception):
         self.reason = reason
         self.close = close
         self.text = text
+
+    @property
+    def code(self) -> str:
+        """The kind of error (nodes/errors)."""
+        return CODES[self.reason]
 
 
 def door(services: Services, kind: ListenerKind, client: str, tls: ssl.SSLObject | None) -> Door:
@@ -172,6 +189,7 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
         log_failed_login(services.logger, at.kind, at.client, login, tenant_name(services.log, bound))
         raise LoginRefused("wrong", close=guard.failed(at.client, login))
     guard.succeeded(at.client, login)
+    _name(services, found.target)
     standing = services.runtime.standings.of(found.target.tenant)
     why_not = standing.text if standing is not None else account_sessions.why_not(services.log, found)
     if why_not is not None:
@@ -180,6 +198,14 @@ async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str)
     await _take_tokens(services, at, found.target, mechanism)
     _note_use(services, at, found)
     return LoggedIn(found.target, moment)
+
+
+def _name(services: Services, target: Target) -> None:
+    """Lines of the connection say from now on whose it is."""
+    trail = TRAIL.get()
+    if trail is not None:
+        trail.tenant = tenant_name(services.log, target.tenant) or ""
+        trail.account = target.address
 
 
 async def _come(services: Services, at: Door, mechanism: str) -> None:

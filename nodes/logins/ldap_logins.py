@@ -53,7 +53,12 @@ class _Asked:
             except TimeoutError:
                 reason = f"no answer in {self.config.timeout_s:g} s"
         self._paused_until_s = time.monotonic() + PAUSE_S
-        self._logger.error("a directory can not be asked, so nobody logs in", directory=self.config.url, error=reason)
+        self._logger.error(
+            "a directory can not be asked, so nobody logs in",
+            code="directory_away",
+            directory=self.config.url,
+            error=reason,
+        )
         raise PasswordsAway("the directory does not answer")
 
     @contextlib.asynccontextmanager

@@ -256,7 +256,7 @@ def log_failed_login(
     """
     shown = "".join(c if c.isprintable() else "\ufffd" for c in login[:MOST_LOGIN])
     bound = {} if tenant is None else {"tenant": tenant}
-    logger.warning("login failed", listener=listener, client=client, login=shown, **bound)
+    logger.warning("login failed", code="wrong_credentials", listener=listener, client=client, login=shown, **bound)
 
 
 def network_of(address: str) -> str:

@@ -49,7 +49,7 @@ class Tokens:
         """The address that a good token names; None for one that is not good, and while there are no keys."""
         issuer = self._issuers.get(_issuer(token))
         if issuer is None:
-            self._logger.info("token refused", reason="of no issuer that is trusted")
+            self._logger.info("token refused", code="wrong_credentials", reason="of no issuer that is trusted")
             return None
         return await issuer.account(token)
 
@@ -72,10 +72,15 @@ class IssuedTokens:
             key = await self._key(jwt.get_unverified_header(token).get("kid"))
             claims = self._verified(token, key)
         except NoKeys as error:
-            self._logger.error("the keys of an issuer can not be read", issuer=self._config.issuer, error=str(error))
+            self._logger.error(
+                "the keys of an issuer can not be read",
+                code="directory_away",
+                issuer=self._config.issuer,
+                error=str(error),
+            )
             return None
         except jwt.PyJWTError as error:
-            self._logger.info("token refused", reason=type(error).__name__)
+            self._logger.info("token refused", code="wrong_credentials", reason=type(error).__name__)
             return None
         return self._address(claims)
 
@@ -137,7 +142,9 @@ class IssuedTokens:
             if not self._keys:
                 raise NoKeys(str(error) or type(error).__name__) from None
             reason = str(error) or type(error).__name__
-            self._logger.warning("an issuer's keys were not renewed", issuer=self._config.issuer, error=reason)
+            self._logger.warning(
+                "an issuer's keys were not renewed", code="directory_away", issuer=self._config.issuer, error=reason
+            )
             return
         self._keys = found
 

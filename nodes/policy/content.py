@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nodes.metrics import Metrics
     from nodes.smtp.session import Envelope, Session
 
-SPAM = reply(550, "5.7.1", "The message looks like spam, which its recipients do not take")
+SPAM = reply(550, "5.7.1", "The message looks like spam, which its recipients do not take", error="spam_refused")
 
 
 class Sizes(Check):

@@ -144,4 +144,9 @@ def _allows(answer: str) -> bool | None:
 
 def _refusal(client: Address, lists: tuple[str, ...]) -> bytes:
     named = ", ".join(lists)
-    return reply(550, "5.7.1", f"Mail from [{client}] is refused, it is listed by {named}; ask our postmaster why")
+    return reply(
+        550,
+        "5.7.1",
+        f"Mail from [{client}] is refused, it is listed by {named}; ask our postmaster why",
+        error="blocklisted",
+    )

@@ -124,4 +124,6 @@ def network_name(client: Address) -> str:
 
 
 def _come_again(left_s: float) -> bytes:
-    return reply(451, "4.7.1", f"Greylisted: not known here yet, come again in {math.ceil(left_s)} seconds")
+    return reply(
+        451, "4.7.1", f"Greylisted: not known here yet, come again in {math.ceil(left_s)} seconds", error="greylisted"
+    )

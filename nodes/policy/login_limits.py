@@ -180,7 +180,8 @@ class LoginLimits:
 
     def _limited(self, scope: str, what: str, text: str, target: Target) -> Limited:
         self._metrics.policy_refused(f"{scope} {what}")
-        _log.warning("a log-in was refused by a limit", limit=f"{scope}_{what}", account=target.address)
+        told = {"limit": f"{scope}_{what}", "account": target.address}
+        _log.warning("a log-in was refused by a limit", code="login_limited", **told)
         return Limited(text)
 
 

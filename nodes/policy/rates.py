@@ -178,7 +178,14 @@ def refuse_empty(due: list[Due], metrics: Metrics, code: int, what: str) -> None
     wait_s, scope = max(waits)
     metrics.policy_refused(f"{scope} rate")
     seconds = math.ceil(wait_s)
-    raise Refused(reply(code, "4.7.0", f"Too many {what} of this {scope} for now, come again in {seconds} seconds"))
+    raise Refused(
+        reply(
+            code,
+            "4.7.0",
+            f"Too many {what} of this {scope} for now, come again in {seconds} seconds",
+            error="rate_limited",
+        )
+    )
 
 
 def _rate(policy: MailPolicy, scope: str, what: str) -> int:

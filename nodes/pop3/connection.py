@@ -15,27 +15,30 @@ from actors.mailbox import Expunge
 from eventlog.errors import LogError
 from nodes.logins import door as logins
 from nodes.logins import sasl
+from nodes.logins.bound_tenants import bind
 from nodes.logins.door import Door, LoggedIn, LoginRefused
 from nodes.policy.bandwidth import STEP_S
 from nodes.pop3 import multiline
 from nodes.pop3.events import (
+    Answer,
     Authenticate,
     Close,
     Event,
     Listing,
     LogIn,
-    Refused,
     Remove,
     Respond,
     Say,
     Send,
     StartTls,
+    refusing,
 )
 from nodes.pop3.exclusive import Hold
 from nodes.pop3.maildrop import Entry
 from nodes.pop3.opening import CanNotOpen
 from nodes.pop3.session import Limits, Session
 from nodes.reading import body_of
+from nodes.trail import CODE, TRAIL, Trail
 
 if TYPE_CHECKING:
     from actors.directory import Target
@@ -45,10 +48,10 @@ if TYPE_CHECKING:
 COMMANDS_AT_ONCE = 100
 HELD_INPUT_BYTES = 64 * 1024
 GREETING = b"+OK mailraft POP3 ready"
-TIMED_OUT = b"-ERR [SYS/TEMP] No command came in time\r\n"
-STOPPING = b"-ERR [SYS/TEMP] The server is stopping\r\n"
-LOST = b"-ERR [SYS/TEMP] The maildrop is no longer held by this session\r\n"
-TOO_MANY_CONNECTIONS = b"-ERR [SYS/TEMP] Too many connections\r\n"
+TIMED_OUT = refusing("No command came in time", "SYS/TEMP", "timed_out")
+STOPPING = refusing("The server is stopping", "SYS/TEMP", "stopping")
+LOST = refusing("The maildrop is no longer held by this session", "SYS/TEMP", "superseded")
+TOO_MANY_CONNECTIONS = refusing("Too many connections", "SYS/TEMP", "too_many_connections")
 INTERNAL_ERROR = b"-ERR [SYS/TEMP] Internal error\r\n"
 
 
@@ -77,7 +80,9 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._gone = False
-        self._ending = b""  # what is said before the connection is closed, as soon as nothing is under way
+        self._ending: Answer | None = (
+            None  # what is said before the connection is closed, as soon as nothing is under way
+        )
         self._hold: Hold | None = None
         self._target: Target | None = None
         self._leave: Callable[[], None] = lambda: None  # the list of those who are logged in
@@ -99,7 +104,9 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.client, self.origin = peer[0], f"{peer[0]}:{peer[1]}"
+        self._trail = Trail(self._listener.kind, self.client)
         if not self._listener.admit(self):
+            self._note(TOO_MANY_CONNECTIONS)
             transport.write(TOO_MANY_CONNECTIONS)  # type: ignore[attr-defined]
             transport.close()
             return
@@ -138,12 +145,17 @@ class Connection(asyncio.Protocol):
     # The conversation
 
     async def _serve(self) -> None:
+        TRAIL.set(self._trail)  # of this task
+        self._bind_trail()
+        tracing = self._services.tracing
+        if tracing is not None:
+            tracing.opened(self._trail)
         try:
             await self._converse()
         except (Gone, ConnectionError):
             pass
         except Exception:
-            self._services.logger.exception("pop3 session failed", origin=self.origin)
+            self._services.logger.exception("pop3 session failed", code="internal")
             self._transport.write(INTERNAL_ERROR)
         finally:
             self._transport.close()
@@ -153,6 +165,8 @@ class Connection(asyncio.Protocol):
                 await self._let_go()
             finally:
                 self._listener.release(self)
+                if tracing is not None:
+                    tracing.closed(self._trail)
 
     async def _converse(self) -> None:
         limits = self._services.config.limits
@@ -172,18 +186,31 @@ class Connection(asyncio.Protocol):
                 taken += 1
                 if taken % COMMANDS_AT_ONCE == 0:
                     await asyncio.sleep(0)  # one read may bring thousands of commands: others have their turn
+                if isinstance(event, Say | Close) and isinstance(event.data, Answer):
+                    self._note(event.data)
                 if isinstance(event, Close):
                     await self._let_go()  # before the answer: who logs in again at once finds it free
                     await self._send(event.data)
                     return
-                event = await self._perform(session, event) or session.next_event()
+                event = await self._traced(session, event) or session.next_event()
             self._at_rest = True
             if self._ending:
-                self._transport.write(self._ending)
+                self._say_last(self._ending)
                 return
             if not await self._receive(session):
-                self._transport.write(TIMED_OUT)
+                self._say_last(TIMED_OUT)
                 return
+
+    def _say_last(self, answer: Answer) -> None:
+        self._note(answer)
+        self._transport.write(answer)
+
+    def _note(self, answer: Answer) -> None:
+        said = answer.decode("utf-8", "replace").strip()
+        self._services.refusals.note(answer.error, reply=said, **self._trail.facts())
+
+    def _bind_trail(self) -> None:
+        bind(self._trail, self._services, self._listener.kind, self._transport.get_extra_info("ssl_object"))
 
     async def _let_go(self) -> None:
         self._leave()
@@ -217,6 +244,16 @@ class Connection(asyncio.Protocol):
             return limits.pop3_idle_s
         return max(0.0, self._opened_s + limits.login_s - self._listener.loop.time())
 
+    async def _traced(self, session: Session, event: Event) -> Event | None:
+        """Performs it, as a span where traces are made."""
+        tracing = self._services.tracing
+        if tracing is None:
+            return await self._perform(session, event)
+        with tracing.command(self._trail, type(event).__name__.lower()) as span:
+            if isinstance(event, Say) and isinstance(event.data, Answer):
+                span.set_attribute(CODE, event.data.error)
+            return await self._perform(session, event)
+
     async def _perform(self, session: Session, event: Event) -> Event | None:
         match event:
             case Say(data):
@@ -249,7 +286,7 @@ class Connection(asyncio.Protocol):
         """Close once nothing is under way; no deletion is carried out."""
         self._end(STOPPING)
 
-    def _end(self, farewell: bytes) -> None:
+    def _end(self, farewell: Answer) -> None:
         self._ending = farewell
         if self._at_rest:
             self._news.set()
@@ -293,9 +330,9 @@ class Connection(asyncio.Protocol):
         with self._services.log.snapshot() as snapshot:
             body = body_of(snapshot, session.maildrop.tenant, entry.digest)
         if body is None:
-            return Say(Refused("The message is no longer there", "SYS/PERM").answer)
+            return Say(refusing("The message is no longer there", "SYS/PERM", "no_such_message"))
         if self._refuses_utf8 and not session.utf8 and multiline.is_utf8(multiline.top(body, 0)):
-            return Say(Refused("Its header is in UTF-8: say UTF8 before log-in", "UTF8").answer)
+            return Say(refusing("Its header is in UTF-8: say UTF8 before log-in", "UTF8"))
         await self._keep_to_bandwidth(len(entry.trace) + len(body))
         parts = (entry.trace, body)
         if lines is None:
@@ -336,10 +373,10 @@ class Connection(asyncio.Protocol):
         await self._send(session.challenge(challenge).data)
         while (event := session.next_event()) is None:
             if not await self._receive(session):
-                self._transport.write(TIMED_OUT)
+                self._say_last(TIMED_OUT)
                 raise Gone
             if self._ending:
-                self._transport.write(self._ending)
+                self._say_last(self._ending)
                 raise Gone
         if not isinstance(event, Respond):
             raise Unanswered(event)
@@ -351,9 +388,9 @@ class Connection(asyncio.Protocol):
         except LoginRefused as refused:
             return self._refusal(session, refused)
         try:
-            opened = await self._listener.opener.open(found, self.origin, self._lose)
+            opened = await self._listener.opener.open(found, self.origin, self._trail.cause, self._lose)
         except CanNotOpen as error:
-            return session.not_logged_in(error.text, error.code)
+            return session.not_logged_in(error.text, error.code, "" if error.code != "SYS/PERM" else "login_suspended")
         self._hold, self._refuses_utf8 = opened.hold, opened.refuses_utf8
         self._target = found.target
         if self._flow is not None:
@@ -364,7 +401,8 @@ class Connection(asyncio.Protocol):
 
     def _put_out(self, why: str) -> None:
         """The tenant is not served any more."""
-        self._end(b"-ERR [SYS/PERM] %b\r\n" % why.capitalize().encode("ascii", "replace"))
+        text = why.capitalize().encode("ascii", "replace").decode()
+        self._end(refusing(text, "SYS/PERM", "tenant_inactive"))
 
     def _lose(self) -> None:
         """Another session may have the maildrop now."""
@@ -374,17 +412,19 @@ class Connection(asyncio.Protocol):
         """Guesses are counted by connection too, whatever login each of them names."""
         match refused.reason:
             case "malformed":
-                return session.not_logged_in("That is not a response of this mechanism", "")
+                return session.not_logged_in("That is not a response of this mechanism", "", refused.code)
             case "blocked":
-                return session.not_logged_in("Too many wrong passwords, try again later", "AUTH")
+                return session.not_logged_in("Too many wrong passwords, try again later", "AUTH", refused.code)
             case "overloaded":
-                return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP")
+                return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP", refused.code)
             case "away":
-                return session.not_logged_in("Passwords can not be checked now, try again later", "SYS/TEMP")
+                return session.not_logged_in(
+                    "Passwords can not be checked now, try again later", "SYS/TEMP", refused.code
+                )
             case "limited":
-                return session.not_logged_in(refused.text.capitalize(), "SYS/TEMP")
+                return session.not_logged_in(refused.text.capitalize(), "SYS/TEMP", refused.code)
             case "suspended":
-                return session.not_logged_in(refused.text.capitalize(), "SYS/PERM")  # RFC 3206
+                return session.not_logged_in(refused.text.capitalize(), "SYS/PERM", refused.code)  # RFC 3206
         self._failed_logins += 1
         answer = session.not_logged_in("Wrong name or password", "AUTH")
         if refused.close or self._failed_logins >= self._services.config.limits.auth_failures:
@@ -408,12 +448,13 @@ class Connection(asyncio.Protocol):
             raise Gone
         self._transport = transport
         session.tls_started(self._door().offer.mechanisms)
+        self._bind_trail()
 
     async def _remove(self, session: Session, uids: tuple[int, ...]) -> bool:
         maildrop = session.maildrop
         if self._hold is not None and not await self._hold.is_held():
             return False
-        context = self._listener.opener.context(maildrop.account, maildrop.tenant, self.origin, "quit")
+        context = self._listener.opener.context(maildrop.account, maildrop.tenant, self.origin, self._trail.cause)
         try:
             command = Expunge(maildrop.folder_id, uids, force=True)
             await self._services.runtime.ask(maildrop.account, command, context)

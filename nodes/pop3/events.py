@@ -77,12 +77,35 @@ class Close(NamedTuple):
 Event = Say | Listing | LogIn | Authenticate | Respond | StartTls | Send | Remove | Close
 
 
-class Refused(Exception):
-    """A command that gets -ERR; `code` is a response code (RFC 2449 8, RFC 3206)."""
+class Answer(bytes):
+    """An answer that refuses; `error` is the kind of error (nodes/errors) that it tells of."""
 
-    def __init__(self, text: str, code: str = "") -> None:
+    error = "refused"
+
+
+def refusing(text: str, code: str = "", error: str = "") -> Answer:
+    """-ERR; `code` is a response code (RFC 2449 8, RFC 3206), which tells the kind of error where `error` does not."""
+    answer = Answer(f"-ERR [{code}] {text}\r\n".encode() if code else f"-ERR {text}\r\n".encode())
+    answer.error = error or _ERRORS[code]
+    return answer
+
+
+_ERRORS = {
+    "": "bad_command",
+    "AUTH": "wrong_credentials",
+    "IN-USE": "maildrop_in_use",
+    "SYS/PERM": "refused",
+    "SYS/TEMP": "not_ready",
+    "UTF8": "bad_command",
+}
+
+
+class Refused(Exception):
+    """A command that gets -ERR; see `refusing`."""
+
+    def __init__(self, text: str, code: str = "", error: str = "") -> None:
         super().__init__(text)
-        self.answer = f"-ERR [{code}] {text}\r\n".encode() if code else f"-ERR {text}\r\n".encode()
+        self.answer = refusing(text, code, error)
 
 
 def ok(text: str) -> Say:

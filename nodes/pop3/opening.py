@@ -49,23 +49,23 @@ class Opener:
         self._services = services
         self._kind = kind
 
-    def context(self, account: bytes, tenant: bytes, origin: str, doing: str) -> Context:
+    def context(self, account: bytes, tenant: bytes, origin: str, cause: str) -> Context:
         """On whose behalf a command is."""
         by = By("account", account, f"{self._kind} {origin}")
-        return Context(by, f"{self._kind} {doing}", tenant, self._services.config.raft.propose_timeout_s)
+        return Context(by, cause, tenant, self._services.config.raft.propose_timeout_s)
 
-    async def open(self, found: LoggedIn, origin: str, lost: Callable[[], None]) -> Opened:
+    async def open(self, found: LoggedIn, origin: str, cause: str, lost: Callable[[], None]) -> Opened:
         """`lost`: called if a hold ends before the session. Raises CanNotOpen."""
         target = found.target
         with self._services.log.snapshot() as snapshot:
             policy = tenant_policy.settings(snapshot.view(target.tenant))
         refuses = policy.get("pop3_utf8") == "refuse"
         if found.moment is not None:
-            return Opened(await self._past(target, found.moment, origin), None, refuses)
+            return Opened(await self._past(target, found.moment, origin, cause), None, refuses)
         home = self._services.runtime.homes.of(target.tenant)
         hold = None
         if policy.get("pop3_exclusive") == ON and home is None:
-            hold = await self._hold(target, origin, lost)
+            hold = await self._hold(target, origin, cause, lost)
         read_only = None if home is None else replica_text(home)
         try:
             maildrop = await load_maildrop(self._services.log, target, read_only)
@@ -77,8 +77,8 @@ class Opener:
             raise
         return Opened(maildrop, hold, refuses)
 
-    async def _hold(self, target: Target, origin: str, lost: Callable[[], None]) -> Hold:
-        context = self.context(target.account, target.tenant, origin, "session")
+    async def _hold(self, target: Target, origin: str, cause: str, lost: Callable[[], None]) -> Hold:
+        context = self.context(target.account, target.tenant, origin, cause)
         hold = Hold(self._services, target.account, context, lost)
         try:
             await hold.take()
@@ -90,10 +90,10 @@ class Opener:
             raise CanNotOpen("The maildrop can not be had alone now, try again", "SYS/TEMP") from None
         return hold
 
-    async def _past(self, target: Target, moment: str, origin: str) -> Maildrop:
+    async def _past(self, target: Target, moment: str, origin: str, cause: str) -> Maildrop:
         by = By("account", target.account, f"{self._kind} {origin}")
         try:
-            past = await self._services.past.open(target, parse_moment(moment, _now_ms()), by, f"{self._kind} log-in")
+            past = await self._services.past.open(target, parse_moment(moment, _now_ms()), by, cause)
         except (NotThen, ValueError) as error:
             raise CanNotOpen(f"{error}".replace("\n", " ")[:200], "SYS/PERM") from None
         try:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from nodes.logins import sasl
 from nodes.pop3 import languages
 from nodes.pop3.events import (
+    Answer,
     Authenticate,
     Close,
     Event,
@@ -27,6 +28,7 @@ from nodes.pop3.events import (
     few,
     listing,
     ok,
+    refusing,
 )
 from nodes.pop3.maildrop import Entry, Maildrop, NoSuchEntry, unique_id
 from nodes.pop3.states import KNOWN, LEGAL, State
@@ -107,10 +109,10 @@ class Session:
         as_of = "" if maildrop.as_of is None else f" as of {maildrop.as_of}, read-only"
         return ok(f"{messages} messages ({octets} octets){as_of}")
 
-    def not_logged_in(self, text: str, code: str) -> Event:
-        """The password was wrong, or can not be checked now."""
+    def not_logged_in(self, text: str, code: str, error: str = "") -> Event:
+        """The password was wrong, or can not be checked now; `error`: as of `refusing`."""
         self.state = State.AUTHORIZATION
-        return self._refuse(Refused(text, code).answer)
+        return self._refuse(refusing(text, code, error))
 
     def challenge(self, data: bytes) -> Say:
         """Asks the client, as a mechanism demands it; the next event is its answer, or a refusal that ends it."""
@@ -129,7 +131,7 @@ class Session:
         """How the removal at QUIT ended."""
         if done:
             return self._close(b"+OK Bye\r\n")
-        return self._close(b"-ERR [SYS/TEMP] The marked messages may not have been removed\r\n")
+        return self._close(refusing("The marked messages may not have been removed", "SYS/TEMP", "outcome_unknown"))
 
     # Lines
 
@@ -141,7 +143,7 @@ class Session:
         if verb not in KNOWN:
             raise Refused("Unknown command")
         if verb not in LEGAL[self.state]:
-            raise Refused("Not in this state")
+            raise Refused("Not in this state", error="out_of_order")
         if self.state is State.NAMED and verb != b"CAPA":
             self.state = State.AUTHORIZATION
         return COMMANDS[verb](self, argument)
@@ -149,12 +151,14 @@ class Session:
     def _too_long(self) -> Event:
         if self.state is State.SASL:
             self.state = State.AUTHORIZATION
-        raise Refused("Line too long")
+        raise Refused("Line too long", error="line_too_long")
 
-    def _refuse(self, answer: bytes) -> Event:
+    def _refuse(self, answer: Answer) -> Event:
         self._errors += 1
         if self._errors >= self._limits.errors:
-            return self._close(answer + b"-ERR Too many errors\r\n")
+            last = Answer(answer + b"-ERR Too many errors\r\n")
+            last.error = "too_many_errors"
+            return self._close(last)
         return Say(answer)
 
     def _close(self, answer: bytes) -> Close:
@@ -210,13 +214,13 @@ class Session:
     def _respond(self, line: bytes) -> Event:
         if line == b"*":
             self.state = State.AUTHORIZATION
-            raise Refused("Cancelled")
+            raise Refused("Cancelled", error="login_cancelled")
         self.state = State.WAITING
         return Respond(line)
 
     def _check_may_log_in(self) -> None:
         if not self._mechanisms:
-            raise Refused("A password may not come in clear: send STLS first")
+            raise Refused("A password may not come in clear: send STLS first", error="tls_required")
 
     def _stls(self, argument: bytes) -> Event:
         if self._secure or not self._offers_tls:
@@ -272,7 +276,7 @@ class Session:
 
     def _dele(self, argument: bytes) -> Event:
         if self.maildrop.read_only is not None:
-            raise Refused(self.maildrop.read_only, "SYS/PERM")
+            raise Refused(self.maildrop.read_only, "SYS/PERM", "not_allowed")
         number, _ = self._named_entry(argument)
         self.maildrop.mark(number)
         return ok(f"Message {number} is marked as deleted")
@@ -297,7 +301,7 @@ class Session:
         try:
             return number, self.maildrop.entry(number)
         except NoSuchEntry:
-            raise Refused("No such message") from None
+            raise Refused("No such message", error="no_such_message") from None
 
 
 def _number(word: bytes) -> int:

@@ -86,7 +86,7 @@ class Collector:
             try:
                 await self.flush()
             except Exception:  # nothing may end this for good
-                self._logger.exception("counts for reports could not be kept")
+                self._logger.exception("counts for reports could not be kept", code="reports_failed")
 
     async def flush(self) -> None:
         """Puts what was counted into the log; what the log does not take is lost, and said."""

@@ -56,7 +56,7 @@ class Sender:
                 self.failure = ""
             except Exception as error:  # nothing may end this for good
                 self.failure = repr(error)
-                self._services.logger.exception("reports could not be sent")
+                self._services.logger.exception("reports could not be sent", code="reports_failed")
 
     async def send(self, *, unfinished_days: bool = False) -> dict[str, int]:
         """Sends what is due, or whatever is collected; gives how many came to which outcome."""
@@ -78,7 +78,9 @@ class Sender:
         try:
             return await self._send_one(one, sender, is_late)
         except Exception:
-            self._services.logger.exception("a report can not be made", domain=one.subject.domain)
+            self._services.logger.exception(
+                "a report can not be made", code="reports_failed", domain=one.subject.domain
+            )
         return await self._finish(one, "a fault of this system", (), None) if is_late else "failed"
 
     async def _send_one(self, one: Collected, sender: Settings, is_late: bool) -> str:

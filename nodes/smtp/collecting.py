@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DISCARDED_TIMES = 4  # content beyond the limit is read so many times it, or so many bytes, before the client is closed
 DISCARDED_BYTES = 64 * 1024 * 1024
 PERMANENT = ord("5")
+REFUSES = ord("4")  # and beyond
+MOST_ASKED = 200  # octets of a command in a line of the log
 
 Waiting = Coroutine[Any, Any, bytes]
 
@@ -37,6 +39,8 @@ class Collecting(Wire):
         self._counted_bytes = 0  # what the listener knows of the content held here
         self._no_room = False
         self._errors = 0
+        self._told = ""  # the kind of error that the present command was refused for
+        self._asked = b""  # the present command, as far as it may be logged
         self._idle_commands = 0
         self.transactions = 0
         super().__init__(listener)
@@ -150,7 +154,22 @@ class Collecting(Wire):
     def say(self, reply: bytes) -> None:
         """Adds a reply; too many permanent refusals end the connection."""
         self._replies.append(reply)
+        if reply[0] >= REFUSES:
+            self._note(reply)
         if reply[0] == PERMANENT:
             self._errors += 1
             if self._errors >= self.limits.errors:
                 self.close_with(replies.TOO_MANY_ERRORS)
+
+    def close_with(self, reply: bytes) -> None:
+        if reply[0] >= REFUSES:
+            self._note(reply)
+        super().close_with(reply)
+
+    def _note(self, reply: bytes) -> None:
+        """What LMTP says of each recipient is one refusal, where it is the same of all."""
+        said = reply[: reply.find(b"\r")].decode("utf-8", "replace")
+        asked = self._asked[:MOST_ASKED].decode("utf-8", "replace")
+        shown = "".join(c if c.isprintable() else "\ufffd" for c in asked)
+        self._told = replies.error_of(reply)
+        self.listener.services.refusals.note(self._told, command=shown, reply=said, **self.session.trail.facts())

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nodes.logins import sasl
+from nodes.logins.bound_tenants import bind
 from nodes.smtp import replies
 from nodes.smtp.collecting import Waiting as Waiting
 from nodes.smtp.refusing import Refusing
 from nodes.smtp.replies import Refused
 from nodes.smtp.session import Session
 from nodes.smtp.states import OUT_OF_ORDER, TRANSITIONS, State
+from nodes.trail import CODE, TRAIL
 from nodes.waiting import within
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 HELD_INPUT_BYTES = 64 * 1024  # while a command waits for its outcome; beyond it the client is not read
 HTTP_VERBS = frozenset((b"GET", b"POST", b"PUT", b"CONNECT", b"OPTIONS"))  # a browser that was lured here
+NAME_ADDRESSES = frozenset((b"MAIL", b"RCPT"))  # nothing of other commands is logged: a password may be in them
 BRING_MAIL = frozenset((b"RCPT", b"DATA", b"BDAT"))
 SUCCESS = frozenset((b"", b"2", b"3"))  # first octet of a reply; b"": the command has answered itself
 COMMANDS_AT_ONCE = 100  # of one client, before the others have their turn
@@ -54,13 +58,20 @@ class Connection(Refusing):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected; aiosmtpd goes on with `_handle_client`."""
-        super().connection_made(transport)
+        super().connection_made(transport)  # begins a task, which has the trail that the session began
         self.session.set_peer(self._peer or self.session.peer)
         self.session.secure = self.listener.profile.implicit_tls
         self.session.cipher = transport.get_extra_info("cipher")
+        self._bind_trail()
 
     def _create_session(self) -> Session:
-        return self.listener.new_session()
+        session = self.listener.new_session()
+        TRAIL.set(session.trail)
+        return session
+
+    def _bind_trail(self) -> None:
+        tls = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
+        bind(self.session.trail, self.listener.services, self.listener.profile.kind, tls)
 
     async def _handle_client(self) -> None:
         """aiosmtpd's read loop; here only what comes before commands, which are executed as they arrive."""
@@ -107,12 +118,14 @@ class Connection(Refusing):
         except Refused as refused:
             return refused.reply
         except Exception:
-            self.listener.logger.exception("smtp check failed", cause=self.session.cause)
+            self.listener.logger.exception("smtp check failed", code="check_failed")
             return replies.NOT_NOW
         return b""
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client has gone; a commit that is under way goes on."""
+        if self.session is not None:  # of a handshake that failed there is none
+            TRAIL.set(self.session.trail)
         self._end_pause()  # before asyncio's own, which forgets our task: it has an attribute of that name
         super().connection_lost(error)
         self._deaf = True
@@ -170,6 +183,7 @@ class Connection(Refusing):
 
     def data_received(self, data: bytes) -> None:
         """Executes what has arrived."""
+        TRAIL.set(self.session.trail)  # a loop may give all connections of a listener one and the same context
         self._count(len(data))
         data = self._input + data if self._input else data
         if not self._resting:
@@ -253,6 +267,20 @@ class Connection(Refusing):
             self.say(replies.BARE_END_OF_COMMAND)  # RFC 5321 2.3.8
 
     def _execute(self, line: bytes) -> None:
+        tracing = self.listener.services.tracing
+        if tracing is None:
+            self._carry_out(line)
+            return
+        began_ns, self._told = time.time_ns(), ""
+        self._carry_out(line)
+        if self._task is None:  # else it has a span of its own
+            tracing.did(self.session.trail, self._verb, began_ns, self._told)
+
+    @property
+    def _verb(self) -> str:
+        return self._asked.partition(b" ")[0].decode("ascii", "replace").upper() or "other"
+
+    def _carry_out(self, line: bytes) -> None:
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
         session = self.session
@@ -264,6 +292,7 @@ class Connection(Refusing):
             self._refuse_unknown(verb)
             return
         self.listener.count(verb)
+        self._asked = line if verb in NAME_ADDRESSES else verb
         if verb not in BRING_MAIL:
             self._idle_commands += 1
             if self._idle_commands > self.rules.idle_commands:
@@ -288,6 +317,7 @@ class Connection(Refusing):
 
     def _refuse_unknown(self, verb: bytes) -> None:
         self.listener.count(b"other")
+        self._asked = b""
         if verb in HTTP_VERBS:
             self.close_with(replies.NOT_SMTP)
         else:
@@ -300,13 +330,14 @@ class Connection(Refusing):
 
     async def _finish(self, waiting: Waiting, on_failure: State, on_success: State) -> None:
         """Runs a command that waits, answers it and goes on with what came meanwhile."""
-        try:
-            reply = await waiting
-        except Refused as refused:
-            reply = refused.reply
-        except Exception:
-            self.listener.logger.exception("smtp command failed", cause=self.session.cause)
-            reply = replies.INTERNAL_ERROR
+        tracing = self.listener.services.tracing
+        if tracing is None:
+            reply = await self._answer(waiting)
+        else:
+            with tracing.command(self.session.trail, self._verb) as span:
+                reply = await self._answer(waiting)
+                if code := replies.error_of(reply):
+                    span.set_attribute(CODE, code)
         if reply[:1] == b"5" and not await self._held_back():
             return
         self._task = None
@@ -316,6 +347,15 @@ class Connection(Refusing):
             self.say(reply)
         self._go_on()
         self._close_if_done()
+
+    async def _answer(self, waiting: Waiting) -> bytes:
+        try:
+            return await waiting
+        except Refused as refused:
+            return refused.reply
+        except Exception:
+            self.listener.logger.exception("smtp command failed", code="internal")
+            return replies.INTERNAL_ERROR
 
     def _go_on(self) -> None:
         self._resting = False
@@ -335,6 +375,7 @@ class Connection(Refusing):
         self._deaf, self._resting = False, True  # what comes now may come with the last of the handshake (TLS 1.3)
         if await self._shake_hands():
             self.begin_anew(secure=True)
+            self._bind_trail()
         return b""
 
     def begin_anew(self, *, secure: bool) -> Session:

@@ -95,6 +95,8 @@ class Door:
     async def _connect(self, accepted: socket.socket, peer: Peer) -> bool:
         """Makes the connection's protocol object, which from then on answers for it; False: one too many."""
         if not self._listener.admit(peer[0]):
+            kind = self._listener.profile.kind
+            self._listener.services.refusals.note("too_many_connections", listener=kind, client=peer[0])
             if self._tls is None:
                 await self._listener.loop.sock_sendall(accepted, replies.TOO_MANY_CONNECTIONS)
             return False

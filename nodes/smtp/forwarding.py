@@ -23,6 +23,7 @@ from nodes.smtp import replies
 from nodes.smtp.checks import INBOX
 from nodes.smtp.grammar import domain_of
 from nodes.smtp.replies import Refused
+from nodes.trail import current_id
 from nodes.verdicts import arc
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ async def _item(
         now_ms=at_ms,
         options=envelope.options,
         recipient_options=(asked._replace(orcpt=asked.orcpt or f"rfc822;{recipient}"),) * len(unique),
+        session=current_id(),
     )
 
 

@@ -46,11 +46,12 @@ from nodes.smtp.parameters import NOTHING_ASKED
 from nodes.smtp.profile import Profile
 from nodes.smtp.rcpt import Recipient, place, take
 from nodes.smtp.recipients import Recipients
-from nodes.smtp.replies import Refused
+from nodes.smtp.replies import Refused, Reply
 from nodes.smtp.returned import returns
 from nodes.smtp.session import Envelope, Session
 from nodes.smtp.success import failures_only, is_known, success_notice
 from nodes.tls.trust import Trust
+from nodes.trail import current_id
 from nodes.waiting import within
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ class Intake:
         except Refused:
             raise
         except Exception:
-            self._services.logger.exception("smtp check failed", cause=session.cause)
+            self._services.logger.exception("smtp check failed", code="check_failed")
             raise Refused(replies.INTERNAL_ERROR) from None
 
     async def _ask_checks(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
@@ -257,10 +258,10 @@ class Intake:
             return replies.NO_SUCH_MAILBOX if _has_one_recipient(envelope) else replies.RECIPIENT_GONE
         except IsReplica:
             return replies.REPLICA
-        except CommandRefused:
-            return replies.NOT_ACCEPTED
+        except CommandRefused as refused:
+            return replies.NOT_ACCEPTED.telling(refused.code)
         except Rejected as rejected:
-            return _REJECTED.get(rejected.reason, replies.NOT_ACCEPTED)
+            return _REJECTED.get(rejected.reason, replies.NOT_ACCEPTED).telling(rejected.code)
         except (OutcomeUnknown, TimeoutError):
             return replies.OUTCOME_UNKNOWN
 
@@ -292,7 +293,7 @@ class Intake:
         bodies = [NewBody(tenant, data, digest) for tenant in tenants] + notice.bodies
         await self._services.runtime.transact(deliveries, self._context(session, next(iter(tenants))), bodies)
         if _stdlog.isEnabledFor(logging.DEBUG):  # structlog takes ten times as long to find that out
-            self._services.logger.debug("mail taken", cause=session.cause, message=incoming.message_id.hex())
+            self._services.logger.debug("mail taken", message=incoming.message_id.hex())
         return replies.queued(incoming.message_id)
 
     def _queue_items(
@@ -314,6 +315,7 @@ class Intake:
                 now_ms=at_ms,
                 options=envelope.options,
                 recipient_options=_options_of(envelope, unique),
+                session=current_id(),
             )
             for domain, recipients in envelope.remote.items()
         ]
@@ -372,7 +374,7 @@ class Intake:
         self._services.metrics.delivery(self._profile.kind, name)
 
 
-_REJECTED: dict[str, bytes] = {
+_REJECTED: dict[str, Reply] = {
     "disk_full": replies.DISK_FULL,
     "too_large": replies.TOO_BIG,
     "no_leader": replies.NO_LEADER,

@@ -73,7 +73,7 @@ def _refusal(connection: Connection, refused: LoginRefused) -> bytes:
     if refused.reason == "suspended":
         return replies.suspended_login(refused.text)
     if refused.reason != "wrong":
-        return replies.AUTH_LATER
+        return replies.AUTH_LATER.telling(refused.code)
     connection.failed_logins += 1
     if refused.close or connection.failed_logins >= connection.limits.auth_failures:
         connection.close_with(replies.AUTH_FAILED + replies.TOO_MANY_ERRORS)

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from eventlog.record import new_id
 from nodes.config.node import ListenerKind
 from nodes.listening import bound_socket, place
 from nodes.smtp.commands import COMMANDS, LMTP_COMMANDS
@@ -21,6 +20,7 @@ from nodes.smtp.intake import Intake
 from nodes.smtp.profile import PROFILES, Profile
 from nodes.smtp.session import Session
 from nodes.tls.trust import Trust
+from nodes.trail import Trail
 
 if TYPE_CHECKING:
     from nodes.services import Services
@@ -101,8 +101,8 @@ class SmtpListener:
         return Connection(self)
 
     def new_session(self) -> Session:
-        """A session with an identity of its own for the audit trail."""
-        return Session(self.loop, f"{self.profile.kind} session {new_id().hex()}", self.profile)
+        """A session with an identity of its own, for the audit trail and the lines of the log."""
+        return Session(self.loop, Trail(self.profile.kind), self.profile)
 
     def admit(self, address: str) -> bool:
         """Counts a connection from `address`; False when it is one too many."""
@@ -121,10 +121,14 @@ class SmtpListener:
     def opened(self, connection: Connection) -> None:
         """It is to be told when the listener stops."""
         self.open_connections.add(connection)
+        if self.services.tracing is not None:
+            self.services.tracing.opened(connection.session.trail)
 
     def closed(self, connection: Connection) -> None:
         """It has ended."""
         self.open_connections.discard(connection)
+        if self.services.tracing is not None:
+            self.services.tracing.closed(connection.session.trail)
 
     def hold(self, grown_bytes: int) -> bool:
         """Content in memory has grown by so much; False when that is too much."""

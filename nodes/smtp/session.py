@@ -11,6 +11,7 @@ from actors.mail_options import NO_OPTIONS, RecipientOptions
 from eventlog.record import NO_TENANT
 from nodes.smtp.extensions import NOTHING
 from nodes.smtp.states import State
+from nodes.trail import Trail
 
 if TYPE_CHECKING:
     from actors.directory import Target
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 class Session(aiosmtpd.smtp.Session):
     """One client from the greeting, or from STARTTLS, on."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, cause: str, profile: Profile) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, trail: Trail, profile: Profile) -> None:
         super().__init__(loop)
+        self.trail = trail
+        self.cause = trail.cause
         self.profile = profile  # the listener: policy differs for other servers and for our own users
         self.client = ""  # IP address without port, "" for a Unix socket
         self.origin = ""  # the same with port, for the audit trail
         self.client_name = ""  # as a trusted peer told it by XCLIENT
-        self.cause = cause
         self.state = State.CONNECTED
         self.secure = False
         self.cipher: tuple[str, str, int] | None = None  # of TLS: cipher, protocol, bits
@@ -46,12 +48,14 @@ class Session(aiosmtpd.smtp.Session):
     def succeed(self, earlier: Session) -> None:
         """STARTTLS and XCLIENT begin anew, but the client and what checks know of it stay."""
         self.client, self.origin, self.client_name = earlier.client, earlier.origin, earlier.client_name
+        self.trail, self.cause = earlier.trail, earlier.cause
         self._notes = earlier._notes
 
     def set_peer(self, peer: object) -> None:
         """Where the client is, from the transport's peer name."""
         if isinstance(peer, tuple):
             self.client, self.origin = peer[0], f"{peer[0]}:{peer[1]}"
+            self.trail.client = self.client
 
 
 class Envelope(aiosmtpd.smtp.Envelope):

@@ -79,7 +79,7 @@ _DURING = {
     b"STARTTLS": replies.IN_TRANSACTION,
     b"XCLIENT": replies.IN_TRANSACTION,
 }
-OUT_OF_ORDER: dict[State, dict[bytes, bytes]] = {
+OUT_OF_ORDER: dict[State, dict[bytes, replies.Reply]] = {
     State.CONNECTED: dict.fromkeys((b"MAIL", b"RCPT", b"DATA", b"AUTH"), replies.NEED_GREETING),
     State.READY: _NEED_MAIL,
     State.MAIL: {**_DURING, b"DATA": replies.NEED_RECIPIENT},

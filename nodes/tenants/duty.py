@@ -104,10 +104,12 @@ class Tenancy:
             position = await ending.erase()
             logger.info("a tenant is deleted, and erased from the log", tenant=tenant_id.hex(), position=position)
         except (CommandRefused, LogError) as error:
-            logger.warning("a tenant could not be deleted yet", tenant=tenant_id.hex(), error=str(error))
+            logger.warning(
+                "a tenant could not be deleted yet", code="tenant_not_deleted", tenant=tenant_id.hex(), error=str(error)
+            )
             await asyncio.sleep(AFTER_FAULT_S)
         except Exception:
-            logger.exception("a tenant could not be deleted yet", tenant=tenant_id.hex())
+            logger.exception("a tenant could not be deleted yet", code="tenant_not_deleted", tenant=tenant_id.hex())
             await asyncio.sleep(AFTER_FAULT_S)
 
 

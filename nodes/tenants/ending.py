@@ -48,6 +48,8 @@ Step = tuple[bytes, Command]
 class EndingFailed(LogError):
     """The log could not be read for what is to be erased; it is tried again."""
 
+    code = "tenant_not_deleted"
+
 
 class Ending:
     """Of one tenant."""

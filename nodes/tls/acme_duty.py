@@ -73,9 +73,16 @@ class AcmeDuty:
                 else:
                     await self._ask_when(account, one)
             except (CommandRefused, LogError, SealBroken) as error:
-                self._services.logger.warning("a certificate could not be ordered", names=one.names, error=str(error))
+                self._services.logger.warning(
+                    "a certificate could not be ordered",
+                    code="certificate_not_renewed",
+                    names=one.names,
+                    error=str(error),
+                )
             except Exception:
-                self._services.logger.exception("a certificate could not be ordered", names=one.names)
+                self._services.logger.exception(
+                    "a certificate could not be ordered", code="certificate_not_renewed", names=one.names
+                )
 
     async def _order(self, account: acme.Account, one: Managed) -> None:
         """From wherever it is to its end, good or bad."""

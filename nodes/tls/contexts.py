@@ -245,7 +245,7 @@ def _reporting(purpose: str, admission: Admission | None) -> type[ssl.SSLObject]
             now_s = time.monotonic()
             if now_s - reported_s.get(reason, -REPORT_EVERY_S) >= REPORT_EVERY_S:
                 reported_s[reason] = now_s
-                _log.warning("TLS peer refused", on=purpose, reason=reason)
+                _log.warning("TLS peer refused", code="peer_refused", on=purpose, reason=reason)
 
     return Reporting
 

@@ -116,7 +116,12 @@ class TlsFiles:
                 self.reload()
             except BadCertificate as error:
                 refused = self._stamp()
-                self._logger.error("changed certificates are not taken", reason=str(error), hint=error.hint)
+                self._logger.error(
+                    "changed certificates are not taken",
+                    code="certificate_unusable",
+                    reason=str(error),
+                    hint=error.hint,
+                )
             else:
                 self._logger.info("changed certificates are in use")
 
@@ -131,7 +136,12 @@ class TlsFiles:
                     raise BadCertificate(
                         f'{pair.certificate_key} = "{pair.certificate}": {error}', error.hint
                     ) from None
-                self._logger.error("a certificate has expired", file=str(pair.certificate), reason=str(error))
+                self._logger.error(
+                    "a certificate has expired",
+                    code="certificate_unusable",
+                    file=str(pair.certificate),
+                    reason=str(error),
+                )
                 chains.append(self._chain(pair, error.last_valid))
             except BadCertificate as error:
                 place = f'{pair.certificate_key} = "{pair.certificate}", {pair.key_key} = "{pair.key}"'

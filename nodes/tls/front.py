@@ -76,7 +76,9 @@ class FrontDoor:
             connection.server_name = name  # type: ignore[attr-defined]
             chosen = self.shown_for(name)
         except Exception:
-            _log.exception("the certificate of a server name can not be shown", server_name=name)
+            _log.exception(
+                "the certificate of a server name can not be shown", code="certificate_unusable", server_name=name
+            )
             return
         connection.context = chosen
         self._ask_for_certificate(connection, chosen)

@@ -193,9 +193,13 @@ class NodeCertificate:
                     self.renew()
                 await self._tell()
             except (CommandRefused, SealBroken, LogError, BadCertificate, OSError, ValueError) as error:
-                self._services.logger.error("this node's certificate was not renewed", reason=str(error))
+                self._services.logger.error(
+                    "this node's certificate was not renewed", code="certificate_not_renewed", reason=str(error)
+                )
             except Exception:
-                self._services.logger.exception("this node's certificate was not renewed")
+                self._services.logger.exception(
+                    "this node's certificate was not renewed", code="certificate_not_renewed"
+                )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S * random.uniform(0.5, 1.0)):
                     await self._wanted.wait()

@@ -35,9 +35,18 @@ _log = structlog.get_logger("mailraft.verdicts")
 
 MOST_CLAIM_BYTES = 8192  # of forged fields, kept in the event
 
-DMARC_REJECT = reply(550, "5.7.26", "The author's domain asks that mail which fails DMARC is rejected")  # RFC 7372 3.2
-DMARC_LATER = reply(451, "4.7.26", "The DNS can not say at the moment whether the author's domain sent this, try later")
-AMBIGUOUS_AUTHOR = reply(550, "5.7.26", "The message has more than one From field or too many authors' domains")
+DMARC_REJECT = reply(
+    550, "5.7.26", "The author's domain asks that mail which fails DMARC is rejected", error="dmarc_failed"
+)  # RFC 7372 3.2
+DMARC_LATER = reply(
+    451,
+    "4.7.26",
+    "The DNS can not say at the moment whether the author's domain sent this, try later",
+    error="dmarc_unknown",
+)
+AMBIGUOUS_AUTHOR = reply(
+    550, "5.7.26", "The message has more than one From field or too many authors' domains", error="bad_message"
+)
 
 
 class VerdictCheck(Check):
@@ -72,7 +81,7 @@ class VerdictCheck(Check):
         except (
             Exception
         ):  # a fault of ours, or of a library's: the mail is neither lost, nor put off for ever, nor trusted
-            _log.exception("mail could not be judged", cause=session.cause)
+            _log.exception("mail could not be judged", code="check_failed")
             self._metrics.judged("error")
             incoming.folder = JUNK
             incoming.verdicts["error"] = True

@@ -26,6 +26,7 @@ from nodes.signing import Signing
 from nodes.starting import read_cluster_keys
 from nodes.tls.files import TlsFiles
 from nodes.tls.mail import MailTls
+from nodes.tracing import tracing_of
 from nodes.workers.index import SharedIndex
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Parts:
         log = cast("EventLog", remote)  # of which nothing is used here but what FrontEndLog has
         runtime = Runtime(log)
         stack.push_async_callback(runtime.stop)
+        runtime.spans = tracing = tracing_of(config, stack)
         directory = self._directory(config, log, runtime)
         stack.push_async_callback(directory.stop)
         folder = config.node.data_dir / WORKERS_FOLDER / str(self._number)
@@ -97,6 +99,7 @@ class Parts:
             fulltext=SharedIndex(config.fulltext, log, config.node.data_dir, logger),
             checks=checking.all,
             worker=self._number,
+            tracing=tracing,
         )
         stack.push_async_callback(Guarding(self.services).stop)
         return self.services

@@ -95,6 +95,7 @@ class Worker:
         sys.setswitchinterval(config.node.switch_interval_ms / 1000)
         node, folder = config.node, config.node.data_dir
         self._metrics = Metrics(node.name)
+        logs.count_errors(self._metrics.error)
         log = LogConfig(node.name, folder, {}, "", map_size_bytes=config.storage.map_size_bytes)
         gate = folder / WORKERS_FOLDER / GATE
         self._remote = RemoteLog(log, gate, begin["state"], self.channel.send, self._metrics)

@@ -197,7 +197,7 @@ def test_a_removal_that_would_leave_no_majority_is_refused(story: Site) -> None:
         os.kill(status.node(name).pid, signal.SIGSTOP)
     try:
         refused = run(cluster, "remove-node", rest[0], check=False)
-        assert refused.returncode == 1
+        assert refused.returncode in (1, 4)
         assert "no node could do it" in refused.stderr or "answer" in refused.stderr
     finally:
         for name in rest[1:]:

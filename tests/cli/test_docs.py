@@ -33,6 +33,6 @@ def test_the_docs_command_tells_which_pages_are_not_current_and_writes_them(tmp_
     runner = CliRunner()
     checked = runner.invoke(main, ["docs", str(tmp_path)])
     assert checked.exit_code == 1
-    assert "not current: api.md, commands.md, configuration.md, cli.md, metrics.md" in checked.stderr
+    assert "not current: api.md, commands.md, configuration.md, cli.md, errors.md, metrics.md" in checked.stderr
     assert runner.invoke(main, ["docs", "--write", str(tmp_path)]).exit_code == 0
     assert runner.invoke(main, ["docs", str(tmp_path)]).exit_code == 0

@@ -230,7 +230,7 @@ def test_when_nothing_runs_the_commands_say_so(tmp_path: Path) -> None:
     cluster = str(tmp_path / "c")
     invoke("cluster", "init", cluster, "--base-port", str(free_base_port(3)))
     result = invoke("tenant", "list", env={"MAILRAFT_CLUSTER": cluster})
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "n3: nothing listens there" in result.stderr
     assert f"try: mailraft cluster status {cluster}" in result.stderr
     assert invoke("cluster", "down", cluster).exit_code == 0

@@ -9,6 +9,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from nodes import logs
 from nodes.config.node import LogSection
+from nodes.trail import TRAIL, Trail
 
 
 @pytest.fixture
@@ -78,3 +79,43 @@ def test_a_request_that_is_no_http_is_not_quoted(stream: io.StringIO) -> None:
             logging.getLogger("aiohttp.server").exception("Error handling request")
     assert "hunter2" not in stream.getvalue()
     assert "a bug" in stream.getvalue()
+
+
+def test_a_line_with_a_code_says_how_severe_it_is_and_a_failure_has_one_and_is_counted(stream: io.StringIO) -> None:
+    logs.configure(LogSection(format="json"), stream)
+    counted: list[str] = []
+    logs.count_errors(counted.append)
+    try:
+        logger = logs.logger("n1")
+        logger.info("refused", code="greylisted")
+        logger.error("the fold is stalled", code="fold_stalled")
+        logger.error("what nobody foresaw")
+        logging.getLogger("some.library").error("it broke")
+    finally:
+        logs.count_errors(logs._uncounted)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["code"], line["severity"]) for line in lines] == [
+        ("greylisted", "info"),
+        ("fold_stalled", "critical"),
+        ("internal", "error"),
+        ("internal", "error"),
+    ]
+    assert counted == ["fold_stalled", "internal", "internal"]  # a refusal is counted where it is made
+
+
+def test_every_line_of_a_connection_s_task_names_it_whoever_writes_it(stream: io.StringIO) -> None:
+    logs.configure(LogSection(format="json"), stream)
+    trail = Trail("imaps", "192.0.2.1")
+    token = TRAIL.set(trail)
+    try:
+        logs.logger("n1").info("first")
+        trail.tenant, trail.account = "acme", "ann@acme.test"
+        logging.getLogger("some.library").warning("second")
+    finally:
+        TRAIL.reset(token)
+    logs.logger("n1").info("third")
+    first, second, third = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (first["session"], first["listener"], first["client"]) == (trail.id, "imaps", "192.0.2.1")
+    assert (second["session"], second["tenant"], second["account"]) == (trail.id, "acme", "ann@acme.test")
+    assert "tenant" not in first
+    assert "session" not in third

@@ -74,3 +74,33 @@ def test_an_alert_fires_where_a_cell_has_no_leader(tmp_path: Path) -> None:
     file.write_text(json.dumps(test))
     done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_alert_fires_at_the_first_critical_error_and_names_its_code(tmp_path: Path) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    labels = 'instance="n1", category="internal", severity="critical"'
+    test = {
+        "rule_files": [str(FOLDER / "rules.yml")],
+        "tests": [{
+            "interval": "15s",
+            "input_series": [
+                {"series": f'mailraft_errors_total{{{labels}, code="fold_stalled"}}', "values": "0x4 1x20"},
+                {"series": f'mailraft_errors_total{{{labels}, code="body_missing"}}', "values": "0x24"},
+            ],
+            "alert_rule_test": [{
+                "eval_time": "2m", "alertname": "MailraftCriticalError", "exp_alerts": [{
+                    "exp_labels": {"severity": "critical", "instance": "n1", "code": "fold_stalled"},
+                    "exp_annotations": {
+                        "summary": "fold_stalled at n1: the mail or the service is at stake",
+                        "description": "docs/reference/errors.md says what to do about each code; "
+                        "the node's log has the lines.",
+                    },
+                }],
+            }],
+        }],
+    }  # fmt: skip
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps(test))
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

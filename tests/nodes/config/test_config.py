@@ -363,7 +363,18 @@ def test_a_key_is_explained_with_all_that_is_known_of_it() -> None:
     assert found["variable"] == "MAILRAFT_LIMITS__MESSAGE_BYTES"
 
 
-@pytest.mark.parametrize(("name", "meant"), [("limits.recipient", "limits.recipients"), ("hostname", "node.hostname")])
+def test_a_section_is_explained_by_its_keys() -> None:
+    found = config_report.section_keys("[tracing]")
+    assert found is not None
+    assert list(found) == ["tracing.enabled", "tracing.endpoint", "tracing.ca", "tracing.sample", "tracing.timeout_s"]
+    assert all(found.values())
+    assert config_report.section_keys("limits.recipients") is None
+    assert config_report.section_keys("limit") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("limits.recipient", "limits.recipients"), ("hostname", "node.hostname"), ("limit", "limits")]
+)
 def test_a_key_that_is_not_there_is_answered_with_the_nearest(name: str, meant: str) -> None:
     with pytest.raises(config_report.NoSuchKey, match=f"did you mean {meant}"):
         config_report.explanation(name)

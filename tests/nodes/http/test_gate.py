@@ -2,8 +2,15 @@
 
 import pytest
 
+from nodes.config.http import HttpSection
 from nodes.http.errors import ApiError
-from nodes.http.gate import AT_ONCE, AT_ONCE_OF_ONE, MOST_NETWORKS, WRONG_TOKENS, Gate
+from nodes.http.gate import MOST_NETWORKS, Gate
+
+LIMITS = HttpSection()
+
+
+def limits() -> HttpSection:
+    return LIMITS
 
 
 class Clock:
@@ -14,8 +21,8 @@ class Clock:
 
 
 def test_one_network_has_only_so_many_requests_in_work_and_another_is_let_in() -> None:
-    gate = Gate()
-    working = [gate.work("2001:db8::1") for _ in range(AT_ONCE_OF_ONE)]
+    gate = Gate(limits)
+    working = [gate.work("2001:db8::1") for _ in range(LIMITS.requests_per_address)]
     for one in working:
         one.__enter__()
     with pytest.raises(ApiError) as caught, gate.work("2001:db8::2"):
@@ -29,8 +36,8 @@ def test_one_network_has_only_so_many_requests_in_work_and_another_is_let_in() -
 
 
 def test_a_node_works_on_only_so_many_requests() -> None:
-    gate = Gate()
-    working = [gate.work(f"192.0.2.{number}") for number in range(AT_ONCE)]
+    gate = Gate(limits)
+    working = [gate.work(f"192.0.2.{number}") for number in range(LIMITS.requests)]
     for one in working:
         one.__enter__()
     with pytest.raises(ApiError) as caught, gate.work("198.51.100.1"):
@@ -40,8 +47,8 @@ def test_a_node_works_on_only_so_many_requests() -> None:
 
 def test_wrong_tokens_of_one_network_are_soon_too_many_and_later_not() -> None:
     clock = Clock()
-    gate = Gate(clock)
-    for _ in range(WRONG_TOKENS + 1):
+    gate = Gate(limits, clock)
+    for _ in range(LIMITS.wrong_tokens + 1):
         gate.wrong_token("192.0.2.1")
     for _ in range(3):
         with pytest.raises(ApiError) as caught:
@@ -53,7 +60,46 @@ def test_wrong_tokens_of_one_network_are_soon_too_many_and_later_not() -> None:
 
 
 def test_networks_that_showed_wrong_tokens_are_forgotten_before_they_fill_the_memory() -> None:
-    gate = Gate()
+    gate = Gate(limits)
     for number in range(MOST_NETWORKS + 100):
         gate.wrong_token(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     assert len(gate._wrong) == MOST_NETWORKS
+
+
+def test_a_flood_by_others_does_not_lock_out_who_shows_a_certificate_of_the_cell() -> None:
+    gate = Gate(limits)
+    flood = [gate.work(f"192.0.2.{number}") for number in range(LIMITS.requests)]
+    for one in flood:
+        one.__enter__()
+    ours = [gate.work("192.0.2.1", lambda: True) for _ in range(LIMITS.reserved_requests)]
+    for one in ours:
+        one.__enter__()
+    for refused in (gate.work("198.51.100.1"), gate.work("198.51.100.1", lambda: True)):  # the reserve ends too
+        with pytest.raises(ApiError) as caught, refused:
+            pass
+        assert caught.value.code == "too_busy"
+    ours[0].__exit__(None, None, None)
+    with gate.work("192.0.2.1", lambda: True):
+        pass
+
+
+def test_an_administrator_at_the_address_of_a_flood_is_answered() -> None:
+    gate = Gate(limits)
+    flood = [gate.work("127.0.0.1") for _ in range(LIMITS.requests_per_address)]
+    for one in flood:
+        one.__enter__()
+    with pytest.raises(ApiError), gate.work("127.0.0.1"):
+        pass
+    with gate.work("127.0.0.1", lambda: True):
+        pass
+
+
+def test_other_limits_hold_at_once() -> None:
+    now = [HttpSection(requests=1)]
+    gate = Gate(lambda: now[0])
+    with gate.work("192.0.2.1"):
+        with pytest.raises(ApiError), gate.work("192.0.2.2"):
+            pass
+        now[0] = HttpSection(requests=2)
+        with gate.work("192.0.2.2"):
+            pass

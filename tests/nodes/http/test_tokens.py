@@ -22,9 +22,9 @@ from cli.client import AdminClient
 from cli.main import main
 from cli.output import CommandError
 from cli.token_client import TokenClient
+from nodes.config.http import HttpSection
 from nodes.http import log as log_endpoints
 from nodes.http.calls import Call
-from nodes.http.gate import WRONG_TOKENS
 from tests.nodes.http.test_admin import cell as cell
 from tests.nodes.http.test_admin import refused, serving
 
@@ -273,7 +273,7 @@ def _invoke(*arguments: str, fails: bool = False) -> Result:
 def test_wrong_tokens_of_a_network_keep_no_good_one_waiting(run: Run, cell: layout.Cluster) -> None:
     def ask(client: AdminClient) -> None:
         good, wrong = as_token(cell, made(client)["token"]), as_token(cell, made(client)["token"][:-6] + "aaaaaa")
-        said = {str(refused(partial(wrong.get, "/v1/whoami"))) for _ in range(WRONG_TOKENS + 10)}
+        said = {str(refused(partial(wrong.get, "/v1/whoami"))) for _ in range(HttpSection().wrong_tokens + 10)}
         assert len(said) == 2
         assert any("too many wrong tokens" in one for one in said)
         assert good.get("/v1/whoami")["role"] == "cluster-admin"
