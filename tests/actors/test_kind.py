@@ -152,7 +152,7 @@ def test_text_that_is_not_unicode_is_refused_before_the_log() -> None:
 def test_every_event_belongs_to_one_kind_and_is_named_in_the_past_tense() -> None:
     names = [fact.TYPE for fact in ALL_FACTS]
     assert len(set(names)) == len(names)
-    assert all(re.search(r"(ed(Out)?|Set)$", name) for name in names), names
+    assert all(re.search(r"(ed(Out)?|Set|Told)$", name) for name in names), names
 
 
 @pytest.mark.parametrize("fact", ALL_FACTS, ids=lambda fact: fact.TYPE)

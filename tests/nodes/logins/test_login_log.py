@@ -51,7 +51,13 @@ def test_a_failed_login_is_logged_in_one_shape_with_the_name_tried(run: Run, mak
     with structlog.testing.capture_logs() as said:
         run(live())
     failed = [line for line in said if line["event"] == "login failed"]
-    shape = {"event": "login failed", "log_level": "warning", "node": "n1", "client": "127.0.0.1"}
+    shape = {
+        "event": "login failed",
+        "log_level": "warning",
+        "code": "wrong_credentials",
+        "node": "n1",
+        "client": "127.0.0.1",
+    }
     strange = "evil\ufffd\ufffd[2J" + "x" * 311
     assert failed == [
         {**shape, "listener": "submission", "login": LOGIN},
