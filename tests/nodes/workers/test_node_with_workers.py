@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import pytest
@@ -168,6 +169,28 @@ def test_a_worker_that_is_killed_is_replaced_and_loses_nothing_that_was_answered
     in_mailbox = site.subjects()
     assert not set(answered) - set(in_mailbox)
     assert max(in_mailbox.count(one) for one in answered) == 1
+
+
+def test_what_is_redacted_is_gone_although_workers_read_the_database(site: Site) -> None:
+    mark = f"mark-{os.urandom(20).hex()}"
+    content = message("redacted").replace("text", mark)
+    with site.smtp() as client:
+        client.sendmail("x@example.org", [ALICE], content)
+    readers, before = site.in_each_worker(site.imap), site.workers
+    for reader in readers:
+        assert mark.encode() in reader.fetch("*", "(BODY.PEEK[])")[1][0][1]
+    database = site.cluster.data_dir("n1") / "data.mdb"
+    assert mark.encode() in database.read_bytes()
+    digest = sha256(content.encode()).hexdigest()
+    site.cluster.command("log", "redact", "--message", digest, "--reason", "a test", "--yes")
+    assert mark.encode() not in database.read_bytes()
+    for number, reader in enumerate(readers):
+        reader.noop()
+        assert mark not in str(reader.fetch("1:*", "(BODY.PEEK[])"))
+        with site.smtp() as client:
+            send(client, f"after-redaction-{number}")
+    assert {"after-redaction-0", "after-redaction-1"} <= set(site.subjects())
+    assert site.workers == before  # each let go of the file and took the new one
 
 
 def test_what_workers_count_is_in_the_metrics_of_the_node_also_after_they_died(site: Site) -> None:
