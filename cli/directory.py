@@ -17,7 +17,7 @@ MAIL = click.Choice(("accept", "defer", "refuse"))
 
 @click.group(cls=Group)
 def directory() -> None:
-    """LDAP directories that know the accounts of some domains."""
+    """Accounts as an LDAP directory has them, in the domains that it knows."""
 
 
 @directory.command()

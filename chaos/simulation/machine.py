@@ -46,6 +46,7 @@ def machine(clock: Clock, rng: random.Random, config: Config) -> Iterator[None]:
         time_ns=lambda: int(clock.wall_s() * 1000) * 1_000_000,
     )
     chance = SimpleNamespace(urandom=rng.randbytes)
+    lives = SimpleNamespace(urandom=random.Random(0).randbytes)  # apart: they decide nothing, and move no seed
     dice = SimpleNamespace(uniform=rng.uniform, Random=lambda: random.Random(rng.random()))
     eventlog.record._random.clear()
     with replaced(
@@ -55,6 +56,7 @@ def machine(clock: Clock, rng: random.Random, config: Config) -> Iterator[None]:
         (eventlog.replication, "MAX_MESSAGE_BYTES", config.message_bytes),
         (eventlog.replication, "MAX_IN_FLIGHT_BYTES", config.in_flight_bytes),
         (eventlog.proposals, "time", time),
+        (eventlog.proposals, "os", lives),
         (eventlog.log, "time", time),
         (eventlog.log, "os", chance),
         (eventlog.record, "time", time),
