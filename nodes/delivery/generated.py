@@ -48,9 +48,15 @@ class _Mail(NamedTuple):
 
 
 async def submit(
-    services: Services, sender: str, recipients: list[str], data: bytes, tenant: bytes, cause: str
+    services: Services,
+    sender: str,
+    recipients: list[str],
+    data: bytes,
+    tenant: bytes,
+    cause: str,
+    who: Context | None = None,
 ) -> None:
-    """Sends a message (CRLF line ends) of the system's own, on behalf of a tenant; `sender` "" is the null one.
+    """Sends a message (CRLF line ends) on behalf of a tenant; `sender` "" is the null one, `who` None this node.
 
     Signed where the author's domain has DKIM keys. Returns once it is delivered or queued. Raises NoSuchAccount, naming
     them, if a recipient can not be given it (nobody gets it then), Rejected, OutcomeUnknown.
@@ -59,7 +65,7 @@ async def submit(
     prepared = prepare(services, sender, recipients, data, tenant, lines)
     if prepared.left_out or not prepared.steps:
         raise NoSuchAccount(f"it can not be delivered to {', '.join(prepared.left_out) or 'nobody'}")
-    await services.runtime.transact(prepared.steps, context(services, tenant, cause), prepared.bodies)
+    await services.runtime.transact(prepared.steps, who or context(services, tenant, cause), prepared.bodies)
 
 
 def context(services: Services, tenant: bytes, cause: str) -> Context:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from actors import tenant_policy, verdicts
+from actors.errors import NotAllowed
 from actors.kind import Command
 from actors.tenant_policy import SETTINGS, SetMailPolicy
 from actors.verdicts import CHOICES, VERDICTS, SetTenantMode
@@ -16,10 +17,12 @@ from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Model, TenantName
 from nodes.http.places import in_path
+from nodes.logins.callers import permits
 from nodes.policy.tenants import defaults
 
 ENDPOINTS = Endpoints("policies")
 NAMED = places.tenant(in_path("name"))
+LIMITS = frozenset(name for name in SETTINGS if name.startswith(("account_", "tenant_")))  # the operator's to set
 DMARC = "dmarc"  # stands beside the cell's own in actors/verdicts.py, and is set there too
 
 
@@ -68,11 +71,15 @@ async def show(call: Call) -> dict[str, Any]:
     made_of=rows.mail_policy,
 )
 async def change(call: Call, body: PolicyChange) -> dict[str, Any]:
-    """Set and reset settings of a tenant's policy, all at once."""
-    reset = body.reset
+    """Set and reset settings of a tenant's policy, all at once; limits of accounts and tenants are the operator's."""
+    reset, sets_limits = body.reset, permits(call.caller, "limits:write", None)
     if not body.set and not reset:
         with call.services.log.snapshot() as snapshot:
-            reset = _set_names(snapshot, call.tenant)
+            own = _set_names(snapshot, call.tenant)
+        reset = [name for name in own if sets_limits or name not in LIMITS]
+    limits = sorted(LIMITS.intersection((*body.set, *reset)))
+    if limits and not sets_limits:
+        raise NotAllowed(f"{limits[0]}: limits are set by the cluster's administrators")
     steps = _steps(call.tenant, body.set, reset)
     if steps:
         await call.services.runtime.transact(steps, call.context)

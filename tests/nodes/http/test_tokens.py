@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 import json
 import ssl
 import threading
@@ -157,6 +158,28 @@ def test_a_tenants_administrator_gives_roles_and_tokens_of_the_tenant_and_no_mor
                 lambda: made(as_token(cell, made(client, tenant="other", scopes=["tokens:*"])["token"]), tenant="other")
             )
         )
+
+    serving(run, cell, ask)
+
+
+def test_a_tenants_administrator_lifts_no_limit_and_sends_no_mail_past_them(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        with_people(client)
+        client.change("PUT", "/v1/roles", {"address": ALICE, "role": "tenant-admin"})
+        alice = as_token(cell, made(client, account=ALICE)["token"])
+        policy = "/v1/tenants/example/policy"
+        client.change("PUT", policy, {"set": {"tenant_messages_per_hour": 10, "spam": "inbox"}})
+        for change in ({"set": {"tenant_messages_per_hour": 0}}, {"reset": ["account_sessions"]}):
+            text = str(refused(partial(alice.change, "PUT", policy, change)))
+            assert "limits are set by the cluster's administrators" in text
+        alice.change("PUT", policy, {})
+        found = client.get(policy)["policy"]
+        assert (found["tenant_messages_per_hour"]["value"], found["spam"]["is_set"]) == (10, False)
+        send = f"/v1/mail?sender={ALICE}&to={EVE}"
+        assert "may not: it needs" in str(refused(lambda: alice.upload(send, "n1", io.BytesIO(b"Subject: x\r\n\r\nx"))))
+        client.upload(send, "n1", io.BytesIO(b"Subject: x\r\n\r\nx"))
+        sent = client.get("/v1/log?last=1")["records"][0]
+        assert (sent["by"]["kind"], sent["events"][0]["type"]) == ("admin", "MessageDelivered")
 
     serving(run, cell, ask)
 
