@@ -50,6 +50,14 @@ def test_promtool_takes_the_rules() -> None:
     assert "SUCCESS" in done.stdout + done.stderr
 
 
+def test_promtool_finds_every_metric_well_named_and_described() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+    text = Metrics("n1").exposition()
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
+
+
 def test_an_alert_fires_where_a_cell_has_no_leader(tmp_path: Path) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed")

@@ -98,6 +98,22 @@ def test_sending_is_counted_by_recipient_and_ends_at_the_quota_of_the_hour(cell:
     assert [len(one.recipients) for one in cell.queued()["far.test"]] == [1]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("sending_per_day", "The organisation has sent as much as it may in one day"),
+        ("account_sending_per_hour", "You have sent as much as you may in one hour"),
+        ("account_sending_per_day", "You have sent as much as you may in one day"),
+    ],
+)
+def test_each_quota_of_sending_ends_it_by_its_name(cell: Cell, talk: Talk, name: str, text: str) -> None:
+    quota(cell, **{name: 2})
+    client = logged_in(talk)
+    client.begin("x@far.test", "y@far.test", sender="alice@example.test")
+    assert client.transfer(MESSAGE).startswith("250")
+    assert client.ask("MAIL FROM:<alice@example.test>") == f"452 4.7.0 {text}"
+
+
 @pytest.mark.parametrize(("others", "reply"), [(["eve@other.test"], "450 4.2.1"), ([], "550 5.2.1")])
 def test_mail_for_several_tenants_comes_again_when_one_of_them_goes_in_the_middle(
     cell: Cell, talk: Talk, others: list[str], reply: str
