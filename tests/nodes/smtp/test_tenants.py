@@ -26,6 +26,13 @@ def suspend(cell: Cell, mail: str = "defer") -> None:
     cell.call(cell.directory.tenants.suspend("example", mail, "unpaid", ADMIN))  # type: ignore[arg-type]
 
 
+def delete(cell: Cell) -> None:
+    cell.call(cell.directory.tenants.delete("example", 0, "gone", ADMIN))
+
+
+ENDS = [(suspend, "The organisation's service is suspended"), (delete, "The organisation is being deleted")]
+
+
 def quota(cell: Cell, **values: int) -> None:
     cell.call(cell.directory.tenants.set_quotas("example", values, (), None, ADMIN))
 
@@ -40,20 +47,26 @@ def test_a_suspended_tenants_log_in_is_refused_and_says_so_only_to_who_knows_the
     assert client.ask(f"AUTH PLAIN {wrong}") == "535 5.7.8 Authentication credentials invalid"
 
 
-def test_a_session_that_is_logged_in_ends_when_its_tenant_is_suspended(cell: Cell, talk: Talk) -> None:
+@pytest.mark.parametrize(("end", "text"), ENDS)
+def test_a_session_that_is_logged_in_ends_when_its_tenant_does(
+    cell: Cell, talk: Talk, end: Callable[[Cell], None], text: str
+) -> None:
     client = logged_in(talk)
-    suspend(cell)
-    assert client.read() == "421 4.7.13 The organisation's service is suspended"
+    end(cell)
+    assert client.read() == f"421 4.7.13 {text}"
     assert client.line() == b""
 
 
-def test_a_message_under_way_is_refused_when_the_tenant_is_suspended_in_the_middle(cell: Cell, talk: Talk) -> None:
+@pytest.mark.parametrize(("end", "text"), ENDS)
+def test_a_message_under_way_is_refused_when_the_tenant_ends_in_the_middle(
+    cell: Cell, talk: Talk, end: Callable[[Cell], None], text: str
+) -> None:
     client = logged_in(talk)
     assert client.begin("bob@example.test", "x@far.test", sender="alice@example.test") == ["250 2.1.5 Ok"] * 2
     assert client.ask("DATA").startswith("354")
-    suspend(cell)
+    end(cell)
     client.send(MESSAGE + b".\r\n")
-    assert client.read() == "550 5.7.13 The organisation's service is suspended"
+    assert client.read() == f"550 5.7.13 {text}"
     assert client.read().startswith("421 4.7.13")
     assert cell.inbox("bob@example.test") == []
 
