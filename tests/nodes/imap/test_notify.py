@@ -240,6 +240,20 @@ def test_the_past_is_quiet(node: Node, user: User, connect: Login) -> None:
     assert client.ok("NOOP") == []
 
 
+def test_idle_in_the_past_is_quiet_while_the_present_hears_of_mail(node: Node, user: User, connect: Login) -> None:
+    past, present = connect(), connect()
+    past.ok(f'LOGIN "{user.login}@@#{node.log.status().applied}" "{PASSWORD}"')
+    present.ok(f'LOGIN {user.login} "{PASSWORD}"')
+    for client in (past, present):
+        client.ok("SELECT INBOX")
+        client.send(b"i IDLE\r\n")
+        assert client.response().startswith(b"+")
+    node.deliver(user, b"Subject: x\r\n\r\nx\r\n")
+    assert present.response().endswith(b"EXISTS")
+    past.send(b"DONE\r\n")
+    assert past.until(b"i") == [b"OK IDLE completed"]
+
+
 _WORDS = st.sampled_from(
     [
         b"SET",
