@@ -48,6 +48,9 @@ OF_THE_KIND = {  # where an address is no account's
 ADDRESSES_OF_A_DOMAIN = ("/v1/accounts", "/v1/aliases", "/v1/groups")  # POST: it is the domain that is somebody's
 
 
+SESSION = re.compile(r"urn:mailraft:session:[0-9a-f]{32}")  # of each connection
+
+
 class Answered(NamedTuple):
     """An answer, and what it cost the node."""
 
@@ -128,7 +131,7 @@ def ask(client: AdminClient, meter: Meter, method: str, wanted: Asked) -> Answer
     data = None if wanted.body is None else json.dumps(wanted.body).encode()
     connection.request(method, wanted.path, data, client._headers)
     response: http.client.HTTPResponse = connection.getresponse()
-    text = response.read().decode("utf-8", "replace")
+    text = SESSION.sub("urn:mailraft:session", response.read().decode("utf-8", "replace"))
     connection.close()
     return Answered(response.status, text, Counter(meter.counts))
 

@@ -63,7 +63,8 @@ def test_a_node_judges_mail_and_deals_in_reports(run: Run, tmp_path: Path) -> No
         with pytest.raises(smtplib.SMTPDataError, match=r"5\.7\.26"):
             deliver(smtp, letter("a@evil.test"), "a@evil.test")
         assert client.change("POST", "/v1/reports/send", {"today": True}) == {"outcomes": {"sent": 1}}
-        assert [one["domain"] for one in client.get("/v1/queue")["items"]] == ["sender.test"]
+        events = [one for record in client.get("/v1/log?last=20")["records"] for one in record.get("events", ())]
+        assert [one["data"]["domain"] for one in events if one["type"] == "MailQueued"] == ["sender.test"]
         client.change("PUT", "/v1/verdicts", {"dmarc": "mark"})
         deliver(smtp, letter("a@evil.test"), "a@evil.test")
         deliver(smtp, samples.aggregate(), "a@sender.test")
