@@ -230,11 +230,14 @@ def _verify_all(cluster_dir: Path, positions: list[int]) -> dict[str, dict[str, 
     from cli.client import Unreachable
 
     client = open_client(cluster_dir)
-    try:
-        common = min(int(client.status(node)["applied"] or 0) for node in client.cluster.nodes)
-    except Unreachable as error:
-        raise CommandError(f"a node does not answer: {error}", f"mailraft cluster status {cluster_dir}") from None
-    path = _verify_path(sorted({*positions, max(1, common)}))
+    applied: list[int] = []
+    for node in client.cluster.nodes:
+        try:
+            applied.append(int(client.status(node)["applied"] or 0))
+        except Unreachable as error:
+            hint = f"mailraft cluster status {cluster_dir}; mailraft log verify --node NAME verifies one"
+            raise CommandError(f"{node.name} does not answer: {error}", hint) from None
+    path = _verify_path(sorted({*positions, max(1, min(applied))}))
     return {name: run_job(cluster_dir, path, name, f"verify {name}") for name in client.node_names}
 
 
