@@ -52,20 +52,18 @@ async def submit(
     sender: str,
     recipients: list[str],
     data: bytes,
-    tenant: bytes,
-    cause: str,
-    who: Context | None = None,
+    on_behalf: Context,
 ) -> None:
-    """Sends a message (CRLF line ends) on behalf of a tenant; `sender` "" is the null one, `who` None this node.
+    """Sends a message (CRLF line ends) for the tenant of the context; `sender` "" is the null one.
 
     Signed where the author's domain has DKIM keys. Returns once it is delivered or queued. Raises NoSuchAccount, naming
     them, if a recipient can not be given it (nobody gets it then), Rejected, OutcomeUnknown.
     """
-    lines = b"".join(await services.signing.sign(tenant, data))
-    prepared = prepare(services, sender, recipients, data, tenant, lines)
+    lines = b"".join(await services.signing.sign(on_behalf.tenant, data))
+    prepared = prepare(services, sender, recipients, data, on_behalf.tenant, lines)
     if prepared.left_out or not prepared.steps:
         raise NoSuchAccount(f"it can not be delivered to {', '.join(prepared.left_out) or 'nobody'}")
-    await services.runtime.transact(prepared.steps, who or context(services, tenant, cause), prepared.bodies)
+    await services.runtime.transact(prepared.steps, on_behalf, prepared.bodies)
 
 
 def context(services: Services, tenant: bytes, cause: str) -> Context:

@@ -15,7 +15,7 @@ from actors.directory import tenant_with
 from actors.queue import EVERY_QUEUE, HoldItems, Item, RemoveItem, RerouteItems, ResumeQueue, SuspendQueue, queue_stream
 from nodes.delivery import outcomes
 from nodes.delivery.attempt import Attempt, AttemptResult
-from nodes.delivery.generated import Prepared, submit
+from nodes.delivery.generated import Prepared, context, submit
 from nodes.delivery.plan import Notice
 from nodes.services import Services
 from tests.nodes.delivery.cell import ALICE, BOB, MESSAGE, SendingCell, wait_until
@@ -97,7 +97,7 @@ def test_what_nobody_sent_is_never_answered_and_the_postmaster_keeps_it(cell: Se
     with cell.log.snapshot() as snapshot:
         tenant = tenant_with(snapshot, "example.test")
     assert tenant is not None
-    cell.call(submit(cell.services, "", ["stranger@far.test"], data, tenant, "a test"))
+    cell.call(submit(cell.services, "", ["stranger@far.test"], data, context(cell.services, tenant, "a test")))
     wait_until(lambda: cell.inbox("postmaster@example.test"))
     ((message, report),) = cell.inbox("postmaster@example.test")
     assert message.trace.startswith(b"Return-Path: <>\r\n")
