@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
+from weakref import WeakKeyDictionary
 
 import pytest
 from pydantic import BaseModel
@@ -126,14 +127,21 @@ def _task() -> asyncio.Task[Any] | None:
 
 
 def ask(client: AdminClient, meter: Meter, method: str, wanted: Asked) -> Answered:
+    """On the connection that the caller already has: a handshake for each of thousands of requests is most of a matrix."""
     meter.counts.clear()
-    connection = client._connect(client._cluster.nodes[0], 10.0)
+    connection = _CONNECTIONS.get(client)
+    if connection is None:
+        connection = _CONNECTIONS[client] = client._connect(client._cluster.nodes[0], 10.0)
     data = None if wanted.body is None else json.dumps(wanted.body).encode()
     connection.request(method, wanted.path, data, client._headers)
     response: http.client.HTTPResponse = connection.getresponse()
     text = SESSION.sub("urn:mailraft:session", response.read().decode("utf-8", "replace"))
-    connection.close()
+    if response.will_close:
+        del _CONNECTIONS[client]
     return Answered(response.status, text, Counter(meter.counts))
+
+
+_CONNECTIONS: WeakKeyDictionary[AdminClient, http.client.HTTPConnection] = WeakKeyDictionary()
 
 
 @pytest.fixture(scope="module")
