@@ -21,10 +21,12 @@ from nodes.smtp.replies import Refused
 PATH_OCTETS = 320  # 64 of local part, "@" and 255 of domain; RFC 5321 4.5.3.1.3 asks for 256 at least
 LABEL_OCTETS = 63
 
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\x80-\U0010ffff]+"
+# sets are said by what is not in them: one that reaches to U+10FFFF takes a hundredth of a second to compile
+_ATOM = r"[^\x00-\x20\"(),.:;<>@\[\\\]\x7f]+"
 _DOT_STRING = rf"{_ATOM}(?:\.{_ATOM})*"
-_QUOTED = r'"(?:[\x20!\x23-\x5b\x5d-\x7e\x80-\U0010ffff]|\\[\x20-\x7e])*"'
-_LABEL = r"[A-Za-z0-9_\x80-\U0010ffff](?:[A-Za-z0-9_\-\x80-\U0010ffff]*[A-Za-z0-9_\x80-\U0010ffff])?"
+_QUOTED = r'"(?:[^\x00-\x1f"\\\x7f]|\\[\x20-\x7e])*"'
+_LETTER = r"[^\x00-/:-@\[-^`{-\x7f]"
+_LABEL = rf"{_LETTER}(?:[^\x00-,./:-@\[-^`{{-\x7f]*{_LETTER})?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
 _LITERAL = r"\[[\x21-\x5a\x5e-\x7e]+\]"
 _PATH = re.compile(

@@ -127,7 +127,7 @@ def _task() -> asyncio.Task[Any] | None:
 
 
 def ask(client: AdminClient, meter: Meter, method: str, wanted: Asked) -> Answered:
-    """On the connection that the caller already has: a handshake for each of thousands of requests is most of a matrix."""
+    """On the connection that the caller has: thousands of handshakes would take most of the time."""
     meter.counts.clear()
     connection = _CONNECTIONS.get(client)
     if connection is None:
