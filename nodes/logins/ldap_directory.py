@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import queue
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ class _VerifiedTls(ldap3.Tls):
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
         """Raises OSError (ssl.SSLError)."""
+        # or the first bind waits until the handshake's end is acknowledged, 40 ms
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.socket = self._context.wrap_socket(connection.socket, server_hostname=connection.server.host)
 
 

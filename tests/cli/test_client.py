@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -102,6 +103,14 @@ def test_a_node_that_does_not_answer_is_passed_over(cluster: layout.Cluster, ser
     serve(1, ok)
     assert AdminClient(cluster).get("/v1/x") == {"answer": "GET"}
     assert AdminClient(cluster).change("POST", "/v1/x", {}) == {"answer": "POST"}
+
+
+def test_a_request_does_not_wait_until_the_handshake_is_acknowledged(cluster: layout.Cluster, serve: Serve) -> None:
+    """Nagle's algorithm against delayed acknowledgements takes 40 ms of each connection, and again before each body."""
+    serve(0, ok)
+    connection = AdminClient(cluster)._connect(cluster.nodes[0], 5.0)
+    assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    connection.close()
 
 
 @pytest.mark.parametrize("category", ["rejected", "not_ready", "quarantined"])
