@@ -36,6 +36,9 @@ def doctor(domain: str, cluster_dir: Path, as_json: bool) -> None:
             click.echo("\nto put into DNS:\n")
             for record in dict.fromkeys(records):
                 click.echo(record)
+        files = {file["where"]: file["text"] for one in found["findings"] for file in one["files"]}
+        for where, text in files.items():
+            click.echo(f"\nto put at {where}:\n\n{text}", nl=False)
     if found["worst"] == "error":
         count = sum(1 for one in found["findings"] if one["status"] == "error")
         raise CommandError(f"{count} of the findings on {found['domain']} are errors", "mend them, and ask again")

@@ -31,7 +31,21 @@ _DER = 2  # _ssl.ENCODING_DER
 
 def usable(records: Sequence[Tlsa]) -> tuple[Tlsa, ...]:
     """Those that one can check against (RFC 7672 2.1.1)."""
-    return tuple(one for one in records if _is_usable(one))
+    return tuple(one for one in records if not why_unusable(one))
+
+
+def why_unusable(record: Tlsa) -> str:
+    """Why nothing can be checked against a record with SMTP; "" if something can."""
+    if record.usage not in (TRUST_ANCHOR, END_ENTITY):
+        return f"usage {record.usage} is not for SMTP (RFC 7672 3.1.3)"
+    if record.selector not in (0, 1):
+        return f"there is no selector {record.selector} (RFC 6698 2.1.2)"
+    if record.matching and record.matching not in _HASHES:
+        return f"there is no matching type {record.matching} (RFC 6698 2.1.3)"
+    wanted = _HASHES[record.matching][1] if record.matching else 0
+    if not record.data or (wanted and len(record.data) != wanted):
+        return f"{len(record.data)} bytes are no data of matching type {record.matching}"
+    return ""
 
 
 def check(records: Sequence[Tlsa], chain: Sequence[bytes], names: Sequence[str]) -> None:
@@ -46,20 +60,12 @@ def check(records: Sequence[Tlsa], chain: Sequence[bytes], names: Sequence[str])
         raise TlsFailed(f"DANE: {next(iter(reasons), None) or 'no TLSA record fits the certificate'}")
 
 
-def chain_of(secure: ssl.SSLObject) -> list[bytes]:
+def chain_of(secure: ssl.SSLObject | ssl.SSLSocket) -> list[bytes]:
     """The certificates that the server sent, DER, its own first."""
     # public from Python 3.13 on; before, the object behind has it
-    inner: Any = secure if hasattr(secure, "get_unverified_chain") else secure._sslobj  # type: ignore[attr-defined]
+    inner: Any = secure if hasattr(secure, "get_unverified_chain") else secure._sslobj  # type: ignore[union-attr]
     found = inner.get_unverified_chain() or []
     return [one if isinstance(one, bytes) else one.public_bytes(_DER) for one in found]
-
-
-def _is_usable(record: Tlsa) -> bool:
-    if record.usage not in (TRUST_ANCHOR, END_ENTITY) or record.selector not in (0, 1):
-        return False
-    if record.matching == 0:
-        return bool(record.data)
-    return record.matching in _HASHES and len(record.data) == _HASHES[record.matching][1]
 
 
 def _matches(record: Tlsa, certificate: bytes) -> bool:

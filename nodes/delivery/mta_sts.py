@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import json
 import re
-import socket
 import ssl
 import time
 from collections import OrderedDict
@@ -19,15 +18,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import aiohttp
-import aiohttp.abc
-
-from nodes.delivery.tls_results import FailureType, RecordTlsResult, TlsResult
+from nodes.delivery.policy_host import PolicyError, PolicyHost
+from nodes.delivery.tls_results import RecordTlsResult, TlsResult
 from nodes.files import write_atomically
 from nodes.resolver import Resolver, ResolverError
 
-POLICY_BYTES = 64 * 1024  # RFC 8461 3.3
-FETCH_TIMEOUT_S = 30.0
 MAX_AGE_S = 31_557_600  # a year: the largest that counts (3.2)
 REFRESH_S = 86_400.0  # a policy in use is fetched again daily, so that it does not run out under an attack (10.2)
 RETRY_S = 300.0
@@ -39,14 +34,6 @@ KEPT_CHARACTERS = 4096  # of a policy's lines, which are for reports: thousands 
 Mode = Literal["enforce", "testing", "none"]
 
 _RECORD = re.compile(r"v=STSv1\s*;(?:.*;)?\s*id=([A-Za-z0-9]{1,32})\s*(?:;.*)?", re.DOTALL)
-
-
-class PolicyError(Exception):
-    """A policy that can not be used; `failure` as RFC 8460 4.3 calls it."""
-
-    def __init__(self, failure: FailureType, text: str) -> None:
-        super().__init__(text)
-        self.failure: FailureType = failure
 
 
 class StsPolicy(NamedTuple):
@@ -106,12 +93,12 @@ class StsPolicies:
         record: RecordTlsResult,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._resolver, self._trust, self._port, self._file = resolver, trust, port, file
+        self._resolver, self._file = resolver, file
+        self._host = PolicyHost(resolver, trust, port)
         self._record, self._clock = record, clock
         self._known: OrderedDict[str, StsPolicy] = _load(file)
         self._failed: OrderedDict[tuple[str, str], float] = OrderedDict()  # domain and id, until when
         self._fetching: dict[str, asyncio.Task[None]] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     async def of(self, domain: str) -> StsPolicy | None:
         """The policy in force for a domain, fetched if need be; None if it has none."""
@@ -131,8 +118,7 @@ class StsPolicies:
         """Ends what is being fetched."""
         for task in self._fetching.values():
             task.cancel()
-        if self._session is not None:
-            await self._session.close()
+        await self._host.close()
 
     def _valid(self, domain: str) -> StsPolicy | None:
         known = self._known.get(domain)
@@ -148,7 +134,7 @@ class StsPolicies:
 
     async def _fetch(self, domain: str, policy_id: str) -> None:
         try:
-            policy = parse_policy(await self._body(f"mta-sts.{domain}"), policy_id, self._clock())
+            policy = parse_policy((await self._host.fetch(domain)).text, policy_id, self._clock())
         except PolicyError as error:
             self._failed[domain, policy_id] = self._clock() + RETRY_S
             if len(self._failed) > POLICIES:
@@ -162,64 +148,6 @@ class StsPolicies:
         if self._file is not None:
             known = self._known.copy()
             await asyncio.to_thread(lambda file: write_atomically(file, _dump(known)), self._file)
-
-    async def _body(self, host: str) -> str:
-        """RFC 8461 3.3: no redirects, a certificate for the policy host. Raises PolicyError."""
-        url = f"https://{host}:{self._port}/.well-known/mta-sts.txt"
-        try:
-            async with self._http().get(url, allow_redirects=False) as answer:
-                if answer.status != 200 or answer.content_type != "text/plain":
-                    text = f"{url}: {answer.status} {answer.content_type}"
-                    raise PolicyError("sts-policy-fetch-error", text)
-                body = b""
-                while part := await answer.content.read(POLICY_BYTES):
-                    body += part
-                    if len(body) > POLICY_BYTES:
-                        raise PolicyError("sts-policy-invalid", f"{url}: longer than {POLICY_BYTES} bytes")
-                return body.decode()
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise PolicyError("sts-webpki-invalid", f"{url}: {error}") from None
-        except (aiohttp.ClientError, OSError, TimeoutError, UnicodeDecodeError) as error:
-            raise PolicyError("sts-policy-fetch-error", f"{url}: {error or type(error).__name__}") from None
-
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._trust, resolver=_Names(self._resolver), limit=20)
-            timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
-            self._session = aiohttp.ClientSession(
-                connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            )
-        return self._session
-
-
-class _Names(aiohttp.abc.AbstractResolver):
-    """aiohttp asks the node's own resolver."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[aiohttp.abc.ResolveResult]:
-        """Raises OSError, as aiohttp expects."""
-        try:
-            found = await self._resolver.addresses(host)
-        except ResolverError as error:
-            raise OSError(str(error)) from None
-        return [
-            {
-                "hostname": host,
-                "host": one,
-                "port": port,
-                "family": socket.AF_INET6 if ":" in one else socket.AF_INET,
-                "proto": 0,
-                "flags": socket.AI_NUMERICHOST,
-            }
-            for one in found
-        ]
-
-    async def close(self) -> None:
-        """The resolver is the node's."""
 
 
 def _load(file: Path | None) -> OrderedDict[str, StsPolicy]:

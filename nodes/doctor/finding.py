@@ -9,14 +9,22 @@ Status = Literal["ok", "note", "warning", "error"]
 WORST: tuple[Status, ...] = ("error", "warning", "note", "ok")
 
 
+class PutAt(NamedTuple):
+    """A file that would mend it, and where it has to be."""
+
+    where: str
+    text: str
+
+
 class Finding(NamedTuple):
-    """`records`: lines of a zone file that would mend it."""
+    """`records`: lines of a zone file that would mend it; `files`: what has to be on a web server."""
 
     area: str  # "MX", "SPF", "DKIM", "DMARC", "MTA-STS", "TLS-RPT", "DANE", "reverse DNS", "port"
     status: Status
     text: str
     advice: str = ""
     records: tuple[str, ...] = ()
+    files: tuple[PutAt, ...] = ()
 
 
 def worst(findings: Iterable[Finding]) -> Status:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from nodes.delivery.dane import chain_of
+from nodes.delivery.opening import unverified_context
 from nodes.doctor.finding import Finding, Status
 from nodes.resolver import NoSuchDomain, NullMx, Resolver, ResolverError
 
@@ -25,21 +27,25 @@ CLIENT_PORTS = ((465, "submission over TLS"), (993, "IMAP over TLS"))
 
 
 class Host(NamedTuple):
-    """One host of the MX answer. `secure`: DNSSEC proved its name and address."""
+    """One host of the MX answer. `secure`: DNSSEC proved its name and address. `canonical`: where aliases led."""
 
     name: str
     preference: int
     addresses: tuple[str, ...]
     secure: bool
+    canonical: str = ""
 
 
 class Answer(NamedTuple):
-    """What an SMTP server said; `certificate` as DER, None where it offers no TLS."""
+    """What an SMTP server said; `chain`: the certificates that it showed (DER), its own first, none without TLS."""
 
     banner: str
     starttls: bool
-    certificate: bytes | None
+    chain: tuple[bytes, ...] = ()
     problem: str = ""
+
+
+Shown = dict[str, dict[str, tuple[bytes, ...]]]  # host name, address, the chain that it showed; () without TLS
 
 
 async def mx_hosts(resolver: Resolver, domain: str) -> tuple[list[Host], list[Finding]]:
@@ -64,9 +70,13 @@ async def mx_hosts(resolver: Resolver, domain: str) -> tuple[list[Host], list[Fi
             findings.append(Finding("MX", "error", f"{one.host} has no address: {error}", f"an A record of {one.host}"))
             continue
         secure = found.secure and addresses.secure
-        hosts.append(Host(one.host, one.preference, tuple(addresses)[:MOST_ADDRESSES], secure))
+        hosts.append(Host(one.host, one.preference, tuple(addresses)[:MOST_ADDRESSES], secure, addresses.name))
         shown = ", ".join(hosts[-1].addresses)
         findings.append(Finding("MX", "ok", f"{one.preference} {one.host} ({shown})"))
+        if addresses.name not in ("", one.host):
+            text = f"{one.host} is an alias of {addresses.name}, which an MX must not name (RFC 2181 10.3)"
+            record = f"{domain}. 3600 IN MX {one.preference} {addresses.name}."
+            findings.append(Finding("MX", "warning", text, "", (record,)))
     return hosts, findings
 
 
@@ -103,18 +113,18 @@ async def _reverse_name(resolver: Resolver, host: Host, address: str) -> Finding
     return Finding("reverse DNS", "error", f"{address} is {', '.join(names)}, which has another address", advice)
 
 
-async def ports(hosts: list[Host], smtp_port: int) -> tuple[list[Finding], dict[str, bytes]]:
-    """What answers at each address: findings, and by host name the certificate that it showed."""
+async def ports(hosts: list[Host], smtp_port: int) -> tuple[list[Finding], Shown]:
+    """What answers at each address: findings, and the certificates that those showed which do answer."""
     wanted = [(host, address) for host in hosts for address in host.addresses]
     answers = await asyncio.gather(
         *(asyncio.to_thread(_ask, address, smtp_port, host.name) for host, address in wanted)
     )
-    certificates: dict[str, bytes] = {}
+    shown: Shown = {}
     findings: list[Finding] = []
     for (host, address), answer in zip(wanted, answers, strict=True):
         findings += _smtp_findings(host, address, smtp_port, answer)
-        if answer.certificate is not None:
-            certificates.setdefault(host.name, answer.certificate)
+        if not answer.problem:
+            shown.setdefault(host.name, {})[address] = answer.chain
     open_ports = await asyncio.gather(
         *(asyncio.to_thread(_is_open, host.addresses[0], port) for host in hosts[:1] for port, _ in CLIENT_PORTS)
     )
@@ -122,7 +132,7 @@ async def ports(hosts: list[Host], smtp_port: int) -> tuple[list[Finding], dict[
         for (port, use), is_open in zip(CLIENT_PORTS, open_ports, strict=True):
             text = f"{host.name}:{port} ({use}) " + ("answers" if is_open else "does not answer")
             findings.append(Finding("port", "ok" if is_open else "note", text))
-    return findings, certificates
+    return findings, shown
 
 
 def _smtp_findings(host: Host, address: str, port: int, answer: Answer) -> Iterator[Finding]:
@@ -134,8 +144,7 @@ def _smtp_findings(host: Host, address: str, port: int, answer: Answer) -> Itera
     if not answer.starttls:
         yield Finding("port", "warning", f"{where} offers no STARTTLS: mail comes in clear", "[tls] of mailraft.toml")
         return
-    assert answer.certificate is not None
-    problem = certificate_problem(answer.certificate, host.name)
+    problem = certificate_problem(answer.chain[0], host.name)
     if problem:
         yield Finding("port", "warning", f"{where}: its certificate {problem}", "tls.server_certificate, server_key")
     else:
@@ -166,24 +175,39 @@ def spki_sha256(certificate: bytes) -> str:
     return hashlib.sha256(der).hexdigest()
 
 
-def _ask(address: str, port: int, name: str) -> Answer:
-    """One SMTP session as far as STARTTLS. In a thread: smtplib blocks."""
+async def mistrusted(hosts: list[Host], smtp_port: int, trust: ssl.SSLContext) -> dict[str, str]:
+    """By host name and address, why a sender that obeys MTA-STS does not trust it (RFC 8461 4.2): of those that answer
+    on their port and fail.
+    """
+    wanted = [(host, address) for host in hosts for address in host.addresses]
+    answers = await asyncio.gather(
+        *(asyncio.to_thread(_ask, address, smtp_port, host.name, trust) for host, address in wanted)
+    )
+    return {
+        f"{host.name} [{address}]": answer.problem or "it offers no STARTTLS"
+        for (host, address), answer in zip(wanted, answers, strict=True)
+        if answer.problem or not answer.starttls
+    }
+
+
+def _ask(address: str, port: int, name: str, trust: ssl.SSLContext | None = None) -> Answer:
+    """One SMTP session as far as STARTTLS, verified where `trust` is given. In a thread: smtplib blocks."""
     try:
         with smtplib.SMTP(timeout=ANSWER_TIMEOUT_S) as client:
             code, banner = client.connect(address, port)
             if code != 220:
-                return Answer("", False, None, f"it answers {code} {_text(banner)}")
+                return Answer("", False, (), f"it answers {code} {_text(banner)}")
             client.ehlo("doctor.invalid")
             if not client.has_extn("starttls"):
-                return Answer(_text(banner), False, None)
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is looked at, not trusted
-            client._host = name  # type: ignore[attr-defined]  # what smtplib gives as SNI
-            client.starttls(context=context)
+                return Answer(_text(banner), False)
+            client._host = name.rstrip(".")  # type: ignore[attr-defined]  # what smtplib gives as SNI
+            client.starttls(context=trust or unverified_context())  # without trust it is looked at and no more
             assert isinstance(client.sock, ssl.SSLSocket)
-            return Answer(_text(banner), True, client.sock.getpeercert(binary_form=True))
+            return Answer(_text(banner), True, tuple(chain_of(client.sock)))
+    except ssl.SSLCertVerificationError as error:
+        return Answer("", True, (), error.verify_message)
     except (OSError, smtplib.SMTPException) as error:
-        return Answer("", False, None, f"{type(error).__name__}: {error}")
+        return Answer("", False, (), f"{type(error).__name__}: {error}")
 
 
 def _text(banner: bytes | str) -> str:

@@ -1,6 +1,4 @@
-"""The TXT records that say who may send for a domain, and how its mail is to be handled: SPF, DKIM, DMARC, MTA-STS,
-TLS-RPT, and the TLSA records of its hosts.
-"""
+"""The TXT records that say who may send for a domain, and how its mail is to be handled: SPF, DKIM, DMARC, TLS-RPT."""
 
 from __future__ import annotations
 
@@ -9,7 +7,6 @@ import re
 from nodes import dkim_keys
 from nodes.dkim_admin import Published
 from nodes.doctor.finding import Finding, Status
-from nodes.doctor.hosts import Host, spki_sha256
 from nodes.resolver import NoAnswer, NoSuchDomain, Resolver, ResolverError
 
 SPF_LOOKUPS = 10  # RFC 7208 4.6.4
@@ -18,7 +15,6 @@ _SPF_TERM = re.compile(
     re.IGNORECASE,
 )
 _SPF_LOOKUP = re.compile(r"[+?~-]?(?:include:|a(?:[:/]|$)|mx(?:[:/]|$)|ptr|exists:)|redirect=", re.IGNORECASE)
-_STS_ID = re.compile(r"v=STSv1;\s*id=[A-Za-z0-9]{1,32};?\s*")
 
 
 async def texts(resolver: Resolver, name: str) -> list[str] | str:
@@ -119,45 +115,3 @@ async def tls_reports(resolver: Resolver, domain: str) -> list[Finding]:
     if len(records) != 1 or "rua=" not in records[0]:
         return [Finding("TLS-RPT", "note", f"{name} asks for no reports of failed TLS", "", wanted)]
     return [Finding("TLS-RPT", "ok", records[0])]
-
-
-async def mta_sts(resolver: Resolver, domain: str) -> list[Finding]:
-    """RFC 8461 3.1: the record; its policy is fetched by whoever finds it."""
-    name = f"_mta-sts.{domain}"
-    found = await texts(resolver, name)
-    if isinstance(found, str):
-        return [Finding("MTA-STS", "error", found)]
-    records = [text for text in found if text.startswith("v=STSv1")]
-    if not records:
-        advice = f"a policy at https://mta-sts.{domain}/.well-known/mta-sts.txt, or DANE"
-        return [Finding("MTA-STS", "note", f"{name} has no record", advice)]
-    if len(records) > 1 or not _STS_ID.fullmatch(records[0]):
-        wanted = (f'{name}. 3600 IN TXT "v=STSv1; id=1"',)
-        return [Finding("MTA-STS", "error", f"not one sound record: {'; '.join(records)}", "", wanted)]
-    return [Finding("MTA-STS", "ok", records[0])]
-
-
-async def dane(resolver: Resolver, hosts: list[Host], port: int, certificates: dict[str, bytes]) -> list[Finding]:
-    """RFC 7672: whether each host's TLSA records are proved by DNSSEC, and fit the certificate that it shows."""
-    return [await _dane_of(resolver, host, port, certificates.get(host.name)) for host in hosts]
-
-
-async def _dane_of(resolver: Resolver, host: Host, port: int, certificate: bytes | None) -> Finding:
-    name = f"_{port}._tcp.{host.name.rstrip('.')}"
-    wanted = (f"{name}. 3600 IN TLSA 3 1 1 {spki_sha256(certificate)}",) if certificate else ()
-    try:
-        answer = await resolver.tlsa(name)
-    except (NoAnswer, NoSuchDomain):
-        advice = "a signed zone first" if not host.secure else ""
-        return Finding("DANE", "note", f"{name} has no TLSA record", advice, wanted)
-    except ResolverError as error:
-        text = f"{name} could not be looked up, so that senders with DANE wait: {error}"
-        return Finding("DANE", "error", text)
-    if not answer.secure:
-        return Finding("DANE", "warning", f"{name} has TLSA records that DNSSEC does not prove", "sign the zone")
-    own = certificate and spki_sha256(certificate)
-    if own and any((one.usage, one.selector, one.matching, one.data.hex()) == (3, 1, 1, own) for one in answer):
-        return Finding("DANE", "ok", f"{name} fits the certificate")
-    if all((one.usage, one.selector, one.matching) == (3, 1, 1) for one in answer):
-        return Finding("DANE", "error", f"{name} does not fit the certificate: senders with DANE refuse", "", wanted)
-    return Finding("DANE", "note", f"{name} has TLSA records of another kind than 3 1 1; they were not compared")

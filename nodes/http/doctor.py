@@ -18,14 +18,22 @@ from nodes.http.places import in_path
 ENDPOINTS = Endpoints("doctor")
 
 
+class WantedFile(Model):
+    """A file that is to be on a web server."""
+
+    where: str = Field(examples=["https://mta-sts.example.org/.well-known/mta-sts.txt"])
+    text: str
+
+
 class Finding(Model):
-    """One thing that was looked at. `records`: lines of a zone file that would mend it."""
+    """One thing that was looked at. `records`: lines of a zone file that would mend it; `files`: what else would."""
 
     area: str = Field(examples=["SPF"])
     status: str = Field(examples=["warning"])
     text: str
     advice: str
     records: list[str]
+    files: list[WantedFile]
 
 
 class Examination(Model):
@@ -44,5 +52,8 @@ async def examine_domain(call: Call) -> dict[str, Any]:
     """
     domain, _ = DkimAdmin(call.services).require(call.path["domain"])
     findings = await examine(call.services, domain)
-    rows = [{**one._asdict(), "records": list(one.records)} for one in findings]
+    rows = [
+        {**one._asdict(), "records": list(one.records), "files": [file._asdict() for file in one.files]}
+        for one in findings
+    ]
     return {"domain": domain, "worst": worst(findings), "findings": rows}

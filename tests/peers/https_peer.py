@@ -11,12 +11,13 @@ from typing import Self
 
 
 class HttpsPeer:
-    """`texts` by path; `status` and `content_type` are those of every answer. `asked`: the paths so far."""
+    """`texts` by path; `status`, `content_type` and `modified` are those of every answer. `asked`: the paths so far."""
 
     def __init__(self, texts: Mapping[str, str], context: ssl.SSLContext) -> None:
         self.texts = dict(texts)
         self.status = 200
         self.content_type = "text/plain"
+        self.modified = ""
         self.asked: list[str] = []
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
@@ -42,6 +43,8 @@ def _handler(peer: HttpsPeer) -> type[http.server.BaseHTTPRequestHandler]:
             self.send_response(peer.status if text else 404)
             self.send_header("Content-Type", peer.content_type)
             self.send_header("Location", "/elsewhere")
+            if peer.modified:
+                self.send_header("Last-Modified", peer.modified)
             self.end_headers()
             self.wfile.write(text.encode())
 

@@ -12,8 +12,9 @@ import pytest
 import uvloop
 
 from nodes.config.node import DnsSection
-from nodes.delivery.mta_sts import PolicyError, StsPolicies, StsPolicy, parse_policy, parse_record
+from nodes.delivery.mta_sts import StsPolicies, StsPolicy, parse_policy, parse_record
 from nodes.delivery.opening import verifying_context
+from nodes.delivery.policy_host import PolicyError
 from nodes.delivery.tls_results import TlsResult
 from nodes.resolver import Resolver
 from tests.peers import certificates

@@ -146,7 +146,7 @@ def test_dane_takes_the_servers_own_certificate_whatever_stands_in_it(
     assert internet.reported() == [("tlsa", "")]
 
 
-@pytest.mark.parametrize("matching", [0, 1])
+@pytest.mark.parametrize("matching", [0, 1, 2])
 @pytest.mark.parametrize("selector", [0, 1])
 @pytest.mark.parametrize("anchor", [CA, BETWEEN])
 def test_dane_takes_a_certificate_below_the_anchor_that_it_names(

@@ -52,6 +52,13 @@ def test_an_mx_without_an_address_is_an_error() -> None:
     assert (found, [one.status for one in findings]) == ([], ["error"])
 
 
+def test_an_mx_that_is_an_alias_is_told_with_the_name_to_put_there() -> None:
+    zone = "one.test. MX 10 a.one.test.\na.one.test. CNAME host.one.test.\nhost.one.test. A 192.0.2.1"
+    found, findings = asked(zone, lambda resolver: mx_hosts(resolver, "one.test"))
+    assert (found[0].name, found[0].canonical, findings[1].status) == ("a.one.test", "host.one.test", "warning")
+    assert findings[1].records == ("one.test. 3600 IN MX 10 host.one.test.",)
+
+
 def test_an_address_is_to_have_a_name_that_has_the_address() -> None:
     host = Host("a.one.test", 10, ("192.0.2.1",), False)
 
@@ -68,14 +75,15 @@ def test_an_address_is_to_have_a_name_that_has_the_address() -> None:
 
 def test_a_server_with_tls_is_seen_with_its_certificate(tmp_path: Path) -> None:
     with Cell(tmp_path) as cell:
-        findings, certificates = asyncio.run(ports([LOOPBACK], cell.port("smtp")))
+        findings, shown = asyncio.run(ports([LOOPBACK], cell.port("smtp")))
     assert findings[0].status == "ok", findings
-    assert len(spki_sha256(certificates["localhost"])) == 64
-    assert "not for elsewhere.test" in certificate_problem(certificates["localhost"], "elsewhere.test")
+    certificate = shown["localhost"]["127.0.0.1"][0]
+    assert len(spki_sha256(certificate)) == 64
+    assert "not for elsewhere.test" in certificate_problem(certificate, "elsewhere.test")
 
 
 def test_a_port_that_nobody_listens_on_is_an_error() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        findings, certificates = asyncio.run(ports([LOOPBACK], unused.getsockname()[1]))
-    assert (findings[0].status, certificates) == ("error", {})
+        findings, shown = asyncio.run(ports([LOOPBACK], unused.getsockname()[1]))
+    assert (findings[0].status, shown) == ("error", {})
