@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from actors.directory import domain_tenant
@@ -32,11 +33,12 @@ UNANSWERED = "the DNS did not say who wants it"
 
 
 class Sender:
-    """Made on the event loop; `stop` ends it."""
+    """Made on the event loop; `stop` ends it. `clock`: seconds since 1970."""
 
-    def __init__(self, services: Services, look_s: float = LOOK_S) -> None:
+    def __init__(self, services: Services, look_s: float = LOOK_S, clock: Callable[[], float] = time.time) -> None:
         self._services = services
         self._look_s = look_s
+        self._clock = clock
         self._turn = asyncio.Lock()
         self.failure = ""  # why the last attempt to send what is due came to nothing
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -60,7 +62,7 @@ class Sender:
 
     async def send(self, *, unfinished_days: bool = False) -> dict[str, int]:
         """Sends what is due, or whatever is collected; gives how many came to which outcome."""
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = int(self._clock() * 1000)
         last_day = (now_ms - AFTER_MIDNIGHT_MS) // DAY_MS - 1 if not unfinished_days else now_ms // DAY_MS
         outcomes: dict[str, int] = {}
         async with self._turn:
