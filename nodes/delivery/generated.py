@@ -102,15 +102,15 @@ def prepare(
 
 def _targets(services: Services, snapshot: Snapshot, tenant: bytes, address: str) -> list[Target]:
     """Where mail for an address goes, elsewhere included; empty: nobody has it, or aliases lead too far."""
+    came_back = returned(snapshot, address, services.directory.derived_key(SRS))
+    if came_back:
+        return came_back
     try:
-        found = resolve(snapshot, address)
+        return resolve(snapshot, address) or []
     except TooLarge:
         return []
     except (NotLocal, InvalidName):
-        if not is_local_domain(snapshot, _domain_of(address)):
-            return [Target(tenant, OUTSIDE, address)]
-        found = None
-    return found or returned(snapshot, address, services.directory.derived_key(SRS))
+        return [] if is_local_domain(snapshot, _domain_of(address)) else [Target(tenant, OUTSIDE, address)]
 
 
 def _delivery(services: Services, mail: _Mail, address: str, target: Target) -> tuple[bytes, bytes, Deliver | None]:

@@ -78,8 +78,11 @@ class Srs:
 
 
 def returned(snapshot: Snapshot, address: str, srs_key: bytes) -> list[Target]:
-    """Where an address of ours leads that was made for mail which we forwarded."""
+    """Where an address of ours leads that was made for mail which we forwarded; nothing for any other address.
+
+    Asked before who holds the address: a catch-all would take what comes back.
+    """
     local, _, domain = address.rpartition("@")
-    tenant = tenant_with(snapshot, domain)
-    original = Srs(srs_key).reverse(local) if tenant is not None else None
+    original = Srs(srs_key).reverse(local)
+    tenant = tenant_with(snapshot, domain) if original is not None else None
     return [Target(tenant, OUTSIDE, original)] if tenant is not None and original is not None else []

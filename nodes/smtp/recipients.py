@@ -99,7 +99,9 @@ class Recipients:
 
     def _resolve(self, snapshot: Snapshot, address: str) -> list[Target] | None:
         """A replica may be behind its home, so that an address is not known here says nothing."""
-        targets = None
+        targets: list[Target] | None = returned(snapshot, address, self._srs_key)
+        if targets:
+            return targets
         came_back = self._verp.read(address)
         try:
             targets = resolve(snapshot, came_back.sender if came_back is not None else address)
@@ -110,8 +112,6 @@ class Recipients:
             raise Refused(replies.ALIAS_TOO_WIDE) from None
         if any(self._homes.of(target.tenant) for target in targets or ()):
             raise Refused(replies.REPLICA)
-        if not targets:
-            targets = returned(snapshot, address, self._srs_key)
         if not targets:
             home_tenant = tenant_with(snapshot, domain_of(address))
             known_here = home_tenant is None or self._homes.of(home_tenant) is None

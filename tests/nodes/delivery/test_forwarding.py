@@ -57,6 +57,20 @@ def test_what_is_returned_to_the_address_that_we_made_goes_to_the_sender(cell: S
     assert (returned.sender, returned.recipients) == ("", (STRANGER,))
 
 
+def test_a_catch_all_takes_nothing_of_what_comes_back(cell: SendingCell) -> None:
+    cell.call(cell.directory.add_alias("*@example.test", ["bob@example.test"], ADMIN))
+    send(cell, STRANGER, "team@example.test")
+    wait_until(lambda: cell.peer.received)
+    send(cell, "", cell.peer.received[0].sender, b"Subject: it came back\r\n\r\n")
+    wait_until(lambda: len(cell.peer.received) == 2)
+    assert cell.peer.received[1].recipients == (STRANGER,)
+    cell.peer.reply = lambda address: "550 5.1.1 no such user" if address == FRIEND else "250 ok"
+    send(cell, STRANGER, "team@example.test", b"Subject: can not be forwarded\r\n\r\n")
+    wait_until(lambda: len(cell.peer.received) == 3)  # nor of our own report on it
+    assert cell.peer.received[2].recipients == (STRANGER,)
+    assert cell.inbox("bob@example.test") == []
+
+
 def test_what_can_not_be_forwarded_is_reported_to_the_sender_elsewhere(cell: SendingCell) -> None:
     cell.peer.reply = lambda address: "550 5.1.1 no such user" if address == FRIEND else "250 ok"
     send(cell, STRANGER, "team@example.test")
