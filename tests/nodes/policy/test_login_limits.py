@@ -145,6 +145,16 @@ def test_who_was_sent_too_much_waits_longer_the_more_it_was() -> None:
     assert here.transferred(ALICE, BLOCK_BYTES) == 0
 
 
+def test_all_accounts_of_a_tenant_share_what_it_may_be_sent() -> None:
+    clock = Clock()
+    here = limits(clock, tenant_bytes_per_hour=3600 * BLOCK_BYTES)
+    assert here.transferred(ALICE, 1800 * BLOCK_BYTES) == here.transferred(BOB, 1700 * BLOCK_BYTES) == 0
+    assert 0 < here.transferred(BOB, 100 * BLOCK_BYTES) <= MOST_PAUSE_S
+    assert here.transferred(Target(b"u" * 16, b"e" * 16, "eve@other.test"), BLOCK_BYTES) == 0
+    clock.now_s += 600
+    assert here.transferred(ALICE, BLOCK_BYTES) == 0
+
+
 @pytest.mark.parametrize("data", [b"\x91\x92\xc4\x01x\x01", b"\xc1", b"\x91\x92\xc4\x10" + b"k" * 16 + b"\xff"])
 def test_what_is_no_count_of_sessions_changes_nothing(data: bytes) -> None:
     here = limits(Clock(), account_sessions=1)

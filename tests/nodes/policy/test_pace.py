@@ -19,7 +19,7 @@ from nodes.policy.tenants import TenantPolicies
 from tests.nodes.policy.elsewhere import TRUSTING, client_at
 from tests.nodes.policy.test_rates import Clock
 from tests.nodes.policy.trio import trio, until
-from tests.nodes.smtp.cell import Cell
+from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.nodes.smtp.dialogue import Dialogue
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -91,6 +91,27 @@ def test_the_commands_of_an_account_are_counted_over_all_its_connections(make_pa
     with smtplib.SMTP("127.0.0.1", cell.port("submission")) as client:
         client.login("bob@example.test", "secret of bob")
         assert client.noop()[0] == 250
+
+
+def test_all_accounts_of_a_tenant_share_its_commands(make_paced: MakePaced) -> None:
+    cell, _, clock = make_paced(tenant_commands_per_hour=3)
+
+    def said(name: str) -> tuple[int, bytes]:
+        with smtplib.SMTP("127.0.0.1", cell.port("submission")) as client:
+            client.login(f"{name}@example.test", f"secret of {name}")
+            answer = client.noop()
+            client.close()
+            return answer
+
+    assert [said(name)[0] for name in ("alice", "bob", "alice")] == [250, 250, 250]
+    assert said("bob") == (421, b"4.7.0 Too many commands of this tenant for now, come again in 1200 seconds")
+    cell.call(cell.directory.add_tenant("other", ["other.test"], ADMIN))
+    cell.call(cell.directory.add_account("eve@other.test", "secret of eve", None, ADMIN))
+    with smtplib.SMTP("127.0.0.1", cell.port("submission")) as client:
+        client.login("eve@other.test", "secret of eve")
+        assert client.noop()[0] == 250  # another tenant is not concerned
+    clock.now_s += 3601
+    assert said("bob")[0] == 250
 
 
 def test_connections_that_log_in_are_counted_by_account_and_by_tenant(make_paced: MakePaced) -> None:
