@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
 
 from nodes.metrics import Metrics
+from nodes.server import Node
+from tests.nodes.conftest import MakeCell
 
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+PLACE = {"instance": "n1", "job": "mailraft"}
 FOLDER = Path(__file__).parents[2] / "docs" / "monitoring"
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
@@ -106,6 +114,44 @@ def test_an_alert_fires_at_the_first_critical_error_and_names_its_code(tmp_path:
                     },
                 }],
             }],
+        }],
+    }  # fmt: skip
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps(test))
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_alert_fires_of_a_node_that_is_well(tmp_path: Path, run: Run, make_cell: MakeCell) -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed")
+
+    async def scraped() -> bytes:
+        _, config = make_cell()
+        async with Node(config).running() as state:
+            async with asyncio.timeout(30):
+                while state.unready():
+                    await asyncio.sleep(0.05)
+            state.measure()
+            return state.metrics.exposition()
+
+    rules = (FOLDER / "rules.yml").read_text()
+    used = set(re.findall(r"mailraft_\w+", rules))
+    families = text_string_to_metric_families(run(scraped()).decode())
+    samples = [one for family in families for one in family.samples if one.name in used]
+    assert len({one.name for one in samples}) > 8
+    series = [("up", {}, 1.0), *((one.name, one.labels, one.value) for one in samples)]
+    shown = [
+        (f"{name}{{{','.join(f'{key}={json.dumps(label)}' for key, label in (labels | PLACE).items())}}}", value)
+        for name, labels, value in series
+    ]
+    day = {"eval_time": "1d", "exp_alerts": []}
+    test = {
+        "rule_files": [str(FOLDER / "rules.yml")],
+        "tests": [{
+            "interval": "1m",
+            "input_series": [{"series": series, "values": f"{value!r}x1440"} for series, value in shown],
+            "alert_rule_test": [day | {"alertname": name} for name in re.findall(r"alert: (\w+)", rules)],
         }],
     }  # fmt: skip
     file = tmp_path / "test.yml"
