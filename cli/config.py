@@ -121,6 +121,7 @@ def check(config_file: Path | None, overrides: tuple[str, ...], as_json: bool) -
 
     Exits 1 where a node would not start with it. What it warns of does not keep a node from starting.
     """
+    from nodes.config import files as config_files
     from nodes.config import sources as config_sources
 
     problems: tuple[config_sources.Problem, ...] = ()
@@ -129,8 +130,8 @@ def check(config_file: Path | None, overrides: tuple[str, ...], as_json: bool) -
     try:
         path = config_sources.discover(config_file, os.environ)
         loaded = config_sources.read(path, os.environ, overrides)
-        config_sources.check_files(loaded.config)
-        warnings = config_sources.open_secrets(loaded.config)
+        config_files.check_files(loaded.config)
+        warnings = [*config_files.open_secrets(loaded.config), *config_files.expired(loaded.config.tls)]
     except config_sources.ConfigError as error:
         problems = error.problems
     if as_json:

@@ -47,6 +47,7 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
     from nodes.process import GC_THRESHOLDS, end_with_parent
 
     gc.set_threshold(*GC_THRESHOLDS)  # a fifth of what all the imports take went into looking for garbage in them
+    from nodes.config import files as config_files
     from nodes.config import sources as config_sources
     from nodes.config.reloading import FileSource
     from nodes.files import finish
@@ -60,7 +61,7 @@ def run(config_file: Path | None, overrides: tuple[str, ...], check: bool, paren
         source = FileSource(path, dict(os.environ), overrides)
         loaded = source.read()
         config = loaded.config
-        warnings = config_sources.open_secrets(config)
+        warnings = [*config_files.open_secrets(config), *config_files.expired(config.tls)]
     except config_sources.ConfigError as error:
         raise CommandError(str(error), "docs/reference/configuration.md lists every key") from None
     for warning in warnings:

@@ -173,7 +173,8 @@ class Metrics:
         Gauge,
         "mailraft_certificate_expiry_timestamp_seconds",
         "When the first certificate of a kind expires, in seconds since 1970; 0 where there is none. Kinds: the "
-        "cell's authority, this node's, the server's of the file, those given to the log, those of ACME.",
+        "cell's authority, another that is trusted beside it (other_authority), this node's, the server's of the "
+        "file, those given to the log, those of ACME, those of followers in other cells.",
         ["certificate"],
     )
     queue_items = _Declared(Gauge, "mailraft_queue_items", "Messages that wait to be sent elsewhere.")

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import lmdb
+from cryptography import x509
 
 from nodes.config.node import NodeConfig, split_address
 from nodes.health import CLOCK_ERROR_S, CLOCK_WARNING_S
 from nodes.process import LOCK_NAME, read_pid
-from nodes.tls import contexts as tls
+from nodes.tls.findings import RENEW, ROTATE
 
 SPARE_DESCRIPTORS = 256
 LEAST_SOMAXCONN = 1024
 EXPIRY_WARNING_DAYS = 30
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 PROC = Path("/proc/sys")
 
 
@@ -145,21 +147,29 @@ def versions() -> Iterator[Finding]:
 
 
 def certificates(config: NodeConfig, now: datetime.datetime) -> Iterator[Finding]:
-    named = {"tls.ca": config.tls.ca, "tls.certificate": config.tls.certificate}
+    named = {"tls.ca": (config.tls.ca, ROTATE), "tls.certificate": (config.tls.certificate, RENEW)}
     if config.tls.server_certificate is not None:
-        named["tls.server_certificate"] = config.tls.server_certificate
-    for name, path in named.items():
+        named["tls.server_certificate"] = (config.tls.server_certificate, "a new one in that file, and its key")
+    for name, (path, advice) in named.items():
+        place = f'{name} = "{path}"'
         try:
-            left = tls.days_left(path, now)
+            found = x509.load_pem_x509_certificate(path.read_bytes())
         except (OSError, ValueError) as error:
-            yield Finding(
-                "certificates", "error", f'{name} = "{path}" can not be read: {error}', "mailraft config check"
-            )
+            yield Finding("certificates", "error", f"{place} can not be read: {error}", "mailraft config check")
             continue
-        text = f"{name} is valid for {left} days"
-        if left < 0:
-            yield Finding("certificates", "error", f"{name} has expired", "mailraft cluster renew DIR")
-        elif left < EXPIRY_WARNING_DAYS:
-            yield Finding("certificates", "warning", text, "mailraft cluster renew DIR")
-        else:
-            yield Finding("certificates", "ok", text)
+        yield _validity(place, found, now, advice)
+
+
+def _validity(place: str, found: x509.Certificate, now: datetime.datetime, advice: str) -> Finding:
+    """By this machine's clock."""
+    begin, end = found.not_valid_before_utc, found.not_valid_after_utc
+    if end <= now:
+        return Finding("certificates", "error", f"{place} has expired at {end:{TIME}}", advice)
+    if begin > now:
+        clock_too = f"{advice}; or this machine's clock, which says {now:{TIME}}"
+        return Finding("certificates", "error", f"{place} is not valid before {begin:{TIME}}", clock_too)
+    left = (end - now).days
+    text = f"{place} is valid for {left} days"
+    if left < EXPIRY_WARNING_DAYS:
+        return Finding("certificates", "warning", text, advice)
+    return Finding("certificates", "ok", text)

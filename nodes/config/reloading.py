@@ -18,6 +18,7 @@ from actors.runtime import Context
 from actors.settings import SETTINGS, NoteReload, settings
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import By, stream_id
+from nodes.config import files as config_files
 from nodes.config import sources as config_sources
 from nodes.config.cluster import with_cluster_settings
 from nodes.config.node import NodeConfig
@@ -40,7 +41,11 @@ NOTE_TRIES = 100
 
 
 class NotReloaded(Exception):
-    """Nothing was changed; the text says why."""
+    """Nothing was changed; the text says why, and `hint` what to do where that is known."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Source(Protocol):
@@ -61,7 +66,7 @@ class FileSource(NamedTuple):
     def read(self) -> Loaded:
         """Raises ConfigError, also for files that it names and that can not be used."""
         loaded = config_sources.read(self.path, self.environ, self.overrides)
-        config_sources.check_files(loaded.config)
+        config_files.check_files(loaded.config)
         return loaded
 
 
@@ -141,8 +146,13 @@ class Reloading:
                 done = await self._take_up(loaded, self._tls_files.reload)
             except (ConfigError, NotReloaded) as error:
                 self._metrics.config_reloads.labels("refused").inc()
+                hint = {"hint": error.hint} if isinstance(error, NotReloaded) and error.hint else {}
                 self._logger.error(
-                    "not reloaded: everything is as it was", code="config_not_reloaded", why=why, error=str(error)
+                    "not reloaded: everything is as it was",
+                    code="config_not_reloaded",
+                    why=why,
+                    error=str(error),
+                    **hint,
                 )
                 raise
             self._tell(done, why)
@@ -190,7 +200,7 @@ class Reloading:
             besides()
         except (OSError, BadCertificate) as error:
             await self._opening.give_up()
-            raise NotReloaded(str(error)) from None
+            raise NotReloaded(str(error), getattr(error, "hint", "")) from None
         self._swap(before, after)
         self._opening.keep()
         self._loaded, self.restart = loaded, restart

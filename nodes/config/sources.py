@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import ssl
-import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +16,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
-from nodes.config.node import NodeConfig, TlsSection
+from nodes.config.node import NodeConfig
 from nodes.config.places import lines_of_keys
 from nodes.config.rules import profile_defaults, wrong_together
-from nodes.config.secrets import SecretError, read_secret
-from nodes.config.words import ENVIRONMENT_PREFIX, allowed, section_model, shown, shown_path
+from nodes.config.words import ENVIRONMENT_PREFIX, allowed, section_model, shown
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|(end of document))\)$")
 
@@ -139,96 +136,6 @@ def not_a_cluster_key(name: str, known: Sequence[str]) -> Problem:
     """A key that can not be set for the whole cell, or that is not there."""
     close = difflib.get_close_matches(name, known, n=1)
     return Problem("", name, "", "can not be set for the whole cell", close[0] if close else "")
-
-
-def check_files(config: NodeConfig) -> None:
-    """Raises ConfigError for each file that the configuration names and that can not be read."""
-    wrong: list[Problem] = []
-    named = [(f"tls.{key}", path) for key, path in config.tls]
-    wrong += _missing_secrets(config)
-    if not config.secrets.cluster_key:
-        named.append(("secrets.cluster_key_file", config.secrets.cluster_key_file))
-    for name, path in [*named, ("delivery.trust", config.delivery.trust)]:
-        if path is None:
-            continue
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            wrong.append(Problem("", name, shown_path(path), f"can not be read: {error.strerror}"))
-    if not wrong:
-        wrong = _damaged_tls_files(config.tls)
-    if wrong:
-        raise ConfigError(wrong)
-
-
-def _damaged_tls_files(tls: TlsSection) -> list[Problem]:
-    """What is wrong with what stands in the files, which can be read."""
-    pairs = [("certificate", tls.certificate, "key", tls.key)]
-    if tls.server_certificate is not None and tls.server_key is not None:
-        pairs.append(("server_certificate", tls.server_certificate, "server_key", tls.server_key))
-    certificates = [("ca", tls.ca), *((name, path) for name, path, _, _ in pairs)]
-    wrong = [
-        Problem("", f"tls.{name}", f'"{path}"', "holds no certificate in PEM form")
-        for name, path in certificates
-        if not _holds_one(path)
-    ]
-    for name, path, key_name, key in () if wrong else pairs:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key, password="")
-        except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
-                reason = f'is not the key of tls.{name} = "{path}"'
-            else:
-                reason = "holds no private key in PEM form without a password"
-            wrong.append(Problem("", f"tls.{key_name}", f'"{key}"', reason))
-    return wrong
-
-
-def _holds_one(certificate: Path) -> bool:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cafile=certificate)
-    except ssl.SSLError:
-        return False
-    return True
-
-
-def _missing_secrets(config: NodeConfig) -> Iterator[Problem]:
-    """References that lead to nothing; and, where the profile is strict, files that others may use."""
-    if config.secrets.cluster_key:
-        try:
-            read_secret(config.secrets.cluster_key)
-        except SecretError as error:
-            yield Problem("", "secrets.cluster_key", "", str(error))
-    for reference in [one.bind_password for one in config.ldap.all if one.bind_password]:
-        try:
-            read_secret(reference)
-        except SecretError as error:
-            yield Problem("", "ldap.bind_password", "", str(error))
-    if config.node.profile == "strict":
-        for name, path, mode in _open_files(config):
-            reason = f"has mode {mode:04o}, so others than its owner may use it: chmod 0600"
-            yield Problem("", name, f'"{path}"', reason)
-
-
-def open_secrets(config: NodeConfig) -> list[str]:
-    """One line for each file with a secret that others than its owner may read or write."""
-    return [
-        f"{name} = {path}: has mode {mode:04o}, so others than its owner may use it: chmod 0600"
-        for name, path, mode in _open_files(config)
-    ]
-
-
-def _open_files(config: NodeConfig) -> Iterator[tuple[str, Path, int]]:
-    files = {
-        "tls.key": config.tls.key,
-        "tls.server_key": config.tls.server_key,
-        "secrets.cluster_key_file": None if config.secrets.cluster_key else config.secrets.cluster_key_file,
-    }
-    for name, path in files.items():
-        if path is not None and path.is_file():
-            mode = stat.S_IMODE(path.stat().st_mode)
-            if mode & 0o077:
-                yield name, path, mode
 
 
 def _from_file(path: Path, text: str | None) -> tuple[Values, list[Problem]]:

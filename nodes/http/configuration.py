@@ -115,7 +115,7 @@ async def reload(call: Call) -> dict[str, Any]:
     except ConfigError as error:
         raise _wrong(error.problems) from None
     except NotReloaded as error:
-        text, hint = f"nothing was changed: {error}", "mend it, and reload again"
+        text, hint = f"nothing was changed: {error}", error.hint or "mend it, and reload again"
         raise ApiError(422, "refused", text, hint, code=NOT_RELOADED) from None
     changes = [{"key": key, "before": before, "after": after} for key, before, after in done.changes]
     return {"changes": changes, "restart": list(done.restart)}

@@ -45,8 +45,8 @@ class BadCertificate(Exception):
 class Expired(BadCertificate):
     """Everything else is right, and was until `last_valid`."""
 
-    def __init__(self, message: str, last_valid: datetime.datetime) -> None:
-        super().__init__(message, "a new one")
+    def __init__(self, message: str, last_valid: datetime.datetime, hint: str = "a new one") -> None:
+        super().__init__(message, hint)
         self.last_valid = last_valid
 
 
@@ -206,12 +206,13 @@ def _check_strength(leaf: x509.Certificate) -> None:
 def _check_dates(certificates: Sequence[x509.Certificate], now: datetime.datetime) -> None:
     for one in certificates:
         if one.not_valid_after_utc <= now:
-            day = one.not_valid_after_utc.date().isoformat()
+            when = _time(one.not_valid_after_utc)
             earliest = min(each.not_valid_after_utc for each in certificates)
-            raise Expired(f"{_shown(one)} has expired on {day}", earliest - datetime.timedelta(seconds=1))
+            raise Expired(f"{_shown(one)} has expired at {when}", earliest - datetime.timedelta(seconds=1))
         if one.not_valid_before_utc > now:
-            day = one.not_valid_before_utc.date().isoformat()
-            raise BadCertificate(f"{_shown(one)} is not valid before {day}", "this machine's clock, or another one")
+            text = f"{_shown(one)} is not valid before {_time(one.not_valid_before_utc)}"
+            hint = f"another one, or this machine's clock, which says {_time(now)}"
+            raise BadCertificate(text, hint)
 
 
 def _check_order(certificates: Sequence[x509.Certificate]) -> None:
@@ -268,6 +269,11 @@ def _read_authorities(path: str | None) -> tuple[x509.Certificate, ...]:
         return tuple(x509.load_pem_x509_certificates(Path(path).read_bytes())) if path else ()
     except (OSError, ValueError):
         return ()
+
+
+def _time(moment: datetime.datetime) -> str:
+    """In full, as a clock may be an hour off."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _public(key: object) -> bytes:

@@ -200,12 +200,6 @@ def _guarded(context: ssl.SSLContext, admission: Admission | None) -> ssl.SSLCon
     return context
 
 
-def days_left(certificate: Path, now: datetime.datetime) -> int:
-    """Whole days until the certificate in this file expires; negative afterwards."""
-    expires = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
-    return (expires - now).days
-
-
 def expired(certificate: str, now: datetime.datetime) -> str | None:
     """The day on which a certificate (PEM) has expired; None while it is valid."""
     expires = x509.load_pem_x509_certificate(certificate.encode()).not_valid_after_utc

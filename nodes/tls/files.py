@@ -10,7 +10,6 @@ import datetime
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -19,18 +18,10 @@ from nodes.config.node import TlsSection
 from nodes.files import write_atomically
 from nodes.services import Logger
 from nodes.tls.admission import Admission
-from nodes.tls.chain import BadCertificate, Chain, Expired, read_chain
+from nodes.tls.chain import BadCertificate, Chain, Expired
+from nodes.tls.pairs import pairs_of, read_pair
 
 WATCH_S = 10.0
-
-
-class Pair(NamedTuple):
-    """A certificate and its key: the keys of the configuration that name them, and their files."""
-
-    certificate_key: str
-    certificate: Path
-    key_key: str
-    key: Path
 
 
 class TlsFiles:
@@ -42,11 +33,8 @@ class TlsFiles:
         self._logger = logger
         self._contexts: list[ssl.SSLContext] = []
         self.refusal = ""  # why the files as they are now are not taken
-        self.node_pair = Pair("tls.certificate", section.certificate, "tls.key", section.key)
-        self._pairs = [self.node_pair]
-        if section.server_certificate is not None and section.server_key is not None:
-            given = (section.server_certificate, "tls.server_key", section.server_key)
-            self._pairs.append(Pair("tls.server_certificate", *given))
+        self._pairs = list(pairs_of(section))
+        self.node_pair = self._pairs[0]
         self._seen = self._stamp()
         self._chains = self._read(at_start=True)
         self.admission = Admission(cell, self.authorities)
@@ -130,31 +118,15 @@ class TlsFiles:
         now = datetime.datetime.now(datetime.UTC)
         for pair in self._pairs:
             try:
-                chains.append(self._chain(pair, now))
+                chains.append(read_pair(pair, self._section.ca, now))
             except Expired as error:
                 if not at_start:  # to replace one certificate by another that has expired is no renewal
-                    raise BadCertificate(
-                        f'{pair.certificate_key} = "{pair.certificate}": {error}', error.hint
-                    ) from None
+                    raise
                 self._logger.error(
-                    "a certificate has expired",
-                    code="certificate_unusable",
-                    file=str(pair.certificate),
-                    reason=str(error),
+                    "a certificate has expired", code="certificate_unusable", reason=str(error), hint=error.hint
                 )
-                chains.append(self._chain(pair, error.last_valid))
-            except BadCertificate as error:
-                place = f'{pair.certificate_key} = "{pair.certificate}", {pair.key_key} = "{pair.key}"'
-                raise BadCertificate(f"{place}: {error}", error.hint) from None
+                chains.append(read_pair(pair, self._section.ca, error.last_valid))
         return chains
-
-    def _chain(self, pair: Pair, now: datetime.datetime) -> Chain:
-        try:
-            chain, key = pair.certificate.read_bytes(), pair.key.read_bytes()
-            authorities = self.authorities
-        except (OSError, ValueError) as error:
-            raise BadCertificate(f"can not be read: {error}", "files that this user may read") from None
-        return read_chain(chain, key, now, authorities=authorities)
 
     def _stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
         """Changes when a file is written or replaced."""

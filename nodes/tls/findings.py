@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
+from cryptography import x509
+
 from actors.acme import Managed
 from actors.certificates import Stored
 from nodes.doctor.finding import Finding, Status
 
 SOON, VERY_SOON = datetime.timedelta(days=30), datetime.timedelta(days=7)
 RENEW = "mailraft cluster renew DIR, or mailraft cluster rotate-certificates DIR"
+ROTATE = "mailraft cluster rotate-ca DIR"
+GRANT = "mailraft region grant NAME --out FILE, and in the other cell: mailraft region follow --grant FILE"
 
 
 def of_expiry(area: str, names: Sequence[str], end: datetime.datetime, now: datetime.datetime, advice: str) -> Finding:
@@ -21,6 +25,17 @@ def of_expiry(area: str, names: Sequence[str], end: datetime.datetime, now: date
         return Finding(area, "error", f"{shown}: has expired on {day}", advice)
     status: Status = "error" if end - now <= VERY_SOON else "warning" if end - now <= SOON else "ok"
     return Finding(area, status, f"{shown}: valid until {day}", advice if status != "ok" else "")
+
+
+def of_authorities(trusted: Sequence[x509.Certificate], now: datetime.datetime) -> list[Finding]:
+    """The cell's own in force, which comes first; and that another is trusted beside it, which ought to end."""
+    in_force, *beside = trusted
+    found = [of_expiry("authority", (), in_force.not_valid_after_utc, now, ROTATE)]
+    for one in beside:
+        until = f"until it is retired, or until {one.not_valid_after_utc.date().isoformat()}"
+        text = f"another authority is trusted beside the one in force, {until}"
+        found.append(Finding("authority", "note", text, f"{ROTATE} --status, then {ROTATE} goes on to the end"))
+    return found
 
 
 def of_stored(stored: Sequence[Stored], now: datetime.datetime) -> list[Finding]:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from actors import acme, certificates
 from actors.acme import ACME
 from actors.certificates import CERTIFICATES, Stored, certificate_place
+from actors.region import REGION, grants
 from eventlog.record import NO_TENANT
 from nodes.tls.certificates import owner_of
 from nodes.tls.files import TlsFiles
-from nodes.tls.findings import RENEW, of_expiry, of_orders, of_stored
+from nodes.tls.findings import GRANT, RENEW, of_authorities, of_expiry, of_orders, of_stored
 from nodes.tls.front import FrontDoor, Shown
 from nodes.tls.stapling import Stapler
 from nodes.tls.tickets import Tickets
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from actors.directory import Directory
     from eventlog.log import EventLog
+    from eventlog.store import Snapshot
     from nodes.doctor.finding import Finding
     from nodes.metrics import Metrics
     from nodes.services import Logger
@@ -83,13 +85,17 @@ class MailTls:
         """Sets the metrics, and says which certificates will not last."""
         with self._log.snapshot() as snapshot:
             stored = certificates.all_certificates(snapshot.view(CERTIFICATES))
+            followers = _followers(snapshot, now)
         status = self._log.status()
+        in_force, *beside = self._files.authorities
         expiry: dict[str, list[datetime.datetime]] = {
-            "authority": [self._files.authority.not_valid_after_utc],
+            "authority": [in_force.not_valid_after_utc],
+            "other_authority": [one.not_valid_after_utc for one in beside],
             "node": [self._files.node.not_after],
             "server": [self._files.server.not_after],
             "given": [_end(one) for one in stored if one.source == "given"],
             "acme": [_end(one) for one in stored if one.source == "acme"],
+            "follower": [end for _, end in followers],
         }
         for kind, ends in expiry.items():
             self._metrics.certificate_expiry.labels(kind).set(min(ends).timestamp() if ends else 0)
@@ -103,13 +109,15 @@ class MailTls:
         with self._log.snapshot() as snapshot:
             stored = certificates.all_certificates(snapshot.view(CERTIFICATES))
             kept = acme.managed(snapshot.view(ACME))
+            followers = _followers(snapshot, now)
         files = self._files
         found = [
-            of_expiry("authority", (), files.authority.not_valid_after_utc, now, "mailraft cluster rotate-ca DIR"),
+            *of_authorities(files.authorities, now),
             of_expiry("node", files.node.names, files.node.not_after, now, RENEW),
         ]
         if files.server is not files.node:
             found.append(of_expiry("file", files.server.names, files.server.not_after, now, "tls.server_certificate"))
+        found += [of_expiry("follower", (name,), end, now, GRANT) for name, end in followers]
         return [*found, *of_stored(stored, now), *of_orders(kept), *self._stapler.findings()]
 
     def _warn(
@@ -152,5 +160,15 @@ class MailTls:
         return self._directory.unseal(stored.sealed, certificate_place(stored.fingerprint))
 
 
+def _followers(snapshot: Snapshot, now: datetime.datetime) -> list[tuple[str, datetime.datetime]]:
+    """The grants in force, and until when; those whose time is up are over, as was meant."""
+    found = [(one.name, _of_ms(one.expires_ms)) for one in grants(snapshot.view(REGION)) if one.revoked_ms is None]
+    return [(name, end) for name, end in found if end > now]
+
+
 def _end(stored: Stored) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(stored.not_after_ms / 1000, datetime.UTC)
+    return _of_ms(stored.not_after_ms)
+
+
+def _of_ms(moment_ms: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(moment_ms / 1000, datetime.UTC)

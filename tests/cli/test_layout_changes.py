@@ -10,6 +10,7 @@ from chaos.cluster import free_base_port
 from cli import layout, layout_changes
 from cli.layout import Cluster
 from cli.output import CommandError
+from nodes.config import files as config_files
 from nodes.config import sources as config_sources
 
 
@@ -27,7 +28,7 @@ def grown(cluster: Cluster, **options: str) -> Cluster:
 def test_a_new_node_has_a_sound_configuration_and_asks_the_others_for_its_database(cluster: Cluster) -> None:
     node = grown(cluster).node("n4")
     config = config_sources.load(node.config, {})
-    config_sources.check_files(config)
+    config_files.check_files(config)
     assert (config.node.name, config.node.cluster_id) == ("n4", cluster.id)
     assert list(config.raft.join) == [one.addresses["admin"] for one in cluster.nodes]
     assert config.secrets.cluster_key_file.read_bytes() == (cluster.nodes[0].folder / "cluster.key").read_bytes()

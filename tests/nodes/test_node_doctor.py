@@ -74,8 +74,19 @@ def test_settings_of_the_kernel_that_hurt_are_named(tmp_path: Path, monkeypatch:
     assert [one.status for one in node_doctor.kernel()] == ["warning", "error", "ok"]
 
 
-@pytest.mark.parametrize(("days", "status"), [(0, "ok"), (380, "warning"), (400, "error")])
-def test_certificates_are_looked_at(make_cell: MakeCell, days: int, status: str) -> None:
+@pytest.mark.parametrize(
+    ("days", "status", "said"),
+    [
+        (0, "ok", "is valid for 396 days"),
+        (380, "warning", "is valid for 16 days"),
+        (400, "error", "has expired at 20"),
+        (-1, "error", "is not valid before 20"),
+    ],
+)
+def test_certificates_are_looked_at(make_cell: MakeCell, days: int, status: str, said: str) -> None:
     _, config = make_cell()
     now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
-    assert worst(node_doctor.certificates(config, now)).status == status
+    found = next(one for one in node_doctor.certificates(config, now) if "tls.certificate" in one.text)
+    assert found.status == status
+    assert f'tls.certificate = "{config.tls.certificate}" {said}' in found.text
+    assert status == "ok" or "mailraft cluster renew DIR" in found.advice

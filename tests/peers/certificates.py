@@ -49,7 +49,7 @@ class Pair(NamedTuple):
 
 def authority(name: str = "Test CA", issuer: Pair | None = None) -> Pair:
     """A CA, or one below another."""
-    return _signed(name, (), issuer, ca=True, expired=False)
+    return _signed(name, (), issuer, ca=True)
 
 
 def server(
@@ -59,15 +59,18 @@ def server(
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
     extensions: Sequence[x509.ExtensionType] = (),
     days: int = 30,
+    begins: datetime.timedelta = -30 * DAY,
 ) -> Pair:
-    """A certificate for host names; self-signed without an issuer."""
-    return _signed(names[0], names, issuer, ca=False, expired=expired, key=key, extensions=extensions, days=days)
+    """A certificate for host names; self-signed without an issuer. `begins`: from now on, when it is valid."""
+    return _signed(
+        names[0], names, issuer, ca=False, expired=expired, begins=begins, key=key, extensions=extensions, days=days
+    )
 
 
 def client(address: str, issuer: Pair) -> Pair:
     """A person's certificate, with an e-mail address."""
     named = x509.SubjectAlternativeName([x509.RFC822Name(address)])
-    return _signed(address, (), issuer, ca=False, expired=False, extensions=(named,))
+    return _signed(address, (), issuer, ca=False, extensions=(named,))
 
 
 def context(folder: Path, pair: Pair, *chain: Pair) -> ssl.SSLContext:
@@ -85,7 +88,8 @@ def _signed(
     issuer: Pair | None,
     *,
     ca: bool,
-    expired: bool,
+    expired: bool = False,
+    begins: datetime.timedelta = -30 * DAY,
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
     extensions: Sequence[x509.ExtensionType] = (),
     days: int = 30,
@@ -99,7 +103,7 @@ def _signed(
         .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 30 * DAY)
+        .not_valid_before(now + begins)
         .not_valid_after(now - DAY if expired else now + days * DAY)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cli import layout
+from nodes.config import files as config_files
 from nodes.config import report as config_report
 from nodes.config import sources as config_sources
 from nodes.config.node import MIB, NodeConfig
@@ -193,7 +194,7 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
 def test_files_that_are_named_must_be_there(tmp_path: Path) -> None:
     config = load(tmp_path, SOUND + '[delivery]\ntrust = "roots.pem"\n')
     with pytest.raises(ConfigError) as caught:
-        config_sources.check_files(config)
+        config_files.check_files(config)
     said = str(caught.value)
     assert f'tls.ca = "{tmp_path}/ca.pem": can not be read: No such file or directory' in said
     assert f'secrets.cluster_key_file = "{tmp_path}/cluster.key": can not be read' in said
@@ -203,7 +204,7 @@ def test_files_that_are_named_must_be_there(tmp_path: Path) -> None:
 def test_a_key_in_the_place_of_its_file_is_not_shown(tmp_path: Path) -> None:
     config = load(tmp_path, SOUND + f'[secrets]\ncluster_key_file = "{"ab" * 32}"\n')
     with pytest.raises(ConfigError, match=r"secrets.cluster_key_file = \(not shown\): can not be read") as caught:
-        config_sources.check_files(config)
+        config_files.check_files(config)
     assert "abab" not in str(caught.value)
 
 
@@ -211,10 +212,10 @@ def test_a_key_that_others_may_use_is_named(tmp_path: Path) -> None:
     config = load(tmp_path, SOUND.replace("/etc/keys/", ""))
     for path in (config.tls.key, config.secrets.cluster_key_file):
         path.touch(0o600)
-    assert config_sources.open_secrets(config) == []
+    assert config_files.open_secrets(config) == []
     config.tls.key.chmod(0o644)
     config.secrets.cluster_key_file.chmod(0o640)
-    assert config_sources.open_secrets(config) == [
+    assert config_files.open_secrets(config) == [
         f"tls.key = {tmp_path}/node.key: has mode 0644, so others than its owner may use it: chmod 0600",
         f"secrets.cluster_key_file = {tmp_path}/cluster.key: has mode 0640, so others than its owner may use it: "
         "chmod 0600",
@@ -273,10 +274,10 @@ def test_pools_of_addresses_can_be_given_as_text(tmp_path: Path) -> None:
 def test_a_damaged_certificate_or_key_is_named(tmp_path: Path, file: str, content: bytes | None, said: str) -> None:
     layout.create(tmp_path / "c", 3, 20000)
     folder = tmp_path / "c" / "n1"
-    config_sources.check_files(config_sources.load(folder / "mailraft.toml", {}))
+    config_files.check_files(config_sources.load(folder / "mailraft.toml", {}))
     (folder / file).write_bytes((tmp_path / "c" / "n2" / file).read_bytes() if content is None else content)
     with pytest.raises(ConfigError) as caught:
-        config_sources.check_files(config_sources.load(folder / "mailraft.toml", {}))
+        config_files.check_files(config_sources.load(folder / "mailraft.toml", {}))
     assert str(caught.value) == said.format(folder=tmp_path / "c")
 
 

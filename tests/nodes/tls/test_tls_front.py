@@ -18,6 +18,7 @@ import structlog
 
 from actors.certificates import CERTIFICATES, shown_for
 from actors.errors import NameTaken, NotAllowed
+from actors.region import REGION, IssueGrant, RevokeGrant
 from nodes.doctor.finding import Finding
 from nodes.tls import libssl
 from nodes.tls.certificates import CertificateAdmin
@@ -287,11 +288,46 @@ def test_the_metric_tells_when_the_first_of_a_kind_expires(node: Node) -> None:
     add(node, certificates.server("first.example.test", issuer=ROOT, days=3))
     node.tls.look(now())
     end = node.call(_end_of(node, "first.example.test"))
+    assert expiry_of(node, "given") == end.timestamp()
+    assert expiry_of(node, "node") > end.timestamp()
+
+
+def expiry_of(node: Node, kind: str) -> float:
+    """The metric, of a kind of certificates."""
     text = node.metrics.exposition().decode()
-    found = re.search(r'mailraft_certificate_expiry_timestamp_seconds{[^}]*certificate="given"[^}]*} (\S+)', text)
+    found = re.search(rf'mailraft_certificate_expiry_timestamp_seconds{{[^}}]*certificate="{kind}"[^}}]*}} (\S+)', text)
     assert found is not None
-    assert float(found[1]) == end.timestamp()
-    assert 'certificate="node"' in text
+    return float(found[1])
+
+
+def test_another_authority_that_is_trusted_and_grants_of_followers_are_said_and_measured(node: Node) -> None:
+    other, end = certificates.authority("Before"), now().replace(microsecond=0) + datetime.timedelta(days=9)
+    for name, tenant in (("near", b"t" * 16), ("ended", b"u" * 16), ("revoked", b"v" * 16)):
+        until = now() - datetime.timedelta(days=1) if name == "ended" else end
+        grant = IssueGrant(name, tenant, b"", b"f" * 32, int(until.timestamp() * 1000), b"sealed")
+        node.call(node.services.runtime.ask(REGION, grant, ADMIN))
+    node.call(node.services.runtime.ask(REGION, RevokeGrant("revoked"), ADMIN))
+    ca = node.folder / "ca.pem"
+    before = ca.read_bytes()
+    try:
+        ca.write_bytes(before + other.pem)
+        found = [one for one in node.tls.findings(now()) if one.area in ("authority", "follower")]
+        node.tls.look(now())
+    finally:
+        ca.write_bytes(before)
+    assert [(one.area, one.status) for one in found] == [
+        ("authority", "ok"),
+        ("authority", "note"),
+        ("follower", "warning"),
+    ]
+    assert "another authority is trusted beside the one in force" in found[1].text
+    assert found[1].advice.startswith("mailraft cluster rotate-ca DIR --status")
+    assert found[2].text == f"near: valid until {end.date().isoformat()}"
+    assert "mailraft region grant" in found[2].advice
+    assert expiry_of(node, "follower") == end.timestamp()
+    assert expiry_of(node, "other_authority") == other.certificate.not_valid_after_utc.timestamp()
+    node.tls.look(now())
+    assert expiry_of(node, "other_authority") == 0
 
 
 def now() -> datetime.datetime:
