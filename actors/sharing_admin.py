@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from actors import directory, groups, tenant
+from actors import delegation, directory, groups, tenant
+from actors.delegation import LetSend
 from actors.errors import InvalidName, NoSuchAccount, NoSuchFolder, NotAllowed
 from actors.kind import Command
 from actors.mailbox import (
@@ -46,6 +47,14 @@ class Shared(NamedTuple):
 
     name: str
     lines: tuple[Line, ...]
+
+
+class Sender(NamedTuple):
+    """Who may send as an account, and how (actors/delegation.py)."""
+
+    whom: str
+    how: str
+    since_ms: int
 
 
 class SharingAdmin:
@@ -90,6 +99,19 @@ class SharingAdmin:
         await self._directory.runtime.transact(steps if rights else steps[:1], context._replace(tenant=owner.tenant))
         return rights
 
+    async def let_send(self, address: str, name: str, how: str, context: Context) -> None:
+        """Who may send as the account and in which way, in place of the one before; "": not any more.
+
+        Raises NoSuchAccount, InvalidName, NotAllowed, TooLarge.
+        """
+        with self._directory.event_log.snapshot() as snapshot:
+            owner = directory.account_of(snapshot, address)
+            whom = _whom(snapshot, owner, name)
+        if whom == ANYONE:
+            raise InvalidName("an address or a group (group:NAME@DOMAIN) is let send as an account, not everybody")
+        command = LetSend(owner.account, whom, how)
+        await self._directory.runtime.ask(owner.tenant, command, context._replace(tenant=owner.tenant))
+
 
 def place(snapshot: Snapshot, where: str) -> Target:
     """Raises NoSuchAccount, NoSuchTenant, InvalidName."""
@@ -108,15 +130,31 @@ def shared(snapshot: Snapshot, where: str) -> list[Shared]:
     return [one for one in found if one.lines or (not owner.address and one.name != EVERY_FOLDER)]
 
 
+def senders(snapshot: Snapshot, address: str) -> list[Sender]:
+    """Who may send as the account. Raises NoSuchAccount, InvalidName."""
+    owner = directory.account_of(snapshot, address)
+    found = []
+    for one in delegation.delegates(snapshot.view(owner.tenant), owner.account):
+        name = _name_of(snapshot, owner, one.whom)
+        if name is not None:
+            found.append(Sender(name, one.how, one.since_ms))
+    return found
+
+
 def _lines(snapshot: Snapshot, owner: Target, folder_id: bytes) -> tuple[Line, ...]:
     found = []
     for entry in entries(snapshot.view(owner.account), folder_id):
-        account = tenant.account(snapshot.view(owner.tenant), entry.whom)
-        name = ANYONE_NAME if entry.whom == ANYONE else account.address if account else None
-        name = name or groups.identifier(snapshot.view(owner.tenant), entry.whom)
+        name = ANYONE_NAME if entry.whom == ANYONE else _name_of(snapshot, owner, entry.whom)
         if name is not None:
             found.append(Line(name, entry.negative, entry.rights))
     return tuple(found)
+
+
+def _name_of(snapshot: Snapshot, owner: Target, whom: bytes) -> str | None:
+    """An account's address or a group's identifier; None for who has gone."""
+    view = snapshot.view(owner.tenant)
+    account = tenant.account(view, whom)
+    return account.address if account else groups.identifier(view, whom)
 
 
 def _folder_id(snapshot: Snapshot, owner: Target, name: str) -> bytes:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
-from actors import account_state, api_tokens, apop, groups, roles, sharing, tenant_details, tenant_policy
+from actors import account_state, api_tokens, apop, delegation, groups, roles, sharing, tenant_details, tenant_policy
 from actors import credentials as more
 from actors.apop import ApopCommand, ApopFact, ApopSecretRemoved, ApopSecretSet, RemoveApopSecret, SetApopSecret
 from actors.credentials import CredentialCommand, CredentialFact
+from actors.delegation import DelegationFact, LetSend, SendingGranted, SendingRevoked
 from actors.errors import NameTaken, NoSuchAccount, NoSuchAlias, NoSuchDomain, NoSuchTenant, NotAllowed, TooLarge
 from actors.groups import (
     AddGroup,
@@ -148,6 +149,7 @@ TenantCommand = (
     | AllowTimeTravel
     | SetMailPolicy
     | NoteShare
+    | LetSend
     | ApopCommand
     | GroupCommand
     | DetailsCommand
@@ -221,6 +223,7 @@ TenantFact = (
     | TimeTravelAllowed
     | MailPolicySet
     | MailboxShared
+    | DelegationFact
     | ApopFact
     | GroupFact
     | DetailsFact
@@ -240,6 +243,8 @@ def decide(view: View, command: TenantCommand) -> tuple[TenantFact, ...]:
     match command:
         case NoteShare():
             return sharing.decide(view, command)
+        case LetSend():
+            return delegation.decide(view, command)
         case AddGroup() | RemoveGroup() | ChangeMembers():
             return groups.decide(view, command)
         case SetDetails():
@@ -367,6 +372,7 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             more.forget(view, fact.account)
             apop.forget(view, fact.account)
             sharing.forget(view, fact.account)
+            delegation.forget(view, fact.account)
             groups.forget(view, fact.account)
             roles.forget(view, fact.account)
             account_state.forget(view, fact.account)
@@ -381,10 +387,14 @@ def evolve(view: View, fact: TenantFact, stamp: Stamp) -> None:
             tenant_policy.evolve(view, fact)
         case MailboxShared():
             sharing.evolve(view, fact)
+        case SendingGranted() | SendingRevoked():
+            delegation.evolve(view, fact, stamp)
         case ApopSecretSet() | ApopSecretRemoved():
             apop.evolve(view, fact, stamp)
         case GroupAdded() | GroupRemoved() | GroupMembersChanged():
             groups.evolve(view, fact, stamp)
+            if isinstance(fact, GroupRemoved):
+                delegation.forget(view, fact.group)
         case DetailsSet():
             view.put(tenant_details.DETAILS_KEY, (fact.title, fact.contact))
         case TenantRenamed():

@@ -69,6 +69,10 @@ SETTINGS: dict[str, Setting] = {
     "pop3_apop": Setting("whether POP3 takes APOP, of accounts that have a secret for it", _SWITCH),
     "pop3_exclusive": Setting("whether a maildrop is open in one POP3 session only, of the whole cluster", _SWITCH),
     "pop3_utf8": Setting("mail with UTF-8 in its header, for POP3 clients that did not say UTF8", ("send", "refuse")),
+    "authors_elsewhere": Setting(
+        "mail that is submitted with an author elsewhere in From: sent with the account in Sender, or refused",
+        ("send", "refuse"),
+    ),
     "own_names": Setting("whether its domains' host names, as TLS asks for them, let in its accounts alone", _SWITCH),
     "password_known_bad": Setting(
         "new passwords that everybody tries, or that are one's own name", ("refuse", "allow")

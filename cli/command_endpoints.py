@@ -177,6 +177,8 @@ ASKS: dict[str, tuple[str, ...]] = {
     "share delete": ("DELETE /v1/tenants/{name}/folders",),
     "share grant": ("PUT /v1/shared/{place}/rights",),
     "share list": ("GET /v1/shared/{place}",),
+    "share send-as": ("PUT /v1/accounts/{address}/senders",),
+    "share senders": ("GET /v1/accounts/{address}/senders",),
     "tenant add": ("POST /v1/tenants",),
     "tenant add-domain": ("POST /v1/tenants/{name}/domains",),
     "tenant delete": ("POST /v1/tenants/{name}/deletion",),

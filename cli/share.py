@@ -1,4 +1,4 @@
-"""`mailraft share`: public folders, and who may do what with whose folders."""
+"""`mailraft share`: public folders, who may do what with whose folders, and who may send as whom."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
-from cli.output import agree, print_json, print_table, say
+from cli.output import agree, iso_time, print_json, print_table, say
 
 
 @click.group(cls=Group)
 def share() -> None:
-    """Public folders, and who may do what with whose folders.
+    """Public folders, who may do what with whose folders, and who may send as whom.
 
     PLACE is the address of an account, or the name of a tenant for its public folders. RIGHTS are those of RFC 4314:
     l see it, r read, s \\Seen, w other flags, i add messages, t mark as deleted, e expunge, k make folders below,
@@ -79,3 +79,38 @@ def delete(tenant: str, folder: str, yes: bool, cluster_dir: Path) -> None:
     agree(f"Delete the public folder {folder} of {tenant} with the mail in it?", yes)
     client.change("DELETE", f"/v1/tenants/{quote(tenant, safe='')}/folders?{urlencode({'name': folder})}")
     say(f"public folder {folder} deleted")
+
+
+@share.command("send-as")
+@click.argument("address")
+@click.argument("whom")
+@click.option("--on-behalf", is_flag=True, help="Not like ADDRESS itself: messages name the sender in Sender.")
+@click.option("--none", "revoke", is_flag=True, help="Not any more.")
+@cluster_option
+def send_as(address: str, whom: str, on_behalf: bool, revoke: bool, cluster_dir: Path) -> None:
+    """Let WHOM (an address of the same tenant, or group:NAME@DOMAIN) send mail as ADDRESS.
+
+    Submission then takes ADDRESS, and the aliases that lead to it, in MAIL FROM and in From. The log says who it was
+    that sent.
+    """
+    if on_behalf and revoke:
+        raise click.UsageError("--on-behalf and --none exclude each other")
+    how = "none" if revoke else "on-behalf" if on_behalf else "send-as"
+    body = {"whom": whom, "how": how}
+    open_client(cluster_dir).change("PUT", f"/v1/accounts/{quote(address, safe='')}/senders", body)
+    may = {"none": "may not send as", "on-behalf": "may send on behalf of", "send-as": "may send as"}[how]
+    say(f"{whom} {may} {address}")
+
+
+@share.command()
+@click.argument("address")
+@cluster_option
+@json_option
+def senders(address: str, cluster_dir: Path, as_json: bool) -> None:
+    """Who may send mail as ADDRESS or on its behalf."""
+    found = open_client(cluster_dir).whole(f"/v1/accounts/{quote(address, safe='')}/senders", "senders")
+    if as_json:
+        print_json(found)
+        return
+    rows = [(one["whom"], one["how"], iso_time(one["since_ms"])) for one in found["senders"]]
+    print_table(("who", "how", "since"), rows, f"nobody: mailraft share send-as {address} WHOM")

@@ -55,7 +55,7 @@ class Checking:
         self.filters = Filters(config, metrics, host_names.of)
         self._last: tuple[Check, ...] = (
             ReportArrival(config, log, runtime, logger),
-            CompleteSubmissions(),
+            CompleteSubmissions(log),
             SignSubmissions(signing),
         )
         self._retiring: dict[asyncio.Task[None], Filters] = {}

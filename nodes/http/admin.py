@@ -60,6 +60,7 @@ PARTS = (
     "roles",
     "routes",
     "search",
+    "senders",
     "sharing",
     "status",
     "tenant_archive",

@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from actors import acme, apop, cell_authority, certificates, credentials, dkim, reports, tenant, tenant_details
+from actors import (
+    acme,
+    apop,
+    cell_authority,
+    certificates,
+    credentials,
+    delegation,
+    dkim,
+    reports,
+    tenant,
+    tenant_details,
+)
 from actors import tenant_policy as policies
 from actors.directory import Target, account_of, tenant_named
 from actors.keyring import KEYRING
@@ -112,6 +123,12 @@ def shares(call: Call, snapshot: Snapshot) -> Iterable[Rows]:
     stream = public_stream(tenant_named(snapshot, place))
     yield Rows(stream, b"R", every=True)
     yield Rows(stream, b"f", every=True)
+
+
+def senders(call: Call, snapshot: Snapshot) -> Iterable[Rows]:
+    """Who may send as an account."""
+    target = _target(call, snapshot)
+    yield Rows(target.tenant, delegation.prefix(target.account), every=True)
 
 
 def signing(call: Call, snapshot: Snapshot) -> Iterable[Rows]:

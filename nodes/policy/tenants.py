@@ -49,6 +49,7 @@ class MailPolicy(NamedTuple):
     pop3_apop: str = OFF
     pop3_exclusive: str = OFF
     pop3_utf8: str = "send"
+    authors_elsewhere: str = "send"
     own_names: str = "off"
     password_known_bad: str = "refuse"
     verp: str = OFF

@@ -1,4 +1,4 @@
-"""What a submitted message lacks stands in front of it: From, Date and Message-ID (RFC 6409 8.2 and 8.3).
+"""What a submitted message lacks stands in front of it: From, Date, Message-ID and Sender (RFC 6409 8.1 to 8.3).
 
 As header lines beside the message, like trace fields, so that the client's bytes stay what they were.
 """
@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING
 
 from nodes.mime.header import fields, header_end
 from nodes.smtp import trace
+from nodes.smtp.authors import HEADER_BYTES, sender_line
 from nodes.smtp.checks import Check, Incoming
 from nodes.smtp.grammar import domain_of
 
 if TYPE_CHECKING:
+    from eventlog.log import EventLog
     from nodes.smtp.session import Envelope, Session
-
-HEADER_BYTES = 1024 * 1024
 
 
 class CompleteSubmissions(Check):
-    """Completes what a logged-in client submits; before it is signed."""
+    """Completes what a logged-in client submits, and refuses authors whom it may not speak for; before it is signed."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._event_log = log
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         if session.account is not None:
             sender = envelope.mail_from or session.account.address
-            incoming.added = missing_fields(incoming, sender)
+            added = missing_fields(incoming, sender)
+            header = added + incoming.data[: header_end(incoming.data, 0, min(len(incoming.data), HEADER_BYTES))]
+            incoming.added = sender_line(self._event_log, session.account, header) + added
             incoming.lines += [incoming.added] if incoming.added else []
 
 

@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
-from actors.directory import resolve
 from actors.errors import (
     CommandRefused,
-    InvalidName,
     IsReplica,
     NoSuchAccount,
-    NotLocal,
     OverQuota,
     OverTenantQuota,
     TenantInactive,
@@ -38,6 +35,7 @@ from eventlog.record import NO_TENANT, By, digest_of, new_id
 from nodes.delivery import rewriting, verp
 from nodes.delivery.verp import Verp
 from nodes.smtp import inspection, replies, trace
+from nodes.smtp.authors import ELSEWHERE, standing
 from nodes.smtp.checks import Check, Incoming, by_step
 from nodes.smtp.content import Content
 from nodes.smtp.forwarding import forwarded
@@ -117,11 +115,8 @@ class Intake:
         if not sender:
             return
         with self._services.log.snapshot() as snapshot:
-            try:
-                targets = resolve(snapshot, sender)
-            except (NotLocal, InvalidName):
-                targets = None
-        if not any(target.account == session.account.account for target in targets or ()):
+            allowed = standing(snapshot, session.account, sender)
+        if allowed in (None, ELSEWHERE):
             raise Refused(replies.NOT_YOUR_ADDRESS)
 
     def _check_tenant(self, account: Target) -> None:

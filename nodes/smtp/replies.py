@@ -153,6 +153,10 @@ HOME_ELSEWHERE = reply(
     error="is_replica",
 )
 NOT_YOUR_ADDRESS = reply(553, "5.7.1", "This sender address does not belong to your account", error="not_your_address")
+AUTHOR_ELSEWHERE = reply(
+    550, "5.7.1", "From names an address elsewhere, which your organisation does not allow", error="not_your_address"
+)
+TOO_MANY_AUTHORS = reply(550, "5.6.0", "From, Sender or Resent-From names too many addresses", error="bad_message")
 NOT_TRUSTED = reply(550, "5.7.0", "You are not trusted to speak for others", error="not_trusted")
 TOO_MANY_FIELDS = reply(554, "5.6.0", "The message has too many header fields", error="bad_message")
 MAIL_LOOP = reply(554, "5.4.6", "Too many Received lines: this is a mail loop", error="mail_loop")
@@ -194,6 +198,13 @@ def put_out(why: str) -> bytes:
 def may_not_send(why: str) -> bytes:
     """The same, of a message that was under way."""
     return reply(550, "5.7.13", why.capitalize(), error="tenant_inactive")
+
+
+def not_your_author(field: str, address: str) -> bytes:
+    """`address` stands in the header field, and is neither the account's nor one that it was let send as."""
+    shown = address if address.isascii() and address.isprintable() and len(address) <= 254 else "an address"
+    text = f"{field} has {shown}: it is not yours, and nobody let you send as it"
+    return reply(550, "5.7.1", text, error="not_your_address")
 
 
 def tenant_inactive(why: str, *, refuse: bool, recipient: bool) -> bytes:

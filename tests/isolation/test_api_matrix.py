@@ -209,6 +209,7 @@ REFERENCES: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
     ("PATCH", "/v1/groups/all@example.test", lambda who: {"add": [who]}),
     ("PUT", "/v1/shared/alice@example.test/rights", lambda who: {"name": "INBOX", "whom": who, "rights": "lr"}),
     ("PUT", "/v1/shared/example/rights", lambda who: {"name": "News", "whom": who, "rights": "lr"}),
+    ("PUT", "/v1/accounts/alice@example.test/senders", lambda who: {"whom": who, "how": "send-as"}),
     ("POST", "/v1/log/records", lambda who: {"account": who}),
     ("POST", "/v1/tokens", lambda who: {"account": who}),
     ("PUT", "/v1/roles", lambda who: {"address": who, "role": "auditor"}),

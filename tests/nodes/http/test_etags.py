@@ -111,6 +111,9 @@ CHANGES: dict[str, Change] = {
     "PUT /v1/shared/{place}/rights": Change(
         RIGHTS, f"{RIGHTS}/rights", {"name": "INBOX", "whom": "bob@example.test", "rights": "lr"}
     ),
+    "PUT /v1/accounts/{address}/senders": Change(
+        f"{ALICE}/senders", f"{ALICE}/senders", {"whom": "bob@example.test", "how": "send-as"}
+    ),
     "POST /v1/tenants/{name}/folders": Change("/v1/shared/example", f"{TENANT}/folders", {"name": "News"}),
     "DELETE /v1/tenants/{name}/folders": Change("/v1/shared/example", f"{TENANT}/folders?name=News"),
     "PUT /v1/routes": Change("/v1/routes/default", "/v1/routes", {"for": "default", "host": "two.example.test"}),

@@ -88,3 +88,29 @@ def test_the_command_line_shares_and_lists(run: Run, cell: layout.Cluster) -> No
         assert "deleted" in call("delete", "example", "News", "--yes")
 
     serving(run, cell, ask)
+
+
+def test_who_may_send_as_whom_is_granted_listed_and_revoked(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        def call(*arguments: str) -> str:
+            done = CliRunner().invoke(main, ["share", *arguments, "--cluster", str(cell.folder)])
+            assert done.exit_code == 0, done.output
+            return done.output
+
+        def listed() -> list[tuple[str, str]]:
+            return [(one["whom"], one["how"]) for one in json.loads(call("senders", ALICE, "--json"))["senders"]]
+
+        with_people(client)
+        client.change("POST", "/v1/groups", {"address": "staff@example.test", "members": [BOB]})
+        assert "may send as" in call("send-as", ALICE, BOB)
+        call("send-as", ALICE, "group:staff", "--on-behalf")
+        assert listed() == [(BOB, "send-as"), ("group:staff@example.test", "on-behalf")]
+        assert BOB in call("senders", ALICE)
+        call("send-as", ALICE, BOB, "--none")
+        client.change("DELETE", "/v1/groups/staff@example.test")
+        assert listed() == []
+        put = partial(client.change, "PUT", f"/v1/accounts/{ALICE}/senders")
+        for whom, why in (("eve@other.test", "no account"), (ALICE, "keeps them"), ("anyone", "not everybody")):
+            assert why in str(refused(partial(put, {"whom": whom, "how": "send-as"})))
+
+    serving(run, cell, ask)

@@ -168,7 +168,7 @@ class Cell:
             signing=(signing := Signing(self.log, self.directory)),
             checks=(
                 *(self._checks(self) if callable(self._checks) else self._checks),
-                CompleteSubmissions(),
+                CompleteSubmissions(self.log),
                 SignSubmissions(signing),
             ),
         )

@@ -41,7 +41,7 @@ def test_date_message_id_and_author_are_added_in_front_and_the_bytes_are_kept(ce
 
 
 def test_what_is_there_is_left_as_it_is(cell: Cell, inbox: int) -> None:
-    data = b"DATE : Sat, 21 Nov 2026 10:00:00 +0000\r\nfrom: a@example.test\r\nMessage-Id: <own@x>\r\n\r\ntext\r\n"
+    data = b"DATE : Sat, 21 Nov 2026 10:00:00 +0000\r\nfrom: alice@example.test\r\nMessage-Id: <own@x>\r\n\r\ntext\r\n"
     submit(cell, data, BOB)
     message, body = cell.inbox(BOB)[inbox]
     assert body == data
