@@ -24,7 +24,7 @@ from nodes.imap.errors import BadCommand
 
 _TAG = re.compile(rb"([!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]{1,128})(?: |\r?\n|\Z)")
 
-_COMMANDS: Readers = {
+COMMANDS: Readers = {
     **login_grammar.COMMANDS,
     **folder_grammar.COMMANDS,
     **append_grammar.COMMANDS,
@@ -35,7 +35,7 @@ _COMMANDS: Readers = {
     **message_grammar.COMMANDS,
     **search_command_grammar.COMMANDS,
 }
-_UID_COMMANDS: Readers = {
+UID_COMMANDS: Readers = {
     **append_grammar.UID_COMMANDS,
     **message_grammar.UID_COMMANDS,
     **search_command_grammar.UID_COMMANDS,
@@ -53,10 +53,10 @@ def read_command(cursor: Cursor, tag: bytes) -> Command:
     cursor.at = len(tag)
     cursor.space()
     name = cursor.keyword()
-    table = _COMMANDS
+    table = COMMANDS
     if name == "UID":
         cursor.space()
-        name, table = cursor.keyword(), _UID_COMMANDS
+        name, table = cursor.keyword(), UID_COMMANDS
     read = table.get(name)
     if read is None:
         raise BadCommand("unknown command")

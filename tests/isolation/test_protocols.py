@@ -1,15 +1,16 @@
 """Every command of the mail protocols that names something: what is another tenant's is answered like what nobody has.
 
-One line each, with NAME for an account; it is said once of somebody at another tenant and once of nobody, and the
-answers must be the same but for the name. To read, hash and wait is counted, not timed.
+The lines (protocol_commands.py) have NAME for an account; each is said once of somebody at another tenant and once of
+nobody, and the answers must be the same but for the name. To read, hash and wait is counted, not timed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -20,7 +21,11 @@ from cli import layout
 from cli.client import AdminClient
 from nodes.config import sources as config_sources
 from nodes.config.node import split_address
+from nodes.imap import grammar
+from nodes.pop3.session import COMMANDS as POP3_COMMANDS
 from nodes.server import Node
+from nodes.smtp.commands import COMMANDS, LMTP_COMMANDS
+from tests.isolation import protocol_commands as protocol
 from tests.isolation import tenants_two
 from tests.isolation.tenants_two import EVE, NOBODY, PASSWORD
 from tests.isolation.test_api_matrix import Meter
@@ -28,58 +33,6 @@ from tests.nodes.http.test_admin import cell as cell
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE = "alice@example.test"
-
-IMAP_LOGGED_IN = (
-    'SELECT "Other Users/NAME"',
-    'SELECT "Other Users/NAME/INBOX"',
-    'EXAMINE "Other Users/NAME/News"',
-    'STATUS "Other Users/NAME" (MESSAGES SIZE)',
-    'LIST "" "Other Users/NAME*"',
-    'LIST "" "Other Users/%"',
-    'LIST (SUBSCRIBED) "" "*" RETURN (STATUS (MESSAGES))',
-    'LSUB "" "Other Users/NAME*"',
-    'SUBSCRIBE "Other Users/NAME"',
-    'UNSUBSCRIBE "Other Users/NAME"',
-    'CREATE "Other Users/NAME/new"',
-    'DELETE "Other Users/NAME/News"',
-    'RENAME "Other Users/NAME/News" mine',
-    'RENAME Drafts "Other Users/NAME/theirs"',
-    'GETACL "Other Users/NAME"',
-    'SETACL "Other Users/NAME" alice@example.test lr',
-    'DELETEACL "Other Users/NAME" alice@example.test',
-    'MYRIGHTS "Other Users/NAME"',
-    'LISTRIGHTS "Other Users/NAME" alice@example.test',
-    "SETACL INBOX NAME lr",
-    "SETACL INBOX -NAME lr",
-    "DELETEACL INBOX NAME",
-    "LISTRIGHTS INBOX NAME",
-    'GETQUOTA "NAME"',
-    'GETQUOTAROOT "Other Users/NAME"',
-    'GETMETADATA "Other Users/NAME" (/shared/comment)',
-    'SETMETADATA "Other Users/NAME" (/private/comment "x")',
-    'ESEARCH IN (mailboxes "Other Users/NAME") ALL',
-    'ESEARCH IN (subtree "Other Users/NAME") ALL',
-    'NOTIFY SET (mailboxes "Other Users/NAME" (MessageNew MessageExpunge))',
-    'NOTIFY SET STATUS (subtree "Other Users/NAME" (MessageNew MessageExpunge))',
-    'APPEND "Other Users/NAME" {3+}\r\nabc',
-)
-IMAP_SELECTED = (
-    'COPY 1 "Other Users/NAME"',
-    'MOVE 1 "Other Users/NAME"',
-    'UID COPY 1 "Other Users/NAME/INBOX"',
-    "SEARCH FROM NAME",
-    "SEARCH TEXT NAME",
-)
-IMAP_BEFORE = (
-    "LOGIN NAME wrong",
-    'LOGIN "NAME@@-2h" wrong',
-    'LOGIN "NAME@@2026-11-01T10:00:00Z" wrong',
-    'LOGIN "NAME@@#1" wrong',
-    "AUTHENTICATE PLAIN PLAIN:NAME:alice@example.test:correct horse",  # as alice, for NAME
-    "AUTHENTICATE PLAIN PLAIN::NAME:wrong",
-)
-SMTP_BEFORE = ("VRFY NAME", "VRFY <NAME>", "EXPN NAME", "EXPN info", "HELP NAME")
-SMTP_LOGGED_IN = ("VRFY NAME", "EXPN NAME", "MAIL FROM:<NAME>", "ETRN NAME")
 
 
 class Talk:
@@ -106,6 +59,11 @@ class Talk:
             assert line, said
             said += line
         return said + line.removeprefix(tag)
+
+    def pop3(self, command: str) -> str:
+        """What is answered to each of its lines."""
+        self.socket.sendall(f"{command}\r\n".encode())
+        return "".join(self.line() for _ in command.split("\r\n"))
 
     def smtp(self, command: str) -> str:
         self.socket.sendall(f"{command}\r\n".encode())
@@ -147,7 +105,7 @@ def both(said: Callable[[str], str], command: str) -> tuple[str, str]:
     """The answers for somebody at another tenant and for nobody, without their names."""
     found = []
     for who in (EVE, NOBODY):
-        answer = said(command.replace("NAME", who))
+        answer = re.sub(r'TAG "t\d+"', "TAG", said(command.replace("NAME", who)))
         found.append(answer.replace(who.capitalize(), "NAME").replace(who, "NAME"))
     return found[0], found[1]
 
@@ -160,20 +118,46 @@ def unlike(said: Callable[[str], str], commands: tuple[str, ...]) -> Iterator[tu
 
 
 @contextmanager
-def as_alice(cell: layout.Cluster) -> Iterator[Talk]:
+def as_alice(cell: layout.Cluster, moment: str = "") -> Iterator[Talk]:
     with closing(Talk(cell, "imap")) as talk:
         talk.line()
-        assert " OK" in " " + talk.imap(f'LOGIN {ALICE} "{PASSWORD}"')
+        assert " OK" in " " + talk.imap(f'LOGIN "{ALICE}{moment}" "{PASSWORD}"')
         yield talk
 
 
-def test_imap_shows_and_does_nothing_of_another_tenants(run: Run, cell: layout.Cluster) -> None:
+def verbs(*tables: dict[str, Any]) -> set[str]:
+    return {verb for table in tables for verb in table}
+
+
+def names(table: Mapping[bytes, Any]) -> set[str]:
+    return {verb.decode() for verb in table}
+
+
+def test_every_command_of_every_mail_protocol_is_tried_or_says_why_not() -> None:
+    imap = {*grammar.COMMANDS, *(f"UID {verb}" for verb in grammar.UID_COMMANDS)}
+    tried = verbs(protocol.IMAP_LOGGED_IN, protocol.IMAP_SELECTED, protocol.IMAP_BEFORE)
+    assert tried | set(protocol.IMAP_OF_NOBODY) == imap
+    assert tried.isdisjoint(protocol.IMAP_OF_NOBODY)
+    smtp = names(COMMANDS) | names(LMTP_COMMANDS)
+    tried = verbs(protocol.SMTP_BEFORE, protocol.SMTP_LOGGED_IN) - {"ETRN"}
+    assert tried | verbs(protocol.SMTP_ELSEWHERE, protocol.SMTP_OF_NOBODY) == smtp
+    assert tried.isdisjoint(protocol.SMTP_OF_NOBODY)
+    assert verbs(protocol.POP3_BEFORE, protocol.POP3_OF_NOBODY) == names(POP3_COMMANDS)
+    assert set(protocol.POP3_BEFORE).isdisjoint(protocol.POP3_OF_NOBODY)
+
+
+@pytest.mark.parametrize("moment", ["", "@@#"])
+def test_imap_shows_and_does_nothing_of_another_tenants(run: Run, cell: layout.Cluster, moment: str) -> None:
+    """Now, and in a session as of a moment."""
+
     def work() -> None:
         with as_alice(cell) as talk:
-            assert list(unlike(talk.imap, IMAP_LOGGED_IN)) == []
             talk.imap("APPEND INBOX {23+}\r\nSubject: x\r\n\r\nhello you")
+        as_of = f"{moment}{AdminClient(cell).status(cell.nodes[0])['applied']}" if moment else ""
+        with as_alice(cell, as_of) as talk:
+            assert list(unlike(talk.imap, protocol.lines(protocol.IMAP_LOGGED_IN))) == []
             assert "OK" in talk.imap("SELECT INBOX")
-            assert list(unlike(talk.imap, IMAP_SELECTED)) == []
+            assert list(unlike(talk.imap, protocol.lines(protocol.IMAP_SELECTED))) == []
 
     serving(run, cell, work)
 
@@ -182,48 +166,105 @@ def test_imap_tells_nobody_who_is_there_before_the_log_in(run: Run, cell: layout
     def said(command: str) -> str:
         with closing(Talk(cell, "imap")) as talk:
             talk.line()
-            head, mark, rest = command.partition("PLAIN:")
-            if mark:
-                command = head + base64.b64encode(rest.replace(":", "\0").encode()).decode()
-            return talk.imap(command)
+            return talk.imap(encoded(command))
 
     def work() -> None:
-        assert list(unlike(said, IMAP_BEFORE)) == []
-        assert "NO [AUTHENTICATIONFAILED]" in said(IMAP_BEFORE[-2].replace("NAME", EVE))
+        assert list(unlike(said, protocol.lines(protocol.IMAP_BEFORE))) == []
+        assert "NO [AUTHENTICATIONFAILED]" in said("AUTHENTICATE PLAIN PLAIN::" + EVE + ":wrong")
 
     serving(run, cell, work)
 
 
+def encoded(command: str) -> str:
+    """What stands behind PLAIN: in base64."""
+    head, mark, rest = command.partition("PLAIN:")
+    return head + base64.b64encode(rest.replace(":", "\0").encode()).decode() if mark else command
+
+
 def test_smtp_tells_nobody_who_is_there(run: Run, cell: layout.Cluster) -> None:
     def work() -> None:
-        for kind, commands in (("smtp", SMTP_BEFORE), ("submission", SMTP_BEFORE)):
+        for kind, hello in (("smtp", "EHLO"), ("submission", "EHLO"), ("lmtp", "LHLO")):
             with closing(Talk(cell, kind)) as talk:
                 talk.line()
-                talk.smtp("EHLO client.test")
-                assert list(unlike(talk.smtp, commands)) == []
+                talk.smtp(f"{hello} client.test")
+                assert list(unlike(talk.smtp, protocol.lines(protocol.SMTP_BEFORE))) == []
         with closing(Talk(cell, "submission")) as talk:
             talk.line()
             talk.smtp("EHLO client.test")
             plain = base64.b64encode(f"\0{ALICE}\0{PASSWORD}".encode()).decode()
             assert talk.smtp(f"AUTH PLAIN {plain}").startswith("235")
-            assert list(unlike(talk.smtp, SMTP_LOGGED_IN)) == []
+
+            def said(command: str) -> str:
+                answer = talk.smtp(command)
+                talk.smtp("RSET")
+                return answer
+
+            assert list(unlike(said, protocol.lines(protocol.SMTP_LOGGED_IN))) == []
 
     serving(run, cell, work)
 
 
-@pytest.mark.parametrize("login", [f"USER {EVE}", f"USER {EVE}@@-2h", f"APOP {EVE} {'0' * 32}"])
-def test_pop3_tells_nobody_who_is_there(run: Run, cell: layout.Cluster, login: str) -> None:
+def test_who_takes_mail_is_told_of_every_tenant_alike(run: Run, cell: layout.Cluster) -> None:
+    """RCPT is what a mail server is for; it must not tell whose an address is."""
+
+    def said(talk: Talk, who: str) -> str:
+        talk.smtp("MAIL FROM:<x@remote.test>")
+        answer = talk.smtp(f"RCPT TO:<{who}>")
+        talk.smtp("RSET")
+        return answer.replace(who, "NAME")
+
+    def work() -> None:
+        for kind, hello in (("smtp", "EHLO"), ("lmtp", "LHLO")):
+            with closing(Talk(cell, kind)) as talk:
+                talk.line()
+                talk.smtp(f"{hello} client.test")
+                assert said(talk, EVE) == said(talk, ALICE)
+                assert said(talk, NOBODY) == said(talk, "nil@example.test")
+
+    serving(run, cell, work)
+
+
+def test_pop3_tells_nobody_who_is_there(run: Run, cell: layout.Cluster) -> None:
     def said(command: str) -> str:
         with closing(Talk(cell, "pop3")) as talk:
             talk.line()
-            answers = []
-            for line in (command, *(["PASS wrong"] if command.startswith("USER") else [])):
-                talk.socket.sendall(f"{line}\r\n".encode())
-                answers.append(talk.line())
-            return "".join(answers)
+            return talk.pop3(encoded(command))
 
     def work() -> None:
-        assert list(unlike(said, (login.replace(EVE, "NAME"),))) == []
+        assert list(unlike(said, protocol.lines(protocol.POP3_BEFORE))) == []
+
+    serving(run, cell, work)
+
+
+def scram(cell: layout.Cluster, who: str) -> tuple[str, str, str]:
+    """A log-in with a wrong proof: the salt, the server's first message without it and the nonce, the end."""
+
+    def base(text: str) -> str:
+        return base64.b64encode(text.encode()).decode()
+
+    with closing(Talk(cell, "imap")) as talk:
+        talk.line()
+        talk.socket.sendall(f"a AUTHENTICATE SCRAM-SHA-256 {base(f'n,,n={who},r=client')}\r\n".encode())
+        first = base64.b64decode(talk.line().removeprefix("+ ")).decode()
+        nonce, salt, rest = first.split(",", 2)
+        talk.socket.sendall(f"{base(f'c=biws,{nonce},p={base(chr(0) * 32)}')}\r\n".encode())
+        return salt, f"{len(nonce)} {len(salt)} {rest}", talk.line()
+
+
+def test_scram_is_answered_for_somebody_elsewhere_as_for_nobody(
+    run: Run, cell: layout.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A salt stays the same for whoever it is asked for, and the check of a wrong proof costs the same."""
+    meter = Meter(monkeypatch)
+
+    def work() -> None:
+        told = []
+        for who in (EVE, NOBODY):
+            meter.counts.clear()
+            found = [scram(cell, who) for _ in range(2)]
+            assert len({salt for salt, _, _ in found}) == 1
+            told.append(([one[1:] for one in found], +meter.counts))
+        assert told[0] == told[1]
 
     serving(run, cell, work)
 
