@@ -13,10 +13,11 @@ import click
 from cli.backup_feed import feed_option, find_feed
 from cli.groups import Group
 from cli.layout import CLUSTER_FILE
-from cli.options import json_option, size_bytes
+from cli.options import json_option, size_bytes, token_options
 from cli.output import CommandError, console, counted, iso_time, print_json, print_table, say, size_text
 from cli.restore import cluster_key_option, key_file_option, run, target_options
 from cli.restore_source import open_backup, read_key
+from cli.token_client import is_address
 
 if TYPE_CHECKING:
     from eventlog.backup import Grown
@@ -177,9 +178,11 @@ def list_(folder: Path, as_json: bool) -> None:
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="A cluster's folder, running or not, or a node's: the backup's end must be a place in its log.",
+    metavar="DIR|HOST:PORT",
+    help="A cluster's folder, running or not, a node's, or with a token an admin API: the backup's end must be a "
+    "place in its log.",
 )
+@token_options
 @key_file_option
 @json_option
 def verify(folder: Path, against: Path | None, key_file: Path | None, as_json: bool) -> None:
@@ -204,7 +207,7 @@ def verify(folder: Path, against: Path | None, key_file: Path | None, as_json: b
 
 
 def _cluster_or_node(place: Path) -> tuple[Path | None, Path | None]:
-    return (place, None) if (place / CLUSTER_FILE).exists() else (None, place)
+    return (place, None) if (place / CLUSTER_FILE).exists() or is_address(place) else (None, place)
 
 
 @backup.command()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import layout
 from cli.client import AdminClient, Unreachable
 from cli.layout import Cluster, Node
+from cli.options import open_client, token_options
 from cli.output import CommandError
 from cli.restore_source import cell_id, choose_node
 from eventlog.segments import SEGMENT_BYTES
@@ -40,9 +40,9 @@ def feed_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Path(path_type=Path),
         envvar="MAILRAFT_CLUSTER",
         show_envvar=True,
-        metavar="DIR",
-        help="Folder of the cluster.",
-    )(command)
+        metavar="DIR|HOST:PORT",
+        help="Folder of the cluster; or where a node's admin API is, with a token.",
+    )(token_options(command))
 
 
 class ApiFeed:
@@ -97,10 +97,11 @@ def find_feed(
         raise click.UsageError(
             "--cluster DIR or --data DIR is missing; MAILRAFT_CLUSTER may name the cluster's folder."
         )
-    cluster = layout.load(cluster_dir)
-    running = _running(cluster, most_bytes)
+    client = open_client(cluster_dir).every_node()
+    running = _running(client, most_bytes)
     if running is not None:
-        yield running, next((key for node in cluster.nodes if (key := _key_beside(node.folder))), None)
+        here = (node.folder for node in client.cluster.nodes if node.is_here)
+        yield running, next((key for folder in here if (key := _key_beside(folder))), None)
         return
     with _of_database(cluster_dir, most_bytes) as found:
         yield found
@@ -116,9 +117,9 @@ def _of_database(place: Path, most_bytes: int) -> Iterator[tuple[Feed, bytes | N
         yield StoreFeed(store, cell_id(chosen.folder), most_bytes), _key_beside(chosen.folder)
 
 
-def _running(cluster: Cluster, most_bytes: int) -> ApiFeed | None:
+def _running(client: AdminClient, most_bytes: int) -> ApiFeed | None:
     """The feed of the node that has applied the most: whatever was acknowledged, one of them has folded."""
-    client = AdminClient(cluster)
+    cluster = client.cluster
     answering: list[tuple[int, str, Node]] = []
     for node in cluster.nodes:
         with contextlib.suppress(Unreachable):

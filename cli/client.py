@@ -35,6 +35,10 @@ class Unreachable(Exception):
     """Nothing was asked of this node: it did not answer, or it is not the one it should be."""
 
 
+class Refusing(Unreachable):
+    """It answers, and does not know yet who asks."""
+
+
 class _MayBeDone(Exception):
     """The answer was lost; asked again under the same key, it is done once."""
 
@@ -84,6 +88,22 @@ class AdminClient:
     @property
     def node_names(self) -> tuple[str, ...]:
         return tuple(node.name for node in self._cluster.nodes)
+
+    def node(self, name: str) -> Node:
+        """The node of this name. Raises CommandError."""
+        return self._cluster.node(name)
+
+    def without(self, name: str) -> AdminClient:
+        """The same, asking every node but this one."""
+        others = tuple(one for one in self._cluster.nodes if one.name != name)
+        return self._of(self._cluster._replace(nodes=others))
+
+    def _of(self, cluster: Cluster) -> AdminClient:
+        return AdminClient(cluster, timeout_s=self._timeout_s)
+
+    def every_node(self) -> AdminClient:
+        """The same, knowing every node of the cell by its name. Raises CommandError."""
+        return self
 
     def get(self, path: str, node: str | None = None) -> Any:
         """Reads from any node, or from the one that is named."""
@@ -153,6 +173,8 @@ class AdminClient:
         """What one node says of itself. Raises Unreachable."""
         try:
             response = self._exchange(self._connect(node, timeout_s), "GET", "/v1/status", None, timeout_s)
+            if response.status >= 400:
+                raise Refusing(_refusal(response).message)
             answer: dict[str, Any] = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise Unreachable(_reason(error)) from None
@@ -168,7 +190,7 @@ class AdminClient:
         self, method: str, path: str, body: Any, node: str | None, key: str = ""
     ) -> http.client.HTTPResponse:
         """Of the first node that can say what became of it; `key`: that of a request that may be asked for again."""
-        nodes = self._cluster.nodes if node is None else (self._cluster.node(node),)
+        nodes = self._cluster.nodes if node is None else (self.node(node),)
         failures: list[str] = []
         unknown: CommandError | None = None  # what was asked of a node that did not say whether it was done
         for candidate in nodes if not key else (*nodes, *nodes):
@@ -219,6 +241,8 @@ class AdminClient:
             raise _MayBeDone(lost) if knows_keys else lost from None
 
     def _connect(self, node: Node, timeout_s: float) -> http.client.HTTPConnection:
+        if not node.addresses.get("admin"):
+            raise ConnectionRefusedError("nobody says where it listens")
         plain = socket.create_connection(split_address(node.addresses["admin"]), timeout=timeout_s)
         # or the request waits for the handshake's end to be acknowledged, and a body for its header: 40 ms each
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

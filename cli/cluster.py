@@ -18,7 +18,7 @@ from cli.client import AdminClient
 from cli.cluster_health import health
 from cli.cluster_token import rotate_certificates, token
 from cli.groups import Group
-from cli.layout import Cluster
+from cli.layout import Cluster, Node
 from cli.membership import add_node, remove_node, replace_node, transfer_leadership
 from cli.options import DIR_NOTE, cluster_argument, json_option, nodes_argument, open_client
 from cli.output import SPINNER_COLUMNS, CommandError, console, one_line, print_json, print_table, say
@@ -103,12 +103,12 @@ def upgrade(cluster_dir: Path, as_json: bool) -> None:
 
 
 @cluster.command(epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @json_option
 def status(cluster_dir: Path, as_json: bool) -> None:
     """Show every node: its process, its role, how far it is."""
-    found = layout.load(cluster_dir)
-    seen = look(found, AdminClient(found))
+    client = open_client(cluster_dir).every_node()
+    seen = look(client.cluster, client)
     if as_json:
         print_json(status_json(seen))
         return
@@ -116,7 +116,7 @@ def status(cluster_dir: Path, as_json: bool) -> None:
     print_table(columns, (_row(one) for one in seen), "no nodes")
     click.echo()
     for one in seen:
-        click.echo(f"{one.node.name}  " + "  ".join(f"{use} {one.node.addresses[use]}" for use in SHOWN_ENDPOINTS))
+        click.echo(f"{one.node.name}  " + "  ".join(_listens(one.node)))
         if not one.ready:
             click.echo(f"{one.node.name}  not ready: {one.why}")
         for name, standing in (one.answer or {}).get("filters", {}).items():
@@ -148,6 +148,10 @@ def down(cluster_dir: Path) -> None:
         names = ", ".join(f"{node.name} (pid {running_pid(node)})" for node in left if running_pid(node))
         raise CommandError(f"could not be stopped: {names}", "as the user who started them")
     say("stopped" if supervised or left else "nothing was running")
+
+
+def _listens(node: Node) -> Iterator[str]:
+    return (f"{use} {node.addresses[use]}" for use in SHOWN_ENDPOINTS if use in node.addresses)
 
 
 def _row(one: Seen) -> tuple[object, ...]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import click
 
 from cli.client import AdminClient
 from cli.groups import Group
-from cli.layout import Cluster, load
-from cli.options import DIR_NOTE, cluster_argument, json_option, nodes_argument, open_client
+from cli.options import DIR_NOTE, json_option, nodes_argument, open_client
 from cli.output import CommandError, iso_time, print_json, print_table, say
-
-PREFIX = "mailraft-join-"
 
 
 @click.group(cls=Group)
@@ -25,7 +19,7 @@ def token() -> None:
 
 
 @token.command(epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @click.argument("name")
 @click.option("--hours", type=click.IntRange(1, 168), default=1, show_default=True, help="How long it may be used.")
 @json_option
@@ -34,15 +28,13 @@ def create(cluster_dir: Path, name: str, hours: int, as_json: bool) -> None:
 
     The first time, the cell's authority (DIR/ca) is put into the log, its key sealed, so that members can issue.
     """
-    found = load(cluster_dir)
-    client = AdminClient(found)
+    client = open_client(cluster_dir)
     bring_authority(client)
     made = client.change("POST", "/v1/cluster/tokens", {"name": name, "ttl_s": hours * 3600})
-    text = _text(found, made)
     if as_json:
-        print_json({"id": made["id"], "name": name, "expires_ms": made["expires_ms"], "token": text})
+        print_json({"id": made["id"], "name": name, "expires_ms": made["expires_ms"], "token": made["token"]})
         return
-    click.echo(text)
+    click.echo(made["token"])
     say(f"good for the node {name}, once, until {iso_time(made['expires_ms'])}")
     say("next, on its machine: mailraft node join FOLDER --host HOST --token-file FILE")
 
@@ -94,16 +86,3 @@ def bring_authority(client: AdminClient) -> None:
         raise CommandError(text, "the machine that has the cluster's folder with ca/ca.key") from None
     first = files["pem"].partition("-----END CERTIFICATE-----")
     client.change("PUT", "/v1/cluster/authority", {"certificate": f"{first[0]}{first[1]}\n", "key": files["key"]})
-
-
-def _text(found: Cluster, made: dict[str, Any]) -> str:
-    """Everything that a node must know to reach the cell and to know that it is the cell."""
-    document = {
-        "cell": found.id,
-        "authority": (found.folder / "ca" / "ca.pem").read_text(),
-        "admin": [node.addresses["admin"] for node in found.nodes],
-        "name": made["name"],
-        "id": made["id"],
-        "secret": made["secret"],
-    }
-    return PREFIX + base64.urlsafe_b64encode(json.dumps(document).encode()).decode().rstrip("=")

@@ -12,6 +12,8 @@ import click
 
 STATUS = "GET /v1/status"
 _MEMBERS = ("GET /v1/members", "POST /v1/members", "DELETE /v1/members/{name}")
+_JOIN = ("POST /v1/cluster/tokens", "POST /v1/cluster/join")
+_AUTHORITY = ("GET /v1/cluster/authority", "PUT /v1/cluster/authority")
 _POLICY = ("PUT /v1/tenants/{name}/policy",)
 _ACTIONS = ("GET /v1/queue", "POST /v1/queue/actions")
 _STATE = ("PATCH /v1/accounts/{address}/state",)
@@ -56,32 +58,24 @@ ASKS: dict[str, tuple[str, ...]] = {
     "certificate renew": ("POST /v1/acme/kept/{name}/renew", "GET /v1/acme"),
     "certificate show": ("GET /v1/certificates/{wanted}",),
     "certificate trust-clients": ("PUT /v1/client-authorities/{name}",),
-    "cluster add-node": _MEMBERS[:2],
+    "cluster add-node": (*_MEMBERS[:2], *_JOIN),
     "cluster health": ("GET /v1/health",),
     "cluster remove-node": (_MEMBERS[0], _MEMBERS[2]),
     "cluster renew-admin": ("POST /v1/cluster/administrator",),
-    "cluster replace-node": _MEMBERS,
+    "cluster replace-node": (*_MEMBERS, *_JOIN),
     "cluster rotate-ca": (
-        "GET /v1/cluster/authority",
-        "PUT /v1/cluster/authority",
+        *_AUTHORITY,
         "GET /v1/cluster/authority/succession",
         "PUT /v1/cluster/authority/succession/next",
+        "POST /v1/cluster/authority/succession/next",
         "POST /v1/cluster/authority/succession/promote",
         "POST /v1/cluster/administrator",
         "POST /v1/cluster/authority/succession/retire",
     ),
-    "cluster rotate-certificates": (
-        "GET /v1/cluster/authority",
-        "PUT /v1/cluster/authority",
-        "POST /v1/cluster/rotate-certificates",
-    ),
+    "cluster rotate-certificates": (*_AUTHORITY, "POST /v1/cluster/rotate-certificates"),
     "cluster rotate-key": ("GET /v1/cluster-keys", "POST /v1/cluster-keys", "PUT /v1/cluster-keys"),
     "cluster status": (STATUS,),
-    "cluster token create": (
-        "GET /v1/cluster/authority",
-        "PUT /v1/cluster/authority",
-        "POST /v1/cluster/tokens",
-    ),
+    "cluster token create": (*_AUTHORITY, "POST /v1/cluster/tokens"),
     "cluster token list": ("GET /v1/cluster/tokens",),
     "cluster token revoke": ("DELETE /v1/cluster/tokens/{id}",),
     "cluster transfer-leadership": ("GET /v1/members", "POST /v1/members/{name}/lead"),
@@ -152,7 +146,12 @@ ASKS: dict[str, tuple[str, ...]] = {
     "quota set": ("PUT /v1/tenants/{name}/quotas",),
     "quota show": ("GET /v1/tenants/{name}/quotas",),
     "region follow": ("POST /v1/region/follows",),
-    "region grant": ("POST /v1/region/scope", "POST /v1/region/grants"),
+    "region grant": (
+        *_AUTHORITY,
+        "POST /v1/region/certificates",
+        "POST /v1/region/scope",
+        "POST /v1/region/grants",
+    ),
     "region grants": ("GET /v1/region/grants",),
     "region revoke": ("DELETE /v1/region/grants/{name}",),
     "region status": ("GET /v1/region/follows",),
@@ -199,6 +198,13 @@ ASKS: dict[str, tuple[str, ...]] = {
     "verdicts show": ("GET /v1/verdicts",),
     "verdicts tenant": ("PUT /v1/verdicts/tenants/{name}",),
     "whoami": ("GET /v1/whoami",),
+}
+
+# what asks the API, and takes no HOST:PORT with a token in place of the cluster's folder
+FOLDER: dict[str, str] = {
+    "cluster renew-admin": "writes the administrator's key and certificate, DIR/admin: only who shows that certificate "
+    "is given another",
+    "node join": "makes a node's folder, and comes with a token for nodes alone",
 }
 
 _BACKUP = "reads and writes the folder of a backup, which no node knows"
@@ -270,6 +276,13 @@ def command_lines() -> Iterator[str]:
     yield "ask `GET /v1/status` besides, to see which node answers."
     yield from ("", "| command | asks |", "|---|---|")
     yield from (f"| `mailraft {name}` | {'<br>'.join(f'`{one}`' for one in asked)} |" for name, asked in ASKS.items())
+    yield from (
+        "",
+        "In place of the cluster's folder each takes `HOST:PORT` of any node's admin API, with `--token-file`; it",
+    )
+    yield "the other nodes by itself (`GET /v1/health`, `GET /v1/members`). But for these:"
+    yield from ("", "| command | why |", "|---|---|")
+    yield from (f"| `mailraft {name}` | it {why} |" for name, why in FOLDER.items())
     yield from ("", "## Commands that ask nothing", "", "| command | why |", "|---|---|")
     yield from (f"| `mailraft {name}` | it {why} |" for name, why in LOCAL.items())
     asked = {one for each in ASKS.values() for one in each}

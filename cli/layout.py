@@ -41,6 +41,7 @@ ENDPOINTS = ("smtp", "submission", "submissions", "lmtp", "imap", "imaps", "pop3
 LATER = ("region",)  # what a folder of an earlier version may lack
 PORTS_PER_NODE = 20
 LOOPBACK = "127.0.0.1"
+ELSEWHERE = Path()  # the folder of a node that is known by its address alone
 
 
 class Node(NamedTuple):
@@ -50,6 +51,11 @@ class Node(NamedTuple):
     folder: Path
     addresses: dict[str, str]
     replaces: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its folder may be on this machine."""
+        return self.folder != ELSEWHERE
 
     @property
     def config(self) -> Path:

@@ -229,7 +229,7 @@ def _verify_all(cluster_dir: Path, positions: list[int]) -> dict[str, dict[str, 
     """Every node by itself, and all of them at the position that the slowest has folded."""
     from cli.client import Unreachable
 
-    client = open_client(cluster_dir)
+    client = open_client(cluster_dir).every_node()
     applied: list[int] = []
     for node in client.cluster.nodes:
         try:

@@ -16,18 +16,21 @@ from typing import Any
 import click
 
 from cli import layout, layout_changes
-from cli.client import AdminClient, NothingDone, Unreachable
+from cli.client import AdminClient, NothingDone, Refusing, Unreachable
 from cli.layout import Cluster, Node
-from cli.options import DIR_NOTE, cluster_argument, complete_node, json_option, nodes_argument, open_client
+from cli.membership_joining import folder_options, joined
+from cli.options import DIR_NOTE, complete_node, json_option, nodes_argument, open_client
 from cli.output import SPINNER_COLUMNS, UNKNOWN, CommandError, console, one_line, print_json, say
 from cli.processes import send, supervisor_pid, wait_until
 from cli.supervisor import STOP_TIMEOUT_S, WATCH_S, last_words
+from cli.token_client import is_address
 from cli.watch import leader_of, look, running_pid
 
 CHANGE_TIMEOUT_S = 60.0
 LEAD_TIMEOUT_S = 15.0
 GONE_AFTER_S = 30.0  # a node that nobody starts, or that ends again and again
 LOOK_EVERY_S = 0.3
+HEARD_WITHIN_S = 3.0  # of a node that has just come; each tells the others every second how it does
 
 Members = dict[str, dict[str, Any]]  # by name: name, address, voter
 Show = Callable[[str], None]
@@ -41,48 +44,74 @@ name_argument = click.argument("name", metavar="NAME", shell_complete=complete_n
 
 
 @click.command(epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @click.option("--name", help="Its name; otherwise the next number, as n4.")
 @host_option
+@folder_options
 @json_option
-def add_node(cluster_dir: Path, name: str | None, host: str | None, as_json: bool) -> None:
+def add_node(
+    cluster_dir: Path, name: str | None, host: str | None, folder: Path | None, base_port: int, as_json: bool
+) -> None:
     """Add a node: it learns all that the cell has, then it votes. Given again, it goes on where it was."""
-    found = layout.load(cluster_dir)
-    client = AdminClient(found)
-    node = _chosen(found, name, _members(client)) or _written(found, name, host)
-    _report(node, _bring_in(found.folder, node), as_json)
+    client = open_client(cluster_dir).every_node()
+    if is_address(cluster_dir):
+        node = joined(client, name, host, folder, base_port)
+    else:
+        _only_elsewhere(folder)
+        found = client.cluster
+        node = _chosen(found, name, _members(client)) or _written(found, name, host)
+    _report(node, _bring_in(cluster_dir, node), as_json)
 
 
 @click.command(epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @name_argument
 @force_option
 @delete_option
 def remove_node(cluster_dir: Path, name: str, force_dead: bool, delete_data: bool) -> None:
     """Take a node out of the cell, then stop it. Its name is not used again."""
-    _take_out(layout.load(cluster_dir), name, force_dead, delete_data)
+    _take_out(cluster_dir, name, force_dead, delete_data)
 
 
 @click.command(epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @name_argument
 @host_option
+@folder_options
 @delete_option
 @json_option
-def replace_node(cluster_dir: Path, name: str, host: str | None, delete_data: bool, as_json: bool) -> None:
+def replace_node(
+    cluster_dir: Path,
+    name: str,
+    host: str | None,
+    folder: Path | None,
+    base_port: int,
+    delete_data: bool,
+    as_json: bool,
+) -> None:
     """Put a new node in the place of NAME, which is dead or quarantined. Given again, it goes on where it was."""
-    found = layout.load(cluster_dir)
+    client = open_client(cluster_dir).every_node()
+    found = client.cluster
     if name in found.removed:
         say(f"{name} is no node of this cell any more")
         return
     found.node(name)
-    new = next((node for node in found.nodes if node.replaces == name), None) or _written(found, None, host, name)
-    members = _bring_in(found.folder, new)
+    if is_address(cluster_dir):
+        new = joined(client, None, host, folder, base_port)
+    else:
+        _only_elsewhere(folder)
+        new = next((node for node in found.nodes if node.replaces == name), None) or _written(found, None, host, name)
+    members = _bring_in(cluster_dir, new)
     if not as_json:
         _report(new, members, False)  # before the other goes: there are never fewer that vote
-    _take_out(layout.load(cluster_dir), name, False, delete_data)
+    _take_out(cluster_dir, name, False, delete_data)
     if as_json:
-        _report(new, _members(AdminClient(layout.load(cluster_dir))), True)
+        _report(new, _members(open_client(cluster_dir)), True)
+
+
+def _only_elsewhere(folder: Path | None) -> None:
+    if folder is not None:
+        raise click.UsageError("--folder goes with HOST:PORT: in the folder of a cluster the node's is DIR/NAME.")
 
 
 @click.command(epilog=DIR_NOTE)
@@ -90,7 +119,7 @@ def replace_node(cluster_dir: Path, name: str, host: str | None, delete_data: bo
 @click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_node)
 def transfer_leadership(cluster_dir: Path, name: str | None) -> None:
     """Have the node NAME lead; without a name the one that is furthest."""
-    client = open_client(cluster_dir)
+    client = open_client(cluster_dir).every_node()
     found = client.cluster
     target = found.node(name).name if name else _furthest(found, client)
     deadline = time.monotonic() + LEAD_TIMEOUT_S
@@ -121,11 +150,11 @@ def _written(found: Cluster, name: str | None, host: str | None, replaces: str =
     return node
 
 
-def _bring_in(folder: Path, node: Node) -> Members:
+def _bring_in(cluster_dir: Path, node: Node) -> Members:
     """Returns when the node votes. Raises CommandError."""
-    found = layout.load(folder)
-    client = AdminClient(found)
-    with _progress(node.name, f"mailraft cluster remove-node {folder} {node.name} takes it out again") as show:
+    client = open_client(cluster_dir).every_node()
+    found = client.cluster
+    with _progress(node.name, f"mailraft cluster remove-node {cluster_dir} {node.name} takes it out again") as show:
         _until(
             client,
             lambda members: node.name in members,
@@ -141,6 +170,9 @@ def _wait_until_it_votes(found: Cluster, client: AdminClient, node: Node, show: 
     while True:
         try:
             answer = client.status(node)
+        except Refusing as failure:  # with a token, while it learns who that is
+            seen_s = time.monotonic()
+            show(str(failure))
         except Unreachable as failure:
             show(str(failure) if running_pid(node) is not None else "not running")
             if time.monotonic() - seen_s > GONE_AFTER_S:
@@ -157,7 +189,10 @@ def _wait_until_it_votes(found: Cluster, client: AdminClient, node: Node, show: 
 
 def _does_not_run(found: Cluster, node: Node) -> CommandError:
     words = last_words(node.log_file)
-    again = f"mailraft cluster up {found.folder}" if supervisor_pid(found) is None else f"read {node.log_file}"
+    again = f"read {node.log_file}"
+    if supervisor_pid(found) is None:
+        up = f"mailraft cluster up {found.folder}"
+        again = up if found.file.exists() else f"mailraft node run --config {node.config}"
     return CommandError(f"{node.name} does not run" + (f": {words}" if words else ""), f"{again}; then this again")
 
 
@@ -184,23 +219,30 @@ def _report(node: Node, members: Members, as_json: bool) -> None:
 # -- going ---------------------------------------------------------------------------------------------------------
 
 
-def _take_out(found: Cluster, name: str, force_dead: bool, delete_data: bool) -> None:
-    """Returns when the cell has committed it, the node has stopped and cluster.toml does not name it."""
+def _take_out(cluster_dir: Path, name: str, force_dead: bool, delete_data: bool) -> None:
+    """Returns when the cell has committed it; with its folder here, when the node has stopped and cluster.toml does
+    not name it."""
+    known = open_client(cluster_dir).every_node()
+    found = known.cluster
+    if delete_data and is_address(cluster_dir):
+        raise click.UsageError("--delete-data goes with DIR: nothing of a node at HOST:PORT is on this machine.")
     if name in found.removed:
         say(f"{name} is no node of this cell any more")
         return
     node = found.node(name)
-    others = found._replace(nodes=tuple(one for one in found.nodes if one.name != name))
-    if not others.nodes:
+    client = known.without(name)  # the node itself may end before it has answered
+    if not client.cluster.nodes:
         raise CommandError(f"{name} is the only node", f"mailraft cluster down {found.folder}")
-    client = AdminClient(others)  # the node itself may end before it has answered
     members = _members(client)
     if name in members and not force_dead:
-        _check_majority(others, client, members, name)
+        _check_majority(cluster_dir, client, members, name)
     with console().status(f"removing {name}"):
         members = _until(
             client, lambda members: name not in members, lambda: client.change("DELETE", f"/v1/members/{name}")
         )
+    if is_address(cluster_dir):
+        say(f"{name} is out; the cell: {', '.join(members)}; it serves nobody any more: stop it where it runs")
+        return
     layout.save(layout_changes.without_node(found, name))
     _stop(found, node)
     if delete_data:
@@ -210,12 +252,27 @@ def _take_out(found: Cluster, name: str, force_dead: bool, delete_data: bool) ->
     )
 
 
-def _check_majority(others: Cluster, client: AdminClient, members: Members, name: str) -> None:
+def _check_majority(cluster_dir: Path, client: AdminClient, members: Members, name: str) -> None:
     left = [one for one in members if one != name and _votes(members, one)]
-    live = [one.node.name for one in look(others, client) if one.answer and one.answer["applied"] is not None]
-    if len(set(left) & set(live)) <= len(left) // 2:
+    patience_s = HEARD_WITHIN_S if is_address(cluster_dir) else 0.0
+    live: set[str] = set()
+
+    def enough() -> bool:
+        live.update(_heard(client) if is_address(cluster_dir) else _answering(client))
+        return len(live.intersection(left)) > len(left) // 2
+
+    if not wait_until(enough, patience_s):
         said = f"without {name} the cell needs {len(left) // 2 + 1} of {', '.join(left)}"
-        raise CommandError(f"{said}, and {len(set(left) & set(live))} of them answer", "start them, or --force-dead")
+        raise CommandError(f"{said}, and {len(live.intersection(left))} of them answer", "start them, or --force-dead")
+
+
+def _answering(client: AdminClient) -> set[str]:
+    return {one.node.name for one in look(client.cluster, client) if one.answer and one.answer["applied"] is not None}
+
+
+def _heard(client: AdminClient) -> set[str]:
+    """Not every node may be reached from here: whom the others hear of counts."""
+    return {one["name"] for one in client.get("/v1/health")["nodes"] if one["heard"]}
 
 
 def _stop(found: Cluster, node: Node) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from cli.client import AdminClient, Unreachable
+from cli.client import Unreachable
 from cli.config import config_option, read_config
-from cli.layout import load
-from cli.options import cluster_option, json_option, open_client
+from cli.options import cluster_option, json_option, open_client, token_options
 from cli.output import CommandError, counted, print_json, print_table, say
 
 MARKS = {"ok": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
@@ -20,8 +19,13 @@ LOOK_S = 0.5
 @click.command()
 @config_option
 @click.option(
-    "--cluster", "cluster_dir", type=click.Path(path_type=Path), metavar="DIR", help="Compare clocks with its nodes."
+    "--cluster",
+    "cluster_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR|HOST:PORT",
+    help="Compare clocks with its nodes.",
 )
+@token_options
 @json_option
 def doctor(config_file: Path | None, cluster_dir: Path | None, as_json: bool) -> None:
     """Examine this machine for its node: disk, descriptors, ports, kernel, clock, versions, certificates.
@@ -43,10 +47,9 @@ def doctor(config_file: Path | None, cluster_dir: Path | None, as_json: bool) ->
 
 def _clocks(cluster_dir: Path) -> dict[str, float]:
     """By how many seconds each node that answers is ahead of this machine."""
-    cluster = load(cluster_dir)
-    client = AdminClient(cluster)
+    client = open_client(cluster_dir).every_node()
     found = {}
-    for node in cluster.nodes:
+    for node in client.cluster.nodes:
         before_s = time.time()
         try:
             at_s = client.status(node)["clock_ms"] / 1000
@@ -65,7 +68,7 @@ def _clocks(cluster_dir: Path) -> dict[str, float]:
 def drain(name: str, cluster_dir: Path, timeout_s: float) -> None:
     """Take NODE out of service: it takes no new clients, hands over leadership, and ends when its clients have gone."""
     client = open_client(cluster_dir)
-    node = client.cluster.node(name)
+    node = client.node(name)
     left = client.change("POST", "/v1/drain", {"timeout_s": timeout_s}, node=name)["connections"]
     say(f"{name} takes no new clients; {counted(left, 'client')} may finish")
     deadline = time.monotonic() + timeout_s + 30

@@ -5,8 +5,6 @@ The key is made here and never leaves; the cell is known by its authority, which
 
 from __future__ import annotations
 
-import base64
-import binascii
 import http.client
 import json
 import socket
@@ -18,12 +16,12 @@ from typing import IO, Any
 import click
 
 from cli import layout
-from cli.cluster_token import PREFIX
 from cli.layout import PORTS, PORTS_PER_NODE, Cluster, Node
 from cli.options import json_option
 from cli.output import CommandError, print_json, say
 from nodes.addresses import split_address
 from nodes.files import write_atomically
+from nodes.tls.joining_token import JoiningToken
 
 TIMEOUT_S = 30.0
 MOST_ANSWER_BYTES = 256 * 1024
@@ -45,20 +43,30 @@ MOST_ANSWER_BYTES = 256 * 1024
 @json_option
 def join(folder: Path, host: str, base_port: int, token_file: IO[str], as_json: bool) -> None:
     """Make FOLDER for a node that joins a cell with a token (mailraft cluster token create)."""
+    token = _token(token_file.read(16 * 1024).strip())
+    node = make_folder(token, folder, host, base_port)
+    if as_json:
+        print_json({"name": node.name, "cell": token.cell, "config": str(node.config)})
+        return
+    say(f"{node.name} belongs to the cell {token.cell}; it votes once it has caught up")
+    say(f"next: mailraft node run --config {node.config}")
+
+
+def make_folder(token: JoiningToken, folder: Path, host: str, base_port: int) -> Node:
+    """A node's folder, with a certificate that the cell gives for the token. Raises CommandError."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from actors.sealing import key_lines
     from nodes.tls import contexts as tls
 
-    token = _token(token_file.read(16 * 1024).strip())
     if folder.exists() and any(folder.iterdir()):
         raise CommandError(f"{folder} is not empty", "an empty folder, or one that does not exist yet")
     addresses = {use: f"{host}:{base_port + offset}" for offset, use in enumerate(PORTS)}
-    node = Node(token["name"], folder.resolve(), addresses)
+    node = Node(token.name, folder.resolve(), addresses)
     key = ec.generate_private_key(ec.SECP256R1())
     asked = {
-        "id": token["id"],
-        "secret": token["secret"],
+        "id": token.id,
+        "secret": token.secret,
         "request": tls.request_of(key, node.name).decode(),
         "hosts": list(dict.fromkeys((host, *layout.certificate_hosts(node)))),
         "address": addresses["raft"],
@@ -72,30 +80,22 @@ def join(folder: Path, host: str, base_port: int, token_file: IO[str], as_json: 
     write_atomically(node.folder / "node.pem", given["certificate"].encode())
     write_atomically(node.folder / "ca.pem", given["authority"].encode())
     write_atomically(node.folder / "cluster.key", key_lines(bytes.fromhex(given["cluster_key"])), 0o600)
-    write_atomically(node.config, layout.node_toml(cell, node, token["admin"]))
-    if as_json:
-        print_json({"name": node.name, "cell": given["cell"], "config": str(node.config)})
-        return
-    say(f"{node.name} belongs to the cell {given['cell']}; it votes once it has caught up")
-    say(f"next: mailraft node run --config {node.config}")
+    write_atomically(node.config, layout.node_toml(cell, node, token.admin))
+    return node
 
 
-def _token(text: str) -> dict[str, Any]:
+def _token(text: str) -> JoiningToken:
     """Raises CommandError."""
     try:
-        encoded = text.removeprefix(PREFIX)
-        found = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
-        if not text.startswith(PREFIX) or not {"cell", "authority", "admin", "name", "id", "secret"} <= set(found):
-            raise ValueError
-    except (binascii.Error, ValueError, TypeError):
+        return JoiningToken.read(text)
+    except ValueError:
         raise CommandError("that is no token", "what mailraft cluster token create printed, whole") from None
-    return dict(found)
 
 
-def _ask(token: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+def _ask(token: JoiningToken, asked: dict[str, Any]) -> dict[str, Any]:
     """One member after the other, until one has answered. Raises CommandError."""
     failures = []
-    for address in token["admin"]:
+    for address in token.admin:
         try:
             status, answer = _post(token, address, asked)
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -110,16 +110,16 @@ def _ask(token: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     raise CommandError(text, "a new token: mailraft cluster token create DIR NAME")
 
 
-def _post(token: dict[str, Any], address: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def _post(token: JoiningToken, address: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Raises OSError where what answers is not the cell; nothing was said to it then."""
     from nodes.tls.links import context_of, peer_node_name
 
     context = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)
     context.check_hostname = False  # the cell's authority and the name of a node in the certificate count
-    context.load_verify_locations(cadata=token["authority"])
+    context.load_verify_locations(cadata=token.authority)
     with socket.create_connection(split_address(address), timeout=TIMEOUT_S) as plain:
         with context.wrap_socket(plain) as secure:
-            if peer_node_name(secure, token["cell"]) is None:
+            if peer_node_name(secure, token.cell) is None:
                 raise ConnectionRefusedError("what answers there is no node of the cell")
             connection = http.client.HTTPConnection(address)
             connection.sock = secure

@@ -6,8 +6,6 @@ be interrupted anywhere and is given again. At every moment DIR and every node t
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,15 @@ import click
 from cli.client import AdminClient
 from cli.cluster_token import bring_authority
 from cli.layout import Cluster, load
-from cli.options import DIR_NOTE, cluster_argument, json_option
-from cli.output import CommandError, agree, console, print_json, print_table, say
+from cli.options import DIR_NOTE, cluster_argument, json_option, nodes_argument, open_client
+from cli.output import CommandError, print_json, print_table, say
+from cli.rotate_ca_steps import PATH, Wanted, retire, rotate_elsewhere, until_renewed, until_trusted
+from cli.token_client import is_address
 from nodes.files import replace_pair, write_atomically
-
-PATH = "/v1/cluster/authority/succession"
-PATIENCE_S = 120.0
-LOOK_S = 0.3
 
 
 @click.command("rotate-ca", epilog=DIR_NOTE)
-@cluster_argument
+@nodes_argument
 @click.option("--status", is_flag=True, help="Only show the authorities, and how far each node is.")
 @click.option(
     "--keep-old", is_flag=True, help="Go on trusting the authority before; given again without it, that ends."
@@ -40,16 +36,25 @@ def rotate_ca(cluster_dir: Path, status: bool, keep_old: bool, cut_followers: bo
     It is trusted beside the old one first; then every node makes itself a certificate of it, and this administrator
     gets one; then the old one is trusted no more. A command that was interrupted is simply given again. Mail clients
     that trust DIR/ca/ca.pem need the new file before the end, other administrators mailraft cluster renew-admin.
+    Followers in other cells are not covered: they are granted anew (mailraft region grant) before the old one ends.
+
+    With HOST:PORT a node makes the new authority, whose key is nowhere but sealed in the log, and the file in --ca is
+    written anew.
     """
-    found = load(cluster_dir)
     if not status:
-        _rotate(found, keep_old, cut_followers, yes)
-    standing = AdminClient(found).get(PATH)
+        wanted = Wanted(keep_old, cut_followers, yes)
+        if is_address(cluster_dir):
+            rotate_elsewhere(cluster_dir, wanted)
+        else:
+            _rotate(load(cluster_dir), wanted)
+    standing = open_client(cluster_dir).get(PATH)
     if as_json:
         print_json(standing)
         return
     rows = [(use.replace("_", " "), standing[use]) for use in ("in_force", "next", "former") if standing[use]]
     print_table(("authority", "fingerprint"), rows, "the authority is not in the log yet")
+    if standing["followers"]:
+        say(f"to be granted anew before the former one ends: {', '.join(standing['followers'])}")
     if standing["next"] or standing["former"]:
         print_table(
             ("node", "trusts the next", "certificate is of the one in force"),
@@ -76,24 +81,21 @@ def renew_admin(cluster_dir: Path) -> None:
 # -- step by step --------------------------------------------------------------------------------------------------
 
 
-def _rotate(found: Cluster, keep_old: bool, cut_followers: bool, yes: bool) -> None:
+def _rotate(found: Cluster, wanted: Wanted) -> None:
     standing = _begun(found)
     if standing["next"]:
-        _until(found, lambda seen: all(one["trusts_next"] for one in seen["nodes"]), "trust the next authority")
+        until_trusted(AdminClient(found))
         standing = AdminClient(found).change("POST", f"{PATH}/promote")
         say("the new authority issues from now on")
     _put_in_place(found, standing["in_force"])
     _renew_admin(found, AdminClient(found))
     if standing["former"]:
-        _until(
-            found, lambda seen: all(one["renewed"] for one in seen["nodes"]), "show a certificate of the new authority"
-        )
+        until_renewed(AdminClient(found))
         say("every node, and this administrator, has a certificate of it")
-        if keep_old:
+        if wanted.keep_old:
             say(f"the old one is trusted until: mailraft cluster rotate-ca {found.folder}")
             return
-        agree("Trust the old authority no more? Who knows only that one is refused from then on.", yes)
-        AdminClient(found).change("POST", f"{PATH}/retire", {"cut_followers": cut_followers})
+        retire(AdminClient(found), wanted)
         _renew_admin(found, AdminClient(found))
     _forget(found)
     say("the old authority is trusted no more")
@@ -171,22 +173,6 @@ def _renew_admin(found: Cluster, client: AdminClient) -> None:
     admin = found.folder / "admin"
     write_atomically(found.folder / "ca" / "ca.pem", given["authorities"].encode())
     replace_pair(admin / "admin.pem", given["certificate"].encode(), admin / "admin.key", tls.secret_of(key))
-
-
-def _until(found: Cluster, done: Callable[[dict[str, Any]], bool], what: str) -> None:
-    """Waits until the nodes are so far. Raises CommandError, naming those that are not."""
-    client, deadline = AdminClient(found), time.monotonic() + PATIENCE_S
-    with console().status(f"until all nodes {what}"):
-        while not done(seen := client.get(PATH)):
-            if time.monotonic() > deadline:
-                behind = [
-                    one["name"] for one in seen["nodes"] if not (one["trusts_next"] if seen["next"] else one["renewed"])
-                ]
-                raise CommandError(
-                    f"not yet: {', '.join(behind)} must {what}",
-                    "start them, or take them out (mailraft cluster remove-node); then this command again",
-                )
-            time.sleep(LOOK_S)
 
 
 def _fingerprint(certificates: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from cli.client import ANSWER_TIMEOUT_S, AdminClient
-from cli.layout import Cluster, Node
+from cli.layout import ELSEWHERE, Cluster, Node
 from cli.output import CommandError
 from nodes.tls.links import context_of, peer_name
 
@@ -47,6 +47,8 @@ class TokenClient(AdminClient):
 
     def __init__(self, cluster: Cluster, ca: Path | None, token: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._ca = ca
+        self._token = token
+        self._every_node: TokenClient | None = None
         super().__init__(cluster, timeout_s=timeout_s)
         self._headers["Authorization"] = f"Bearer {token}"
 
@@ -60,13 +62,51 @@ class TokenClient(AdminClient):
             )
         found = [match for part in addresses.split(",") if (match := _ADDRESS.fullmatch(part.strip()))]
         names = [f"{match['host']}:{match['port']}" for match in found]
-        nodes = tuple(Node(name, Path(), {"admin": name}) for name in names)
+        nodes = tuple(Node(name, ELSEWHERE, {"admin": name}) for name in names)
         return cls(Cluster(Path(addresses), "", nodes), ca, token, timeout_s=timeout_s)
 
     @classmethod
     def of_folder(cls, cluster: Cluster, token: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> Self:
         """For the cluster in a folder, without its administrator's certificate. Raises CommandError."""
         return cls(cluster, cluster.folder / "ca" / "ca.pem", token, timeout_s=timeout_s)
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """Of all nodes, though one's address was given."""
+        return super().node_names if self._cluster.id else self.every_node().node_names
+
+    def node(self, name: str) -> Node:
+        given = [one for one in self._cluster.nodes if one.name == name]
+        return given[0] if given and not self._cluster.id else self.every_node().cluster.node(name)
+
+    def every_node(self) -> TokenClient:
+        """Every node, as the first that answers hears of them; that one where it answered."""
+        if self._cluster.id:
+            return self
+        failure: CommandError | None = None
+        for given in self._cluster.nodes if self._every_node is None else ():
+            try:
+                cell = self._as_seen_by(given)
+            except CommandError as error:
+                failure = error
+                continue
+            self._every_node = self._of(cell)
+            break
+        if self._every_node is None:
+            assert failure is not None
+            raise failure
+        return self._every_node
+
+    def _of(self, cluster: Cluster) -> TokenClient:
+        return TokenClient(cluster, self._ca, self._token, timeout_s=self._timeout_s)
+
+    def _as_seen_by(self, given: Node) -> Cluster:
+        told = self.get("/v1/health", given.name)
+        id_, removed = self.get("/v1/status", given.name)["cluster_id"], self.get("/v1/members", given.name)["removed"]
+        where = {one["name"]: one["addresses"] for one in told["nodes"]}
+        where[told["seen_by"]] = {**where[told["seen_by"]], **given.addresses}
+        nodes = tuple(Node(name, ELSEWHERE, addresses) for name, addresses in where.items())
+        return self._cluster._replace(id=id_, nodes=nodes, removed=tuple(removed))
 
     def _context(self, cluster: Cluster) -> ssl.SSLContext:
         context = context_of(ssl.PROTOCOL_TLS_CLIENT, ssl.TLSVersion.TLSv1_3)

@@ -37,6 +37,8 @@ class Seen(NamedTuple):
 
 def running_pid(node: Node) -> int | None:
     """The process id of the node if it runs on this machine."""
+    if not node.is_here:
+        return None
     pid = read_pid(node.pid_file)
     return pid if pid is not None and runs_node(pid, node.config) else None
 
@@ -74,7 +76,7 @@ def _node_json(one: Seen) -> dict[str, Any]:
         "alive": one.pid is not None,
         "pid": one.pid,
         **{key: answer.get(key) for key in ("role", "term", "commit", "applied", "chain")},
-        "endpoints": {use: one.node.addresses[use] for use in ENDPOINTS},
+        "endpoints": {use: one.node.addresses[use] for use in ENDPOINTS if use in one.node.addresses},
     }
 
 

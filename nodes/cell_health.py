@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 TOPIC = "health"
 SILENT_S = 5.0
 MOST_PARTS = 64
+EVERYWHERE = ("", "0.0.0.0", "::", "[::]")  # noqa: S104  # hosts that say nothing of where a listener is
 WORDS = {"healthy": "mail flows, and nothing is amiss", "degraded": "mail flows", "critical": "nothing can be written"}
 
 
 class Told(BaseModel):
-    """What a node says of itself. `down`: why, by part. A later version may say more."""
+    """What a node says of itself. `down`: why, by part; `addresses`: where it listens. A later version may say more."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -39,6 +40,7 @@ class Told(BaseModel):
     applied: int
     disk_free_bytes: int
     down: dict[str, str] = Field(max_length=MOST_PARTS)
+    addresses: dict[str, str] = Field(default={}, max_length=MOST_PARTS)
 
 
 class Heard(NamedTuple):
@@ -114,6 +116,11 @@ class CellHealth:
             "parts": [_part(part, found) for part, found in health.examine(self._state)],
         }
 
+    def addresses(self, use: str) -> dict[str, str]:
+        """Where the nodes that are heard of listen for `use` (a key of [listen]), by name; not those that do not."""
+        seen = {one["name"]: one["addresses"] for one in self.report()["nodes"]}
+        return {name: addresses[use] for name, addresses in seen.items() if addresses.get(use)}
+
     def _node(self, member: MemberStatus, told: Told | None, furthest: int, off_s: float | None) -> dict[str, Any]:
         heard = self._of(member.name)
         known = told.model_dump() if told is not None else dict.fromkeys(Told.model_fields)
@@ -126,6 +133,7 @@ class CellHealth:
             **{name: known[name] for name in Told.model_fields if name != "clock_ms"},
             "lag": furthest - told.applied if told is not None else None,
             "clock_off_s": round(off_s, 3) if off_s is not None else None,
+            "addresses": reached_at(known["addresses"] or {}, member.address),
         }
 
     def _own(self) -> Told:
@@ -140,6 +148,7 @@ class CellHealth:
             applied=status.applied,
             disk_free_bytes=status.disk_free_bytes,
             down={part.name: one.reason for part, one in found if one.standing == "down"},
+            addresses=dict(self._state.endpoints),
         )
 
     def _others(self) -> list[MemberStatus]:
@@ -155,6 +164,16 @@ class CellHealth:
         ahead |= {one.name: heard.clock_off_s for one in self._others() if (heard := self._of(one.name)) is not None}
         middle = statistics.median(ahead.values())
         return {name: off - middle for name, off in ahead.items()}
+
+
+def reached_at(listens: dict[str, str], raft: str) -> dict[str, str]:
+    """host:port by use, as the others reach a node: one that listens everywhere is where the links lead to it."""
+    return {use: _reached_at(address, raft) for use, address in listens.items()}
+
+
+def _reached_at(address: str, raft: str) -> str:
+    host, _, port = address.rpartition(":")
+    return f"{raft.rpartition(':')[0]}:{port}" if host in EVERYWHERE else address
 
 
 def _quorum(voters: list[str], seen: Collection[str]) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from actors.errors import NotAllowed
 from eventlog.members import Member
 from eventlog.record import By, stream_id
 from nodes.http import rows
+from nodes.http.authority import STATE
 from nodes.http.calls import Call
 from nodes.http.endpoint import ANYBODY, Endpoints
 from nodes.http.models import Id, Milliseconds, Model, Nothing, Page, PageQuery
 from nodes.http.pages import page
 from nodes.http.places import CLUSTER
+from nodes.tls.joining_token import JoiningToken
 from nodes.tls.node_certificates import CellAuthority
 
 ENDPOINTS = Endpoints("cell certificates")
@@ -58,9 +60,10 @@ class JoinToken(Model):
 
 
 class IssuedJoinToken(JoinToken):
-    """With its secret, which nobody is told again."""
+    """With its secret, which nobody is told again; `token` is all that a node must know to join."""
 
     secret: str = Field(examples=["5f" * 32])
+    token: str = Field(examples=["mailraft-join-..."])
 
 
 class JoinTokens(Page):
@@ -123,8 +126,17 @@ async def tokens(call: Call, query: PageQuery) -> dict[str, Any]:
 @ENDPOINTS.post("/v1/cluster/tokens", "cluster:write", CLUSTER, IssuedJoinToken, status=201, secret=True)
 async def create_token(call: Call, body: NewJoinToken) -> dict[str, Any]:
     """Make a token with which a node joins."""
-    id_, secret, expires_ms = await CellAuthority(call.services).token(body.name, body.ttl_s, call.context)
-    return {"id": id_.hex(), "name": body.name, "expires_ms": expires_ms, "secret": secret}
+    admin = CellAuthority(call.services)
+    id_, secret, expires_ms = await admin.token(body.name, body.ttl_s, call.context)
+    token = JoiningToken(
+        cell=call.services.config.node.cluster_id,
+        authority="".join(admin.trusted()),
+        admin=tuple(addresses_of(call, "admin").values()),
+        name=body.name,
+        id=id_.hex(),
+        secret=secret,
+    )
+    return {"id": id_.hex(), "name": body.name, "expires_ms": expires_ms, "secret": secret, "token": token.text()}
 
 
 @ENDPOINTS.delete("/v1/cluster/tokens/{id}", "cluster:write", CLUSTER, Nothing, made_of=rows.JOIN_TOKENS)
@@ -162,6 +174,12 @@ async def rotate(call: Call) -> dict[str, Any]:
     """Have every node make itself a new key and certificate."""
     await CellAuthority(call.services).rotate(call.context)
     return {}
+
+
+def addresses_of(call: Call, use: str) -> dict[str, str]:
+    """Where the cell's nodes listen for `use`, by name, as this one hears of them."""
+    cell = call.request.app[STATE].cell
+    return cell.addresses(use) if cell is not None else {}
 
 
 def _mate(one: Member) -> dict[str, str]:

@@ -37,6 +37,11 @@ class AuthorityStanding(Model):
     next: Fingerprint | None
     former: Fingerprint | None
     nodes: list[NodeStanding]
+    authorities: str = Field(
+        max_length=4 * MOST_PEM,
+        description="Certificates of all that are trusted, the one in force first.",
+        examples=["-----BEGIN CERTIFICATE-----\n..."],
+    )
     followers: list[str] = Field(description="Grants whose certificates are of the one before.")
 
 
@@ -67,6 +72,13 @@ async def standing(call: Call) -> dict[str, Any]:
 async def name_next(call: Call, body: AuthorityKey) -> dict[str, Any]:
     """Name the cell's next authority, which every node trusts from then on beside the one in force."""
     await Succession(call.services).name(body.certificate, body.key.encode(), call.context)
+    return Succession(call.services).state()
+
+
+@ENDPOINTS.post(f"{PATH}/next", "cluster:write", CLUSTER, AuthorityStanding, problems=("not_allowed",))
+async def make_next(call: Call) -> dict[str, Any]:
+    """Make the cell's next authority here, where none is named: its key is nowhere but sealed in the log."""
+    await Succession(call.services).make(call.context)
     return Succession(call.services).state()
 
 

@@ -42,6 +42,7 @@ class NodeHealth(Model):
     disk_free_bytes: int | None
     clock_off_s: float | None = Field(description="Ahead of the middle of the nodes' clocks.", examples=[0.012])
     down: dict[str, str] = Field(description="Why, by part.", examples=[{"filters": "clamav is down"}])
+    addresses: dict[str, str] = Field(description="Where it listens.", examples=[{"admin": "192.0.2.4:8443"}])
 
 
 class PartHealth(Model):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from eventlog.log import EventLog
-from eventlog.members import MEMBERS, Member, rows
+from eventlog.members import MEMBERS, Member, removed_names, rows
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.models import Model
@@ -36,6 +36,7 @@ class Members(Model):
 
     leader: str | None = Field(examples=["n1"])
     members: list[CellMember]
+    removed: list[str] = Field(description="Names that were nodes once, and are not used again.", examples=[["n2"]])
 
 
 class NewMember(Model):
@@ -81,5 +82,8 @@ async def lead(call: Call) -> dict[str, Any]:
 def _json(log: EventLog) -> dict[str, Any]:
     """What is committed; before the log says anything, what the configuration file does."""
     with log.snapshot() as snapshot:
-        folded = [Member(name, address, voter) for name, (address, voter, *_) in rows(snapshot.view(MEMBERS))]
-    return {"leader": log.status().leader, "members": [member._asdict() for member in folded or log.members()]}
+        view = snapshot.view(MEMBERS)
+        folded = [Member(name, address, voter) for name, (address, voter, *_) in rows(view)]
+        removed = sorted(removed_names(view))
+    members = [member._asdict() for member in folded or log.members()]
+    return {"leader": log.status().leader, "members": members, "removed": removed}

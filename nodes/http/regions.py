@@ -19,12 +19,14 @@ from nodes.follower.followers import Followers, follow_json
 from nodes.http import rows
 from nodes.http.authority import STATE
 from nodes.http.calls import Call
+from nodes.http.cell_certificates import MOST_PEM, Pem, addresses_of
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import bad_request
 from nodes.http.models import Address, Count, Id, Milliseconds, Model, Nothing, Page, PageQuery, TenantName
 from nodes.http.pages import page
 from nodes.http.places import CLUSTER
 from nodes.tls.contexts import follower_client_context
+from nodes.tls.node_certificates import CellAuthority
 
 ENDPOINTS = Endpoints("regions")
 MOST_NAME = 63
@@ -77,6 +79,23 @@ class NewGrant(Model):
     fingerprint: str = Field(max_length=1024, examples=["00" * DIGEST_BYTES])
     expires_ms: Count
     transfer_key: str = Field(max_length=1024, examples=["00" * KEY_BYTES])
+
+
+class FollowerRequest(Model):
+    """For the key that a follower is to have."""
+
+    name: Name = Field(pattern="^[A-Za-z0-9.-]+$")
+    request: Pem = Field(description="PKCS #10, of a P-256 key.", examples=["-----BEGIN CERTIFICATE REQUEST-----\n..."])
+    days: int = Field(397, ge=1, le=3650)
+
+
+class FollowerCertificate(Model):
+    """`authorities`: all that the cell trusts; `endpoints`: where its nodes listen for followers, by name."""
+
+    cell: str
+    certificate: Pem
+    authorities: str = Field(max_length=4 * MOST_PEM, examples=["-----BEGIN CERTIFICATE-----\n..."])
+    endpoints: dict[str, str] = Field(examples=[{"n1": "192.0.2.4:7443"}])
 
 
 class Named(Model):
@@ -147,6 +166,15 @@ async def list_grants(call: Call, query: PageQuery) -> dict[str, Any]:
             lambda one: _grant_json(snapshot, one, names, now_ms),
         )
     return {"grants": found, "next": following}
+
+
+@ENDPOINTS.post("/v1/region/certificates", "regions:write", CLUSTER, FollowerCertificate, status=201, once=False)
+async def certificate(call: Call, body: FollowerRequest) -> dict[str, Any]:
+    """Certify a follower's key. Nothing can be followed with it until a grant names its fingerprint."""
+    issued, authorities = CellAuthority(call.services).follower(body.name, body.request, body.days)
+    cell = call.services.config.node.cluster_id
+    endpoints = addresses_of(call, "region")
+    return {"cell": cell, "certificate": issued, "authorities": authorities, "endpoints": endpoints}
 
 
 @ENDPOINTS.post("/v1/region/grants", "regions:write", CLUSTER, Named, status=201)

@@ -41,14 +41,6 @@ REPORT_EVERY_S = 10.0  # of one reason: a peer tries again and again
 _log = structlog.get_logger("mailraft.tls")
 
 
-class Identity(NamedTuple):
-    """A certificate and its key as PEM, and the certificate's SHA-256."""
-
-    certificate: str
-    key: str
-    fingerprint: bytes
-
-
 class Authority(NamedTuple):
     """A certificate authority that can sign; `others` are trusted beside it while one takes the place of another."""
 
@@ -59,14 +51,19 @@ class Authority(NamedTuple):
 
 def create_authority(folder: Path, cluster_id: str) -> Authority:
     """A new CA for a cell, written to folder/ca.pem and folder/ca.key."""
+    made = new_authority(cluster_id)
+    _write(folder / "ca.pem", folder / "ca.key", made.certificate, made.key)
+    return made
+
+
+def new_authority(cluster_id: str) -> Authority:
+    """A new CA for a cell, which is nowhere yet."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"mailraft cell {cluster_id}")])
     builder = _builder(name, name, key.public_key(), CA_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
-    certificate = builder.sign(key, hashes.SHA256())
-    _write(folder / "ca.pem", folder / "ca.key", certificate, key)
-    return Authority(certificate, key)
+    return Authority(builder.sign(key, hashes.SHA256()), key)
 
 
 def is_authority(certificate: x509.Certificate, cluster_id: str) -> bool:
@@ -114,13 +111,6 @@ def issue_admin(authority: Authority, folder: Path, cluster_id: str, name: str =
     """A certificate that the admin API accepts, to folder/admin.pem and admin.key."""
     names = [x509.UniformResourceIdentifier(admin_uri(cluster_id, name))]
     _issue(authority, folder, "admin", name, names, [ExtendedKeyUsageOID.CLIENT_AUTH])
-
-
-def issue_follower(authority: Authority, cluster_id: str, name: str, days: int) -> Identity:
-    """A certificate with which another cell may ask to follow this one's log; what of it, the log says."""
-    names = [x509.UniformResourceIdentifier(follower_uri(cluster_id, name))]
-    certificate, key = _signed(authority, name, names, [ExtendedKeyUsageOID.CLIENT_AUTH], days)
-    return Identity(pem_of(certificate).decode(), secret_of(key).decode(), certificate.fingerprint(hashes.SHA256()))
 
 
 def follower_uri(cluster_id: str, name: str) -> str:

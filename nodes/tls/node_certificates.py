@@ -136,6 +136,14 @@ class CellAuthority:
         certificate = tls.sign(self._unsealed(), name, [uri], uses, tls.CERTIFICATE_DAYS, _public_key(csr_pem))
         return tls.pem_of(certificate).decode(), "".join(self.trusted())
 
+    def follower(self, name: str, csr_pem: str, days: int) -> tuple[str, str]:
+        """A certificate with which another cell may ask to follow this one's log: what of it, a grant says; and all
+        authorities that are trusted. Raises NotAllowed."""
+        uri = x509.UniformResourceIdentifier(tls.follower_uri(self._services.config.node.cluster_id, name))
+        uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
+        certificate = tls.sign(self._unsealed(), name, [uri], uses, days, _public_key(csr_pem))
+        return tls.pem_of(certificate).decode(), "".join(self.trusted())
+
     def trusted(self) -> list[str]:
         """Certificates (PEM) of the authorities that are, the one in force first."""
         if self.kept() is None:
@@ -284,7 +292,7 @@ def _public_key(csr_pem: str) -> ec.EllipticCurvePublicKey:
         or not isinstance(key, ec.EllipticCurvePublicKey)
         or key.curve.name != "secp256r1"
     ):
-        raise NotAllowed("a request for a node's certificate is signed with a key of P-256")
+        raise NotAllowed("a request for a certificate is signed with a key of P-256")
     return key
 
 

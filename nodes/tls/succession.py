@@ -46,6 +46,17 @@ class Succession:
         sealed = self._services.directory.seal(key_pem, authority_place(pem))
         await self._services.runtime.ask(AUTHORITY, NameSuccessor(pem, sealed), context)
 
+    async def make(self, context: Context) -> None:
+        """A new one, named; its key is made here and is nowhere but sealed in the log. None where one is named.
+
+        Raises NotAllowed where the one before the one in force is still trusted.
+        """
+        with self._services.log.snapshot() as snapshot:
+            if cell_succession.successor(snapshot.view(AUTHORITY)) is not None:
+                return
+        made = tls.new_authority(self._services.config.node.cluster_id)
+        await self.name(tls.pem_of(made.certificate).decode(), tls.secret_of(made.key), context)
+
     async def promote(self, context: Context) -> None:
         """It issues from now on. Raises NotAllowed, naming the members that do not trust it yet."""
         await self._services.runtime.ask(AUTHORITY, PromoteSuccessor(self._members()), context)
@@ -95,6 +106,7 @@ class Succession:
             "next": following.hex() or None,
             "former": fingerprint(former.certificate).hex() if former is not None else None,
             "nodes": nodes,
+            "authorities": "".join(CellAuthority(self._services).trusted()),
             "followers": self.followers_of_before(),
         }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import imaplib
@@ -24,13 +23,12 @@ import pytest
 from chaos.cluster import Cluster, ClusterError, free_base_port
 from chaos.observation import read_mailbox
 from cli.client import AdminClient
-from cli.cluster_token import PREFIX
 from cli.layout import load
-from cli.node_join import _token
 from cli.supervisor import environment, program
 from nodes import joining
 from nodes.addresses import split_address
 from nodes.tls import contexts as tls
+from nodes.tls.joining_token import JoiningToken
 from tests.acceptance.membership_load import Load
 from tests.acceptance.site import ALICE
 
@@ -139,10 +137,8 @@ def test_a_token_is_worthless_once_it_was_revoked(cluster: Cluster, tmp_path: Pa
 def test_another_cell_is_told_nothing(cluster: Cluster, tmp_path: Path) -> None:
     """What answers at the address is not the cell of the token: its secret does not leave."""
     made = json.loads(cluster.command("cluster", "token", "create", str(cluster.folder), "n9", "--json"))
-    document = _token(made["token"])
-    tls.create_authority(tmp_path, "other")
-    document["authority"] = (tmp_path / "ca.pem").read_text()
-    text = PREFIX + base64.urlsafe_b64encode(json.dumps(document).encode()).decode()
+    other = tls.pem_of(tls.new_authority("other").certificate).decode()
+    text = JoiningToken.read(made["token"])._replace(authority=other).text()
     done = join(tmp_path / "n9", text, free_base_port(1))
     assert "certificate verify failed" in done.stderr
     assert made["id"] in cluster.command("cluster", "token", "list", str(cluster.folder), "--json")

@@ -174,7 +174,7 @@ def test_init_says_why_a_folder_can_not_be_made() -> None:
 @pytest.mark.parametrize("name", ["up", "renew", "status", "down"])
 def test_the_folder_may_come_from_the_environment_and_the_help_says_so(tmp_path: Path, name: str) -> None:
     help_text = invoke("cluster", name, "--help").output
-    assert "[DIR]" in help_text
+    assert "[DIR" in help_text
     assert "MAILRAFT_CLUSTER" in help_text
     missing = invoke("cluster", name)
     assert (missing.exit_code, "or set MAILRAFT_CLUSTER" in missing.stderr) == (2, True)

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli import layout
-from cli.command_endpoints import ASKS, LOCAL, commands
+from cli.command_endpoints import ASKS, FOLDER, LOCAL, commands
 from cli.main import main
 from tests.cli.filled_commands import STDIN, VALUES, arguments
 from tests.isolation.tenants_two import EVE, NOBODY, OTHER, ROLES, World
@@ -22,19 +22,10 @@ from tests.nodes.http.test_admin import cell as cell
 
 COMMANDS = dict(commands())
 NAMING = ("tenant", "account", "domain", "sender", "recipient")  # options that name somebody's thing
-FOLDER_ONLY = {
-    "backup create": "it reads a node's secrets beside what the nodes send",
-    "cluster add-node": "it writes the folder of a node",
-    "cluster remove-node": "it changes the cluster's folder",
-    "cluster renew-admin": "it writes the administrator's certificate into the folder",
-    "cluster replace-node": "it changes the cluster's folder",
-    "cluster rotate-ca": "it writes the CA into the folder",
-    "cluster status": "it looks at this machine's processes",
-    "cluster token create": "it puts the folder's CA into the token",
-    "node doctor": "it looks at this machine",
-    "node join": "it comes with a token for nodes alone",
+WAITING = {
+    "tenant import": "it reads an archive, which only an administrator of the cluster can have made",
+    "node doctor": "it needs the configuration of a node of this machine",
 }
-WAITING = {"tenant import": "it reads an archive, which only an administrator of the cluster can have made"}
 _LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d.*\n", re.MULTILINE)  # of the node, which runs in this process
 
 
@@ -62,7 +53,7 @@ def lines(world: World, folder: Path) -> Iterator[Line]:
     theirs = names_of(THEIRS, EVE, world, world.other_token)
     nobodys = names_of(NOBODYS, NOBODY, world, world.other_token[::-1])
     for name, command in COMMANDS.items():
-        if name in LOCAL or name in FOLDER_ONLY or name in WAITING:
+        if name in LOCAL or name in FOLDER or name in WAITING:
             continue
         named = [one.name for one in command.params if one.name in NAMING and not one.required]
         for optional in dict.fromkeys(((), tuple(named))):
@@ -76,7 +67,7 @@ def lines(world: World, folder: Path) -> Iterator[Line]:
 
 def test_only_what_needs_the_folder_takes_no_token() -> None:
     takes = {name for name in ASKS if any(one.name == "token_file" for one in COMMANDS[name].params)}
-    assert set(ASKS) - takes == set(FOLDER_ONLY) - {"node join"}
+    assert set(ASKS) - takes == set(FOLDER) - {"node join"}
 
 
 @pytest.mark.parametrize("role", ROLES)

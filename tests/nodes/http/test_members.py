@@ -69,13 +69,14 @@ def test_members_are_listed_added_once_and_removed(run: Run, cell: layout.Cluste
     def ask(client: AdminClient) -> None:
         address = cell.nodes[0].addresses["raft"]
         only = {"name": "n1", "address": address, "voter": True}
-        assert client.get("/v1/members") == {"leader": "n1", "members": [only]}
+        assert client.get("/v1/members") == {"leader": "n1", "members": [only], "removed": []}
         learner = {"name": "n2", "address": "127.0.0.1:1", "voter": False}
         assert add(client, "n2", "127.0.0.1:1")["members"] == [only, learner]
         position = client.get("/v1/log?last=1")["position"]
         assert add(client, "n2", "127.0.0.1:1")["members"] == [only, learner]
         assert client.get("/v1/log?last=1")["position"] == position
-        assert client.change("DELETE", "/v1/members/n2")["members"] == [only]
+        gone = client.change("DELETE", "/v1/members/n2")
+        assert (gone["members"], gone["removed"]) == ([only], ["n2"])
         assert client.change("POST", "/v1/members/n1/lead")["leader"] == "n1"
 
     serving(run, cell, ask)
