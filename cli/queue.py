@@ -281,11 +281,14 @@ def _domain_of(domain: str | None, everything: bool) -> str:
 @click.option("--all", "everything", is_flag=True, help="Every domain.")
 @click.option("--reason", default="", help="For those who look at it later.")
 @cluster_option
-def suspend(domain: str | None, everything: bool, reason: str, cluster_dir: Path) -> None:
+@json_option
+def suspend(domain: str | None, everything: bool, reason: str, cluster_dir: Path, as_json: bool) -> None:
     """Send nothing more to DOMAIN until it is resumed."""
     name = _domain_of(domain, everything)
     client = open_client(cluster_dir)
     answer = client.change("POST", f"/v1/queue/domains/{quote(name, safe='')}/suspend", {"reason": reason})
+    if as_json:
+        print_json(answer)
     say(f"{_called(name)} {'is' if answer['changed'] else 'was already'} suspended")
 
 
@@ -293,10 +296,13 @@ def suspend(domain: str | None, everything: bool, reason: str, cluster_dir: Path
 @click.argument("domain", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every domain; one that is suspended by itself stays so.")
 @cluster_option
-def resume(domain: str | None, everything: bool, cluster_dir: Path) -> None:
+@json_option
+def resume(domain: str | None, everything: bool, cluster_dir: Path, as_json: bool) -> None:
     """Send to DOMAIN again."""
     name = _domain_of(domain, everything)
     answer = open_client(cluster_dir).change("POST", f"/v1/queue/domains/{quote(name, safe='')}/resume", {})
+    if as_json:
+        print_json(answer)
     say(f"{_called(name)} {'is sent again' if answer['changed'] else 'was not suspended'}")
 
 
