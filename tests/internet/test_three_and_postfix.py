@@ -15,10 +15,11 @@ from email.message import Message
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import dkim
 import pytest
 
 from tests.internet.cell import InternetCell
-from tests.internet.internet import Internet, missing
+from tests.internet.internet import RESOLVER, Internet, missing
 from tests.internet.judge import Judge
 from tests.internet.judge import missing as missing_judge
 
@@ -182,6 +183,54 @@ def test_a_forged_author_is_refused_as_its_domain_asks(world: World) -> None:
     done = world.two.net.run(*words, *forged, check=False)
     assert done.returncode != 0
     assert "550 5.7" in done.stdout
+
+
+def from_postfix_unsigned(world: World, recipient: str, subject: str) -> None:
+    """Mail that only SPF proves, from the host of a domain that asks to reject all else."""
+    ways = ("--server", HOSTS["mx.two.test"], "--local-interface", HOSTS["mx.post.test"], "--helo", "mx.post.test")
+    words = ("--from", "user@post.test", "--to", recipient, "--header", f"Subject: {subject}", "--body", "unsigned")
+    world.two.net.run("swaks", *ways, *words, "--header", f"Message-ID: <{subject}@post.test>")
+
+
+def back_at_post(world: World, text: str) -> Message:
+    """What came to the user of Postfix from nobody, with this text in it."""
+
+    def look() -> Message | None:
+        return next((one for one in world.post.inbox() if one["Return-Path"] == "<>" and text in str(one)), None)
+
+    return eventually(look, f"{text} back at Postfix")
+
+
+def zone_key(world: World) -> Callable[..., bytes]:
+    """How dkimpy asks for keys: by dig, of the resolver that validates."""
+
+    def ask(name: bytes, timeout: int = 5) -> bytes:
+        said = world.two.net.run("dig", "+short", f"@{RESOLVER}", name.decode(), "TXT").stdout
+        return "".join(said.split('"')[1::2]).encode()
+
+    return ask
+
+
+def test_forwarded_mail_is_judged_by_its_seal_and_comes_back_to_who_sent_it(world: World) -> None:
+    world.two.mailraft("alias", "add", "onward@two.test", "bob@three.test")
+    from_postfix_unsigned(world, "onward@two.test", "not-trusted")
+    returned = back_at_post(world, "not-trusted")  # refused for its author's DMARC, and reported by way of SRS
+    assert returned.get_content_type() == "multipart/report"
+    world.three.mailraft("verdicts", "set", "--trust", "two.test")
+    from_postfix_unsigned(world, "onward@two.test", "vouched-for")
+    message = arrived(world.three, "bob", "vouched-for")
+    said = results(message)
+    for verdict in ("spf=pass", "dmarc=fail", "arc=pass (two.test)", "arc=pass, sealed by two.test"):
+        assert verdict in said, said
+    text = next(text for _, text in world.three.mails("bob") if "vouched-for" in text)
+    assert dkim.arc_verify(text.encode("latin-1"), dnsfunc=zone_key(world))[0] == b"pass"
+    path = str(message["Return-Path"])
+    assert path.startswith("<SRS0=")
+    late = ("--from", "<>", "--to", path.strip("<>"), "--header", "Subject: late-bounce", "--body", "it came back")
+    ways = ("--server", HOSTS["mx.two.test"], "--local-interface", HOSTS["mx.three.test"], "--helo", "mx.three.test")
+    world.three.net.run("swaks", *ways, *late)
+    back_at_post(world, "late-bounce")
+    world.three.mailraft("verdicts", "set", "--distrust", "two.test")
 
 
 def test_a_recipient_that_does_not_exist_comes_back_as_a_notice(world: World) -> None:
