@@ -1,6 +1,7 @@
 """An SMTP server on loopback that says and does what a test tells it: the far end of mail on its way out.
 
-    with SmtpPeer({"RCPT": "450 4.2.0 Later"}) as peer:      # what it answers, by command; "connect", "end", "*" too
+    with SmtpPeer({"RCPT": "450 4.2.0 Later"}) as peer:      # what it answers, by command; "connect", "end", "*" too,
+                                                             # and "handshake", in place of the one of TLS
     with SmtpPeer({"DATA": STALL}) as peer:                  # or does: STALL, CLOSE, or the bytes to send
 
 It keeps each message that it took in `taken`, and every line in `lines`. It runs in a thread of its own.
@@ -149,6 +150,10 @@ class _Dialogue:
         elif verb == "RCPT" and reply.startswith("2"):
             self._rcpts.append(line)
         elif verb == "STARTTLS" and reply.startswith("220"):
+            if "handshake" in self._peer.replies:
+                await self._say("handshake", "")
+                await self._reader.read()
+                return False
             assert self._tls is not None
             await self._writer.start_tls(self._tls)
             self._secure = True

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import uvloop
 
+from nodes.delivery import client
 from nodes.delivery.attempt import RecipientOutcome
+from nodes.delivery.routes import FindWay, Way, given_way_or_mx
 from nodes.delivery.transport import MailTransport
 from nodes.resolver import Resolver
 from tests.nodes.delivery.outbound import DATA, attempt, config, only, sent
@@ -24,10 +26,13 @@ PATIENCE = dict.fromkeys(("greeting", "command", "data", "block", "end"), 0.3)
 WITHOUT_PIPELINING = tuple(one for one in EXTENSIONS if one != "PIPELINING")
 
 
-def outcome_at(peer: SmtpPeer, data: bytes = DATA, **delivery: Any) -> RecipientOutcome:
+def outcome_at(
+    peer: SmtpPeer, data: bytes = DATA, find_way: FindWay = given_way_or_mx, **delivery: Any
+) -> RecipientOutcome:
     patience = {f"{stage}_timeout_s": seconds for stage, seconds in PATIENCE.items()}
     with DnsServer(ZONE) as dns:
-        return only(sent(attempt(data=data), config(dns.address, port=peer.port, **{**patience, **delivery})))
+        settings = config(dns.address, port=peer.port, **{**patience, **delivery})
+        return only(sent(attempt(data=data), settings, find_way=find_way))
 
 
 @pytest.mark.parametrize("extensions", [EXTENSIONS, WITHOUT_PIPELINING], ids=["pipelined", "one-by-one"])
@@ -43,6 +48,25 @@ def test_a_server_that_stalls_closes_or_babbles_delays_the_message_and_behind_it
     assert outcome.status == ("unknown" if stage == "end" else "deferred")
     assert outcome.text
     assert outcome.text.isprintable()
+
+
+@pytest.mark.parametrize("fault", [STALL, CLOSE, b"\x16\x03\x01\xff\xff garbage in place of TLS" * 9, b"250 Ok\r\n"])
+def test_a_server_that_stalls_or_babbles_in_the_handshake_gets_the_mail_in_clear_or_not_at_all(fault: Reply) -> None:
+    extensions = (*EXTENSIONS, "STARTTLS")
+    with SmtpPeer({"handshake": fault}, extensions=extensions) as peer:
+        outcome = outcome_at(peer, tls_timeout_s=0.3)
+        assert (outcome.status, outcome.tls, peer.sessions) == ("delivered", "", 2)
+    with SmtpPeer({"handshake": fault}, extensions=extensions) as peer:
+        way = Way("127.0.0.1", peer.port, "encrypt")
+        outcome = outcome_at(peer, tls_timeout_s=0.3, find_way=lambda _: way)
+        assert (outcome.status, peer.taken) == ("deferred", [])
+
+
+def test_a_server_that_never_says_goodbye_has_its_message_and_keeps_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "QUIT_TIMEOUT_S", 0.2)
+    with SmtpPeer({"QUIT": STALL}) as peer:
+        assert outcome_at(peer).status == "delivered"  # the transport is stopped then, and so comes to its end
+        assert (len(peer.taken), peer.lines[-1]) == (1, "QUIT")
 
 
 @pytest.mark.parametrize("extensions", [EXTENSIONS, WITHOUT_PIPELINING], ids=["pipelined", "one-by-one"])

@@ -130,6 +130,21 @@ def test_swaks_logs_in(door: Door, mechanism: str) -> None:
     assert "535 5.7.8" in swaks("wrong").stdout
 
 
+def test_no_mechanism_that_needs_the_password_itself_on_the_server_is_offered_or_taken(door: Door) -> None:
+    done = ran(
+        *(program("swaks"), "--server", "127.0.0.1", "--port", str(door.port("submission")), "--tls"),
+        *("--auth", "CRAM-MD5", "--auth-user", ALICE, "--auth-password", PASSWORD, "--quit-after", "AUTH"),
+    )
+    assert done.returncode == 28, done  # swaks: the server offers none of what was asked for
+    assert "-> AUTH" not in done.stdout
+    with smtplib.SMTP("localhost", door.port("submission")) as smtp:
+        smtp.starttls(context=ssl.create_default_context(cafile=door.ca))
+        smtp.ehlo()
+        for mechanism in ("CRAM-MD5", "DIGEST-MD5", "NTLM", "SCRAM-SHA-1"):
+            assert mechanism not in smtp.esmtp_features["auth"].split()
+            assert smtp.docmd("AUTH", mechanism)[0] == 504
+
+
 @pytest.mark.parametrize("protocol", ["imap", "pop3", "smtp"])
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 def test_curl_logs_in(door: Door, protocol: str, mechanism: str) -> None:

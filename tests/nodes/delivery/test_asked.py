@@ -1,0 +1,141 @@
+"""What a submitter asks of delivery, from the submission port over the queue to the next server: REQUIRETLS (RFC 8689),
+DELIVERBY (RFC 2852), FUTURERELEASE (RFC 4865), MT-PRIORITY (RFC 6710); and that server's LIMITS (RFC 9422).
+"""
+
+from __future__ import annotations
+
+import smtplib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.queue import EVERY_QUEUE, ResumeQueue, SuspendQueue
+from nodes.delivery.local import LocalFirst
+from nodes.delivery.manager import Manager
+from nodes.delivery.transport import MailTransport
+from tests.nodes.delivery.cell import ALICE, BOB, MESSAGE, wait_until
+from tests.nodes.smtp.cell import ADMIN, Cell
+from tests.peers import certificates
+from tests.peers.dns_server import DnsServer
+from tests.peers.smtp_peer import EXTENSIONS, SmtpPeer, Taken
+
+ZONE = "far.test. MX 10 mx.far.test.\nmx.far.test. A 127.0.0.1"
+CA = certificates.authority()
+ALL = (*EXTENSIONS, "REQUIRETLS", "DELIVERBY", "MT-PRIORITY")
+
+
+class World(Cell):
+    """A cell that sends by DNS to `peer`, which is far.test."""
+
+    def __init__(self, folder: Path, peer: SmtpPeer, dns: DnsServer, **queue: Any) -> None:
+        trust = folder / "trust.pem"
+        trust.write_bytes(CA.pem)
+        super().__init__(
+            folder,
+            dns={"nameservers": [dns.address], "trust_ad": True, "timeout_s": 1.0},
+            sections={
+                "queue": {"retry_first_s": 0.2, "retry_max_s": 0.5, "lease_s": 4, "takeover_s": 0.2, **queue},
+                "delivery": {"port": peer.port, "trust": str(trust)},
+            },
+        )
+        self.peer = peer
+
+    def __enter__(self) -> World:
+        super().__enter__()
+        return self
+
+    async def _start(self) -> None:
+        await super()._start()
+        self.transport = MailTransport.of(self.services)
+        self.manager = Manager(self.services, LocalFirst(self.services, self.transport))
+        await self.manager.start()
+
+    async def _stop(self) -> None:
+        await self.manager.stop(1.0)
+        await self.transport.stop()
+        await super()._stop()
+
+    def submit(self, *options: str, to: tuple[str, ...] = (BOB,)) -> None:
+        with smtplib.SMTP("127.0.0.1", self.port("submission")) as client:
+            client.starttls(context=self.client_context())
+            client.login(ALICE, "secret of alice")
+            client.sendmail(ALICE, list(to), MESSAGE, options)
+
+    def taken(self, count: int = 1) -> list[Taken]:
+        wait_until(lambda: len(self.peer.taken) >= count)
+        wait_until(lambda: not any(self.queued().values()))
+        return self.peer.taken
+
+    def returned(self) -> bytes:
+        """The report that the submitter gets."""
+        wait_until(lambda: self.inbox(ALICE))
+        ((_, report),) = self.inbox(ALICE)
+        return report
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    context = certificates.context(tmp_path, certificates.server("mx.far.test", issuer=CA))
+    with SmtpPeer(tls=context, extensions=ALL) as peer, DnsServer(ZONE, secure=True) as dns:
+        (tmp_path / "cell").mkdir()
+        with World(tmp_path / "cell", peer, dns) as started:
+            yield started
+
+
+def test_a_message_that_requires_tls_goes_on_over_tls_and_requires_it_there(world: World) -> None:
+    world.submit("REQUIRETLS")
+    (taken,) = world.taken()
+    assert (taken.tls, " REQUIRETLS" in taken.mail) == (True, True)
+
+
+def test_a_message_that_requires_tls_comes_back_from_a_server_that_does_not(world: World) -> None:
+    world.peer.extensions = (*EXTENSIONS, "STARTTLS")
+    world.submit("REQUIRETLS")
+    assert b"Status: 5.7.30" in world.returned()
+    assert world.peer.taken == []
+
+
+def test_the_time_that_is_left_goes_on_with_a_message(world: World) -> None:
+    world.submit("BY=600;N")
+    (taken,) = world.taken()
+    left_s = int(taken.mail.partition(" BY=")[2].partition(";")[0])
+    assert 500 < left_s <= 600
+
+
+def test_what_is_not_delivered_in_the_time_it_has_comes_back_and_is_tried_no_more(world: World) -> None:
+    world.peer.replies["RCPT"] = "450 4.2.0 Later"
+    world.submit("BY=2;R")
+    report = world.returned()
+    assert b"Action: failed" in report
+    assert b"Status: 5.4.7" in report
+    assert not any(world.queued().values())
+
+
+def test_a_message_of_the_future_is_not_sent_before_it(world: World) -> None:
+    world.submit("HOLDFOR=2")
+    (item,) = world.queued()["far.test"]
+    world.taken()
+    assert time.time() * 1000 >= item.options.hold_until_ms
+    assert item.options.hold_until_ms - item.queued_ms > 1000
+
+
+def test_the_urgent_goes_first_and_says_so_to_the_next_server(tmp_path: Path) -> None:
+    with SmtpPeer(extensions=ALL) as peer, DnsServer(ZONE) as dns:
+        with World(tmp_path, peer, dns, domain_concurrency=1) as world:
+            world.call(world.runtime.ask(EVERY_QUEUE, SuspendQueue(""), ADMIN))
+            for priority in (-3, 0, 5):
+                world.submit(f"MT-PRIORITY={priority}")
+            world.call(world.runtime.ask(EVERY_QUEUE, ResumeQueue(), ADMIN))
+            said = [one.mail.partition("MT-PRIORITY=")[2] for one in world.taken(3)]
+    assert said == ["5", "", "-3"]  # 0 is what it is without
+
+
+def test_a_server_gets_no_more_recipients_and_messages_at_once_than_it_says(world: World) -> None:
+    world.peer.extensions = (*EXTENSIONS, "LIMITS RCPTMAX=2 MAILMAX=1")
+    world.submit(to=tuple(f"user{number}@far.test" for number in range(5)))
+    found = world.taken(3)
+    assert sorted(len(one.rcpts) for one in found) == [1, 2, 2]
+    assert len({one.session for one in found}) == 3
