@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from nodes.delivery.attempt import Read
+from nodes.mime import header
+from nodes.mime.header import header_end
 
 END = b".\r\n"
 SLICE_BYTES = 64 * 1024
 BLANK = (b"\r\n\r\n", b"\n\n")
+HEADER_BYTES = 1024 * 1024
+TLS_REQUIRED = b"tls-required"
 
 
 class DotStuffing:
@@ -68,6 +72,19 @@ async def has_ascii_header(read: Read) -> bool:
                 return False
             last = data[-3:]
     return True
+
+
+async def waives_tls(read: Read) -> bool:
+    """Whether its header says that arriving counts for more than being read by nobody (RFC 8689 5)."""
+    data = b""
+    async with opened(read) as parts:
+        async for part in parts:
+            data += part
+            if len(data) > HEADER_BYTES or any(blank in data for blank in BLANK):
+                break
+    end = header_end(data, 0, min(len(data), HEADER_BYTES))
+    values = (header.value_of(data, one) for one in header.fields(data, 0, end) if one.name.lower() == TLS_REQUIRED)
+    return any(value.strip().lower() == b"no" for value in values)
 
 
 async def is_ascii(read: Read) -> bool:

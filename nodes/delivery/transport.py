@@ -22,7 +22,7 @@ from nodes.delivery import destinations
 from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, RecipientOutcome
 from nodes.delivery.client import Answer, Message, Refused, Sent, Session
 from nodes.delivery.connections import Connections
-from nodes.delivery.content import in_slices, is_ascii
+from nodes.delivery.content import in_slices, is_ascii, waives_tls
 from nodes.delivery.converting import Convert, converter_of, is_wanted
 from nodes.delivery.destinations import Host, NoWay, Ourselves
 from nodes.delivery.login import LoginFailed
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 STS_FILE = "mta-sts.json"
 TOO_MANY = (452, "4.5.3")
+WAIVED = Demand("may")  # of no domain: what becomes of it is in no report (RFC 8460 3)
 
 Recipient = tuple[str, RecipientOptions]
 
@@ -59,6 +60,7 @@ class Progress:
     host: str = ""
     tries: int = 0
     converted: bytes | None = None
+    waives_tls: bool | None = None
 
     @property
     def left(self) -> list[Recipient]:
@@ -188,11 +190,10 @@ class MailTransport:
         """One connection to the host; addresses that are no use are taken out of `left`."""
         attempt = progress.attempt
         try:
-            require_tls = attempt.options.require_tls
             if way.host:
-                demand = demand_of_route(way.tls, require_tls=require_tls)
+                demand = demand_of_route(way.tls, require_tls=attempt.options.require_tls)
             else:
-                demand = await self._policies.demand(attempt.domain, host, policy, require_tls=require_tls)
+                demand = await self._demand(host, policy, progress)
             key = (host.name, host.port, demand.level, demand.strict, demand.tlsa, way.pool, way.login)
             while progress.left:
                 session = self._connections.take(key)
@@ -214,6 +215,25 @@ class MailTransport:
         except Unsendable as error:
             left.clear()
             progress.failures.append(Answer("failed", error.code, error.enhanced, str(error)))
+
+    async def _demand(self, host: Host, policy: StsPolicy | None, progress: Progress) -> Demand:
+        """What TLS has to be. Raises HostForbidden, Unsendable."""
+        attempt = progress.attempt
+        require_tls = attempt.options.require_tls
+        try:
+            found = await self._policies.demand(attempt.domain, host, policy, require_tls=require_tls)
+        except HostForbidden:
+            if not await self._waives_tls(progress):
+                raise
+            return WAIVED
+        return WAIVED if found.level != "may" and await self._waives_tls(progress) else found
+
+    async def _waives_tls(self, progress: Progress) -> bool:
+        """The message's header is read for it once, and only where a policy stands in its way."""
+        if progress.waives_tls is None:
+            attempt = progress.attempt
+            progress.waives_tls = not attempt.options.require_tls and await waives_tls(attempt.read)
+        return progress.waives_tls
 
     async def _fitting(self, message: Message, session: Session, progress: Progress) -> Message:
         """The message as the server takes it. Raises Unsendable."""

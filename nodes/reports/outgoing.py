@@ -43,6 +43,7 @@ def _message(found: Collected, settings: Settings, attached: bytes, recipients: 
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834 5
     name = f"{own}!{subject.domain}!{begin}!{begin + 86_399}"
     if subject.kind == "tls":
+        message["TLS-Required"] = "No"  # RFC 8460 3: it arrives though TLS be what it reports on (RFC 8689 5)
         message["TLS-Report-Domain"], message["TLS-Report-Submitter"] = subject.domain, own
         _add_parts(message, subject.domain, attached, "tlsrpt+gzip", f"{name}.json.gz")
         message.set_type("multipart/report")

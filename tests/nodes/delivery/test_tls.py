@@ -11,7 +11,7 @@ import pytest
 from actors.mail_options import MailOptions
 from nodes.delivery.attempt import RecipientOutcome
 from nodes.delivery.tls_results import TlsResult
-from tests.nodes.delivery.outbound import attempt, config, only, sent
+from tests.nodes.delivery.outbound import DATA, attempt, config, only, sent
 from tests.peers import certificates
 from tests.peers.certificates import Pair
 from tests.peers.dns_server import DnsServer
@@ -53,6 +53,7 @@ class Internet:
         extensions: tuple[str, ...] = EXTENSIONS,
         tlsa: str = "",
         broken_tlsa: bool = False,
+        data: bytes = DATA,
     ) -> tuple[RecipientOutcome, SmtpPeer]:
         context = certificates.context(self._folder, shown, *chain) if shown else None
         web_context = certificates.context(self._folder, web or certificates.server("mta-sts.example.test", issuer=CA))
@@ -75,7 +76,7 @@ class Internet:
                 trust=self._folder / "ca.pem",
                 mta_sts_port=site.port,
             )
-            outcome = only(sent(attempt(options=options), settings, record=self.results.append))
+            outcome = only(sent(attempt(options=options, data=data), settings, record=self.results.append))
             self.web_asked = len(site.asked)
         return outcome, peer
 
@@ -307,3 +308,36 @@ def test_a_message_that_requires_tls_goes_nowhere_else(
 ) -> None:
     outcome, peer = internet.send(shown, options=REQUIRED, extensions=extensions, secure=secure)
     assert (outcome.status, outcome.enhanced, peer.taken) == (status, enhanced, [])
+
+
+# TLS-Required: No
+
+WAIVING = b"Subject: your TLS\r\nTLS-Required: no\r\n\r\nx\r\n"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"secure": True, "tlsa": SELF_SIGNED.tlsa(3, 1, 1)},
+        {"secure": True, "broken_tlsa": True},
+        {"policy": POLICY.format(mode="enforce", mx="other.test")},
+        {"policy": POLICY.format(mode="enforce", mx=HOST)},
+    ],
+    ids=["wrong TLSA", "no answer", "not named", "wrong certificate"],
+)
+def test_a_message_for_which_arriving_counts_more_goes_whatever_a_policy_says(
+    internet: Internet, policy: dict[str, Any]
+) -> None:
+    wrong = certificates.server(HOST)
+    assert internet.send(wrong, **policy)[0].status == "deferred"
+    internet.results.clear()
+    outcome, peer = internet.send(wrong, data=WAIVING, **policy)
+    assert (outcome.status, peer.taken[0].tls, peer.taken[0].data) == ("delivered", True, WAIVING)
+    assert "" not in [one.failure for one in internet.results]  # this session is in no report
+    assert internet.send(wrong, data=WAIVING.replace(b"no", b"yes"), **policy)[0].status == "deferred"
+    assert internet.send(wrong, data=b"Subject: x\r\n\r\n" + WAIVING, **policy)[0].status == "deferred"
+
+
+def test_who_requires_tls_in_the_envelope_does_not_waive_it_in_the_header(internet: Internet) -> None:
+    outcome, _ = internet.send(SELF_SIGNED, secure=True, data=WAIVING, options=REQUIRED, extensions=OFFERED)
+    assert outcome.status == "deferred"

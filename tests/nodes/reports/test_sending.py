@@ -146,6 +146,7 @@ def test_what_the_transport_saw_of_tls_is_reported(cell: Cell) -> None:
         body = snapshot.body(item.tenant, item.digest)
     assert body is not None
     assert b"TLS-Report-Domain: peer.test" in body
+    assert b"TLS-Required: No\r\n" in body
     report = understand(body)
     assert (report.kind, report.content["succeeded"], report.content["failed"]) == ("tls", 2, 1)
     assert report.content["rows"][0]["result"] == "certificate-expired"
