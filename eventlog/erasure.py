@@ -191,6 +191,8 @@ class Eraser(Custodian):
 
     def _take_changed(self) -> set[Place]:
         store = self._log.store
+        if store.dirty:  # its writes are noted in the set that there was when it began
+            raise ErasureError("the last tick is not written yet")
         changed, store.changed = store.changed or set(), set()
         return changed
 
@@ -207,6 +209,7 @@ class Eraser(Custodian):
                 fresh.env.sync(True)
                 fresh.close()
                 store.changed = None
+                store.wipe_ahead()
                 store.replace_file(self._folder / "data.mdb")
         except BlockingIOError:
             return False

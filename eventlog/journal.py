@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import msgpack
 import structlog
 from pysyncobj.journal import Journal
 
@@ -23,6 +24,9 @@ KIND_RECORD = 0  # pysyncobj's _COMMAND_TYPE.REGULAR
 KIND_NOOP = 1  # its NO_OP
 KIND_CONFIG = 2  # its MEMBERSHIP: a record with the members of the cell, in force from here on
 RECORD_KINDS = frozenset((KIND_RECORD, KIND_CONFIG, KIND_QUARANTINE))  # what carries a record and is folded
+AHEAD_BYTES = 16 * 1024  # of entries: so many are written twice rather than waited for
+AHEAD_ENTRY_BYTES = 64
+PLAIN_KINDS = (KIND_RECORD, KIND_NOOP)
 CACHE_BYTES = 16 * 1024 * 1024  # as much as may be on its way to a peer; more would be cold when it comes round
 
 _log = structlog.get_logger("mailraft.journal")
@@ -83,8 +87,12 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         self.now_ms = 0  # the engine's clock: for the first entry only, before any other clock was heard
         self.reload()
 
-    def reload(self) -> None:
-        """Takes everything from disk again: at start, and after a tick that could not be written."""
+    def reload(self, commit: int = 0) -> None:
+        """Takes everything from disk again: at start, and after a tick that could not be written.
+
+        Entries that are on disk ahead of the database are added to it, in a transaction that stays open. `commit` is
+        what this life has known to be committed, beside what is on disk.
+        """
         self.committed()
         self._cache: dict[int, Entry] = {}
         self._cache_bytes = 0
@@ -98,11 +106,30 @@ class LmdbJournal(Journal):  # type: ignore[misc]
                 self.last_term, _, self.last_at_ms = LOG_HEAD.unpack_from(cursor.value())
         self._oldest = self.last_index + 1  # no index below this is in the cache
         self.config = self._newest_config()
+        for frame in self._store.frames_ahead():
+            for index, term, kind, at_ms, data, bodies in msgpack.unpackb(frame, use_list=False):
+                self.add(Command(kind, at_ms, data, bodies), index, term)
+            self.must_commit()
+        if commit > self._commit:
+            self.setRaftCommitIndex(commit)
 
     def committed(self) -> None:
         """What was changed is on disk, or undone."""
+        self._added: list[Entry] | None = []  # by this tick; None where it did more to the log than to add entries
         self.term_changed = False  # term or vote
         self.must_last = False  # entries were added or removed, or a caller wrote: not only folded
+
+    def must_commit(self) -> None:
+        """More was written than entries that were added: only a commit of the database makes it last."""
+        self.must_last = True
+        self._added = None
+
+    def small_addition(self) -> list[Entry]:
+        """What this tick has added, where nothing else of it must last and it is little; else nothing."""
+        if not self._added or self.term_changed:
+            return []
+        size = sum(entry[0].size_bytes + AHEAD_ENTRY_BYTES for entry in self._added)
+        return self._added if size <= AHEAD_BYTES else []
 
     # -- what pysyncobj calls -----------------------------------------------------------------------------------
 
@@ -112,6 +139,10 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         assert idx == self.last_index + 1, f"gap in the log: {idx} after {self.last_index}"
         self.must_last = True
         kind, at_ms = command.kind, command.at_ms
+        if kind not in PLAIN_KINDS:
+            self._added = None
+        elif self._added is not None:
+            self._added.append((command, idx, term))
         if kind == KIND_CONFIG:
             self._add_config(idx, members.members_in(command.data))
         self._store.put_later(LOG, POSITION.pack(idx), LOG_HEAD.pack(term, kind, at_ms) + command.data)
@@ -125,7 +156,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
     def deleteEntriesFrom(self, entryFrom: int) -> None:
         """Removes entries from a list index on (index 1 of the log is list index 0)."""
         first = entryFrom + 1
-        self.must_last = True
+        self.must_commit()
         for index in range(self.last_index, first - 1, -1):
             command = self._read(index)[0]
             for _, body, _ in command.new_bodies():

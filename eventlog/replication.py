@@ -131,8 +131,12 @@ class Replication(Elections):
     def _put_off_news(self) -> None:
         """Where another record is soon to be sent, the news go with it: it spares each peer a tick and an fsync."""
         self._committed_at = self._now
-        if not self._news_due and self._pause <= self._timing.news_s / 2:
+        if not self._news_due and self._pause <= self._timing.news_s:
             self._news_due = self._now + self._timing.news_s
+
+    def expects_entries(self) -> bool:
+        """Whether this leader puts off news because it expects entries that they can go with."""
+        return self._news_due > 0
 
     def _must_hear(self, progress: Progress) -> bool:
         told = progress.commit_sent

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import lmdb
 import msgpack
 
+from eventlog.ahead import ID_BYTES, Ahead
 from eventlog.archived import FOLDER, Archive
 from eventlog.body_index import BodyIndex, leads_to
 from eventlog.errors import DamagedDatabase, SyncFailed
@@ -60,11 +61,13 @@ __all__ = [
 
 Row = tuple[bytes, bytes]  # key and value
 
-FORMATS = (1, 2, 3)  # 2: rows may have tails; 3: new bodies stand in an index of their own
+FORMATS = (1, 2, 3)  # 2: rows may have tails; 3: new bodies in an index of their own, entries in a file beside it
+AHEAD_SINCE = 3
 READ_MAP_BYTES = MAP_ROOM_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
 MAX_READERS = 4096  # of all processes; 64 bytes of the lock file each
 APPENDED = (LOG, SLICES)  # whose rows may have tails
 LATER = (*APPENDED, FRESH)  # what `put_later` takes
+AHEAD = b"ahead"  # of META: by what the file of entries knows this database, and up to which frame it holds them
 
 _unpackb = msgpack.unpackb
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
@@ -114,13 +117,14 @@ class Store:
         self.db = {name: self.env.open_db(name, create=not readonly) for name in NAMES if self._has(name, readonly)}
         self._check_format(readonly)
         self.bodies = BodyIndex(self, self.MERGE_AT)
+        self.ahead = None if readonly or self._format < AHEAD_SINCE else self._open_ahead()
 
     def replace_file(self, file: Path) -> None:
         """Puts `file`, a closed and synced database of equal content, in this one's place, and opens it.
 
         Nobody else may have this one open, and no transaction may be. A crash leaves the one or the other, whole.
         """
-        self.env.close()
+        self.close()
         try:
             (self.path / "lock.mdb").unlink(missing_ok=True)  # it goes with the file that it was made for
             os.replace(file, self.path / "data.mdb")
@@ -145,7 +149,35 @@ class Store:
                 raise DamagedDatabase(f"{self.path}: not a database of a format that this version knows, {FORMATS}")
             else:
                 self._format = int(_unpackb(found))
+                if self._format >= AHEAD_SINCE and not readonly and txn.get(AHEAD, db=self.db[META]) is None:
+                    txn.put(AHEAD, _packb((self._new_id(), 0)), db=self.db[META])
         self._layout = self._format  # with what the tick under way changes
+
+    # -- entries that are on disk before the database has them ----------------------------------------------------
+
+    def _open_ahead(self) -> Ahead:
+        """Whoever has the database open with this may commit without `last` and write there before it is durable."""
+        if self._durable:
+            self._sync()  # what another life of the node has left may be in the operating system's memory alone
+        id_, self._held = self.get_meta(AHEAD)
+        return self._make_ahead(id_, self._held)
+
+    def _new_id(self) -> bytes:
+        return os.urandom(ID_BYTES)
+
+    def _make_ahead(self, id_: bytes, held: int) -> Ahead:
+        return Ahead(self.path, id_, held, durable=self._durable)
+
+    def frames_ahead(self) -> list[bytes]:
+        """What is on disk and not in the database, in order. Raises DamagedDatabase."""
+        return [] if self.ahead is None else self.ahead.frames(self._held)
+
+    def wipe_ahead(self) -> None:
+        """Leaves nothing in that file, where something that it may hold was erased. No transaction may be open."""
+        if self.ahead is not None:
+            if self._durable:
+                self._sync()
+            self.ahead.wipe()
 
     # -- the write transaction of a tick ------------------------------------------------------------------------
 
@@ -200,11 +232,17 @@ class Store:
         """Whether new bodies go into an index of their own."""
         return self._layout > 2
 
-    def use_newest_format(self) -> None:
-        """From here on rows may have tails, and new bodies an index: an earlier release can not read that."""
-        if self._layout < FORMATS[-1]:
-            self._layout = FORMATS[-1]
-            self.put_meta(b"format", FORMATS[-1])
+    def use_newest_format(self) -> bool:
+        """From here on rows may have tails, and new bodies an index: an earlier release can not read that.
+
+        Whether that is new: then the commit must last.
+        """
+        if self._layout == FORMATS[-1]:
+            return False
+        self._layout = FORMATS[-1]
+        self.put_meta(b"format", FORMATS[-1])
+        self.put_meta(AHEAD, (self._new_id(), 0))
+        return True
 
     def tidy(self) -> None:
         """Work that is due now and then, some of it in each tick that writes anyway."""
@@ -236,17 +274,35 @@ class Store:
         another commit has ended since. Raises SyncFailed when it is not known what is on disk.
         """
         self.settle()
-        txn, self._txn = self._txn, None
-        if txn is not None:
+        if self._txn is not None:
+            held = self._note_held(self._txn)
+            txn, self._txn = self._txn, None
             try:
                 txn.commit()
             except lmdb.Error:
                 with contextlib.suppress(lmdb.Error):
                     txn.abort()
                 raise
-            self._format = self._layout
             if last and self._durable:
                 self._sync()
+            self._committed(held, last)
+
+    def _note_held(self, txn: Transaction) -> int:
+        """Says in the commit up to which frame ahead of it the database holds everything."""
+        if self.ahead is None:
+            return 0
+        if self.ahead.number != self._held:
+            txn.put(AHEAD, _packb((self.ahead.id, self.ahead.number)), db=self.db[META])
+        return self.ahead.number
+
+    def _committed(self, held: int, last: bool) -> None:
+        self._format = self._layout
+        if self.ahead is not None:
+            self._held = held
+            if last:
+                self.ahead.begin_again()
+        elif self._format >= AHEAD_SINCE:
+            self.ahead = self._open_ahead()
 
     def _sync(self) -> None:
         """Has the disk keep the page that names the newest commit, as LMDB would: what it names is there already."""
@@ -270,6 +326,8 @@ class Store:
 
     def close(self) -> None:
         self._drop()
+        if self.ahead is not None:
+            self.ahead.close()
         self.env.close()
 
     # -- small facts --------------------------------------------------------------------------------------------

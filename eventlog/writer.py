@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import lmdb
+import msgpack
 import structlog
 
 from eventlog import custody, levels
@@ -36,6 +37,7 @@ MAX_UNCOMMITTED = 20_000
 PROPOSER_CLOCK_MS = 5000
 SMALL_RECORD_BYTES = 16 * 1024  # what may still be written from the reserve: votes, expunges, redactions
 KIND_LEVEL = -1  # of a proposal: an ordinary record that raises the feature level
+SETTLE_S = 0.006  # what is on disk ahead of the database is committed after so long, or twice that amid appends
 FULL_BELOW_BYTES = 4 * 1024 * 1024  # LMDB calls a write cut short by a full disk an I/O error
 SPACE_CHECK_S = 0.25
 
@@ -43,6 +45,7 @@ NOTHING_HELD: Mapping[bytes, Held] = {}
 
 Item = tuple[Any, ...]  # what the event loop hands over: its kind, then what belongs to it
 
+_packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _log = structlog.get_logger("mailraft.writer")
 
@@ -152,6 +155,7 @@ class Writer(threading.Thread):
         self._refused_for_space = False
         self._duties = Duties(store, self._journal, self._raft, self._fold, self._rng, time.monotonic())
         self._early: list[tuple[str, Message]] = []
+        self._settle_due = 0.0  # when the open transaction, all of which is on disk, is committed; 0 if there is none
         self._begin_tick()
         self._state = self._describe()
 
@@ -197,19 +201,19 @@ class Writer(threading.Thread):
         self._proposals: list[Proposal] = []
         self._untaken: list[Item] = []
         self._was_early = False
+        self._applied_before = self._fold.applied
+        self._fold_waits = False
 
     def _run_tick(self, items: list[Item]) -> None:
         self._begin_tick()
         now, now_ms = time.monotonic(), int(time.time() * 1000)
         handed_back = False
         try:
-            self._compute(self._call_first(items), now, now_ms)
+            self._compute(self._call_first(items, now), now, now_ms)
             self._send_early()
             self._hand_back()
             handed_back = True
-            self._writable = self._writable or self._store.dirty
-            self._store.commit(last=self._journal.must_last or self._journal.term_changed)
-            self._journal.committed()
+            self._make_durable(now)
         except lmdb.Error as error:
             self._undo(error, now)
         if not handed_back:
@@ -226,12 +230,54 @@ class Writer(threading.Thread):
             self._early = self._raft.take_outbox()
             self._was_early = bool(self._early)
 
-    def _call_first(self, items: list[Item]) -> list[Item]:
+    def _make_durable(self, now: float) -> None:
+        """Puts on disk what the tick has done: ahead of the database where that is all that anybody waits for."""
+        store, journal = self._store, self._journal
+        if not store.dirty:
+            return
+        if self._can_wait(now):
+            if not (journal.must_last or journal.term_changed) and self._settle_due:
+                return  # this tick has done nothing that must last
+            if self._write_ahead():
+                self._settle_due = self._settle_due or now + SETTLE_S
+                journal.committed()
+                return
+        self._commit()
+
+    def _can_wait(self, now: float) -> bool:
+        """Whether the database need not have this tick yet: nobody reads entries in it, but what is folded."""
+        if self._stopping or not self._writable or self._fold.applied != self._applied_before:
+            return False
+        due = self._settle_due
+        return not due or now < due or (now < due + SETTLE_S and bool(self._journal.small_addition()))
+
+    def _write_ahead(self) -> bool:
+        ahead, added = self._store.ahead, self._journal.small_addition()
+        if ahead is None or not added:
+            return False
+        rows = [(index, term, each.kind, each.at_ms, each.data, each.bodies) for each, index, term in added]
+        payload = bytes(_packb(rows))
+        return ahead.takes(len(payload)) and ahead.write(payload)
+
+    def _commit(self) -> None:
+        self._writable = self._writable or self._store.dirty
+        self._store.commit(last=self._journal.must_last or self._journal.term_changed)
+        self._journal.committed()
+        self._settle_due = 0.0
+
+    def _call_first(self, items: list[Item], now: float) -> list[Item]:
         """Runs what wants to be alone with the database: before anything is written, and while the loop waits."""
-        for item in items:
-            if item[0] == "call":
-                item[1]()
-                self._journal.must_last = True
+        calls = [item[1] for item in items if item[0] == "call"]
+        if not calls:
+            return items
+        if self._store.dirty:
+            try:
+                self._commit()
+            except lmdb.Error as error:
+                self._undo(error, now)  # whoever calls looks whether a transaction is open
+        for call in calls:
+            call()
+            self._journal.must_commit()
         return [item for item in items if item[0] != "call"]
 
     def _compute(self, items: list[Item], now: float, now_ms: int) -> None:
@@ -243,14 +289,16 @@ class Writer(threading.Thread):
         self._raft.tick(now, now_ms)
         if self._leads():
             self._propose_due(self._duties.of_chunks(now, now_ms), now_ms)
-        self._fold_committed()
+        self._fold_waits = self._may_fold_later(now)
+        if not self._fold_waits:
+            self._fold_committed()
         while self._leads() and self._propose_due(self._duties.of_members(now, now_ms), now_ms):
             self._raft.tick(now, now_ms)  # alone in its cell, a leader commits at once
             self._fold_committed()
         self._raft.send_appends()
         self._fold.flush()
-        if self._fold.level >= levels.TAILS_SINCE:
-            self._store.use_newest_format()
+        if self._fold.level >= levels.TAILS_SINCE and self._store.use_newest_format():
+            self._journal.must_commit()
         self._store.tidy()
         self._store.settle()
 
@@ -380,6 +428,17 @@ class Writer(threading.Thread):
 
     # -- the fold -----------------------------------------------------------------------------------------------
 
+    def _may_fold_later(self, now: float) -> bool:
+        """Whether what is committed is folded with what follows, because that is near and nobody here waits for it.
+
+        A follower has few entries to put on disk first, which its leader waits for; a leader expects more of them.
+        """
+        if self._wanted or self._store.ahead is None or not self._can_wait(now):
+            return False
+        if self._raft.is_leader:
+            return self._raft.expects_entries() and self._settle_due > 0
+        return bool(self._journal.small_addition())
+
     def _behind(self) -> bool:
         return self._stalled is None and self._fold.applied < self._raft.commit_index
 
@@ -470,9 +529,10 @@ class Writer(threading.Thread):
         self._space_check_due = now + 1.0
         # what was sent early may be committed by the others: its outcome is unknown, and asked of the next leader
         proposals, untaken = [] if self._was_early else self._proposals, self._untaken
-        self._begin_tick()
-        self._journal.reload()
+        self._settle_due = 0.0
+        self._journal.reload(self._state.commit)
         self._fold.reload()
+        self._begin_tick()
         self._raft.restart(now)
         self._raft.resign()
         for peer in self._connected:
@@ -490,11 +550,15 @@ class Writer(threading.Thread):
             self._raft.low_on_space = self._refused_for_space or self._free_bytes < self._reserve_bytes
             self._refused_for_space = False
 
+    def _deadline(self) -> float:
+        deadline = self._raft.next_deadline()
+        return min(deadline, self._settle_due) if self._settle_due else deadline
+
     def _describe(self) -> State:
         raft, fold = self._raft, self._fold
         return State(
             raft.role, raft.leader, raft.term, raft.commit_index, fold.applied, self._journal.last_index,
             fold.at_ms, fold.chain, self._free_bytes, self._stalled, self._writable,
-            self._behind(), raft.next_deadline(), raft.config, raft.links, raft.removed_at, fold.level,
-            raft.matches() if raft.is_leader else {}, raft.waits_for_answers,
+            self._behind() and not self._fold_waits, self._deadline(), raft.config, raft.links, raft.removed_at,
+            fold.level, raft.matches() if raft.is_leader else {}, raft.waits_for_answers,
         )  # fmt: skip

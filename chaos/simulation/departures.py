@@ -180,7 +180,7 @@ class KeepsTruncatedMembers(Raft):
 class Departure(NamedTuple):
     """A mistake: `point` is where the design names it.
 
-    unsynced: what is written reaches the disk only later. undone: the end of the power may undo any newest commit.
+    disk: mistakes of the disk (chaos/simulation/disk.py).
     early: a caller is answered when its record is appended.
     again: a change of the members that is sent again is made again, and one is made while another is under way, as far
     as the engine lets it.
@@ -189,8 +189,7 @@ class Departure(NamedTuple):
     point: str
     summary: str
     raft: type[Raft] = Raft
-    unsynced: bool = False
-    undone: bool = False
+    disk: tuple[str, ...] = ()
     early: bool = False
     again: bool = False
 
@@ -204,8 +203,14 @@ DEPARTURES = {
         "3", "a leader of an earlier term is not told of the later one", LeavesStaleAppendsUnanswered
     ),
     "counted-votes": Departure("4", "votes are counted, whoever sent them", CountsVotes),
-    "unsynced": Departure("5", "messages leave before what they promise is on disk", unsynced=True),
-    "undone": Departure("5", "messages rest on a commit that the end of the power may undo", undone=True),
+    "unsynced": Departure("5", "messages leave before what they promise is on disk", disk=("unsynced",)),
+    "undone": Departure("5", "messages rest on a commit that the end of the power may undo", disk=("undone",)),
+    "ahead-unsynced": Departure(
+        "5", "messages rest on what was written ahead of the database and not synced", disk=("ahead_unsynced",)
+    ),
+    "ahead-reused": Departure(
+        "5", "what is ahead of the database is overwritten before a commit holds it for good", disk=("ahead_reused",)
+    ),
     "no-pre-vote": Departure("6", "a node stands for election without asking first", CampaignsWithoutPreVote),
     "no-stickiness": Departure("6", "a node that hears its leader votes for another", ForgetsItsLeader),
     "votes-twice": Departure("5.2", "a node votes for whoever asks, several in one term", VotesTwice),

@@ -4,7 +4,8 @@ A commit that returned is on disk, in the model as in LMDB with its fsync. One t
 either none of it was written, or it is torn, that is, any of its pages may be old, new or garbage, but the meta page,
 which LMDB writes last and after a flush, still names the commit before. So a node comes back with exactly that one.
 A commit that need not last is whole or not there after the power went, as long as no other followed it: its pages
-are on disk, and the page that names them may be.
+are on disk, and the page that names them may be. What is written ahead of the database is likewise there once it was
+written, and may be torn, its own frame alone, where the power interrupts that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import lmdb
 
+from eventlog.ahead import BLOCK_BYTES, FILE, ID_BYTES, Ahead
 from eventlog.store import Store
 
 if TYPE_CHECKING:
@@ -33,19 +35,32 @@ class PowerLost(Exception):
 class Disk:
     """One node's disk, over all of its lives. `fail_at_commit` is asked before each commit: None, "lost" or "torn".
 
-    unsynced: commits return before they are on disk; undone: none of them is asked to last. Mistakes that are put
-    back to see them found.
+    unsynced: commits return before they are on disk; undone: none of them is asked to last; ahead_unsynced: nor is
+    what is written ahead of them; ahead_reused: that is overwritten though the commit that holds it may be undone.
+    Mistakes that are put back to see them found.
     """
 
-    def __init__(self, path: Path, rng: random.Random, *, unsynced: bool = False, undone: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rng: random.Random,
+        *,
+        unsynced: bool = False,
+        undone: bool = False,
+        ahead_unsynced: bool = False,
+        ahead_reused: bool = False,
+    ) -> None:
         self.path = path
         self.rng = rng
         self.full = False
         self.slow_s = 0.0
         self.fail_at_commit: Callable[[], str | None] = lambda: None
         self.store: SimulatedStore | None = None
-        self._unsynced = unsynced
+        self.unsynced = unsynced
         self.undone = undone
+        self.ahead_unsynced = ahead_unsynced
+        self.ahead_reused = ahead_reused
+        self._newest_frame: int | None = None  # where the newest frame is that no commit holds
         self._on_disk: bytes | None = None
         self._meta_before: bytes | None = None  # the pages that name the newest commit, as they were before it
         self.undid = False  # the power took the newest commit along, which did not need to last
@@ -65,6 +80,11 @@ class Disk:
             with (self.path / "data.mdb").open("r+b") as file:
                 file.write(self._meta_before)
         self._meta_before = None
+        if self.ahead_unsynced and self._newest_frame is not None and self.rng.random() < 0.5:
+            with (self.path / FILE).open("r+b") as file:
+                file.seek(self._newest_frame)
+                file.write(bytes(BLOCK_BYTES))
+        self._newest_frame = None
         if self._on_disk is not None:
             (self.path / "data.mdb").write_bytes(self._on_disk)
 
@@ -79,8 +99,13 @@ class Disk:
         `undone_as`: the meta pages that it may still name, of a commit that need not last.
         """
         self._meta_before = undone_as
-        if self._unsynced and (self._on_disk is None or self.rng.random() < 0.1):
+        self._newest_frame = None
+        if self.unsynced and (self._on_disk is None or self.rng.random() < 0.1):
             self._on_disk = (self.path / "data.mdb").read_bytes()
+
+    def written_ahead(self, at: int) -> None:
+        """The operating system has a frame, and the disk."""
+        self._newest_frame = at
 
     def latency_s(self) -> float:
         """How long the fsync of a tick takes."""
@@ -96,6 +121,13 @@ class Disk:
             old, new = before[at : at + PAGE_BYTES], after[at : at + PAGE_BYTES]
             pages.append(new if new == old else self._torn_page(old, new))
         path.write_bytes(b"".join(pages))
+
+    def torn_frame(self, frame: bytes) -> bytes:
+        """What is left of a frame whose write the power interrupts: any of its blocks, or garbage, but not all."""
+        blocks = [frame[at : at + BLOCK_BYTES].ljust(BLOCK_BYTES, b"\0") for at in range(0, len(frame), BLOCK_BYTES)]
+        torn = [self._torn_page(b"", block) for block in blocks]
+        torn[self.rng.randrange(len(torn))] = self.rng.randbytes(BLOCK_BYTES)
+        return b"".join(torn)
 
     def _torn_page(self, old: bytes, new: bytes) -> bytes:
         old = old.ljust(PAGE_BYTES, b"\0")
@@ -139,12 +171,48 @@ class SimulatedStore(Store):
                 raise PowerLost
             case "torn":
                 before = (self.path / "data.mdb").read_bytes()
-                super().commit()
+                super().commit(last=last)
                 self.close()
                 self._disk.tear(before)
                 raise PowerLost
-        super().commit()
+        super().commit(last=last)
         self._disk.committed(before_meta)
 
     def free_bytes(self) -> int:
         return 0 if self._disk.full else PLENTY_BYTES
+
+    def _new_id(self) -> bytes:
+        return bytes(ID_BYTES)
+
+    def _make_ahead(self, id_: bytes, held: int) -> Ahead:
+        return SimulatedAhead(self, self._disk, id_, held)
+
+    def _committed(self, held: int, last: bool) -> None:
+        super()._committed(held, last or self._disk.ahead_reused)
+
+
+class SimulatedAhead(Ahead):
+    """What is written ahead of the database, with the same dangers."""
+
+    FILE_BYTES: ClassVar[int] = 24 * BLOCK_BYTES  # a run is short
+
+    def __init__(self, store: SimulatedStore, disk: Disk, id_: bytes, held: int) -> None:
+        super().__init__(disk.path, id_, held, durable=False)
+        self._usable = not disk.unsynced
+        self._store = store
+        self._disk = disk
+
+    def _put(self, frame: bytes) -> bool:
+        disk, at = self._disk, self._at
+        if not self._store.armed:
+            return super()._put(frame)
+        if disk.full and disk.rng.random() < 0.5:
+            return False
+        match disk.fail_at_commit():
+            case "lost":
+                raise PowerLost
+            case "torn":
+                super()._put(disk.torn_frame(frame))
+                raise PowerLost
+        disk.written_ahead(at)
+        return super()._put(frame)

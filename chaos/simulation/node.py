@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import lmdb
+
 import actors.registry
 import eventlog.log
 import eventlog.writer
@@ -20,6 +22,7 @@ from chaos.simulation.disk import Disk, PowerLost, SimulatedStore
 from chaos.simulation.machine import replaced
 from chaos.simulation.network import Transport
 from chaos.simulation.opaque import NOTED, note
+from eventlog.errors import DamagedDatabase
 from eventlog.fold import Outcome
 from eventlog.journal import Command, LmdbJournal
 from eventlog.log import Committed, EventLog, LogConfig
@@ -52,8 +55,10 @@ def evolve(view: View, event: Event, stamp: Stamp) -> tuple[Any, Any]:
 class WatchedJournal(LmdbJournal):
     """Knows from which index on the log is not what it was: the oracle looks at no more than that."""
 
-    def reload(self) -> None:
-        super().reload()
+    changed_from = NOTHING_CHANGED
+
+    def reload(self, commit: int = 0) -> None:
+        super().reload(commit)
         self.changed_from = NOTHING_CHANGED
 
     def add(self, command: Command | bytes, idx: int, term: int) -> None:
@@ -88,6 +93,13 @@ class SimulatedWriter(Writer):
         if taken and self._node.sim.answers_early and proposal.id in self._wanted:
             self._answers.append(Answer(proposal.id, Outcome.COMMITTED, self._journal.last_index, now_ms, ()))
         return taken
+
+    def _undo(self, error: lmdb.Error, now: float) -> None:
+        """What is taken from disk again finds the room that it had before."""
+        store = cast(SimulatedStore, self._store)
+        store.armed = False
+        super()._undo(error, now)
+        store.armed = True
 
     def tick(self, items: list[Any]) -> list[tuple[str, Message]]:
         store = cast(SimulatedStore, self._store)
@@ -143,7 +155,7 @@ class SimulatedNode:
         self.up = False
         self.lives = 0
         self.retired = False  # removed from the cell, and knows it
-        self.disk = Disk(sim.folder / name, sim.stream(f"disk of {name}"), unsynced=sim.unsynced, undone=sim.undone)
+        self.disk = Disk(sim.folder / name, sim.stream(f"disk of {name}"), **sim.disk_mistakes)
         self.disk.fail_at_commit = lambda: sim.disturber.at_commit(self)
 
     def boot(self) -> None:
@@ -168,8 +180,11 @@ class SimulatedNode:
             (eventlog.writer, "LmdbJournal", WatchedJournal),
             (eventlog.writer, "Raft", sim.raft_class),
         ):
-            sim.clock.run_as(self.loop, self._make, config, store)
-        self.raft, self.fold = self.writer._raft, self.writer._fold
+            try:
+                sim.clock.run_as(self.loop, self._make, config, store)
+            except DamagedDatabase as error:
+                sim.oracle.damaged(name=self.name, what=str(error))
+        self.raft, self.fold, self.store = self.writer._raft, self.writer._fold, store
         self.journal = cast(WatchedJournal, self.writer._journal)
         sim.oracle.after_boot(self)
         sim.trace.add(self.name, f"starts: term {self.raft.term}, {self.journal.last_index} entries")

@@ -57,7 +57,7 @@ class Seen:
         self.vote: str | None = None
         self.commit = 0
         self.applied = 0
-        self.before_fold = (0, 0)  # commit and applied before the last tick that raised one of them
+        self.kept = self.kept_before = (0, 0)  # commit and applied as of the newest commit of the database, and before
         self.led_term = 0
         self.in_force: Any = None  # the engine's own configuration, when it was last compared
 
@@ -105,7 +105,7 @@ class Oracle:
     def after_tick(self, node: SimulatedNode) -> None:
         """What the tick has made durable, before anybody hears of it."""
         seen, raft = self.seen[node.name], node.raft
-        before, reached = seen.voters, (seen.commit, seen.applied)
+        before = seen.voters
         self._log_matching(node, seen)
         self._in_force(node, seen)
         self._terms_and_votes(node, seen)
@@ -116,16 +116,20 @@ class Oracle:
             self._committed(node, seen, before)
         if node.fold.applied != seen.applied:
             self._applied(node, seen)
-        if (seen.commit, seen.applied) != reached:
-            seen.before_fold = reached
+        if not node.store.dirty and seen.kept != (seen.commit, seen.applied):
+            seen.kept, seen.kept_before = (seen.commit, seen.applied), seen.kept
 
     def after_boot(self, node: SimulatedNode) -> None:
-        """A node comes back with exactly what it had made durable; its last tick need not last if it only folded."""
+        """A node comes back with exactly what it had made durable.
+
+        Its last commit need not last if it only folded, nor what it has learnt since of what is committed.
+        """
         seen, journal = self.seen[node.name], node.journal
         self._in_force(node, seen)
         reached = (journal.getRaftCommitIndex(), node.fold.applied)
-        if node.disk.undid and reached == seen.before_fold:
-            seen.commit, seen.applied = reached
+        if node.disk.undid and reached == seen.kept_before:
+            seen.kept = reached
+        seen.commit, seen.applied = seen.kept
         found = (journal.getCurrentTerm(), journal.getVotedForNodeId(), journal.last_index, *reached)
         wanted = (seen.term, seen.vote, len(seen.log) - 1, seen.commit, seen.applied)
         self._require(
@@ -139,6 +143,10 @@ class Oracle:
                 "what was synced is durable",
                 f"{node.name} came back with another entry {index}",
             )
+
+    def damaged(self, name: str, what: str) -> None:
+        """A node can not start on what it finds."""
+        self._require(False, "what was synced is durable", f"{name}: {what}")
 
     def _log_matching(self, node: SimulatedNode, seen: Seen) -> None:
         """Entries of the same index and term are the same, and so are all before them (5.3): one step at a time."""

@@ -88,8 +88,7 @@ class Simulation:
         self.faults = faults.without(options.without)
         departure = DEPARTURES[options.departure] if options.departure else None
         self.raft_class = departure.raft if departure else Raft
-        self.unsynced = departure is not None and departure.unsynced
-        self.undone = departure is not None and departure.undone
+        self.disk_mistakes = dict.fromkeys(departure.disk, True) if departure else {}
         self.answers_early = departure is not None and departure.early
         self.changes_again = departure is not None and departure.again
         self.clock = Clock()

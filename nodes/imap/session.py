@@ -132,6 +132,8 @@ class Session:
             match step:
                 case Frame():
                     await self._perform(step)
+                    if not self.framer.buffered:
+                        self.connection.flush()  # nothing follows that an answer could go with
                     await asyncio.sleep(0)  # whoever sends many commands at once takes turns with the others
                 case Continuation():
                     self.write(b"+ OK\r\n")

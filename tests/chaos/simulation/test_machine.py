@@ -21,6 +21,7 @@ NOT_RUN = {  # by a simulated node; or for files, or for names of types, alone
     "actors.runtime": {"time"},  # unless it is given a clock, as it is
     "actors.sealing": {"os"},  # of credentials and keys
     "actors.tenant_admin": {"time"},  # whoever deletes a tenant; no simulated client does
+    "eventlog.ahead": {"os"},
     "eventlog.archive": {"os"},
     "eventlog.archived": {"os"},
     "eventlog.backup": {"os"},
