@@ -140,6 +140,7 @@ class Writer(threading.Thread):
         self._on_tick = on_tick
         self._on_fatal = on_fatal
         self._journal = LmdbJournal(store)
+        self._reload_due = not self._commit_found()
         self._fold = Fold(store, self._journal, evolve)
         self._rng = random.Random()
         self._raft = Raft(name, peers, self._journal, timing, self._rng, time.monotonic())
@@ -191,6 +192,20 @@ class Writer(threading.Thread):
         if self._computed.locked():
             self._computed.release()
 
+    def _commit_found(self) -> bool:
+        """Has the database hold what was found ahead of it: the thread that began a transaction must end it.
+
+        False where it can not be written: then the first tick finds it anew.
+        """
+        try:
+            self._store.commit()
+            self._journal.committed()
+            return True
+        except lmdb.Error as error:
+            _log.error("what was found could not be written", code="not_writable", error=str(error))
+            self._store.abort()
+            return False
+
     # -- a tick -------------------------------------------------------------------------------------------------
 
     def _begin_tick(self) -> None:
@@ -209,6 +224,9 @@ class Writer(threading.Thread):
         now, now_ms = time.monotonic(), int(time.time() * 1000)
         handed_back = False
         try:
+            if self._reload_due:
+                self._journal.reload()
+                self._reload_due = False
             self._compute(self._call_first(items, now), now, now_ms)
             self._send_early()
             self._hand_back()

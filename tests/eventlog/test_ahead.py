@@ -1,6 +1,7 @@
 """Entries that are on disk ahead of the database: what is found again, what is not, and when a tick may rest on it."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from eventlog.errors import DamagedDatabase, SyncFailed
 from eventlog.store import Store
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
-from tests.eventlog.test_writer import FULL, Driven, append_entries
+from tests.eventlog.test_writer import FULL, Driven, WatchedStore, append_entries
 
 ONE, OTHER = b"1" * ID_BYTES, b"2" * ID_BYTES
 
@@ -170,9 +171,44 @@ def test_a_follower_acknowledges_few_entries_before_its_database_has_them(node: 
         assert txn.stat(node.store.db[b"log"])["entries"] == 0
     again = restarted(node, tmp_path)
     assert again.writer.state.last_index == 2
-    assert answers(again, ("message", "n2", entries_after(2, "c", commit=3))) == [3]
-    assert again.store.lasts[-1], "what was found is in the database before the file is written again"
-    assert again.writer.state.applied == 3
+    assert (again.store.commits, again.store.lasts[-1]) == (1, True), "before the file is written again"
+    assert answers(again, ("message", "n2", entries_after(2, "c"))) == [3]
+    assert again.tick(("message", "n2", entries_after(3, commit=3))).state.applied == 3
+
+
+def test_what_was_found_at_the_start_is_committed_by_the_thread_that_found_it(node: Driven, tmp_path: Path) -> None:
+    """LMDB has a lock for who writes, which belongs to a thread."""
+    node.tick(("message", "n2", entries_after(0, "a")))
+    again = restarted(node, tmp_path)
+    assert again.store.commits == 1
+    told = threading.Semaphore(0)
+    again.writer._on_tick = lambda _: told.release()
+    again.writer.start()
+
+    def ticks() -> None:
+        for previous in (1, 2):
+            again.writer.tick([("message", "n2", entries_after(previous, "b", commit=previous))])
+            assert told.acquire(timeout=10)
+        again.writer.tick([("stop",)])
+        again.writer.join()
+
+    runner = threading.Thread(target=ticks, daemon=True)
+    runner.start()
+    runner.join(timeout=30)
+    assert not runner.is_alive()
+    assert again.writer._journal.last_index == 3
+
+
+def test_what_was_found_and_could_not_be_written_is_found_again_by_the_first_tick(
+    node: Driven, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.tick(("message", "n2", entries_after(0, "a")))
+    monkeypatch.setattr(WatchedStore, "failure", FULL)
+    again = restarted(node, tmp_path)
+    assert (again.writer.state.last_index, again.store.dirty) == (1, False)
+    monkeypatch.setattr(WatchedStore, "failure", None)
+    tick = again.tick(("message", "n2", entries_after(1, "b", commit=2)))
+    assert (tick.state.last_index, tick.state.applied, again.store.dirty) == (2, 2, False)
 
 
 def test_many_entries_go_to_the_database(node: Driven) -> None:
