@@ -11,7 +11,7 @@
 #   make simulate  cells in simulated time under faults: [SEEDS=1..5000] one cell a seed, [JOBS=] processes at a time
 #   make chaos   every scenario on real processes: [SEEDS="1 2 3"], [DURATION=] seconds of faults each; results/chaos
 #   make soak    half an hour of mail under one fault after another: nothing lost, memory flat; results/soak
-PYTHON ?= python3
+PYTHON ?= $(shell scripts/which-python)
 SEEDS ?= 1 2 3 4 5 6 7 8 9 10
 JOBS ?=
 DURATION ?=
