@@ -281,11 +281,12 @@ def fold_event(view: View, event: Event, stamp: Stamp) -> tuple[Fact, Any]:
 
     Raises UnknownEventType for an event of a later program.
     """
-    evolve = _EVOLVE.get(event.type)
+    _, _, type_, version, data, _ = event
+    evolve = _EVOLVE.get(type_)
     if evolve is None:
-        raise UnknownEventType(event.type)
-    fact = decode(event.type, event.version, event.data)
-    if event.type in usage.COUNTED:
+        raise UnknownEventType(type_)
+    fact = decode(type_, version, data)
+    if type_ in usage.COUNTED:
         return fact, usage.fold(view, event, fact, stamp, evolve)
     if isinstance(fact, following.EventFollowed):
         return fact, _fold_as(view, fact, event.tenant, stamp)

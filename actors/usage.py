@@ -28,6 +28,7 @@ _HELD = frozenset((
     "MessageDelivered", "MessageAppended", "MessagesExpunged", "MessagesCopied", "MessagesRedacted", "MailboxClosed",
     "FolderDeleted",
 ))  # fmt: skip
+_ARRIVES = frozenset(("MessageDelivered", "MessageAppended"))  # one message, or none where there is no folder any more
 _NAMES = {
     "AccountAdded": (0, b"a", "account"),
     "AccountDeleted": (0, b"a", "account"),
@@ -103,21 +104,29 @@ def fold(view: View, event: Event, fact: Any, stamp: Stamp, evolve: Any) -> Any:
     """
     if not isinstance(view, OverlayView):
         return evolve(view, fact, stamp)
-    beside = view.beside(usage_stream(event.tenant))
-    if event.type == "UsageCounted":
-        _count_all(view, event.tenant)
+    tenant, _, type_, _, _, _ = event
+    beside = view.beside(usage_stream(tenant))
+    if type_ == "UsageCounted":
+        _count_all(view, tenant)
         return evolve(view, fact, stamp)
     if beside.peek(HELD_KEY) is None:
         return evolve(view, fact, stamp)
-    if event.type in _NAMES:
-        place, prefix, field = _NAMES[event.type]
+    if type_ in _ARRIVES:
+        changes = evolve(view, fact, stamp)
+        if changes:
+            _add_held(beside, fact.size, 1)
+            if type_ == "MessageDelivered" and fact.protocol in SUBMITTED:
+                _add_sent(beside, stamp, 1)
+        return changes
+    if type_ in _NAMES:
+        place, prefix, field = _NAMES[type_]
         name = getattr(fact, field)
         key = prefix + (name.encode() if isinstance(name, str) else name)
         before = view.peek(key) is not None
         result = evolve(view, fact, stamp)
         _add_names(beside, place, (view.peek(key) is not None) - before)
         return result
-    if event.type == "MailQueued":
+    if type_ == "MailQueued":
         result = evolve(view, fact, stamp)
         if stamp.by.kind == "account":
             _add_sent(beside, stamp, len(fact.recipients))
@@ -126,11 +135,13 @@ def fold(view: View, event: Event, fact: Any, stamp: Stamp, evolve: Any) -> Any:
     result = evolve(view, fact, stamp)
     after = view.peek(USAGE_KEY) or EMPTY_USAGE
     if after[:2] != held[:2]:
-        total = beside.peek(HELD_KEY)
-        beside.put(HELD_KEY, (total[0] + after[0] - held[0], total[1] + after[1] - held[1]))
-        if event.type == "MessageDelivered" and fact.protocol in SUBMITTED:
-            _add_sent(beside, stamp, 1)
+        _add_held(beside, after[0] - held[0], after[1] - held[1])
     return result
+
+
+def _add_held(beside: View, size_bytes: int, messages: int) -> None:
+    total = beside.peek(HELD_KEY)
+    beside.put(HELD_KEY, (total[0] + size_bytes, total[1] + messages))
 
 
 def _add_names(beside: View, place: int, change: int) -> None:

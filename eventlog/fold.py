@@ -17,7 +17,7 @@ from eventlog import custody, levels, members, uploads
 from eventlog.errors import FoldStalled, UnknownEvent
 from eventlog.journal import KIND_CONFIG, RECORD_KINDS, Entry
 from eventlog.overlay import Overlay, OverlayView
-from eventlog.record import By, Event, Record, RecordError, Stamp, chain_hash, leaves, raw_leaf
+from eventlog.record import Body, By, Event, Record, RecordError, Stamp, chain_hash, leaves, raw_leaf
 from eventlog.store import (
     CHAIN,
     CHAIN_BYTES,
@@ -38,6 +38,7 @@ Evolve = Callable[[View, Event, Stamp], tuple[Any, Any]]  # gives the decoded fa
 ROW_BUDGET = 20_000  # rows that one record may write; larger work goes in slices
 PURGE_EVERY_MS = 1000  # of log time, so that every node and every refold forgets the same ids at the same record
 
+_OF_THE_LOG = frozenset((uploads.CHUNKS_COLLECTED, uploads.CHUNK_STORED, levels.FEATURE_LEVEL_RAISED))
 _NOBODY = By("node", b"", "")
 _packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
 _tuple = tuple.__new__  # of a NamedTuple: as its own constructor, at half the cost
@@ -166,24 +167,26 @@ class Fold:
 
     def _apply_record(self, entry: Entry, place: bytes) -> tuple[Folded, list[bytes]]:
         command, index, term = entry
+        kind, at_ms = command.kind, command.at_ms
         try:
             record, header = command.parsed()
         except RecordError:
-            stamp = Stamp(index, command.at_ms, term, b"", _NOBODY, "", self._level_now)
+            stamp = Stamp(index, at_ms, term, b"", _NOBODY, "", self._level_now)
             return Folded(stamp, None, Outcome.BAD_RECORD), [raw_leaf(command.data)]
-        kind, at_ms, events, bodies = command.kind, command.at_ms, record.events, record.bodies
-        stamp = _tuple(Stamp, (index, at_ms, term, record.id, record.by, record.cause, self._level_now))
+        id_, expires_ms, by, cause, _, events, bodies = record
+        stamp = _tuple(Stamp, (index, at_ms, term, id_, by, cause, self._level_now))
         if kind == KIND_CONFIG:
             return self._apply_configuration(record, stamp), leaves(record, header)
-        id_key = _id_key(record)
-        outcome = self._admit(record, at_ms, id_key)
+        id_key = POSITION.pack(expires_ms) + id_
+        made_of_chunks = [body for body in bodies if body.chunks]
+        outcome = self._admit(record, made_of_chunks, at_ms, id_key)
         if outcome is _COMMITTED and self._bodies.is_quarantined(index):
             outcome = Outcome.QUARANTINED
         facts: list[Any] = []
         results: list[Any] = []
         if outcome is _COMMITTED:
             try:
-                self._take_effect(kind, record, stamp, facts, results)
+                self._take_effect(kind, record, made_of_chunks, stamp, facts, results)
             except _Refused as refused:
                 outcome = refused.outcome
             except lmdb.Error:
@@ -201,7 +204,7 @@ class Fold:
         if outcome is _COMMITTED:
             self._overlay.commit_record()
             self.level = self._level_now
-            if bodies:
+            if made_of_chunks:
                 self._bodies.add_composites(index, record)
             if self._dropped or self._redactions:
                 self._take_away(index)
@@ -243,47 +246,56 @@ class Fold:
             return True
         return key <= self._newest_id and self._store.txn.get(key, db=self._store.db[IDS]) is not None
 
-    def _admit(self, record: Record, at_ms: int, id_key: bytes) -> Outcome:
-        if at_ms > record.expires_ms:
+    def _admit(self, record: Record, made_of_chunks: list[Body], at_ms: int, id_key: bytes) -> Outcome:
+        _, expires_ms, _, _, guards, _, _ = record
+        if at_ms > expires_ms:
             return Outcome.EXPIRED
         if self._knows(id_key):
             return Outcome.DUPLICATE
-        for stream, row_key, version in record.guards:
+        for stream, row_key, version in guards:
             row = self._overlay.get(stream + row_key)
             if (0 if row is None else row[0] if row_key else row[1]) != version:
                 return Outcome.GUARD
-        for body in record.bodies:
-            if body.chunks and not uploads.all_there(self._uploads(0), body):
+        for body in made_of_chunks:
+            if not uploads.all_there(self._uploads(0), body):
                 return Outcome.CHUNK_GONE
-        return Outcome.COMMITTED
+        return _COMMITTED
 
-    def _take_effect(self, kind: int, record: Record, stamp: Stamp, facts: list[Any], results: list[Any]) -> None:
-        position, overlay = stamp.position, self._overlay
+    def _take_effect(
+        self, kind: int, record: Record, made_of_chunks: list[Body], stamp: Stamp, facts: list[Any], results: list[Any]
+    ) -> None:
+        position, overlay, evolve = stamp.position, self._overlay, self._evolve
         self._dropped.clear()
         self._redactions.clear()
         for event in record.events:
             _, stream, type_, _, _, _ = event
             overlay.count(stream, position)
-            if type_ == uploads.CHUNKS_COLLECTED:
-                self._collect(event, position)
-                fact = result = None
-            elif type_ == levels.FEATURE_LEVEL_RAISED:
-                fact, result = levels.evolve(OverlayView(overlay, levels.LEVEL, position), event), None
-                self._level_now = fact
+            if type_ in _OF_THE_LOG or stream == custody.CUSTODY:
+                fact, result = self._act_on_log(kind, record, event, stamp)
             else:
-                if stream == custody.CUSTODY:
-                    self._take_custody(kind, record, event, stamp)
-                if type_ == uploads.CHUNK_STORED:
-                    for body in record.bodies:
-                        uploads.stored(self._uploads(position), body, stamp.at_ms)
-                fact, result = self._evolve(OverlayView(overlay, stream, position), event, stamp)
+                fact, result = evolve(OverlayView(overlay, stream, position), event, stamp)
             facts.append(fact)
             results.append(result)
-        for body in record.bodies:
-            if body.chunks:
-                uploads.claim(self._uploads(position), body)
+        for body in made_of_chunks:
+            uploads.claim(self._uploads(position), body)
         if overlay.rows_in_record > ROW_BUDGET:
             raise _Refused(Outcome.TOO_LARGE)
+
+    def _act_on_log(self, kind: int, record: Record, event: Event, stamp: Stamp) -> tuple[Any, Any]:
+        """Of an event that does something to the log, its bodies or its level, whatever the actors make of it."""
+        if event.type == uploads.CHUNKS_COLLECTED:
+            self._collect(event, stamp.position)
+            return None, None
+        view = OverlayView(self._overlay, event.stream, stamp.position)
+        if event.type == levels.FEATURE_LEVEL_RAISED:
+            self._level_now = levels.evolve(view.beside(levels.LEVEL), event)
+            return self._level_now, None
+        if event.stream == custody.CUSTODY:
+            self._take_custody(kind, record, event, stamp)
+        if event.type == uploads.CHUNK_STORED:
+            for body in record.bodies:
+                uploads.stored(self._uploads(stamp.position), body, stamp.at_ms)
+        return self._evolve(view, event, stamp)
 
     def _take_custody(self, kind: int, record: Record, event: Event, stamp: Stamp) -> None:
         """A quarantine is one only as an entry of its kind, which a leader makes of a stalled position alone."""

@@ -145,9 +145,10 @@ class LmdbJournal(Journal):  # type: ignore[misc]
             self._added.append((command, idx, term))
         if kind == KIND_CONFIG:
             self._add_config(idx, members.members_in(command.data))
-        self._store.put_later(LOG, POSITION.pack(idx), LOG_HEAD.pack(term, kind, at_ms) + command.data)
-        for ordinal, body, data in command.new_bodies():
-            self._add_body(idx, ordinal, body, data)
+        self._store.put_later(LOG, POSITION.pack(idx), command.data, LOG_HEAD.pack(term, kind, at_ms))
+        if command.bodies:  # else it is taken apart when it is folded
+            for ordinal, body, data in command.new_bodies():
+                self._add_body(idx, ordinal, body, data)
         if kind == KIND_QUARANTINE:
             self._add_quarantine(idx, command)
         self.last_index, self.last_term, self.last_at_ms = idx, term, at_ms

@@ -12,7 +12,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgpack
 
@@ -98,9 +98,6 @@ class Record(NamedTuple):
     guards: tuple[Guard, ...]
     events: tuple[Event, ...]
     bodies: tuple[Body, ...] = ()
-
-
-_Part = TypeVar("_Part", Guard, Event, Body)
 
 
 class Stamp(NamedTuple):
@@ -192,12 +189,16 @@ def _unpack(data: bytes) -> tuple[Record, bytes]:
     if version != FORMAT:
         raise RecordError(f"record format {version} is not known to this version (it knows {FORMAT})")
     id_, expires_ms, by, cause, guards = _unpackb(header, use_list=False)
-    built = (id_, expires_ms, _tuple(By, by), cause, _all(Guard, guards), _all(Event, events), _all(Body, bodies))
-    return _tuple(Record, built), header
-
-
-def _all(kind: type[_Part], rows: Sequence[tuple[Any, ...]]) -> tuple[_Part, ...]:
-    return tuple([_tuple(kind, row) for row in rows]) if rows else ()
+    parts = (
+        id_,
+        expires_ms,
+        _tuple(By, by),
+        cause,
+        tuple([_tuple(Guard, guard) for guard in guards]) if guards else (),
+        tuple([_tuple(Event, event) for event in events]),
+        tuple([_tuple(Body, body) for body in bodies]) if bodies else (),
+    )
+    return _tuple(Record, parts), header
 
 
 def check(record: Record) -> None:
@@ -213,9 +214,18 @@ def check(record: Record) -> None:
             raise RecordError("a guard names a stream and a key of at most 480 bytes")
         if type(version) is not int:
             raise RecordError("a guard's version is a number")
-    for event in events:
-        if not _event_is_sound(event):
-            raise RecordError(f"event {event.type!r}: a field has the wrong type or size")
+    for tenant, stream, type_, event_version, data, salt in events:
+        if not (
+            type(tenant) is type(stream) is type(salt) is bytes
+            and len(tenant) == len(stream) == STREAM_ID_BYTES
+            and len(salt) in SALT_LENGTHS
+            and type(type_) is str
+            and "\0" not in type_
+            and type(event_version) is int
+            and 0 < event_version < 256
+            and (type(data) is bytes or len(salt) == ERASED_SALT_BYTES)
+        ):
+            raise RecordError(f"event {type_!r}: a field has the wrong type or size")
     for body in bodies:
         if not _body_is_sound(body):
             raise RecordError("a body's tenant, digest, salt, size or chunks have the wrong type or size")
@@ -229,20 +239,6 @@ def _header_is_sound(id_: object, expires_ms: object, by: By, cause: object) -> 
         and type(expires_ms) is int
         and 0 <= expires_ms < MAX_TIME_MS
         and type(kind) is type(origin) is type(cause) is str
-    )
-
-
-def _event_is_sound(event: Event) -> bool:
-    tenant, stream, type_, version, data, salt = event
-    return (
-        type(tenant) is type(stream) is type(salt) is bytes
-        and len(tenant) == len(stream) == STREAM_ID_BYTES
-        and len(salt) in SALT_LENGTHS
-        and type(type_) is str
-        and "\0" not in type_
-        and type(version) is int
-        and 0 < version < 256
-        and (type(data) is bytes or len(salt) == ERASED_SALT_BYTES)
     )
 
 

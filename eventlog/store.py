@@ -46,7 +46,7 @@ from eventlog.tables import (
     TAILS,
     Place,
 )
-from eventlog.tails import parted, whole
+from eventlog.tails import tail_bytes, whole
 from eventlog.views import range_bounds
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ AHEAD_SINCE = 3
 READ_MAP_BYTES = MAP_ROOM_BYTES = 1 << 36  # address space only: room for a file that grows meanwhile
 MAX_READERS = 4096  # of all processes; 64 bytes of the lock file each
 APPENDED = (LOG, SLICES)  # whose rows may have tails
-LATER = (*APPENDED, FRESH)  # what `put_later` takes
+LATER = (*APPENDED, TAILS, FRESH)  # whose rows wait for their like
 AHEAD = b"ahead"  # of META: by what the file of entries knows this database, and up to which frame it holds them
 
 _unpackb = msgpack.unpackb
@@ -190,12 +190,18 @@ class Store:
                 self._txn = cast("Transaction", _Watched(self._txn, self.db, self.changed))
         return self._txn
 
-    def put_later(self, name: bytes, key: bytes, value: bytes) -> None:
+    def put_later(self, name: bytes, key: bytes, value: bytes, head: bytes = b"") -> None:
         """Puts a row together with its like, at the latest when the tick commits: one call for many is cheaper.
 
-        For the tables of LATER; who reads these through `txn` calls `settle` first.
+        `head` stands before the value. For the tables of LATER; who reads these through `txn` calls `settle` first.
         """
-        self._later[name].append((key, value))
+        over = tail_bytes(len(head) + len(value)) if self._layout > 1 and name != FRESH else 0
+        if over:
+            self._later[TAILS].append((key, value[-over:]))
+            stored = b"".join((head, memoryview(value)[:-over])) if head else value[:-over]
+        else:
+            stored = head + value
+        self._later[name].append((key, stored))
         self._waits = True
 
     def put_many(self, name: bytes, rows: Sequence[Row], *, append: bool = False, overwrite: bool = True) -> None:
@@ -216,16 +222,13 @@ class Store:
         """Puts what waits."""
         if self._waits:
             self._waits = False
-            tails: list[Row] = []
-            for name in APPENDED:
-                rows = self._later[name]
-                heads, rest = parted(rows) if self._layout > 1 else (rows, [])
-                self.put_many(name, heads, append=name == LOG)
-                tails += rest
+            later = self._later
+            self.put_many(LOG, later[LOG], append=True)
+            self.put_many(SLICES, later[SLICES])
+            self.put_many(TAILS, sorted(later[TAILS]))
+            self.bodies.put_fresh(later[FRESH])
+            for rows in later.values():
                 rows.clear()
-            self.put_many(TAILS, sorted(tails))
-            self.bodies.put_fresh(self._later[FRESH])
-            self._later[FRESH].clear()
 
     @property
     def keeps_fresh(self) -> bool:

@@ -26,14 +26,19 @@ FIRST_BYTES = PAGE_BYTES - HEAD_BYTES  # what the first of them has room for
 MOST_BYTES = 2000  # of a tail: two of them fit into a leaf
 
 
+def tail_bytes(size_bytes: int) -> int:
+    """How many bytes of a value of so many go into a tail; 0 where it is stored whole."""
+    over = (size_bytes + HEAD_BYTES) % PAGE_BYTES
+    return over if size_bytes > FIRST_BYTES and over <= MOST_BYTES else 0
+
+
 def parted(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     """Rows as they are stored, and their tails."""
     heads, tails = list[Row](), list[Row]()
     for row in rows:
         key, value = row
-        size = len(value)
-        over = (size + HEAD_BYTES) % PAGE_BYTES
-        if size > FIRST_BYTES and 0 < over <= MOST_BYTES:
+        over = tail_bytes(len(value))
+        if over:
             heads.append((key, value[:-over]))
             tails.append((key, value[-over:]))
         else:

@@ -4,7 +4,6 @@ import gc
 import json
 import os
 import subprocess
-from collections.abc import Iterable
 
 import pytest
 from pykka import ActorRegistry
@@ -60,14 +59,15 @@ def test_cells_whose_rows_have_tails_keep_every_promise(monkeypatch: pytest.Monk
     """The simulation's records are small: to have tails, what counts as a page is made smaller still."""
     for name, size in (("PAGE_BYTES", 128), ("FIRST_BYTES", 128 - tails.HEAD_BYTES), ("MOST_BYTES", 100)):
         monkeypatch.setattr(tails, name, size)
-    parted, found = tails.parted, list[tails.Row]()
+    tail_bytes, found = tails.tail_bytes, list[int]()
 
-    def noted(rows: Iterable[tails.Row]) -> tuple[list[tails.Row], list[tails.Row]]:
-        heads, rest = parted(rows)
-        found.extend(rest)
-        return heads, rest
+    def noted(size_bytes: int) -> int:
+        over = tail_bytes(size_bytes)
+        if over:
+            found.append(over)
+        return over
 
-    monkeypatch.setattr("eventlog.store.parted", noted)
+    monkeypatch.setattr("eventlog.store.tail_bytes", noted)
     broken = [(r.seed, r.failure) for r in run_seeds(range(1, 9), USUAL._replace(seconds=6.0), 1) if not r.ok]
     assert not broken
     assert found
