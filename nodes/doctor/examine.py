@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 
 from nodes.delivery.opening import verifying_context
 from nodes.delivery.policy_host import PolicyHost
@@ -14,6 +15,11 @@ from nodes.doctor.hosts import Host
 from nodes.doctor.mta_sts import mta_sts
 from nodes.services import Services
 
+INSIDE = [
+    ipaddress.ip_network(one)
+    for one in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "127.0.0.0/8")
+] + [ipaddress.ip_network(one) for one in ("fc00::/7", "fe80::/10", "::1/128")]
+
 
 async def examine(services: Services, domain: str) -> list[Finding]:
     """domain: one of this cell's, normalised. Takes seconds where names or hosts do not answer; raises nothing."""
@@ -23,14 +29,26 @@ async def examine(services: Services, domain: str) -> list[Finding]:
     findings += await hosts.reverse_names(resolver, found)
     answered, shown = await hosts.ports(found, port)
     findings += answered
-    addresses = list(dict.fromkeys(address for host in found for address in host.addresses))
+    addresses = _sending(services, found)
     findings += await records.spf(resolver, domain, addresses)
+    findings += await records.spf_verdicts(resolver, domain, addresses)
     findings += records.dkim(domain, await DkimAdmin(services).published(domain))
     findings += await records.dmarc(resolver, domain)
     findings += await _mta_sts(services, domain, found)
     findings += await records.tls_reports(resolver, domain)
     findings += await dane(resolver, domain, found, port, shown)
     return findings
+
+
+def _sending(services: Services, found: list[Host]) -> list[str]:
+    """From where others see this cell send: the addresses of all pools; without any, those that take mail.
+
+    An address behind a translator is nobody's out there.
+    """
+    pools = services.config.delivery.sources.values()
+    entries = [entry.partition("/")[0] for pool in pools for entry in pool]
+    own = [one for one in entries if not any(ipaddress.ip_address(one) in network for network in INSIDE)]
+    return list(dict.fromkeys(own or (address for host in found for address in host.addresses)))
 
 
 async def _mta_sts(services: Services, domain: str, found: list[Host]) -> list[Finding]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from nodes import dkim_keys
 from nodes.dkim_admin import Published
 from nodes.doctor.finding import Finding, Status
+from nodes.reports import recipients
 from nodes.resolver import NoAnswer, NoSuchDomain, Resolver, ResolverError
+from nodes.verdicts.spf import judge
 
 SPF_LOOKUPS = 10  # RFC 7208 4.6.4
+SPF_TIMEOUT_S = 20.0
 _SPF_TERM = re.compile(
     r"(?:[+?~-]?(?:all|include:\S+|a(?:[:/]\S*)?|mx(?:[:/]\S*)?|ptr(?::\S+)?|ip4:\S+|ip6:\S+|exists:\S+)|[a-z][a-z0-9_.-]*=\S*)",
     re.IGNORECASE,
@@ -63,6 +67,30 @@ def _spf_terms(domain: str, record: str, wanted: tuple[str, ...]) -> list[Findin
     return [Finding("SPF", "ok", record)]
 
 
+async def spf_verdicts(resolver: Resolver, domain: str, addresses: list[str]) -> list[Finding]:
+    """What servers elsewhere find of mail that comes from each address, with all that the record includes."""
+    found = await asyncio.gather(
+        *(judge(resolver, one, f"postmaster@{domain}", domain, timeout_s=SPF_TIMEOUT_S) for one in addresses)
+    )
+    results = {address: one.result for address, one in zip(addresses, found, strict=True)}
+    if "permerror" in results.values():
+        text = (
+            f"is in error, with what it includes: more than {SPF_LOOKUPS} look-ups, names that are not there, or terms"
+        )
+        return [
+            Finding("SPF", "error", f"the record of {domain} {text} (permerror)", "ip4: and ip6: in place of include:")
+        ]
+    passed = [address for address, result in results.items() if result == "pass"]
+    findings = [Finding("SPF", "ok", f"mail from {', '.join(passed)} passes")] if passed else []
+    for address, result in results.items():
+        if result in ("pass", "none"):
+            continue
+        status: Status = "warning" if result in ("neutral", "softfail") else "error"
+        advice = f"{'ip6' if ':' in address else 'ip4'}:{address} in the record, in front of its end"
+        findings.append(Finding("SPF", status, f"mail from {address}, which is ours, gets {result}", advice))
+    return findings
+
+
 def dkim(domain: str, published: list[Published]) -> list[Finding]:
     """What DNS shows of the keys of this cell."""
     if not published:
@@ -101,6 +129,21 @@ async def dmarc(resolver: Resolver, domain: str) -> list[Finding]:
         findings[0] = findings[0]._replace(advice="p=quarantine or p=reject, once its reports are clean")
     if "rua" not in tags:
         findings.append(Finding("DMARC", "note", "nobody is sent its reports", f"rua=mailto:postmaster@{domain}"))
+    return findings + await _not_agreed(resolver, domain, tags.get("rua", "").split(","))
+
+
+async def _not_agreed(resolver: Resolver, domain: str, uris: list[str]) -> list[Finding]:
+    """Addresses of others get no reports before these say that they take them (RFC 7489 7.1)."""
+    findings = []
+    for one in recipients.parse(uris):
+        host = one.address.rpartition("@")[2]
+        try:
+            if not await recipients.agreed(resolver, domain, one):
+                text = f"{one.address} is sent no reports: {host} does not say that it takes those on {domain}"
+                record = f'{domain}._report._dmarc.{host}. 3600 IN TXT "v=DMARC1"'
+                findings.append(Finding("DMARC", "warning", text, f"ask {host} for the record", (record,)))
+        except ResolverError as error:
+            findings.append(Finding("DMARC", "warning", f"whether {host} takes reports is not known: {error}"))
     return findings
 
 

@@ -50,19 +50,23 @@ async def for_dmarc(dns: Lookup, domain: str) -> list[Recipient]:
     policy = dmarc.parse(domain, await txt(dns, f"_dmarc.{domain}"))
     found = []
     for one in parse(policy.rua if policy is not None else ()):
-        found += await _agreed(dns, domain, one)
+        found += await agreed(dns, domain, one)
     return list(dict.fromkeys(found))[:MOST_RECIPIENTS]
 
 
-async def _agreed(dns: Lookup, domain: str, wanted: Recipient) -> list[Recipient]:
+async def agreed(dns: Lookup, domain: str, wanted: Recipient) -> list[Recipient]:
+    """Where reports on `domain` that are wanted at an address go: there, elsewhere instead, or nowhere (RFC 7489 7.1).
+
+    Raises ResolverFailed.
+    """
     host = wanted.address.rpartition("@")[2]
     if organisational_domain(host) == organisational_domain(domain):
         return [wanted]
     said = await txt(dns, f"{domain}._report._dmarc.{host}")
-    agreed = [one for one in said if re.match(rb"\s*v\s*=\s*DMARC1\s*(;|$)", one)]
-    if not agreed:
+    records = [one for one in said if re.match(rb"\s*v\s*=\s*DMARC1\s*(;|$)", one)]
+    if not records:
         return []
-    policy = dmarc.parse(host, agreed[:1])
+    policy = dmarc.parse(host, records[:1])
     instead = [one for one in parse(policy.rua if policy else ()) if one.address.rpartition("@")[2] == host]
     return instead or [wanted]
 

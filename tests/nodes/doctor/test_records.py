@@ -62,6 +62,47 @@ def test_a_missing_spf_record_is_written_out() -> None:
 
 
 @pytest.mark.parametrize(
+    ("record", "found"),
+    [
+        ("v=spf1 ip4:192.0.2.1 ip6:2001:db8::/32 -all", [("ok", "mail from 192.0.2.1, 2001:db8::1 passes")]),
+        (
+            "v=spf1 a:mail.one.test -all",
+            [("ok", "mail from 192.0.2.1 passes"), ("error", "2001:db8::1, which is ours, gets fail")],
+        ),
+        (
+            "v=spf1 ip4:192.0.2.9 ~all",
+            [("warning", "192.0.2.1, which is ours, gets softfail"), ("warning", "softfail")],
+        ),
+        ("v=spf1 ?all", [("warning", "gets neutral"), ("warning", "gets neutral")]),
+        ("v=spf1 include:deep.test -all", [("error", "(permerror)")]),
+        ("v=spf1 include:nothing.test -all", [("error", "(permerror)")]),
+        ("", []),
+    ],
+)
+def test_spf_is_judged_as_servers_elsewhere_do_for_each_address_that_we_send_from(
+    record: str, found: list[tuple[str, str]]
+) -> None:
+    deep = "\n".join(f'd{n}.test. TXT "v=spf1 include:d{n + 1}.test -all"' for n in range(12))
+    zone = f'mail.one.test. A 192.0.2.1\ndeep.test. TXT "v=spf1 include:d0.test -all"\n{deep}\n'
+    zone += f'one.test. TXT "{record}"' if record else ""
+    said = asked(zone, lambda resolver: records.spf_verdicts(resolver, "one.test", ["192.0.2.1", "2001:db8::1"]))
+    assert [one.status for one in said] == [status for status, _ in found]
+    assert all(text in one.text for one, (_, text) in zip(said, found, strict=True)), said
+
+
+def test_reports_to_another_organisation_need_its_word() -> None:
+    zone = (
+        '_dmarc.one.test. TXT "v=DMARC1; p=reject; rua=mailto:a@two.test,mailto:b@sub.one.test,mailto:c@three.test"\n'
+    )
+    zone += 'one.test._report._dmarc.three.test. TXT "v=DMARC1"'
+    _, warning = asked(zone, lambda resolver: records.dmarc(resolver, "one.test"))
+    assert (warning.status, warning.records) == (
+        "warning",
+        ('one.test._report._dmarc.two.test. 3600 IN TXT "v=DMARC1"',),
+    )
+
+
+@pytest.mark.parametrize(
     ("record", "statuses"),
     [
         ("v=DMARC1; p=reject; rua=mailto:a@one.test", ["ok"]),
