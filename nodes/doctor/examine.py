@@ -26,10 +26,11 @@ async def examine(services: Services, domain: str) -> list[Finding]:
     resolver, port = services.resolver, services.config.delivery.port
     found, findings = await hosts.mx_hosts(resolver, domain)
     findings += hosts.ours(found, domain, services.config.node.hostname) if found else []
-    findings += await hosts.reverse_names(resolver, found)
+    sending = _sending(services)
+    findings += await hosts.reverse_names(resolver, [*found, *_elsewhere(sending, found)])
     answered, shown = await hosts.ports(found, port)
     findings += answered
-    addresses = _sending(services, found)
+    addresses = list(sending) or list(dict.fromkeys(address for host in found for address in host.addresses))
     findings += await records.spf(resolver, domain, addresses)
     findings += await records.spf_verdicts(resolver, domain, addresses)
     findings += records.dkim(domain, await DkimAdmin(services).published(domain))
@@ -40,15 +41,24 @@ async def examine(services: Services, domain: str) -> list[Finding]:
     return findings
 
 
-def _sending(services: Services, found: list[Host]) -> list[str]:
-    """From where others see this cell send: the addresses of all pools; without any, those that take mail.
+def _sending(services: Services) -> dict[str, str]:
+    """The addresses of this node's pools, each with its name in EHLO; none where the system chooses.
 
-    An address behind a translator is nobody's out there.
+    One behind a translator is left out: it is nobody's out there.
     """
-    pools = services.config.delivery.sources.values()
-    entries = [entry.partition("/")[0] for pool in pools for entry in pool]
-    own = [one for one in entries if not any(ipaddress.ip_address(one) in network for network in INSIDE)]
-    return list(dict.fromkeys(own or (address for host in found for address in host.addresses)))
+    entries = [entry.partition("/") for pool in services.config.delivery.sources.values() for entry in pool]
+    named = {address: name or services.config.node.hostname for address, _, name in entries}
+    return {
+        address: name
+        for address, name in named.items()
+        if not any(ipaddress.ip_address(address) in network for network in INSIDE)
+    }
+
+
+def _elsewhere(sending: dict[str, str], found: list[Host]) -> list[Host]:
+    """Those that send and take no mail: their names count as much."""
+    taking = {address for host in found for address in host.addresses}
+    return [Host(name, 0, (address,), False) for address, name in sending.items() if address not in taking]
 
 
 async def _mta_sts(services: Services, domain: str, found: list[Host]) -> list[Finding]:

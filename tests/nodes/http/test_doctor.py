@@ -35,6 +35,9 @@ one.test. MX 10 mx.one.test.
 mx.one.test. A 127.0.0.1
 mta-sts.one.test. A 127.0.0.1
 _mta-sts.one.test. TXT "v=STSv1; id=1"
+one.test. TXT "v=spf1 ip4:192.0.2.0/25 -all"
+9.2.0.192.in-addr.arpa. PTR out.one.test.
+out.one.test. A 192.0.2.9
 """
 
 
@@ -63,6 +66,7 @@ def test_the_policy_and_the_certificates_are_looked_at_and_what_is_wrong_is_told
             "MAILRAFT_DELIVERY_PORT": str(peer.port),
             "MAILRAFT_DELIVERY_MTA_STS_PORT": str(site.port),
             "MAILRAFT_DELIVERY_TRUST": str(tmp_path / "ca.pem"),
+            "MAILRAFT_DELIVERY_SOURCES": "default=192.0.2.9/out.one.test 10.0.0.1, bulk=192.0.2.200",
         }
 
         def story() -> None:
@@ -75,6 +79,12 @@ def test_the_policy_and_the_certificates_are_looked_at_and_what_is_wrong_is_told
             put = f"to put at https://mta-sts.one.test{PATH}:\n\nversion: STSv1\nmode: enforce\nmx: mx.one.test\n"
             assert put in wrong.output
             assert "_dmarc.one.test. 3600 IN TXT" in wrong.output
+            told = " ".join(wrong.output.split())
+            for text in ("mail from 192.0.2.9 passes", "192.0.2.9 is out.one.test, and out.one.test is 192.0.2.9"):
+                assert text in told
+            for text in ("mail from 192.0.2.200, which is ours, gets fail", "192.0.2.200 has no name"):
+                assert text in told
+            assert "10.0.0.1" not in told
 
         async def session() -> None:
             async with Node(config_sources.load(cell.nodes[0].config, settings)).running() as state:

@@ -107,6 +107,9 @@ def test_what_was_put_off_is_tried_again_given_up_or_deleted(run: Run, tmp_path:
         assert desk.told("queue", "bounce", "--domain", "near.test", "--reason", "it is gone")["done"] == 1
         wait_until(lambda: desk.states() == [])
         assert len(desk.site.inbox()) == 1  # the report on what was given up, and nothing of what was deleted
+        (stats,) = desk.told("queue", "stats", "near.test")["domains"]
+        assert (stats["last_7_days"]["failed"], stats["bounce_rate"]) == (1, 1.0)
+        assert "100.0 %" in desk.ask("queue", "stats").output
         for event in ("QueueSuspended", "ItemsRescheduled", "ItemRemoved", "MessageDelivered"):
             assert OURS in desk.authors(event), event
 

@@ -1,5 +1,6 @@
 """What a submitter asks of delivery, from the submission port over the queue to the next server: REQUIRETLS (RFC 8689),
-DELIVERBY (RFC 2852), FUTURERELEASE (RFC 4865), MT-PRIORITY (RFC 6710); and that server's LIMITS (RFC 9422).
+DELIVERBY (RFC 2852), FUTURERELEASE (RFC 4865), MT-PRIORITY (RFC 6710); that server's LIMITS (RFC 9422), and what
+becomes of mail where the DNS leads nowhere.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import Any
 
 import pytest
 
+from actors.directory import tenant_named
 from actors.queue import EVERY_QUEUE, ResumeQueue, SuspendQueue
+from actors.routes import ROUTES, SetRoute
+from nodes import resolver
 from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
 from nodes.delivery.transport import MailTransport
@@ -28,9 +32,11 @@ ALL = (*EXTENSIONS, "REQUIRETLS", "DELIVERBY", "MT-PRIORITY")
 
 
 class World(Cell):
-    """A cell that sends by DNS to `peer`, which is far.test."""
+    """A cell that sends by DNS to `peer`, which is far.test. `sources`: its pools of addresses."""
 
-    def __init__(self, folder: Path, peer: SmtpPeer, dns: DnsServer, **queue: Any) -> None:
+    def __init__(
+        self, folder: Path, peer: SmtpPeer, dns: DnsServer, sources: dict[str, list[str]] | None = None, **queue: Any
+    ) -> None:
         trust = folder / "trust.pem"
         trust.write_bytes(CA.pem)
         super().__init__(
@@ -38,7 +44,7 @@ class World(Cell):
             dns={"nameservers": [dns.address], "trust_ad": True, "timeout_s": 1.0},
             sections={
                 "queue": {"retry_first_s": 0.2, "retry_max_s": 0.5, "lease_s": 4, "takeover_s": 0.2, **queue},
-                "delivery": {"port": peer.port, "trust": str(trust)},
+                "delivery": {"port": peer.port, "trust": str(trust), "sources": sources or {}},
             },
         )
         self.peer = peer
@@ -139,3 +145,59 @@ def test_a_server_gets_no_more_recipients_and_messages_at_once_than_it_says(worl
     found = world.taken(3)
     assert sorted(len(one.rcpts) for one in found) == [1, 2, 2]
     assert len({one.session for one in found}) == 3
+
+
+@pytest.mark.parametrize(
+    ("zone", "status"),
+    [
+        ("nowhere.test. A 192.0.2.1", b"5.1.2"),  # NXDOMAIN
+        ("far.test. MX 0 .", b"5.1.10"),
+        ("far.test. MX 10 mx.example.test.\nmx.example.test. A 127.0.0.1", b"5.4.6"),  # ourselves
+        ("far.test. MX 10 host.far.test.\nother.far.test. A 192.0.2.1", b"5.4.4"),
+    ],
+)
+def test_mail_for_a_domain_that_takes_none_comes_back_at_once_and_says_why(
+    tmp_path: Path, zone: str, status: bytes
+) -> None:
+    with SmtpPeer() as peer, DnsServer(zone) as dns, World(tmp_path, peer, dns) as world:
+        world.submit()
+        assert b"Status: " + status + b"\r\n" in world.returned()
+        assert not any(world.queued().values())
+        assert peer.sessions == 0
+
+
+def test_mail_waits_for_a_name_server_that_does_not_answer_and_goes_when_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "FAILURE_S", 0.1)
+    with SmtpPeer() as peer, DnsServer(ZONE) as dns, World(tmp_path, peer, dns) as world:
+        dns.misbehave("far.test", "silent")
+        world.submit()
+        wait_until(lambda: any(one.attempts for one in world.queued()["far.test"]))
+        (item,) = world.queued()["far.test"]
+        assert "no answer" in item.recipients[0].reason
+        dns.misbehave("far.test", None)
+        assert len(world.taken()) == 1
+
+
+def test_mail_goes_over_ipv6_where_there_is_nothing_else(tmp_path: Path) -> None:
+    zone = "far.test. MX 10 mx.far.test.\nmx.far.test. AAAA ::1"
+    with SmtpPeer(host="::1") as peer, DnsServer(zone) as dns, World(tmp_path, peer, dns) as world:
+        world.submit()
+        assert len(world.taken()) == 1
+        assert peer.clients == ["::1"]
+
+
+def test_a_tenants_mail_leaves_from_the_pool_that_its_route_names(tmp_path: Path) -> None:
+    sources = {"default": ["127.0.0.8"], "bulk": ["127.0.0.9/bulk.example.test"]}
+    with SmtpPeer() as peer, DnsServer(ZONE) as dns, World(tmp_path, peer, dns, sources) as world:
+        world.submit()
+        world.taken()
+        with world.log.snapshot() as snapshot:
+            tenant = tenant_named(snapshot, "example")
+        route = SetRoute(f"tenant:{tenant.hex()}", "", 0, "", "bulk", "", b"")
+        world.call(world.runtime.ask(ROUTES, route, ADMIN))
+        world.submit()
+        world.taken(2)
+        assert peer.clients == ["127.0.0.8", "127.0.0.9"]
+        assert "EHLO bulk.example.test" in peer.lines
