@@ -10,11 +10,14 @@ import importlib.metadata
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import click
 
 from cli.groups import Group
+from cli.output import AS_JSON, WrongUse
 
 
 class Lazy(NamedTuple):
@@ -80,6 +83,19 @@ class LazyGroup(Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left would fail again at the end
             sys.exit(f"error: what is printed can not be written: {error.strerror}")
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        as_json = "--json" in args[: args.index("--") if "--" in args else None]
+        with _told_as_json(as_json):
+            found = super().make_context(info_name, args, parent, **extra)
+        found.meta[AS_JSON] = as_json
+        return found
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told_as_json(ctx.meta.get(AS_JSON, False)):
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
@@ -93,6 +109,17 @@ class LazyGroup(Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, lazy.summary) for name, lazy in COMMANDS.items() if not lazy.hidden])
+
+
+@contextmanager
+def _told_as_json(as_json: bool) -> Iterator[None]:
+    """Where a line has --json, what click itself refuses is told like any other error."""
+    try:
+        yield
+    except click.UsageError as error:
+        if not as_json:
+            raise
+        raise WrongUse(error) from None
 
 
 def _was_printing(error: OSError) -> bool:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 FAILED = 1
+WRONG_USE = 2
 UNKNOWN = 3
+AS_JSON = "mailraft.as_json"  # in a context's `meta`: the line has --json, wherever it went wrong
 SPINNER_COLUMNS = 2  # what a spinner takes in front of its text
 
 
@@ -44,7 +46,7 @@ class CommandError(click.ClickException):
         self.said = said or {}
         self.__dict__["exit_code"] = exit_code  # the base declares it for the class; click reads it from the instance
         context = click.get_current_context(silent=True)  # click shows the error when there is none any more
-        self._as_json = context is not None and bool(context.params.get("as_json"))
+        self._as_json = context is not None and bool(context.params.get("as_json") or context.meta.get(AS_JSON))
 
     def show(self, file: IO[Any] | None = None) -> None:
         if self._as_json:
@@ -68,6 +70,15 @@ class CommandError(click.ClickException):
         }
         told = {name: self.said[name] for name in known if name in self.said}
         return {**known, **told, "detail": self.message, "hint": self.hint, "exit_code": self.exit_code}
+
+
+class WrongUse(CommandError):
+    """What click says of a line that it can not take, for programs."""
+
+    def __init__(self, error: click.UsageError) -> None:
+        path = error.ctx.command_path if error.ctx is not None else "mailraft"
+        super().__init__(error.format_message(), f"{path} --help", WRONG_USE, "bad_usage")
+        self._as_json = True
 
 
 def print_json(value: Any) -> None:

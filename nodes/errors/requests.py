@@ -105,6 +105,7 @@ NODE = (
     ErrorKind("body_missing", "internal", "critical", NEVER, "A message has no body in the log", "mailraft log verify"),
     ErrorKind("filter_away", "internal", "error", later(30), "A filter does not answer", "docs/filters.md"),
     ErrorKind("unreachable", "not_ready", "warning", ELSEWHERE, "No node could do it", "mailraft cluster status DIR"),
+    ErrorKind("bad_usage", "bad_request", "info", NEVER, "The command was called wrongly", "the command with --help"),
     ErrorKind("command_failed", "refused", "info", NEVER, "The command did not do what it says"),
 )
 

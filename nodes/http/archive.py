@@ -163,6 +163,7 @@ async def install(call: Call) -> dict[str, Any]:
     log.store.archive.folder.mkdir(mode=0o700, exist_ok=True)
     try:
         await _receive(call.request, partial)
+        call.still_good()
         await log.archivist.install(segment, partial)
     except SegmentError as error:
         raise ApiError(422, "refused", str(error), "the segment of another node") from None

@@ -2,7 +2,7 @@
 
 `identify` finds that out once for each request; who may do what is decided in nodes/logins/callers.py. A long answer
 ends with an error line when the token that asked for it is revoked or expires; a request that is answered at once is
-judged as it began.
+judged again when all of it has come, and then no more.
 """
 
 from __future__ import annotations
@@ -63,6 +63,13 @@ def unauthenticated(text: str) -> ApiError:
     """401: nobody is known by what was shown."""
     headers = {"WWW-Authenticate": 'Bearer realm="mailraft"'}
     return ApiError(401, "unauthenticated", text, _HINT, headers=headers)
+
+
+def require_still_good(request: web.Request, identities: Identities | None) -> None:
+    """Once a body has come, which may have taken long. Raises ApiError (401) where the token has ended meanwhile."""
+    token = request.get(TOKEN)
+    if token is not None and identities is not None and not identities.still_good(token):
+        raise unauthenticated("the token was revoked, or has expired, while the request was sent")
 
 
 # -- long answers

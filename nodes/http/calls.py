@@ -25,6 +25,7 @@ from actors.tenant import TenantEntry
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.record import Guard
 from eventlog.store import Snapshot
+from nodes.http.asking import require_still_good
 from nodes.http.authority import STATE, services_of
 from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, JSON_LINES, Answered, Endpoint
 from nodes.http.errors import ApiError, FieldError
@@ -86,6 +87,10 @@ class Call:
         assert self.subject.tenant is not None
         return self.subject.tenant
 
+    def still_good(self) -> None:
+        """Raises ApiError (401) where the token that asks has ended while the body came."""
+        require_still_good(self.request, self.request.app[STATE].identities)
+
     def require(self, place: Place, permission: str | None = None) -> Subject:
         """Whose another thing is that the request names; the same rules. Raises ApiError, CommandRefused."""
         with self.services.log.snapshot() as snapshot:
@@ -110,6 +115,8 @@ async def answer(endpoint: Endpoint, request: web.Request, caller: Caller) -> we
     call.query = _query(endpoint, request)
     call.body = await _body(endpoint, request)
     await _catch_up(call)
+    if endpoint.body is not None:
+        call.still_good()
     if HEADER in request.headers and endpoint.takes_key:
         call.once = once_of(endpoint, request, caller, await request.read(), call.directory)
     return _response(call, await carry_out(endpoint, call.once, partial(_handled, call)))

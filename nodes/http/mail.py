@@ -52,6 +52,7 @@ async def send(call: Call, query: Envelope) -> dict[str, Any]:
         raise bad_request(f"to: must be named 1 to {parts.config.limits.recipients} times")
     sender = normalise_address(query.sender)
     data = await _message(call.request, parts.config.limits.message_bytes)
+    call.still_good()
     await submit(parts, sender, recipients, data, call.context._replace(tenant=call.tenant))
     return {"sender": sender, "to": recipients, "size": len(data)}
 

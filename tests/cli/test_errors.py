@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.client import NothingDone, Refused, _error
+from cli.main import main
 from cli.options import json_option
 from cli.output import UNKNOWN, CommandError
 
@@ -75,3 +76,27 @@ def test_an_error_that_no_node_told_has_a_code_too(
     told = json.loads(err)["error"]
     assert (status, told["exit_code"], told["code"], told["category"]) == (exit_code, exit_code, code, category)
     assert {"severity", "retry", "retry_after_s", "detail", "hint"} <= set(told)
+
+
+@pytest.mark.parametrize(
+    ("line", "detail", "hint"),
+    [
+        ("tenant frob --json", "No such command 'frob'", "mailraft tenant --help"),
+        ("tenant add --json", "Missing argument 'NAME'", "mailraft tenant add --help"),
+        ("account list --cluster x --wrong --json", "No such option", "mailraft account list --help"),
+        ("token create --cluster x --role king --json", "Invalid value for '--role'", "mailraft token create --help"),
+        ("--json", "No such option", "mailraft --help"),
+        ("log show 1 --json", "Whose log?", "mailraft log show --help"),
+    ],
+)
+def test_a_line_that_can_not_be_taken_is_told_as_json_where_json_is_asked_for(
+    line: str, detail: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MAILRAFT_CLUSTER", raising=False)
+    done = CliRunner().invoke(main, line.split())
+    told = json.loads(done.stderr)["error"]
+    assert (done.exit_code, told["exit_code"], told["code"], told["category"]) == (2, 2, "bad_usage", "bad_request")
+    assert detail in told["detail"]
+    assert told["hint"] == hint
+    without = CliRunner().invoke(main, [word for word in line.split() if word != "--json"] or ["--wrong"])
+    assert (without.exit_code, without.stderr.startswith("Usage: ")) == (2, True)
