@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actors.usage import DAY_MS, HOUR_MS
 from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.nodes.smtp.dialogue import Dialogue
 from tests.nodes.smtp.test_submission import ALICE, MESSAGE, logged_in
@@ -125,6 +127,49 @@ def test_each_quota_of_sending_ends_it_by_its_name(cell: Cell, talk: Talk, name:
     client.begin("x@far.test", "y@far.test", sender="alice@example.test")
     assert client.transfer(MESSAGE).startswith("250")
     assert client.ask("MAIL FROM:<alice@example.test>") == f"452 4.7.0 {text}"
+
+
+class Clock:
+    """The wall clock of the node, and so of its log: some time later than it is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._real_ns, self._ahead_ms = time.time_ns, 0
+        self.next_day_ms = (time.time_ns() // 1_000_000 // DAY_MS + 1) * DAY_MS
+        monkeypatch.setattr(time, "time_ns", lambda: self._real_ns() + self._ahead_ms * 1_000_000)
+        monkeypatch.setattr(time, "time", lambda: time.time_ns() / 1e9)
+
+    def is_now(self, hour: float) -> None:
+        """Of the next day, or of those after it."""
+        self._ahead_ms = self.next_day_ms + int(hour * HOUR_MS) - self._real_ns() // 1_000_000
+
+
+def test_sending_begins_anew_with_the_hour_and_with_the_day(
+    cell: Cell, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    quota(cell, sending_per_hour=2, sending_per_day=3, account_sending_per_hour=2, account_sending_per_day=3)
+    client = logged_in(talk)
+
+    def sent(*to: str) -> str:
+        client.begin(*to, sender="alice@example.test")
+        return client.transfer(MESSAGE)[:3]
+
+    def refusal() -> str:
+        answer = client.ask("MAIL FROM:<alice@example.test>")
+        client.ask("RSET")
+        return answer.rpartition(" in ")[2]
+
+    clock.is_now(10.99)
+    assert sent("x@far.test", "y@far.test") == "250"
+    assert refusal() == "one hour"
+    clock.is_now(11.01)
+    assert sent("x@far.test") == "250"
+    assert refusal() == "one day"
+    clock.is_now(12.01)
+    assert refusal() == "one day"
+    clock.is_now(24.01)
+    assert sent("x@far.test", "y@far.test") == "250"
+    assert refusal() == "one hour"
 
 
 @pytest.mark.parametrize(("others", "reply"), [(["eve@other.test"], "450 4.2.1"), ([], "550 5.2.1")])
