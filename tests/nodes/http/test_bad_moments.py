@@ -63,7 +63,7 @@ def test_every_open_session_ends_with_its_tenant(
         client.change("POST", f"{TENANT}/{path}", body)
         assert idling.ends() == f"* BYE {text}\r\n".encode()
         assert submission.ends().lower() == f"421 4.7.13 {text}"
-        assert pop3.ends() == ""  # POP3 has no words for it: the connection is closed
+        assert pop3.ends().lower() == f"-err [sys/perm] {text}"
         assert "token is wrong" in str(refused(lambda: token.get("/v1/whoami")))
         assert text in imap(cell)
 
