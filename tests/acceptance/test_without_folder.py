@@ -117,11 +117,19 @@ def test_a_node_is_added_replaced_and_removed(far: Far) -> None:
     assert "--folder" in far.refused("cluster", "add-node")
 
 
-def test_the_authority_is_rotated_by_a_node_and_the_file_with_it_is_written_anew(far: Far) -> None:
+def test_the_authority_is_rotated_by_a_node_once_its_followers_are_provided_for(far: Far) -> None:
+    """The file with what is trusted is written anew; a follower keeps it from being retired until it is revoked."""
+    far.command("tenant", "add", "example", "--domain", "example.test")
+    file = far.folder / "north.grant"
+    far.command("region", "grant", "north", "--tenant", "example", "--out", str(file))
+    assert set(json.loads(file.read_text())["endpoints"]) == {"n1"}
     before = far.ca.read_text()
     kept = far.json("cluster", "rotate-ca", "--keep-old")
-    assert (kept["next"], bool(kept["former"]), kept["followers"]) == (None, True, [])
+    assert (kept["next"], bool(kept["former"]), kept["followers"]) == (None, True, ["north"])
     assert before in far.ca.read_text()
+    assert "certificates of the authority before: north" in far.refused("cluster", "rotate-ca", "--yes")
+    far.command("region", "revoke", "north")
+    assert [one["state"] for one in far.json("region", "grants")["grants"]] == ["revoked"]
     done = far.json("cluster", "rotate-ca", "--yes")
     assert (done["former"], done["in_force"]) == (None, kept["in_force"])
     assert before not in far.ca.read_text()
@@ -140,12 +148,3 @@ def test_a_backup_is_made_and_compared_with_the_cell(far: Far) -> None:
     made = far.json("backup", "create", backup, "--unencrypted")
     assert made["position"] >= 1
     assert far.json("backup", "verify", backup, "--against", far.address)["compared"]
-
-
-def test_a_follower_is_granted_leave_and_loses_it(far: Far) -> None:
-    far.command("tenant", "add", "example", "--domain", "example.test")
-    file = far.folder / "north.grant"
-    far.command("region", "grant", "north", "--tenant", "example", "--out", str(file))
-    assert set(json.loads(file.read_text())["endpoints"]) == {"n1"}
-    far.command("region", "revoke", "north")
-    assert [one["state"] for one in far.json("region", "grants")["grants"]] == ["revoked"]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import itertools
 import json
 import re
 import smtplib
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
@@ -193,6 +195,44 @@ def test_what_another_tenant_has_is_answered_like_what_nobody_has(
         assert not wrong, "\n".join(map(str, wrong))
 
     with_world(run, cell, monkeypatch, work)
+
+
+def test_as_of_a_moment_another_tenant_is_no_more_there_than_now(
+    run: Run, cell: layout.Cluster, monkeypatch: pytest.MonkeyPatch, endpoints: list[Endpoint]
+) -> None:
+    """Of every endpoint that takes a moment, known by its field `at_ms`; nothing is shown of another in one's own."""
+    looking_back = [one for one in endpoints if _takes_a_moment(one)]
+    assert {one.path for one in looking_back} == {"/v1/mailboxes/{address}", "/v1/mailboxes/{address}/restore"}
+
+    def work(world: World, meter: Meter) -> None:
+        wrong: list[tuple[Any, ...]] = []
+        last = world.admin.get("/v1/log?last=1")["position"]
+        now_ms = time.time_ns() // 1_000_000
+        moments = ({"position": last // 2}, {"position": last}, {"position": last + 9}, {"at_ms": now_ms}, {"at_ms": 1})
+        for endpoint, moment in itertools.product(looking_back, moments):
+            for role, client in world.callers.items():
+                both = (names_of(endpoint, world, theirs=mine) for mine in (True, False))
+                told = [(ask(client, meter, endpoint.method, _as_of(asked(endpoint, of), moment)), of) for of in both]
+                alike = [(_same(answer, of), answer.work) for answer, of in told]
+                if alike[0] != alike[1] or told[0][0].status < 300:
+                    wrong.append((endpoint.path, moment, role, *alike))
+        own = ask(world.callers["user"], meter, "GET", Asked(f"/v1/mailboxes/carol@example.test?position={last}", None))
+        assert own.status == 200
+        assert not any(marker in own.text for marker in world.markers)
+        assert not wrong, "\n".join(map(str, wrong))
+
+    with_world(run, cell, monkeypatch, work)
+
+
+def _takes_a_moment(endpoint: Endpoint) -> bool:
+    models = (one for one in (endpoint.query, endpoint.body) if isinstance(one, type) and issubclass(one, BaseModel))
+    return any("at_ms" in one.model_fields for one in models)
+
+
+def _as_of(wanted: Asked, moment: dict[str, int]) -> Asked:
+    if wanted.body is not None:
+        return Asked(wanted.path, wanted.body | moment)
+    return Asked(f"{wanted.path}?{urlencode(moment)}", None)
 
 
 def _same(answer: Answered, names: dict[str, str]) -> tuple[int, str]:
