@@ -62,8 +62,7 @@ def verify(
     if as_json:
         print_json(_verify_json(reports, problems))
     if problems:
-        hint = "stop this node; the others keep the cell alive. mailraft cluster replace-node gives it a new start"
-        raise CommandError("\n  ".join(["the log does not prove itself:", *problems]), hint)
+        raise CommandError("\n  ".join(["the log does not prove itself:", *problems]), _what_to_do(reports))
     if as_json:
         return
     for name, report in reports.items():
@@ -222,7 +221,8 @@ def _verify_folder(data: Path, positions: list[int]) -> dict[str, Any]:
         try:
             return walk(folder, update, ",".join(map(str, positions)))
         except Exception as error:
-            raise CommandError(f"{folder}: can not be read: {error}", "mailraft node inspect") from None
+            hint = "mailraft cluster replace-node gives the node a new start; the others have what it had"
+            raise CommandError(f"{folder}: can not be read: {error}", hint) from None
 
 
 def _verify_all(cluster_dir: Path, positions: list[int]) -> dict[str, dict[str, Any]]:
@@ -244,7 +244,8 @@ def _verify_all(cluster_dir: Path, positions: list[int]) -> dict[str, dict[str, 
 def _problems(name: str, report: dict[str, Any], kept: list[dict[str, Any]]) -> Iterator[str]:
     of = f"{name}: " if name else ""
     if not report["ok"]:
-        yield f"{of}damaged at position {report['first_bad']}"
+        if report["first_bad"] is not None:
+            yield f"{of}damaged at position {report['first_bad']}"
         yield from (f"{of}{problem}" for problem in report["problems"])
     for anchor in kept:
         found = report["chains"].get(str(anchor["position"]))
@@ -255,6 +256,17 @@ def _problems(name: str, report: dict[str, Any], kept: list[dict[str, Any]]) -> 
                 f"{of}not the log that was anchored: at position {anchor['position']} its chain is {found}, "
                 f"and {anchor['node']} signed {anchor['chain']}"
             )
+
+
+def _what_to_do(reports: dict[str, dict[str, Any]]) -> str:
+    """After problems: of one node's file, or of a log that is sound in itself."""
+    bad = [name for name, report in reports.items() if not report["ok"]]
+    if bad:
+        which = f"stop {', '.join(bad)}" if bad != [""] else "stop this node"
+        return f"{which}; the others keep the cell alive. mailraft cluster replace-node gives it a new start"
+    return (
+        "it is sound in itself, but not that log: compare all nodes (--all), and with heads that were kept (--anchor)"
+    )
 
 
 def _differences(reports: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -269,9 +281,9 @@ def _verify_json(reports: dict[str, dict[str, Any]], problems: list[str]) -> dic
     keys = ("ok", "records", "head", "first_bad")
     if list(reports) == [""]:
         (report,) = reports.values()
-        return {**{key: report[key] for key in keys}, "ok": not problems}
+        return {**{key: report[key] for key in keys}, "ok": not problems, "problems": problems}
     nodes = [{"name": name, **{key: report[key] for key in keys}} for name, report in reports.items()]
-    return {"ok": not problems, "nodes": nodes}
+    return {"ok": not problems, "nodes": nodes, "problems": problems}
 
 
 def _authority(ca: Path | None, cluster_dir: Path | None) -> Path | None:

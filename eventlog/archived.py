@@ -132,6 +132,8 @@ class Archive:
                 if key > end:
                     return
                 yield key, whole(txn, db, key, value), None
+                if key == end:
+                    return  # before the cursor looks at what is behind, which may be damaged
 
     def _overlapping(self, txn: Transaction, db: Tables, first: int, last: int) -> tuple[Segment, ...]:
         found = self.segments(txn, db)

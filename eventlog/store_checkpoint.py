@@ -24,6 +24,7 @@ from eventlog.restore_tables import MAP_SIZE_BYTES, Loaded, Progress, Records, l
 from eventlog.segment_frames import SegmentError
 from eventlog.segment_source import StoreSource
 from eventlog.store import META, Store
+from eventlog.surviving import Task
 from eventlog.verify import RANGE, VerifyReport, joined, verify_range
 
 KEPT = (b"folded", b"format")  # of META: the rest is a node's own, or is written again
@@ -88,7 +89,7 @@ class StoreCheckpoint:
         path = str(self._store.path)
         pool = ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
         try:
-            ranges = [(path, first, min(self._position, first + size - 1), ()) for first in firsts]
+            ranges = [Task(path, first, min(self._position, first + size - 1)) for first in firsts]
             yield StoreProof([pool.submit(verify_range, one) for one in ranges])
         finally:
             pool.shutdown(cancel_futures=True)

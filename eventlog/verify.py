@@ -1,15 +1,14 @@
 """Is the log what it was? Recomputes the chain from the records and compares it with what the fold wrote down.
 
 Works on a live node (in short reads) and on the folder of a stopped one. A changed byte of a record, of a body or of
-the chain itself is found, and the first position that does not fit is named. A range is taken on its own, from the
-chain entry in front of it, so that several processes can share a long log; the range before proves that entry.
+the chain itself is found, and the first position that does not fit is named, also where LMDB's own pages no longer lead
+to it. A range is taken on its own, from the chain entry in front of it, so that several processes can share a long log;
+the range before proves that entry.
 """
 
 import contextlib
-import multiprocessing
-import os
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import msgpack
 
 from eventlog.archived import ArchiveError
 from eventlog.custody import CUSTODY, redaction_in
+from eventlog.errors import DamagedDatabase
 from eventlog.fold import Outcome
 from eventlog.journal import KIND_NOOP
 from eventlog.log import EventLog
@@ -38,11 +38,13 @@ from eventlog.record import (
 from eventlog.segment_frames import SegmentError
 from eventlog.segments import check_digest
 from eventlog.store import CHAIN_BYTES, GENESIS, LOG_HEAD, Snapshot, Store, StoredRecord, open_for_reading
+from eventlog.surviving import Mark, Task, alone, survived
 from eventlog.uploads import CHUNK_STORED
 
 SLICE = 1000
-RANGE = 20_000  # records that one process takes at a time; a shorter log is walked in this one
+RANGE = 20_000  # records that one process takes at a time
 MAX_PROBLEMS = 100
+DEATH = "the process that read it died of damaged pages"
 
 Progress = Callable[[int, int], None]  # done, of how many
 _unpackb = msgpack.unpackb
@@ -74,26 +76,37 @@ def verify(source: EventLog | Path, progress: Progress | None = None, at: Collec
     """
     if isinstance(source, EventLog):
         return verify_store(source.store, progress, at=at)
-    with open_for_reading(source) as store:
-        with store.snapshot() as snapshot:
-            last = snapshot.position
-        if last <= RANGE or (os.cpu_count() or 1) < 2:
-            return verify_store(store, progress, at=at)
+    try:
+        last = alone(_last_position, Task(str(source), 0, 0))
+    except BrokenProcessPool:
+        raise DamagedDatabase(f"{source}: its tables are not found: {DEATH}") from None
     return _verify_ranges(source, last, progress, at)
 
 
+def _last_position(task: Task) -> int:
+    with open_for_reading(Path(task.path)) as store, store.snapshot() as snapshot:
+        return snapshot.position
+
+
 def verify_store(
-    store: Store, progress: Progress | None = None, first: int = 1, last: int | None = None, at: Collection[int] = ()
+    store: Store,
+    progress: Progress | None = None,
+    first: int = 1,
+    last: int | None = None,
+    at: Collection[int] = (),
+    mark: Mark | None = None,
 ) -> VerifyReport:
-    """Verifies from a position on, to another (None: the end); what comes before `first` is taken on trust."""
-    walk = _Walk(store, first, frozenset(at))
+    """Verifies from a position on, to another (None: the end); what comes before `first` is taken on trust.
+
+    `mark` is told of each position before it is read.
+    """
+    walk = _Walk(store, first, frozenset(at), mark or Mark(""))
     if last is None:
         with store.snapshot() as snapshot:
             last = snapshot.position
     walk.check_files(store, last)
     while walk.next <= last and len(walk.problems) < MAX_PROBLEMS:
-        with store.snapshot() as snapshot:
-            walk.take(snapshot, min(last, walk.next + SLICE - 1))
+        walk.take_slice(store, min(last, walk.next + SLICE - 1))
         if progress is not None:
             progress(walk.next - first, last - first + 1)
     return walk.report()
@@ -101,22 +114,24 @@ def verify_store(
 
 def _verify_ranges(path: Path, last: int, progress: Progress | None, at: Collection[int]) -> VerifyReport:
     """The same by a process a core, a range after the other."""
-    ranges = [(str(path), first, min(last, first + RANGE - 1), tuple(at)) for first in range(1, last + 1, RANGE)]
-    context = multiprocessing.get_context("spawn")
-    parts: list[VerifyReport] = []
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-        for part in pool.map(verify_range, ranges):
-            parts.append(part)
-            if progress is not None:
-                progress(min(last, len(parts) * RANGE), last)
+    ranges = [Task(str(path), first, min(last, first + RANGE - 1), tuple(at)) for first in range(1, last + 1, RANGE)]
+    parts = [verify_range(Task(str(path), 1, 0))] if not ranges else []
+    for done, part in survived(verify_range, ranges, _unreadable):
+        parts.append(part)
+        if progress is not None:
+            progress(done, last)
     return joined(parts)
 
 
-def verify_range(task: tuple[str, int, int, tuple[int, ...]]) -> VerifyReport:
+def _unreadable(position: int) -> VerifyReport:
+    """Of a position whose pages ended the process that read them."""
+    return VerifyReport(False, 0, GENESIS, position, [f"record {position}: it can not be read: {DEATH}"])
+
+
+def verify_range(task: Task) -> VerifyReport:
     """Verifies the database in a folder from a position to another, in a process of its own; see `verify` for `at`."""
-    path, first, last, at = task
-    with open_for_reading(Path(path)) as store:
-        return verify_store(store, None, first, last, at)
+    with open_for_reading(Path(task.path)) as store:
+        return verify_store(store, None, task.first, task.last, task.at, Mark(task.mark))
 
 
 def joined(parts: Sequence[VerifyReport]) -> VerifyReport:
@@ -135,8 +150,9 @@ def joined(parts: Sequence[VerifyReport]) -> VerifyReport:
 class _Walk:
     """The state of a verification between two reads."""
 
-    def __init__(self, store: Store, first: int, at: frozenset[int]) -> None:
+    def __init__(self, store: Store, first: int, at: frozenset[int], mark: Mark) -> None:
         self.next = first
+        self._mark = mark
         self.problems: list[str] = []
         self._at = at
         self._records = 0
@@ -145,11 +161,19 @@ class _Walk:
         self._term = self._at_ms = 0
         self._chain = GENESIS
         self._redactions = self._events = self._bodies = self._body_bytes = 0
-        self._erased_events, self._erased_bodies, self._knows_erasures = _redactions(store)
+        self._erased_events, self._erased_bodies, self._knows_erasures = self._told_erasures(store)
         self._cut = int(store.get_meta(b"cut", 0))  # of a restored log: what was erased before may be told after it
         if first > 1:
-            with store.snapshot() as snapshot:
+            with contextlib.suppress(Exception), store.snapshot() as snapshot:  # else `first` does not fit the chain
                 self._go_on_behind(snapshot, first - 1)
+
+    def _told_erasures(self, store: Store) -> tuple[dict[tuple[int, int], bytes], set[tuple[int, int, bytes]], bool]:
+        """See `_redactions`; that the records which say so can not be found is a problem, of no position."""
+        try:
+            return _redactions(store)
+        except Exception as error:  # as in `take_slice`
+            self.problems.append(f"what was erased can not be read: {error}")
+            return {}, set(), False
 
     def report(self) -> VerifyReport:
         return VerifyReport(
@@ -165,7 +189,19 @@ class _Walk:
             self._body_bytes,
         )
 
-    def take(self, snapshot: Snapshot, last: int) -> None:
+    def take_slice(self, store: Store, last: int) -> None:
+        """Checks up to `last`, or to the first position whose rows can not be read, which is a problem of that one."""
+        self._mark.about_to_read(self.next)
+        try:
+            with store.snapshot() as snapshot:
+                self._take(snapshot, last)
+        except Exception as error:  # whatever comes of pages that are damaged, out of LMDB or out of what was read
+            self._bad(self.next, f"it can not be read: {error}")
+            with contextlib.suppress(Exception), store.snapshot() as snapshot:
+                self._go_on_behind(snapshot, self.next)
+            self.next += 1
+
+    def _take(self, snapshot: Snapshot, last: int) -> None:
         """Checks up to `last`. A position that is not there is a problem of its own."""
         try:
             for stored in snapshot.records(self.next, last):
@@ -174,6 +210,7 @@ class _Walk:
                     self.next += 1
                 self._check(snapshot, stored)
                 self.next = stored.position + 1
+                self._mark.about_to_read(self.next)
         except ArchiveError as error:
             self._bad(self.next, str(error))
             self.next = error.segment.last + 1

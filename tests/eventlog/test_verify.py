@@ -1,7 +1,13 @@
 """Proof of the log in ranges, against anchored heads, and of bodies that are gone."""
 
+import contextlib
+import faulthandler
+import os
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
+import lmdb
 import msgpack
 import pytest
 
@@ -9,11 +15,14 @@ import eventlog.verify
 from eventlog.fold import Fold
 from eventlog.journal import KIND_RECORD, Command, LmdbJournal
 from eventlog.record import encode
-from eventlog.store import BODIES, BODY_SLOT, LOG, POSITION, SLICES, Store
+from eventlog.store import BODIES, BODY_SLOT, CHAIN, LOG, POSITION, SLICES, Store, open_for_reading
 from eventlog.verify import VerifyReport, verify, verify_store
 from tests.eventlog import ledger
 
 RECORDS = 30
+PAGE = 4096
+P_LEAF = 2
+DEATHS_TRIED = 2  # each of them takes several processes
 
 
 @pytest.fixture
@@ -149,3 +158,64 @@ def test_a_body_made_of_chunks_that_leads_to_other_chunks_is_found(tmp_path: Pat
     report = verify_store(store)
     assert (report.ok, report.first_bad) == (False, 3)
     store.close()
+
+
+def said(folder: Path, keys: dict[bytes, list[bytes]]) -> dict[tuple[bytes, bytes], bytes | None] | None:
+    """What a reader is given for each key; None where LMDB itself gives up."""
+    try:
+        with lmdb.open(str(folder), readonly=True, max_dbs=16, lock=False) as env:
+            tables = {name: env.open_db(name, create=False) for name in keys}
+            with env.begin() as txn:
+                return {(name, key): txn.get(key, db=tables[name]) for name in keys for key in keys[name]}
+    except lmdb.Error:
+        return None
+
+
+def all_keys(folder: Path) -> dict[bytes, list[bytes]]:
+    with open_for_reading(folder) as store, store.snapshot() as snapshot:
+        return {name: [bytes(key) for key, _ in snapshot.raw(name)] for name in (LOG, CHAIN, SLICES)}
+
+
+def heads(data: bytes, draw: random.Random, count: int) -> Iterator[int]:
+    """Offsets in the heads of leaf pages and of their rows: the numbers by which LMDB finds its way."""
+    leaves = [page for page in range(2, len(data) // PAGE) if data[page * PAGE + 10] == P_LEAF]
+    for _ in range(count):
+        start = draw.choice(leaves) * PAGE
+        rows = (int.from_bytes(data[start + 12 : start + 14], "little") - 16) // 2
+        row = 16 + 2 * draw.randrange(max(1, rows))
+        place = int.from_bytes(data[start + row : start + row + 2], "little")
+        yield start + draw.choice((draw.randrange(16), row, min(PAGE - 1, place + draw.randrange(8))))
+
+
+def read_in_a_child(folder: Path, keys: dict[bytes, list[bytes]], sound: object) -> str:
+    """Whether a reader of the log meets what was altered, and what the walk says then; a damaged page may kill both."""
+    child = os.fork()
+    if child == 0:
+        faulthandler.disable()  # it may die, and that is no news
+        answer = 3
+        with contextlib.suppress(BaseException):
+            answer = 0 if said(folder, keys) == sound else 1 if whole(folder).first_bad is not None else 2
+        os._exit(answer)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return {0: "not met", 1: "named", 2: "missed", 3: "not opened"}.get(code, "died")
+
+
+def test_a_changed_bit_anywhere_in_the_file_that_a_reader_of_the_log_would_meet_is_found_and_named(
+    folder: Path,
+) -> None:
+    keys = all_keys(folder)
+    sound, data, draw = said(folder, keys), (folder / "data.mdb").read_bytes(), random.Random(7)
+    met = dict.fromkeys(("not met", "named", "missed", "not opened", "died"), 0)
+    for offset in [*(draw.randrange(2 * PAGE, len(data)) for _ in range(60)), *heads(data, draw, 200)]:
+        altered = bytearray(data)
+        altered[offset] ^= 1 << draw.randrange(8)
+        (folder / "data.mdb").write_bytes(altered)
+        found = read_in_a_child(folder, keys, sound)
+        met[found] += 1
+        assert found != "missed", f"byte {offset}"
+        if found == "died" and met[found] <= DEATHS_TRIED:
+            report = verify(folder)
+            assert report.first_bad is not None, f"byte {offset}"
+            assert f"record {report.first_bad}: " in report.problems[0]
+    assert met["named"] > 30
+    assert met["died"] > 0
