@@ -115,7 +115,8 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def committed(self) -> None:
         """What was changed is on disk, or undone."""
-        self._added: list[Entry] | None = []  # by this tick; None where it did more to the log than to add entries
+        self._added: list[Entry] | None = []  # by this tick; None where it did more than to add a few entries
+        self._added_bytes = 0
         self.term_changed = False  # term or vote
         self.must_last = False  # entries were added or removed, or a caller wrote: not only folded
 
@@ -126,10 +127,7 @@ class LmdbJournal(Journal):  # type: ignore[misc]
 
     def small_addition(self) -> list[Entry]:
         """What this tick has added, where nothing else of it must last and it is little; else nothing."""
-        if not self._added or self.term_changed:
-            return []
-        size = sum(entry[0].size_bytes + AHEAD_ENTRY_BYTES for entry in self._added)
-        return self._added if size <= AHEAD_BYTES else []
+        return [] if self._added is None or self.term_changed else self._added
 
     # -- what pysyncobj calls -----------------------------------------------------------------------------------
 
@@ -139,10 +137,12 @@ class LmdbJournal(Journal):  # type: ignore[misc]
         assert idx == self.last_index + 1, f"gap in the log: {idx} after {self.last_index}"
         self.must_last = True
         kind, at_ms = command.kind, command.at_ms
-        if kind not in PLAIN_KINDS:
-            self._added = None
-        elif self._added is not None:
-            self._added.append((command, idx, term))
+        if self._added is not None:
+            self._added_bytes += command.size_bytes + AHEAD_ENTRY_BYTES
+            if kind not in PLAIN_KINDS or self._added_bytes > AHEAD_BYTES:
+                self._added = None
+            else:
+                self._added.append((command, idx, term))
         if kind == KIND_CONFIG:
             self._add_config(idx, members.members_in(command.data))
         self._store.put_later(LOG, POSITION.pack(idx), command.data, LOG_HEAD.pack(term, kind, at_ms))

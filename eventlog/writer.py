@@ -350,13 +350,10 @@ class Writer(threading.Thread):
                     _log.warning("message ignored", peer=peer, type=message["type"], error="it is no member")
                 case "propose":
                     tokens = tokens_of(message)
-                    before = self._journal.last_index
                     for id_, data, bodies, clock_ms, *kind in message["proposals"]:
                         of_kind = kind[0] if kind else KIND_RECORD
                         proposal = Proposal(id_, data, bodies, clock_ms, peer, None, of_kind, next(tokens))
                         self._propose(proposal, now_ms)
-                    if self._journal.last_index > before:  # the peer wants to hear at once that it is committed
-                        self._raft.asked_by(peer, self._journal.last_index)
                 case "read":
                     self._raft.read(peer, message["token"])
                 case "hand_over":
@@ -378,6 +375,7 @@ class Writer(threading.Thread):
         at_ms = max(now_ms, self._journal.last_at_ms)
         if proposal.kind == KIND_CONFIG:
             self._raft.change_members(Command(KIND_CONFIG, at_ms, proposal.data))
+            self._expect(proposal)
             return True
         kind = custody.KIND_QUARANTINE if self._stalled else KIND_RECORD
         command = Command(kind, at_ms, proposal.data, proposal.bodies)
@@ -386,7 +384,13 @@ class Writer(threading.Thread):
         elif proposal.origin is not None and proposal.token:
             command.held = proposal.origin, proposal.token
         self._raft.propose(command)
+        self._expect(proposal)
         return True
+
+    def _expect(self, proposal: Proposal) -> None:
+        """The peer that forwarded it wants to hear at once that it is committed."""
+        if proposal.origin is not None:
+            self._raft.asked_by(proposal.origin, self._journal.last_index)
 
     def _why_not(self, proposal: Proposal, now_ms: int) -> str | None:
         if not self._raft.is_leader or self._raft.is_handing_over:
