@@ -41,6 +41,11 @@ class Attempt:
     route: str = ""
     sender_for: Callable[[str], str] | None = None
 
+    @property
+    def requires_tls(self) -> bool:
+        """Whether it goes over proven TLS or not at all: a report asks for it and is not lost for it (RFC 8689 5)."""
+        return self.options.require_tls and bool(self.sender)
+
 
 class RecipientOutcome(NamedTuple):
     """What became of one recipient. `code` and `enhanced` are the peer's (RFC 5321, RFC 3463), 0 and "" without one.

@@ -146,9 +146,11 @@ def _recipient_fields(told: Told, notice: Notice, utf8: bool) -> list[str]:
 
 
 def _returned(notice: Notice, item: Item, original: Original, utf8: bool) -> bytes:
-    """The original as it came. RFC 3461 4.3: RET counts for failures; nothing else gives the whole message back."""
+    """The original as it came. RFC 3461 4.3: RET counts for failures; nothing else gives the whole message back, and
+    one that required TLS is never given back (RFC 8689 5)."""
     data = original.data
-    if data is not None and notice.kind == "failed" and item.options.ret != "HDRS" and len(data) <= MOST_RETURNED_BYTES:
+    wanted = notice.kind == "failed" and item.options.ret != "HDRS" and not item.options.require_tls
+    if data is not None and wanted and len(data) <= MOST_RETURNED_BYTES:
         content, kinds = original.trace + data, ("message/rfc822", "message/global")
     else:
         content, kinds = _header_of(original.trace + (data or b"")), ("text/rfc822-headers", "message/global-headers")

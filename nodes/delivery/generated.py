@@ -45,6 +45,7 @@ class _Mail(NamedTuple):
     lines: bytes
     tenant: bytes
     at_ms: int
+    require_tls: bool
 
 
 async def submit(
@@ -80,9 +81,11 @@ def prepare(
     data: bytes,
     tenant: bytes,
     lines: bytes = b"",
+    *,
+    require_tls: bool = False,
 ) -> Prepared:
-    """`lines` are header lines to put in front."""
-    mail = _Mail(sender, data, digest_of(data), lines, tenant, int(time.time() * 1000))
+    """`lines` are header lines to put in front. `require_tls`: RFC 8689, for what goes elsewhere."""
+    mail = _Mail(sender, data, digest_of(data), lines, tenant, int(time.time() * 1000), require_tls)
     deliveries: dict[bytes, tuple[bytes, Deliver]] = {}
     remote: dict[str, list[str]] = {}
     left_out: list[str] = []
@@ -137,7 +140,9 @@ def _queued(
 ) -> list[tuple[bytes, Command]]:
     lifetime_ms = int(services.config.queue.lifetime_s * 1000)
     ascii_only = all(address.isascii() for address in recipients)
-    options = NO_OPTIONS._replace(body="7BIT" if mail.data.isascii() else "8BITMIME", utf8=not ascii_only)
+    options = NO_OPTIONS._replace(
+        body="7BIT" if mail.data.isascii() else "8BITMIME", utf8=not ascii_only, require_tls=mail.require_tls
+    )
     command = Enqueue(
         domain=domain,
         item_id=new_id(),

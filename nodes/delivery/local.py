@@ -36,7 +36,9 @@ class LocalFirst:
         """What delivers it goes into the record of the outcomes: a node that dies in between has done neither."""
         found = {address: self._exists(address) for address, _ in attempt.recipients}
         there = [address for address, exists in found.items() if exists]
-        prepared = prepare(self._services, attempt.sender, there, data, attempt.tenant)
+        prepared = prepare(
+            self._services, attempt.sender, there, data, attempt.tenant, require_tls=attempt.options.require_tls
+        )
         outcomes = []
         for address, exists in found.items():
             if not exists:

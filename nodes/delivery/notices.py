@@ -46,7 +46,7 @@ def _addressed_to(services: Services, item: Item, notice: Notice, original: Orig
         message_id=f"{new_id().hex()}@{hostname}",
         now_s=time.time(),
     )
-    return prepare(services, "", [recipient], data, item.tenant)
+    return prepare(services, "", [recipient], data, item.tenant, require_tls=item.options.require_tls)
 
 
 def _original(services: Services, item: Item) -> Original:

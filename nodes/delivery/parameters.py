@@ -40,9 +40,10 @@ def mail_line(sender: str, size: int, options: MailOptions, offered: Features, *
             raise Unsendable(553, "5.6.7", "the message needs SMTPUTF8, which the server does not offer")
         words.append("SMTPUTF8")
     if options.require_tls:
-        if "REQUIRETLS" not in offered:
+        if "REQUIRETLS" in offered:
+            words.append("REQUIRETLS")
+        elif sender:  # a report is not lost for it (RFC 8689 5)
             raise Unsendable(550, "5.7.30", "the message requires TLS all the way, which the server does not offer")
-        words.append("REQUIRETLS")
     if "DSN" in offered:
         words += [f"RET={options.ret}"] if options.ret else []
         words += [f"ENVID={xtext(options.envid)}"] if options.envid else []

@@ -191,7 +191,7 @@ class MailTransport:
         attempt = progress.attempt
         try:
             if way.host:
-                demand = demand_of_route(way.tls, require_tls=attempt.options.require_tls)
+                demand = demand_of_route(way.tls, require_tls=attempt.requires_tls)
             else:
                 demand = await self._demand(host, policy, progress)
             key = (host.name, host.port, demand.level, demand.strict, demand.tlsa, way.pool, way.login)
@@ -219,9 +219,8 @@ class MailTransport:
     async def _demand(self, host: Host, policy: StsPolicy | None, progress: Progress) -> Demand:
         """What TLS has to be. Raises HostForbidden, Unsendable."""
         attempt = progress.attempt
-        require_tls = attempt.options.require_tls
         try:
-            found = await self._policies.demand(attempt.domain, host, policy, require_tls=require_tls)
+            found = await self._policies.demand(attempt.domain, host, policy, require_tls=attempt.requires_tls)
         except HostForbidden:
             if not await self._waives_tls(progress):
                 raise

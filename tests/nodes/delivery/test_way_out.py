@@ -99,9 +99,28 @@ def test_a_message_that_requires_tls_goes_on_over_tls_and_requires_it_there(worl
 
 def test_a_message_that_requires_tls_comes_back_from_a_server_that_does_not(world: World) -> None:
     world.peer.extensions = (*EXTENSIONS, "STARTTLS")
-    world.submit("REQUIRETLS")
-    assert b"Status: 5.7.30" in world.returned()
+    world.submit("REQUIRETLS", "RET=FULL")
+    report = world.returned()
+    assert b"Status: 5.7.30" in report
+    assert b"Subject: out" in report
+    assert b"Hello" not in report  # RFC 8689 5: whatever RET says
     assert world.peer.taken == []
+
+
+@pytest.mark.parametrize("offered", [ALL, EXTENSIONS], ids=["offered", "not offered"])
+def test_a_report_on_a_message_that_requires_tls_requires_it_and_is_not_lost_for_it(
+    world: World, offered: tuple[str, ...]
+) -> None:
+    world.peer.extensions = (*offered, "STARTTLS")
+    world.peer.replies["RCPT"] = lambda line: "550 5.1.1 No" if BOB in line else "250 2.1.5 Ok"
+    world.call(world.directory.add_alias("team@example.test", [BOB], ADMIN))
+    with smtplib.SMTP("127.0.0.1", world.port("smtp")) as client:
+        client.starttls(context=world.client_context())
+        client.sendmail("stranger@far.test", ["team@example.test"], MESSAGE, ["REQUIRETLS"])
+    (report,) = world.taken()
+    assert report.mail.startswith("MAIL FROM:<>")
+    assert ("REQUIRETLS" in report.mail) == (offered is ALL)
+    assert (report.tls, b"Hello" in report.data) == (True, False)
 
 
 def test_the_time_that_is_left_goes_on_with_a_message(world: World) -> None:
