@@ -176,8 +176,8 @@ def spki_sha256(certificate: bytes) -> str:
 
 
 async def mistrusted(hosts: list[Host], smtp_port: int, trust: ssl.SSLContext) -> dict[str, str]:
-    """By host name and address, why a sender that obeys MTA-STS does not trust it (RFC 8461 4.2): of those that answer
-    on their port and fail.
+    """By host name and address, why a sender that obeys MTA-STS does not trust it (RFC 8461 4.2); nothing of those that
+    do not even answer.
     """
     wanted = [(host, address) for host in hosts for address in host.addresses]
     answers = await asyncio.gather(
@@ -186,7 +186,7 @@ async def mistrusted(hosts: list[Host], smtp_port: int, trust: ssl.SSLContext) -
     return {
         f"{host.name} [{address}]": answer.problem or "it offers no STARTTLS"
         for (host, address), answer in zip(wanted, answers, strict=True)
-        if answer.problem or not answer.starttls
+        if bool(answer.problem) == answer.starttls  # TLS failed, or nothing is wrong but that there is none
     }
 
 
@@ -206,6 +206,8 @@ def _ask(address: str, port: int, name: str, trust: ssl.SSLContext | None = None
             return Answer(_text(banner), True, tuple(chain_of(client.sock)))
     except ssl.SSLCertVerificationError as error:
         return Answer("", True, (), error.verify_message)
+    except ssl.SSLError as error:
+        return Answer("", True, (), f"TLS fails: {error.reason or error}")
     except (OSError, smtplib.SMTPException) as error:
         return Answer("", False, (), f"{type(error).__name__}: {error}")
 

@@ -151,6 +151,10 @@ def test_a_host_that_senders_do_not_trust_is_told(tmp_path: Path, mode: str, sta
         )
 
 
+def test_a_host_that_does_not_answer_is_not_said_to_fail_the_policy(tmp_path: Path) -> None:
+    assert wrong(found(tmp_path, hosts=(HOST._replace(addresses=("127.0.0.77",)),))) == []
+
+
 def test_a_policy_that_changed_since_its_id_was_given_needs_a_new_one(tmp_path: Path) -> None:
     ((how, said),) = wrong(found(tmp_path, modified="Mon, 23 Nov 2026 10:00:00 GMT"))
     assert (how, "has changed since its id" in said) == ("warning", True)
