@@ -75,7 +75,8 @@ class Opener:
         if "STARTTLS" not in session.offered:
             raise _NotOffered("the server does not offer STARTTLS")
         context = self._verifying if demand.level == "verify" else self._unverified
-        await session.start_tls(context, session.address if host.is_literal else host.name)
+        asked = demand.names[0] if demand.level == "dane" else host.name  # the TLSA base domain (RFC 7672 8.1)
+        await session.start_tls(context, session.address if host.is_literal else asked)
         session.verified, how = HOW[demand.level]
         session.tls += f", {how}"
         if demand.level == "dane":

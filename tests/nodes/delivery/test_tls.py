@@ -39,6 +39,7 @@ class Internet:
         self._folder = folder
         self.results: list[TlsResult] = []
         self.web_asked = 0
+        self.asked_for: list[str] = []  # by SNI
         (folder / "ca.pem").write_bytes(CA.pem)
 
     def send(
@@ -56,6 +57,8 @@ class Internet:
         data: bytes = DATA,
     ) -> tuple[RecipientOutcome, SmtpPeer]:
         context = certificates.context(self._folder, shown, *chain) if shown else None
+        if context is not None:
+            context.sni_callback = lambda _, name, __: self.asked_for.append(name)
         web_context = certificates.context(self._folder, web or certificates.server("mta-sts.example.test", issuer=CA))
         zone = (zone or ZONE) + "mta-sts.example.test. A 127.0.0.1\n"
         if policy:
@@ -202,6 +205,15 @@ def test_dane_counts_only_where_every_step_to_the_host_is_secure(
     outcome, _ = internet.send(GOOD, zone=zone, secure=secure, tlsa=SELF_SIGNED.tlsa(3, 1, 1))
     every_step = secure == ["example.test"] and host == HOST
     assert outcome.status == ("deferred" if every_step else "delivered")
+
+
+def test_behind_an_alias_the_server_is_asked_for_the_name_whose_records_count(internet: Internet) -> None:
+    zone = f"example.test. MX 10 alias.example.test.\nalias.example.test. CNAME {HOST}.\n{HOST}. A 127.0.0.1\n"
+    outcome, _ = internet.send(SELF_SIGNED, zone=zone, secure=True, tlsa=SELF_SIGNED.tlsa(3, 1, 1))
+    assert (outcome.status, outcome.tls[-16:]) == ("delivered", "verified by DANE")
+    assert internet.asked_for == [HOST]
+    internet.send(GOOD, zone=zone)
+    assert internet.asked_for[1:] == ["alias.example.test"]  # RFC 8461 4.1, RFC 7435: as the MX has it
 
 
 # MTA-STS
