@@ -47,7 +47,7 @@ def _filters(command: _C) -> _C:
         click.option("--type", "types", multiple=True, metavar="TYPE", help='With an event of it; "Message*" works.'),
         click.option("--stream", "streams", multiple=True, metavar="ID", help="With an event on this stream."),
         click.option("--account", metavar="ADDRESS", help="Done by or to an account that holds, or held, ADDRESS."),
-        click.option("--by", metavar="TEXT", help='Whose author contains TEXT: "admin", "imap", "192.0.2.7".'),
+        click.option("--by", metavar="TEXT", help='Who did it: "alice@example.test", or a part: "imap", "192.0.2.7".'),
         click.option("--outcome", metavar="OUTCOME", help='With this outcome: "committed", "guard", "expired", ...'),
         click.option("--since", metavar="MOMENT", help="From then: 2026-11-01T10:00:00Z, #12345, or -2h."),
         click.option("--until", metavar="MOMENT", help="Up to then, including it."),

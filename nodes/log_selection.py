@@ -37,6 +37,7 @@ class Selection(NamedTuple):
     streams: frozenset[bytes] = frozenset()  # one of them
     accounts: frozenset[bytes] | None = None  # done by, or to, one of these
     by: str | None = None  # a part of who did it: kind, name, address of the client
+    by_accounts: frozenset[bytes] = frozenset()  # or all of the address of who did it: whoever held that
     outcome: str | None = None
     first: int = 1
     last: int | None = None
@@ -63,6 +64,7 @@ def selection(snapshot: Snapshot, wanted: dict[str, Any]) -> Selection:
         streams=frozenset(_stream(text) for text in _texts(wanted, "streams")),
         accounts=_accounts(snapshot, wanted.get("account")),
         by=_text(wanted, "by"),
+        by_accounts=_owners(snapshot, _text(wanted, "by") or ""),
         outcome=outcome,
         first=_number(wanted, "first") or 1,
         last=_number(wanted, "last"),
@@ -160,7 +162,7 @@ def _fits_by(wanted: Selection, record: Record) -> bool:
     if wanted.by is None:
         return True
     by = record.by
-    return wanted.by.lower() in f"{by.kind} {by.origin} {by.id.hex()}".lower()
+    return by.id in wanted.by_accounts or wanted.by.lower() in f"{by.kind} {by.origin} {by.id.hex()}".lower()
 
 
 def _has_type(wanted: Selection, event: Event) -> bool:
@@ -192,9 +194,21 @@ def _accounts(snapshot: Snapshot, address: Any) -> frozenset[bytes] | None:
     if not isinstance(address, str):
         raise ValueError("account: an address, as alice@example.test")
     try:
-        stream = name_stream(address_name(normalise_address(address)))
+        normalise_address(address)
     except Exception as error:
         raise ValueError(f"account: {error}") from None
+    owners = _owners(snapshot, address)
+    if not owners:
+        raise ValueError(f"account: the log knows of no {address}")
+    return owners
+
+
+def _owners(snapshot: Snapshot, address: str) -> frozenset[bytes]:
+    """Everybody who ever held it; nobody for what is no address."""
+    try:
+        stream = name_stream(address_name(normalise_address(address)))
+    except Exception:
+        return frozenset()
     owners = set()
     for _, value in snapshot.stream_entries(stream):
         for event in decode_events(value[LOG_HEAD.size :], stream)[3]:
@@ -202,8 +216,6 @@ def _accounts(snapshot: Snapshot, address: Any) -> frozenset[bytes] | None:
             fact = decode(written.type, written.version, written.data)
             if isinstance(fact, NameClaimed):
                 owners.add(fact.owner)
-    if not owners:
-        raise ValueError(f"account: the log knows of no {address}")
     return frozenset(owners)
 
 

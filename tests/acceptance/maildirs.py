@@ -71,7 +71,7 @@ class Near:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "INBOX").mkdir(parents=True)
+        (folder / "INBOX").mkdir(parents=True, exist_ok=True)
 
     def sync(self, endpoint: str, user: str, password: str) -> subprocess.Popen[str]:
         """mbsync of all folders in both directions, under way."""

@@ -1,8 +1,10 @@
 """The log as an audit trail and as proof: who did what, signed heads, a fold by this version, offline and online."""
 
+import imaplib
 import json
 import shutil
 import smtplib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,23 @@ from chaos.cluster import ClusterError
 from eventlog.store import LOG, POSITION, Store
 from tests.acceptance.site import ALICE, BOB, Site
 
+Record = dict[str, Any]
+
 
 @pytest.fixture(scope="module")
 def delivered(site: Site) -> Site:
-    """The site after one message from elsewhere to BOB, and an alias for ALICE."""
+    """The site after one message from elsewhere to BOB, which he flags, and an alias for ALICE."""
     host, _, port = site.endpoints("smtp")[1].rpartition(":")
     with smtplib.SMTP(host, int(port)) as client:
         client.sendmail("audit@elsewhere.test", [BOB], b"Subject: audit\r\n\r\nx\r\n")
     site.cluster.command("alias", "add", "audited@example.test", ALICE)
+    site.cluster.wait_settled()
+    host, _, port = site.endpoints("imap")[2].rpartition(":")
+    with imaplib.IMAP4(host, int(port)) as reader:
+        reader.starttls()
+        reader.login(BOB, site.password)
+        reader.select("INBOX")
+        reader.store("1:*", "+FLAGS", r"(\Flagged)")
     site.cluster.wait_settled()
     return site
 
@@ -44,6 +55,62 @@ def test_an_export_says_who_did_what_when_from_where_and_why(delivered: Site) ->
     assert record["at"].endswith("Z")
     assert record["events"][0]["address"] == BOB
     assert record["outcome"] == "committed"
+
+
+def test_every_change_says_who_did_it_when_from_where_and_why(delivered: Site) -> None:
+    kinds = set()
+    for record in exported(delivered):
+        assert record["at"].endswith("Z")
+        if record["kind"] == "record":
+            kinds.add(record["by"]["kind"])
+            assert record["by"]["id"] or record["by"]["kind"] == "client", record  # who sends mail from elsewhere
+            assert record["by"]["origin"], record
+            assert record["cause"], record
+    assert kinds >= {"admin", "account", "client", "node"}
+
+
+def test_every_filter_chooses_what_looking_at_each_record_would(delivered: Site) -> None:
+    everything = exported(delivered)
+    last = f"#{everything[-1]['position']}"
+    bob = next(
+        event["data"]["account"] for one in everything for event in one.get("events", ())
+        if event["type"] == "AccountAdded" and event["data"]["address"] == BOB
+    )  # fmt: skip
+    middle = everything[len(everything) // 2]["at"]
+
+    def any_event(one: Record, wanted: Callable[[Record], bool]) -> bool:
+        return any(wanted(event) for event in one.get("events", ()))
+
+    def concerns_bob(one: Record) -> bool:
+        about = [(event["stream"], *map((event["data"] or {}).get, ("account", "owner"))) for event in one["events"]]
+        return one["by"]["id"] == bob or any(bob in ids for ids in about)
+
+    def said_of_author(one: Record) -> str:
+        return "{kind} {origin} {id}".format(**one["by"]) if "by" in one else ""
+
+    filters: list[tuple[tuple[str, ...], Callable[[Record], bool]]] = [
+        (("--type", "Message*"), lambda one: any_event(one, lambda event: event["type"].startswith("Message"))),
+        (("--stream", bob), lambda one: any_event(one, lambda event: event["stream"] == bob)),
+        (("--account", BOB), lambda one: "events" in one and concerns_bob(one)),
+        (("--by", BOB), lambda one: "by" in one and one["by"]["id"] == bob),
+        (("--by", "imap 127.0.0.1"), lambda one: "imap 127.0.0.1" in said_of_author(one)),
+        (("--by", "smtp"), lambda one: "smtp" in said_of_author(one)),
+        (("--since", middle), lambda one: one["at"] >= middle),
+        (("--until", middle), lambda one: one["at"] <= middle),
+        (("--since", "#3", "--until", "#5"), lambda one: 3 <= one["position"] <= 5),
+        (
+            ("--type", "MessageDelivered", "--account", BOB, "--since", middle),
+            lambda one: (
+                one["at"] >= middle
+                and any_event(one, lambda event: event["type"] == "MessageDelivered" and event["stream"] == bob)
+            ),
+        ),
+    ]
+    for arguments, wanted in filters:
+        expected = [one["position"] for one in everything if wanted(one)]
+        assert 0 < len(expected) < len(everything), arguments
+        until = () if "--until" in arguments else ("--until", last)
+        assert [one["position"] for one in exported(delivered, *arguments, *until)] == expected, arguments
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import imaplib
 import json
 import os
 import poplib
+import re
 import signal
 import smtplib
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from actors.redaction import PLACEHOLDER
 from chaos.cluster import Cluster, ClusterError
+from tests.acceptance.maildirs import Near
 from tests.acceptance.site import ALICE, BOB
 
 
@@ -47,6 +49,9 @@ def test_what_was_redacted_is_gone_from_every_file_of_every_node(tmp_path: Path)
     with Cluster(tmp_path / "cluster") as cluster:
         story = arrange(cluster)
         assert files_with(cluster.folder, story.marks) != {}
+        mirror = tmp_path / "mirror"
+        pulled_by_mbsync(story, mirror)
+        assert set().union(*files_with(mirror, story.marks).values()) == {"body", "subject", "message_id", "sender"}
         away = next(node for node in cluster.status().nodes if node.role != "leader")
         os.kill(away.pid, signal.SIGSTOP)
         try:
@@ -59,6 +64,7 @@ def test_what_was_redacted_is_gone_from_every_file_of_every_node(tmp_path: Path)
         wait_erased(cluster)
         assert files_with(cluster.folder, story.marks) == {}
         readers_see_placeholders(story)
+        mbsync_sees_placeholders(story, mirror, tmp_path / "afresh")
         the_log_shows_and_proves_it(story)
 
 
@@ -158,6 +164,24 @@ def readers_see_placeholders(story: Story) -> None:
     client3.quit()
     assert '"redacted": true' in cluster.command("mailbox", "show", BOB, "--json")
     assert json.loads(cluster.command("queue", "list", "--json"))["items"] == []
+
+
+def pulled_by_mbsync(story: Story, folder: Path) -> Near:
+    """BOB's mailbox as mbsync has it after another run."""
+    near = Near(folder)
+    with near.sync(endpoint(story.cluster, "imap", 1), BOB, story.password) as program:
+        said = program.communicate(timeout=60)[0]
+    assert program.returncode == 0, said
+    return near
+
+
+def mbsync_sees_placeholders(story: Story, mirror: Path, afresh: Path) -> None:
+    """Who pulls afresh gets the placeholder; who had pulled before syncs on, and nothing is doubled or comes back."""
+    assert len(list(pulled_by_mbsync(story, mirror).folder.glob("INBOX/[cn]*/*"))) == 1
+    (placeholder,) = pulled_by_mbsync(story, afresh).folder.glob("INBOX/[cn]*/*")
+    without_its_own = re.sub(rb"X-TUID: .*\n", b"", placeholder.read_bytes())  # by which mbsync knows what it put down
+    assert without_its_own == PLACEHOLDER.replace(b"\r\n", b"\n")
+    assert files_with(afresh, story.marks) == {}
 
 
 def texts(client: imaplib.IMAP4, folder: str) -> list[bytes]:
