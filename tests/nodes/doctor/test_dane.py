@@ -75,6 +75,7 @@ def test_each_kind_that_smtp_uses_is_compared_with_what_the_server_shows(tmp_pat
         ("3 2 1 " + "ab" * 32, "no selector 2"),
         ("3 1 3 " + "ab" * 32, "no matching type 3"),
     ],
+    ids=["usage-0", "usage-1", "selector-2", "matching-3"],  # a digest of a fresh certificate is no name of a test
 )
 def test_what_can_not_be_used_is_said_with_what_to_put_there(tmp_path: Path, record: str, reason: str) -> None:
     alone = found(tmp_path, [record], OWN)
