@@ -51,7 +51,8 @@ run: $(STAMP)
 
 test: $(STAMP)
 	scripts/debian-packages
-	$(BIN)/python -m pytest $(SPREAD) $(TEST_ARGS)
+	scripts/npm-packages $(VENV)/npm
+	NODE_PATH="$(CURDIR)/$(VENV)/npm/node_modules" $(BIN)/python -m pytest $(SPREAD) $(TEST_ARGS)
 
 schemathesis: SECONDS = 600
 schemathesis: SEEDS = 1 2 3

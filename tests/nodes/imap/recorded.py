@@ -18,6 +18,7 @@ SESSIONS = Path(__file__).parent / "sessions"
 SHOWN = 200  # characters of a response
 
 _LITERAL = re.compile(rb"\{(\d+)\+?\}\r\n\Z")
+_INITIAL = re.compile(rb"(\S+ AUTHENTICATE PLAIN )\S+\Z", re.IGNORECASE)
 _TAGGED = re.compile(rb"(?![*+])\S+ (OK|NO|BAD)\b(?: \[([A-Z]+))?")
 _UNTAGGED = re.compile(rb"\* (?:\d+ )?([A-Z]+)")
 _UNASKED = {b"EXISTS", b"RECENT", b"EXPUNGE", b"OK", b"VANISHED", b"FETCH"}  # may come with one command or the next
@@ -69,7 +70,7 @@ class Relay:
                     told += line
                 shown = told.split(b"\r\n")[0][:SHOWN]
             else:
-                shown = b"{plain}" if secret else line.rstrip(b"\r\n")
+                shown = b"{plain}" if secret else _INITIAL.sub(rb"\1{plain}", line.rstrip(b"\r\n"))
                 secret = line.upper().rstrip().endswith(b"AUTHENTICATE PLAIN")
             with self._lock:
                 self.lines.append(f"{number} {who} {shown.decode('utf-8', 'surrogateescape')}")

@@ -117,10 +117,10 @@ def test_curl_lists_searches_and_fetches(node: Node, user: User) -> None:
 
 
 def test_imapflow_works_a_mailbox(node: Node, user: User) -> None:
-    """Needs `npm install imapflow`, and NODE_PATH where that is not global."""
+    """scripts/npm-packages brings it; NODE_PATH says where it is."""
     found = subprocess.run([need("node"), "-e", "require('imapflow')"], capture_output=True)
     if found.returncode != 0:
-        pytest.skip("imapflow is not installed")
+        pytest.skip("imapflow is not installed: scripts/npm-packages, and NODE_PATH")
     script = str(Path(__file__).with_name("imapflow.cjs"))
     arguments = [need("node"), script, str(node.port), user.login, PASSWORD]
     trusting = {**os.environ, "NODE_EXTRA_CA_CERTS": str(node.folder / "ca.pem")}  # it insists on STARTTLS

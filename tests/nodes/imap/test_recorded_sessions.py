@@ -1,7 +1,8 @@
 """What clients say on the wire, said again: sessions that were taken down, and sequences of commands as documented.
 
-`thunderbird` is a recording of the program (test_thunderbird.py makes it anew). `apple-mail` and `outlook` are command
-sequences, not recordings: put together from what is published about these clients; each file names its sources.
+`thunderbird` and `roundcube` are recordings of the programs (test_thunderbird.py and acceptance/test_webmail.py make
+them anew, with --rewrite-scripts). `apple-mail` and `outlook` are command sequences, not recordings: put together from
+what is published about these clients; each file names its sources.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from tests.nodes.imap.recorded import play
 from tests.nodes.imap.test_thunderbird import mail
 
 
-@pytest.mark.parametrize("name", ["thunderbird", "apple-mail", "outlook"])
+@pytest.mark.parametrize("name", ["thunderbird", "roundcube", "apple-mail", "outlook"])
 def test_a_session_goes_as_it_went(node: Node, user: User, connect: Callable[[], RawClient], name: str) -> None:
     other = connect()
     other.ok(f'LOGIN {user.login} "{PASSWORD}"')
