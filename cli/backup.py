@@ -302,9 +302,13 @@ def _told() -> Iterator[None]:
     import lmdb
 
     from eventlog.errors import LogError
+    from eventlog.segment_keys import KeyFileError
 
     try:
         yield
+    except KeyFileError as error:
+        hint = "--key-file FILE with every key of this backup; mailraft backup key FILE makes one for a new backup"
+        raise CommandError(str(error), hint) from None
     except (LogError, lmdb.Error) as error:
         raise CommandError(
             str(error), "mailraft backup list shows what is there; another backup is another folder"

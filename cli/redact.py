@@ -86,6 +86,8 @@ def redact(
     client = open_client(cluster_dir, timeout_s=REDACT_TIMEOUT_S)
     found = client.change("POST", "/v1/redactions", {"target": target, "dry_run": True})
     _show(found)
+    if position is not None:
+        _say_what_stays(client, position)
     if dry_run:
         if as_json:
             print_json(found)
@@ -141,6 +143,13 @@ def _show(found: dict[str, Any]) -> None:
     what = f"{counted(len(found['events']), 'event')} and {counted(len(found['bodies']), 'body')}"
     where = f"{counted(found['mailboxes'], 'mailbox')} and {counted(found['queue_items'], 'queued message')}"
     say(f"{what}, in {where}; positions {shown}")
+
+
+def _say_what_stays(client: AdminClient, position: int) -> None:
+    """A position names what a record says of a message; the content, which others may have too, is named apart."""
+    digests = [one["digest"] for one in client.get(f"/v1/log/{position}")["bodies"] if not one.get("redacted")]
+    if digests:
+        say(f"the content stays: to erase that too, mailraft log redact --message {digests[0]}")
 
 
 def _wait_for_disks(client: AdminClient, position: int, wait_s: float) -> dict[str, str]:

@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from click.testing import CliRunner
 
 from actors.redaction import PLACEHOLDER
 from chaos.cluster import Cluster, ClusterError
+from cli.main import main
 from tests.acceptance.maildirs import Near
 from tests.acceptance.site import ALICE, BOB
+
+KEPT = b"Subject: kept\r\n\r\nkept\r\n"
 
 
 def marker() -> str:
@@ -49,6 +53,7 @@ def test_what_was_redacted_is_gone_from_every_file_of_every_node(tmp_path: Path)
     with Cluster(tmp_path / "cluster") as cluster:
         story = arrange(cluster)
         assert files_with(cluster.folder, story.marks) != {}
+        what_a_position_leaves_is_said(story)
         mirror = tmp_path / "mirror"
         pulled_by_mbsync(story, mirror)
         assert set().union(*files_with(mirror, story.marks).values()) == {"body", "subject", "message_id", "sender"}
@@ -90,7 +95,7 @@ def arrange(cluster: Cluster) -> Story:
         client.select("INBOX")
         client.copy("1", f"Secret{marks.folder}")
         client.append("Archive", "", "", content)
-        client.append("INBOX", "", "", b"Subject: kept\r\n\r\nkept\r\n")
+        client.append("INBOX", "", "", KEPT)
     cluster.wait_settled()
     created = json.loads(
         cluster.command("log", "tail", "--type", "FolderCreated", "-n", "1", "--json").splitlines()[-1]
@@ -99,6 +104,14 @@ def arrange(cluster: Cluster) -> Story:
     before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     time.sleep(1.1)
     return Story(cluster, password, marks, before, content, created["position"])
+
+
+def what_a_position_leaves_is_said(story: Story) -> None:
+    kept = story.cluster.command("log", "tail", "--type", "MessageAppended", "-n", "1", "--json")
+    position = json.loads(kept.splitlines()[-1])["position"]
+    words = ["log", "redact", str(position), "--dry-run", "--cluster", str(story.cluster.folder)]
+    said = CliRunner().invoke(main, words).stderr
+    assert f"the content stays: to erase that too, mailraft log redact --message {sha256(KEPT).hexdigest()}" in said
 
 
 def digest(story: Story) -> str:
