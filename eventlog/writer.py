@@ -37,7 +37,7 @@ MAX_UNCOMMITTED = 20_000
 PROPOSER_CLOCK_MS = 5000
 SMALL_RECORD_BYTES = 16 * 1024  # what may still be written from the reserve: votes, expunges, redactions
 KIND_LEVEL = -1  # of a proposal: an ordinary record that raises the feature level
-SETTLE_S = 0.006  # what is on disk ahead of the database is committed after so long, or twice that amid appends
+SETTLE_S = 0.02  # what is on disk ahead of the database is committed after so long, or twice that amid appends
 FULL_BELOW_BYTES = 4 * 1024 * 1024  # LMDB calls a write cut short by a full disk an I/O error
 SPACE_CHECK_S = 0.25
 
@@ -282,7 +282,7 @@ class Writer(threading.Thread):
         self._writable = self._writable or self._store.dirty
         self._store.commit(last=self._journal.must_last or self._journal.term_changed)
         self._journal.committed()
-        self._settle_due = 0.0
+        self._settle_due, self._fold_waits = 0.0, False
 
     def _call_first(self, items: list[Item], now: float) -> list[Item]:
         """Runs what wants to be alone with the database: before anything is written, and while the loop waits."""
@@ -319,7 +319,8 @@ class Writer(threading.Thread):
         if self._fold.level >= levels.TAILS_SINCE and self._store.use_newest_format():
             self._journal.must_commit()
         self._store.tidy()
-        self._store.settle()
+        if self._raft.is_leader or not self._waits_for_entries(now):
+            self._store.settle()  # else they are put with others
 
     def _take(self, item: Item, now: float, now_ms: int) -> None:
         match item[0]:
@@ -452,11 +453,15 @@ class Writer(threading.Thread):
 
         A follower has few entries to put on disk first, which its leader waits for; a leader expects more of them.
         """
-        if self._wanted or self._store.ahead is None or not self._can_wait(now):
+        if self._wanted or self._store.ahead is None:
             return False
         if self._raft.is_leader:
-            return self._raft.expects_entries() and self._settle_due > 0
-        return bool(self._journal.small_addition())
+            return self._can_wait(now) and self._raft.expects_entries() and self._settle_due > 0
+        return self._waits_for_entries(now)
+
+    def _waits_for_entries(self, now: float) -> bool:
+        """Whether all that anybody waits for is that few entries are on disk."""
+        return self._store.ahead is not None and self._can_wait(now) and bool(self._journal.small_addition())
 
     def _behind(self) -> bool:
         return self._stalled is None and self._fold.applied < self._raft.commit_index

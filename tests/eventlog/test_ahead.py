@@ -245,6 +245,16 @@ def test_what_is_committed_is_folded_with_what_follows_or_a_little_later(
     assert not node.store.lasts[-1], "its entries are on disk: the end of the power may undo the fold"
 
 
+def test_where_the_file_has_no_room_the_database_has_the_entries_and_the_fold_follows_at_once(node: Driven) -> None:
+    node.tick(("message", "n2", entries_after(0, "a")))
+    ahead = node.store.ahead
+    assert ahead is not None
+    ahead._at = Ahead.FILE_BYTES
+    tick = node.tick(("message", "n2", entries_after(1, "b", commit=1)))
+    assert (tick.state.applied, tick.state.behind, node.store.lasts[-1], ahead._at) == (0, True, True, 0)
+    assert node.tick().state.applied == 1
+
+
 def test_news_without_entries_are_folded_at_once(node: Driven) -> None:
     node.tick(("message", "n2", entries_after(0, "a")))
     tick = node.tick(("message", "n2", entries_after(1, commit=1)))
