@@ -288,6 +288,8 @@ class EventLog:
         try:
             async with asyncio.timeout(timeout_s):
                 index = await self._read_index()
+                if self._state.applied < index:
+                    self._put(("awaited", index))
                 await self.applied(index)
                 return index
         except TimeoutError:

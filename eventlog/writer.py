@@ -151,6 +151,7 @@ class Writer(threading.Thread):
         self._stalled: str | None = None
         self._awaiting_quarantine = False
         self._clock_is_off = False
+        self._awaited = 0  # up to here somebody at this node waits for the fold
         self._writable = True  # the last tick that had something to write could be written
         self._free_bytes = store.free_bytes()
         self._space_check_due = 0.0
@@ -330,6 +331,8 @@ class Writer(threading.Thread):
                 self._propose(item[1], now_ms)
             case "read":
                 self._raft.read("", item[1])
+            case "awaited":
+                self._awaited = max(self._awaited, item[1])
             case "connected":
                 self._connected.add(item[1])
                 self._raft.connected(item[1], now)
@@ -453,7 +456,7 @@ class Writer(threading.Thread):
 
         A follower has few entries to put on disk first, which its leader waits for; a leader expects more of them.
         """
-        if self._wanted or self._store.ahead is None:
+        if self._wanted or self._store.ahead is None or self._fold.applied < self._awaited:
             return False
         if self._raft.is_leader:
             return self._can_wait(now) and self._raft.expects_entries() and self._settle_due > 0

@@ -267,6 +267,14 @@ def test_where_somebody_waits_it_is_folded_at_once(node: Driven) -> None:
     assert node.tick(("message", "n2", entries_after(1, "b", commit=1))).state.applied == 1
 
 
+def test_what_a_barrier_waits_for_is_folded_at_once(node: Driven) -> None:
+    node.tick(("message", "n2", entries_after(0, "a")))
+    node.tick(("message", "n2", entries_after(1, "b", commit=1)))
+    assert node.tick(("awaited", 2)).state.applied == 1
+    assert node.tick(("message", "n2", entries_after(2, "c", commit=2))).state.applied == 2
+    assert node.tick(("message", "n2", entries_after(3, "d", commit=3))).state.applied == 2, "nobody waits any more"
+
+
 def test_a_tick_that_can_not_be_written_leaves_what_was_acknowledged(node: Driven) -> None:
     node.tick(("message", "n2", entries_after(0, "a", "b")))
     node.tick(("message", "n2", entries_after(2, "c", commit=2)))
