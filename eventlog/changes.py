@@ -14,7 +14,7 @@ from eventlog.journal import KIND_CONFIG
 from eventlog.members import Members, change_record
 from eventlog.proposals import Proposals
 from eventlog.record import By, Record, encode_whole
-from eventlog.writer import KIND_LEVEL, Item, State
+from eventlog.ticks import KIND_LEVEL, Item, State
 
 POLL_S = 0.02
 

@@ -27,8 +27,9 @@ from eventlog.raft import Message, Timing
 from eventlog.record import By, Event, Record, RecordError, Stamp, check, encode_whole
 from eventlog.store import Snapshot, Store, StoredRecord, joined_mark
 from eventlog.telling import Telling
+from eventlog.ticks import Item, State, Tick
 from eventlog.transport import PeerName, PeerTransport
-from eventlog.writer import Item, State, Tick, Writer
+from eventlog.writer import Writer
 
 __all__ = ["Applied", "Committed", "EventLog", "LogConfig", "LogStatus", "Member", "MemberStatus", "Snapshot",
            "StoredRecord"]  # fmt: skip

@@ -15,7 +15,7 @@ from eventlog.fold import Outcome
 from eventlog.journal import KIND_RECORD
 from eventlog.peers import token
 from eventlog.record import Encoded
-from eventlog.writer import Answer, Proposal, State, Tick
+from eventlog.ticks import Answer, Proposal, State, Tick
 
 RESEND_S = 2.0  # an attempt that says nothing for so long may have been lost with its leader
 MAX_UNKNOWN = 10_000

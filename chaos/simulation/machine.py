@@ -15,6 +15,7 @@ from typing import Any
 import actors.authentication
 import actors.directory
 import actors.runtime
+import eventlog.folding
 import eventlog.log
 import eventlog.proposals
 import eventlog.record
@@ -52,7 +53,8 @@ def machine(clock: Clock, rng: random.Random, config: Config) -> Iterator[None]:
     with replaced(
         (eventlog.writer, "time", time),
         (eventlog.writer, "random", dice),
-        (eventlog.writer, "FOLD_BUDGET_S", config.fold_budget_s),
+        (eventlog.folding, "time", time),
+        (eventlog.folding, "FOLD_BUDGET_S", config.fold_budget_s),
         (eventlog.replication, "MAX_MESSAGE_BYTES", config.message_bytes),
         (eventlog.replication, "MAX_IN_FLIGHT_BYTES", config.in_flight_bytes),
         (eventlog.proposals, "time", time),

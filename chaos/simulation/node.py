@@ -28,8 +28,9 @@ from eventlog.journal import Command, LmdbJournal
 from eventlog.log import Committed, EventLog, LogConfig
 from eventlog.peers import Message
 from eventlog.record import Event, Record, Stamp
+from eventlog.ticks import Answer, Proposal, Tick
 from eventlog.views import View
-from eventlog.writer import Answer, Proposal, Tick, Writer
+from eventlog.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-import eventlog.writer
+import eventlog.durability
 from eventlog.ahead import BLOCK_BYTES, FILE, ID_BYTES, Ahead
 from eventlog.errors import DamagedDatabase, SyncFailed
 from eventlog.store import Store
@@ -129,7 +129,7 @@ def test_a_sync_of_which_nobody_knows_whether_it_is_on_disk_ends_it(
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driven]:
     """One of three, whose cell has the newest feature level; its database need not have anything soon."""
-    monkeypatch.setattr(eventlog.writer, "SETTLE_S", 3600.0)
+    monkeypatch.setattr(eventlog.durability, "SETTLE_S", 3600.0)
     store = Store(tmp_path / "data", MAP_BYTES, durable=False)
     store.use_newest_format()
     store.commit()
@@ -238,7 +238,7 @@ def test_what_is_committed_is_folded_with_what_follows_or_a_little_later(
     node.tick(("message", "n2", entries_after(0, "a")))
     tick = node.tick(("message", "n2", entries_after(1, "b", commit=1)))
     assert (tick.state.commit, tick.state.applied, tick.state.behind) == (1, 0, False)
-    monkeypatch.setattr(eventlog.writer, "SETTLE_S", 0.0)
+    monkeypatch.setattr(eventlog.durability, "SETTLE_S", 0.0)
     node.writer._settle_due = 1e-9
     tick = node.tick()
     assert (tick.state.applied, node.store.dirty) == (1, False)

@@ -12,7 +12,7 @@ from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.fold import Outcome
 from eventlog.proposals import Committed, Proposals
 from eventlog.record import Encoded
-from eventlog.writer import Answer, Proposal, State, Tick
+from eventlog.ticks import Answer, Proposal, State, Tick
 from tests.eventlog import ledger
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

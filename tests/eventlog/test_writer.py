@@ -14,7 +14,8 @@ import pytest
 from pysyncobj.node import Node
 from structlog.testing import capture_logs
 
-import eventlog.writer
+import eventlog.admission
+import eventlog.folding
 from eventlog import members, uploads
 from eventlog.errors import SyncFailed
 from eventlog.fold import Outcome
@@ -23,7 +24,8 @@ from eventlog.members import Members, change_record
 from eventlog.raft import ConsensusViolation, Timing
 from eventlog.record import Record, encode
 from eventlog.store import Store
-from eventlog.writer import Item, Proposal, Tick, Writer
+from eventlog.ticks import Item, Proposal, Tick
+from eventlog.writer import Writer
 from tests.eventlog import ledger
 from tests.eventlog.conftest import MAP_BYTES
 
@@ -309,7 +311,7 @@ def test_a_follower_refuses_proposals(one_of_three: Driven) -> None:
 
 
 def test_a_leader_with_too_much_uncommitted_is_busy(alone: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eventlog.writer, "MAX_UNCOMMITTED", 3)
+    monkeypatch.setattr(eventlog.admission, "MAX_UNCOMMITTED", 3)
     records = [ledger.record() for _ in range(6)]
     tick = alone.tick(*map(alone.proposal, records))
     assert [reason for _, reason in tick.refusals] == ["busy", "busy"]
@@ -317,7 +319,7 @@ def test_a_leader_with_too_much_uncommitted_is_busy(alone: Driven, monkeypatch: 
 
 
 def test_a_long_fold_is_cut_so_that_heartbeats_go_out(alone: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eventlog.writer, "FOLD_BUDGET_S", -1)
+    monkeypatch.setattr(eventlog.folding, "FOLD_BUDGET_S", -1)
     tick = alone.tick(*(alone.proposal(ledger.record()) for _ in range(100)))
     assert tick.state.behind
     assert tick.state.applied < tick.state.commit == FOUNDED + 100
@@ -329,7 +331,7 @@ def test_a_long_fold_is_cut_so_that_heartbeats_go_out(alone: Driven, monkeypatch
 def test_what_is_folded_later_than_it_is_committed_is_answered_then(
     alone: Driven, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eventlog.writer, "FOLD_BUDGET_S", -1)
+    monkeypatch.setattr(eventlog.folding, "FOLD_BUDGET_S", -1)
     answered = len(alone.tick(*(alone.proposal(ledger.record()) for _ in range(100))).answers)
     for _ in range(5):
         answered += len(alone.tick().answers)

@@ -38,6 +38,7 @@ NOT_RUN = {  # by a simulated node; or for files, or for names of types, alone
     "eventlog.segment_keys": {"os"},
     "eventlog.segments": {"os"},
     "eventlog.store": {"os"},
+    "eventlog.ticks": {"random"},
     "eventlog.transport": {"time"},
 }
 
