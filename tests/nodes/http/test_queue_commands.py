@@ -53,7 +53,7 @@ class Desk:
 
     def authors(self, event: str) -> set[str]:
         """Who stands in the log as having caused such events."""
-        records = self.site.client.get("/v1/log?last=100")["records"]
+        records = self.site.client.get("/v1/log?last=1000")["records"]
         named = [one for one in records if event in [shown["type"] for shown in one.get("events", [])]]
         return {one["by"]["origin"] for one in named}
 
@@ -99,8 +99,9 @@ def test_what_was_put_off_is_tried_again_given_up_or_deleted(run: Run, tmp_path:
             }  # fmt: skip
             assert desk.told("queue", "suspend", "near.test")["changed"] is False
             desk.told("queue", "suspend", "lost.test")
+            wait_until(lambda: desk.states().count("suspended") == 2)  # what was under way has come to its end
+            wait_until(lambda: desk.told("queue", "retry", "--domain", "far.test")["done"] == 1)
             peer.replies["RCPT"] = "250 2.1.5 Ok"
-            desk.told("queue", "retry", "--domain", "far.test")
             wait_until(lambda: not desk.told("queue", "list", "--domain", "far.test")["items"])
         assert desk.told("queue", "delete", "--domain", "lost.test")["done"] == 1
         assert [one["state"] for one in desk.told("queue", "list", "--domain", "near.test")["items"]] == ["suspended"]
