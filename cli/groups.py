@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+AS_JSON = "mailraft.as_json"  # in a context's `meta`: the line has --json, wherever it went wrong
 WHOLE = 1000  # letters of a sentence; click's own list cuts it so that each command takes one line
 
 

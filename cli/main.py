@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from cli.groups import Group
-from cli.output import AS_JSON, WrongUse
+from cli.groups import AS_JSON, Group
 
 
 class Lazy(NamedTuple):
@@ -119,6 +118,8 @@ def _told_as_json(as_json: bool) -> Iterator[None]:
     except click.UsageError as error:
         if not as_json:
             raise
+        from cli.output import WrongUse
+
         raise WrongUse(error) from None
 
 

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from cli.groups import AS_JSON
 from nodes.errors.registry import kind_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 FAILED = 1
 WRONG_USE = 2
 UNKNOWN = 3
-AS_JSON = "mailraft.as_json"  # in a context's `meta`: the line has --json, wherever it went wrong
 SPINNER_COLUMNS = 2  # what a spinner takes in front of its text
 
 
