@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
@@ -13,6 +12,7 @@ from cli.account_state import disable, enable, expire, require_change, state
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client, password_option, read_password, size_bytes
 from cli.output import agree, iso_time, print_json, print_table, say
+from cli.paths import api_path
 
 
 @click.group(cls=Group)
@@ -48,7 +48,7 @@ def add(address: str, password_stdin: bool, quota_bytes: int | None, cluster_dir
 @json_option
 def list_accounts(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
     """List accounts."""
-    path = "/v1/accounts" + (f"?tenant={quote(tenant, safe='')}" if tenant else "")
+    path = api_path("/v1/accounts", tenant=tenant)
     accounts = open_client(cluster_dir).by_address(path, "accounts")
     if as_json:
         print_json({"accounts": accounts})
@@ -69,7 +69,7 @@ def passwd(address: str, password_stdin: bool, cluster_dir: Path) -> None:
     """Set the password of ADDRESS."""
     client = open_client(cluster_dir)
     body = {"password": read_password(password_stdin)}
-    client.change("PUT", f"/v1/accounts/{quote(address, safe='')}/password", body)
+    client.change("PUT", api_path("/v1/accounts/{}/password", address), body)
     say(f"password of {address} set")
 
 
@@ -84,7 +84,7 @@ def quota(address: str, size: str, messages: int | None, cluster_dir: Path) -> N
     What is in a mailbox stays when it is above the new limit; mail for it is refused until there is room.
     """
     limit = None if size.lower() == "none" else size_bytes(size)
-    path = f"/v1/accounts/{quote(address, safe='')}/quota"
+    path = api_path("/v1/accounts/{}/quota", address)
     answer = open_client(cluster_dir).change("PUT", path, {"quota_bytes": limit, "quota_messages": messages})
     room = "as much as there is room for" if limit is None else f"{limit} bytes"
     say(f"{answer['address']} may hold {room}" + ("" if messages is None else f" in at most {messages} messages"))
@@ -98,5 +98,5 @@ def delete(address: str, yes: bool, cluster_dir: Path) -> None:
     """Delete the account ADDRESS; its mail is reachable no more."""
     client = open_client(cluster_dir)
     agree(f"Delete {address} and its mailbox?", yes)
-    client.change("DELETE", f"/v1/accounts/{quote(address, safe='')}")
+    client.change("DELETE", api_path("/v1/accounts/{}", address))
     say(f"account {address} deleted")

@@ -7,20 +7,20 @@ import re
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client, password_option, read_password
 from cli.output import agree, counted, iso_time, print_json, print_table, say
+from cli.paths import api_path
 
 _FROM_NOW = re.compile(r"(\d{1,5})([hdw])", re.ASCII)
 _UNIT_MS = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 
 
 def _path(address: str, *parts: str) -> str:
-    return "/".join(["/v1/accounts", *(quote(part, safe="") for part in (address, *parts))])
+    return api_path("/v1/accounts/{}" + "/{}" * len(parts), address, *parts)
 
 
 def expiry_ms(text: str) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from cli.account_credentials import expiry_ms
 from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, say
+from cli.paths import api_path
 
 MAIL = click.Choice(("accept", "defer", "refuse"))
 _mail_option = click.option(
@@ -19,7 +19,7 @@ _mail_option = click.option(
 
 
 def _change(cluster_dir: Path, address: str, **body: Any) -> dict[str, Any]:
-    path = f"/v1/accounts/{quote(address, safe='')}/state"
+    path = api_path("/v1/accounts/{}/state", address)
     found: dict[str, Any] = open_client(cluster_dir).change("PATCH", path, body)
     return found
 
@@ -74,7 +74,7 @@ def require_change(address: str, no_more: bool, cluster_dir: Path) -> None:
 @json_option
 def state(address: str, cluster_dir: Path, as_json: bool) -> None:
     """Whether somebody can come in to ADDRESS."""
-    found = open_client(cluster_dir).get(f"/v1/accounts/{quote(address, safe='')}/state")
+    found = open_client(cluster_dir).get(api_path("/v1/accounts/{}/state", address))
     if as_json:
         print_json(found)
         return

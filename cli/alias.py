@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import print_json, print_table, say
+from cli.paths import api_path
 
 
 @click.group(cls=Group)
@@ -48,5 +48,5 @@ def list_aliases(cluster_dir: Path, as_json: bool) -> None:
 @cluster_option
 def delete(address: str, cluster_dir: Path) -> None:
     """Delete the alias ADDRESS."""
-    open_client(cluster_dir).change("DELETE", f"/v1/aliases/{quote(address, safe='')}")
+    open_client(cluster_dir).change("DELETE", api_path("/v1/aliases/{}", address))
     say(f"alias {address} deleted")

@@ -15,6 +15,7 @@ from cli.client import AdminClient, Unreachable
 from cli.layout import Cluster, Node
 from cli.options import open_client, token_options
 from cli.output import CommandError
+from cli.paths import api_path
 from cli.restore_source import cell_id, choose_node
 from eventlog.segments import SEGMENT_BYTES
 
@@ -61,8 +62,8 @@ class ApiFeed:
     def segment(self, first: int, last: int) -> tuple[SegmentHeader, Iterator[SegmentRecord]]:
         from eventlog.segments import read_stream
 
-        wanted = f"first={first}&last={last}&most_bytes={self._most_bytes}"
-        return read_stream(self._open(f"/v1/log/segment?{wanted}"), f"what {self._node.name} sent")
+        path = api_path("/v1/log/segment", first=first, last=last, most_bytes=self._most_bytes)
+        return read_stream(self._open(path), f"what {self._node.name} sent")
 
     @contextmanager
     def tables(self) -> Iterator[tuple[TablesHead, Iterator[Row]]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, node_option, open_client
 from cli.output import CommandError, console, print_json, print_table, say
+from cli.paths import api_path
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
@@ -61,8 +61,7 @@ def add(chain: Path, key: Path, names: tuple[str, ...], tenant: str | None, clus
 @json_option
 def list_certificates(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
     """List the certificates of the log, and when they expire."""
-    query = f"?tenant={quote(tenant, safe='')}" if tenant else ""
-    found = list(open_client(cluster_dir).pages(f"/v1/certificates{query}", "certificates"))
+    found = list(open_client(cluster_dir).pages(api_path("/v1/certificates", tenant=tenant), "certificates"))
     if as_json:
         print_json({"certificates": found})
         return
@@ -84,7 +83,7 @@ def list_certificates(tenant: str | None, cluster_dir: Path, as_json: bool) -> N
 @json_option
 def show(wanted: str, cluster_dir: Path, as_json: bool) -> None:
     """Show the certificate that clients of a host name are shown, or the one of a fingerprint, with its chain."""
-    found = open_client(cluster_dir).get(f"/v1/certificates/{quote(wanted, safe='')}")
+    found = open_client(cluster_dir).get(api_path("/v1/certificates/{}", wanted))
     if as_json:
         print_json(found)
         return
@@ -99,7 +98,7 @@ def show(wanted: str, cluster_dir: Path, as_json: bool) -> None:
 @cluster_option
 def remove(wanted: str, cluster_dir: Path) -> None:
     """Show a certificate no longer: clients see an older one for the name, or the file's."""
-    done = open_client(cluster_dir).change("DELETE", f"/v1/certificates/{quote(wanted, safe='')}")
+    done = open_client(cluster_dir).change("DELETE", api_path("/v1/certificates/{}", wanted))
     say(f"{', '.join(done['names'])}: removed")
 
 
@@ -137,7 +136,7 @@ def trust_clients(name: str, file: Path, tenant: str | None, cluster_dir: Path) 
     The e-mail address of such a certificate is the account's. With --tenant, of that tenant's accounts only.
     """
     body = {"certificates": _read(file), "tenant": tenant}
-    open_client(cluster_dir).change("PUT", f"/v1/client-authorities/{quote(name, safe='')}", body)
+    open_client(cluster_dir).change("PUT", api_path("/v1/client-authorities/{}", name), body)
     say(f"{name}: its certificates log in to accounts of {tenant or 'every tenant'}")
 
 
@@ -147,8 +146,7 @@ def trust_clients(name: str, file: Path, tenant: str | None, cluster_dir: Path) 
 @cluster_option
 def distrust_clients(name: str, tenant: str | None, cluster_dir: Path) -> None:
     """Take certificates of the authority NAME for log-ins no longer."""
-    query = f"?tenant={quote(tenant, safe='')}" if tenant else ""
-    open_client(cluster_dir).change("DELETE", f"/v1/client-authorities/{quote(name, safe='')}{query}")
+    open_client(cluster_dir).change("DELETE", api_path("/v1/client-authorities/{}", name, tenant=tenant))
     say(f"{name}: nobody logs in with its certificates any more")
 
 
@@ -221,7 +219,7 @@ def order(names: tuple[str, ...], dns: bool, wait: int, cluster_dir: Path, as_js
 def renew(name: str, wait: int, cluster_dir: Path, as_json: bool) -> None:
     """Order the certificate of NAME anew, now. For one that was not ordered here: mailraft certificate add."""
     client = open_client(cluster_dir)
-    before = client.change("POST", f"/v1/acme/kept/{quote(name, safe='')}/renew")
+    before = client.change("POST", api_path("/v1/acme/kept/{}/renew", name))
     _wait(client, name, wait, as_json, before["fingerprint"])
 
 
@@ -246,7 +244,7 @@ def orders(cluster_dir: Path, as_json: bool) -> None:
 @cluster_option
 def release(name: str, cluster_dir: Path) -> None:
     """Renew the certificate of NAME no more. It is shown until it is removed."""
-    done = open_client(cluster_dir).change("DELETE", f"/v1/acme/kept/{quote(name, safe='')}")
+    done = open_client(cluster_dir).change("DELETE", api_path("/v1/acme/kept/{}", name))
     say(f"{', '.join(done['names'])}: not renewed any more")
 
 

@@ -13,10 +13,10 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
-from urllib.parse import quote
 
 from cli.layout import Cluster, Node
 from cli.output import FAILED, UNKNOWN, CommandError, say
+from cli.paths import page_after
 from nodes.addresses import split_address
 from nodes.errors.kinds import EXIT_NOT_NOW, EXITS
 from nodes.files import finish
@@ -118,11 +118,10 @@ class AdminClient:
 
     def pages(self, path: str, name: str, node: str | None = None) -> Iterator[Any]:
         """The items of a list, which each page of it has under `name`."""
-        mark = "&" if "?" in path else "?"
         page = self.get(path, node)
         yield from page[name]
         while page["next"]:
-            page = self.get(f"{path}{mark}after={quote(page['next'], safe='')}", node)
+            page = self.get(page_after(path, page["next"]), node)
             yield from page[name]
 
     def by_address(self, path: str, name: str) -> list[Any]:
@@ -131,11 +130,10 @@ class AdminClient:
 
     def whole(self, path: str, name: str, node: str | None = None) -> dict[str, Any]:
         """A list with what else is told beside it; `name` has the items of all pages."""
-        mark = "&" if "?" in path else "?"
         found: dict[str, Any] = self.get(path, node)
         following = found.pop("next", None)
         while following:
-            page = self.get(f"{path}{mark}after={quote(following, safe='')}", node)
+            page = self.get(page_after(path, following), node)
             found[name] += page[name]
             following = page["next"]
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
@@ -11,6 +10,7 @@ from cli.client import AdminClient
 from cli.groups import Group
 from cli.options import DIR_NOTE, json_option, nodes_argument, open_client
 from cli.output import CommandError, iso_time, print_json, print_table, say
+from cli.paths import api_path
 
 
 @click.group(cls=Group)
@@ -57,7 +57,7 @@ def list_tokens(cluster_dir: Path, as_json: bool) -> None:
 @click.argument("token_id", metavar="TOKEN")
 def revoke(cluster_dir: Path, token_id: str) -> None:
     """Make the token with this id worthless."""
-    open_client(cluster_dir).change("DELETE", f"/v1/cluster/tokens/{quote(token_id, safe='')}")
+    open_client(cluster_dir).change("DELETE", api_path("/v1/cluster/tokens/{}", token_id))
     say("nobody joins with it")
 
 

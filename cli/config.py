@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
@@ -13,6 +12,7 @@ from cli.config_cluster import cluster
 from cli.groups import Group
 from cli.options import complete_node, json_option, open_client, token_options
 from cli.output import CommandError, counted, print_json, print_table
+from cli.paths import api_path
 
 if TYPE_CHECKING:
     from nodes.config.sources import Loaded
@@ -191,7 +191,7 @@ def _explained(key: str) -> dict[str, str]:
 
 
 def _explained_by_node(key: str, cluster_dir: Path, node: str | None) -> dict[str, str]:
-    found = open_client(cluster_dir).get(f"/v1/config/{quote(key, safe='')}", node)
+    found = open_client(cluster_dir).get(api_path("/v1/config/{}", key), node)
     return {"key": found["key"], **found["about"], "here": found["value"], "from": found["source"]}
 
 

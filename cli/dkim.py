@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
@@ -12,6 +11,7 @@ from cli.groups import Group
 from cli.jobs import progress_bar
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, counted, print_json, print_table, say
+from cli.paths import api_path
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
@@ -51,7 +51,7 @@ def generate(
     wanted: dict[str, Any] = {"algorithms": ALGORITHMS[algorithm], "rsa_bits": int(rsa_bits), "active": active}
     if selector is not None:
         wanted["selector"] = selector
-    made = open_client(cluster_dir).change("POST", f"/v1/dkim/{quote(domain, safe='')}/keys", wanted)
+    made = open_client(cluster_dir).change("POST", api_path("/v1/dkim/{}/keys", domain), wanted)
     _tell_made(made, as_json)
 
 
@@ -84,7 +84,7 @@ def rotate(domain: str | None, everything: bool, active: bool, cluster_dir: Path
 
 
 def _rotated(client: AdminClient, domain: str, active: bool) -> dict[str, Any]:
-    made: dict[str, Any] = client.change("POST", f"/v1/dkim/{quote(domain, safe='')}/rotate", {"active": active})
+    made: dict[str, Any] = client.change("POST", api_path("/v1/dkim/{}/rotate", domain), {"active": active})
     return made
 
 
@@ -151,7 +151,7 @@ def schedule(
     if (every_days is None) != off:
         raise click.UsageError("Either --every DAYS or --off.")
     wanted = {"every_ms": (every_days or 0) * DAY_MS, "overlap_ms": overlap_days * DAY_MS}
-    found = open_client(cluster_dir).change("PUT", f"/v1/dkim/{quote(domain, safe='')}/schedule", wanted)
+    found = open_client(cluster_dir).change("PUT", api_path("/v1/dkim/{}/schedule", domain), wanted)
     if as_json:
         print_json(found)
     say(
@@ -183,7 +183,7 @@ def dns(domain: str, cluster_dir: Path, as_json: bool) -> None:
 @json_option
 def validate(domain: str, cluster_dir: Path, as_json: bool) -> None:
     """Look the keys of DOMAIN up in DNS; those that wait take over. Exits 1 where a record is missing or wrong."""
-    found = open_client(cluster_dir).change("POST", f"/v1/dkim/{quote(domain, safe='')}/validate", {})
+    found = open_client(cluster_dir).change("POST", api_path("/v1/dkim/{}/validate", domain), {})
     if as_json:
         print_json(found)
     else:
@@ -209,14 +209,14 @@ def delete(domain: str, selector: str, force: bool, cluster_dir: Path) -> None:
     Its private part stays in the log, sealed, until it is redacted: that writes each node's file anew, so it is a
     command of its own, best given once for many keys.
     """
-    path = f"/v1/dkim/{quote(domain, safe='')}/keys/{quote(selector, safe='')}"
+    path = api_path("/v1/dkim/{}/keys/{}", domain, selector)
     open_client(cluster_dir).change("DELETE", path + ("?force=1" if force else ""))
     say(f"key {selector} of {domain} deleted")
     say(f"to erase private parts of deleted keys from the log: mailraft log redact --dkim {domain} --reason TEXT")
 
 
 def _get(cluster_dir: Path, domain: str) -> dict[str, Any]:
-    found: dict[str, Any] = open_client(cluster_dir).get(f"/v1/dkim/{quote(domain, safe='')}")
+    found: dict[str, Any] = open_client(cluster_dir).get(api_path("/v1/dkim/{}", domain))
     return found
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, console, print_json, print_table
+from cli.paths import api_path
 
 TIMEOUT_S = 120.0
 MARKS = {"ok": "ok", "note": "note", "warning": "WARNING", "error": "ERROR"}
@@ -25,7 +25,7 @@ def doctor(domain: str, cluster_dir: Path, as_json: bool) -> None:
     """
     client = open_client(cluster_dir, TIMEOUT_S)
     with console().status(f"asking DNS and the hosts of {domain}"):
-        found = client.get(f"/v1/doctor/{quote(domain, safe='')}")
+        found = client.get(api_path("/v1/doctor/{}", domain))
     if as_json:
         print_json(found)
     else:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import counted, iso_time, print_json, print_table, say
+from cli.paths import api_path
 
 
 def _path(address: str) -> str:
-    return f"/v1/groups/{quote(address, safe='')}"
+    return api_path("/v1/groups/{}", address)
 
 
 @click.group(cls=Group)
@@ -50,7 +50,7 @@ def remove(address: str, cluster_dir: Path) -> None:
 @json_option
 def list_groups(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
     """List groups."""
-    path = "/v1/groups" + (f"?tenant={quote(tenant, safe='')}" if tenant else "")
+    path = api_path("/v1/groups", tenant=tenant)
     found = open_client(cluster_dir).by_address(path, "groups")
     if as_json:
         print_json({"groups": found})

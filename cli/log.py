@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote
 
 import click
 
@@ -22,6 +21,7 @@ from cli.log_proof import PROOFS
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, node_option, open_client, open_data, source_options
 from cli.output import CommandError, json_text, print_json, print_json_line, printable, say
+from cli.paths import api_path
 from cli.redact import CUSTODY
 from cli.what_if import what_if
 
@@ -69,15 +69,15 @@ def tail(last: int, follow: bool, node: str | None, cluster_dir: Path, as_json: 
     client = open_client(cluster_dir)
     wanted = _wanted(filters)
     if not wanted:
-        answer = client.get(f"/v1/log?last={last}", node)
+        answer = client.get(api_path("/v1/log", last=last), node)
         position = answer["position"]
         _print_records(answer["records"], as_json)
     else:
         position = _print_selected(client, {**wanted, "newest": last}, node, as_json)
-    query = quote(json.dumps(wanted))
     try:
         while follow:
-            answer = client.get(f"/v1/log?after={position}&wait_s=15&wanted={query}", node)
+            path = api_path("/v1/log", after=position, wait_s=15, wanted=json.dumps(wanted))
+            answer = client.get(path, node)
             position = answer["position"]
             _print_records(answer["records"], as_json)
     except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def show(position: int, data: Path | None, cluster_dir: Path | None, node: str |
     record = _record_in_folder(data, position) if data is not None else None
     if record is None:
         assert cluster_dir is not None
-        record = open_client(cluster_dir).get(f"/v1/log/{position}", node)
+        record = open_client(cluster_dir).get(api_path("/v1/log/{}", position), node)
     if as_json:
         print_json(record)
     else:

@@ -13,6 +13,7 @@ from cli.jobs import progress_bar, run_job
 from cli.moments import moment_argument
 from cli.options import cluster_option, data_folder, json_option, node_option, open_client, size_bytes, source_options
 from cli.output import CommandError, counted, print_json, print_table, say, size_text
+from cli.paths import api_path
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -254,10 +255,10 @@ def _repair(client: AdminClient, name: str, first: int, last: int) -> str | None
             continue
         with tempfile.TemporaryFile() as file:
             try:
-                path = f"/v1/log/segment?first={first}&last={last}&most_bytes={WHOLE_BYTES}"
+                path = api_path("/v1/log/segment", first=first, last=last, most_bytes=WHOLE_BYTES)
                 _download(client.open(path, source), source, file)
                 file.seek(0)
-                client.upload(f"/v1/log/archive/{first}-{last}", name, file)
+                client.upload(api_path("/v1/log/archive/{}-{}", first, last), name, file)
             except CommandError as error:
                 say(f"{source}: {error}")
                 continue
@@ -292,7 +293,7 @@ def _copy(client: AdminClient, into: Path) -> None:
             pass
         partial = target.with_name(target.name + PARTIAL)
         with partial.open("wb") as file:
-            path = f"/v1/log/archive/{one['first']}-{one['last']}"
+            path = api_path("/v1/log/archive/{}-{}", one["first"], one["last"])
             _download(client.open(path, name, "GET"), name, file)
         verify_segment(partial)
         partial.replace(target)

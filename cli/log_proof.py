@@ -12,6 +12,7 @@ import click
 from cli.jobs import progress_bar, run_job
 from cli.options import CA_FILE, cluster_option, data_folder, json_option, node_option, open_client, source_options
 from cli.output import CommandError, print_json, print_table, say
+from cli.paths import api_path
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
@@ -105,8 +106,7 @@ def anchor(
             raise CommandError("--list and --collect are about heads that were signed before", "leave out the rest")
         _signed_heads(cluster_dir, node, collect, as_json)
         return
-    query = "" if position is None else f"?position={position}"
-    document = open_client(cluster_dir).get(f"/v1/log/anchor{query}", node)
+    document = open_client(cluster_dir).get(api_path("/v1/log/anchor", position=position), node)
     if out is None:
         print_json(document)
         return
@@ -210,7 +210,7 @@ def _print_rebuild(report: dict[str, Any], as_json: bool) -> None:
 
 
 def _verify_path(positions: list[int]) -> str:
-    return "/v1/log/verify" + (f"?at={','.join(map(str, positions))}" if positions else "")
+    return api_path("/v1/log/verify", at=",".join(map(str, positions)) or None)
 
 
 def _verify_folder(data: Path, positions: list[int]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -14,6 +13,7 @@ from cli.jobs import progress_bar, result_of
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, open_client
 from cli.output import UNKNOWN, print_json, print_table, say
+from cli.paths import api_path
 from nodes.moments import Moment
 
 
@@ -34,7 +34,7 @@ def mailbox() -> None:
 @json_option
 def show(address: str, as_of: str | None, cluster_dir: Path, as_json: bool) -> None:
     """Show folders, UIDs and flags of the mailbox of ADDRESS."""
-    path = f"/v1/mailboxes/{quote(address, safe='')}" + _query(as_of)
+    path = api_path("/v1/mailboxes/{}", address, **_query(as_of))
     text = open_client(cluster_dir).get_text(path)
     if as_json:
         # the node's answer is the contract; a large mailbox is tens of megabytes, not worth parsing to print
@@ -107,7 +107,7 @@ def restore(
 
 def _restore(cluster_dir: Path, address: str, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """What the node planned, and whether it changed something. Raises CommandError."""
-    lines = open_client(cluster_dir).stream(f"/v1/mailboxes/{quote(address, safe='')}/restore", None, body)
+    lines = open_client(cluster_dir).stream(api_path("/v1/mailboxes/{}/restore", address), None, body)
     plan: dict[str, Any] = {}
     last: dict[str, Any] = {}
     with progress_bar("restore") as update:
@@ -141,11 +141,11 @@ def _print_plan(plan: dict[str, Any]) -> None:
             click.echo(f"{verb}: {', '.join(plan[verb])}")
 
 
-def _query(as_of: str | None) -> str:
+def _query(as_of: str | None) -> dict[str, int | None]:
     if as_of is None:
-        return ""
+        return {}
     match moment_argument(as_of, "--as-of"):
         case Moment(position=int(position)):
-            return f"?position={position}"
+            return {"position": position}
         case Moment(at_ms=at_ms):
-            return f"?at_ms={at_ms}"
+            return {"at_ms": at_ms}

@@ -21,6 +21,7 @@ from cli.layout import Cluster, Node
 from cli.membership_joining import folder_options, joined
 from cli.options import DIR_NOTE, complete_node, json_option, nodes_argument, open_client
 from cli.output import SPINNER_COLUMNS, UNKNOWN, CommandError, console, one_line, print_json, say
+from cli.paths import api_path
 from cli.processes import send, supervisor_pid, wait_until
 from cli.supervisor import STOP_TIMEOUT_S, WATCH_S, last_words
 from cli.token_client import is_address
@@ -126,7 +127,7 @@ def transfer_leadership(cluster_dir: Path, name: str | None) -> None:
     while leader_of(look(found, client)) != target:
         if time.monotonic() > deadline:
             raise CommandError(f"{target} does not lead", f"mailraft cluster status {found.folder}")
-        client.change("POST", f"/v1/members/{target}/lead")
+        client.change("POST", api_path("/v1/members/{}/lead", target))
         wait_until(lambda: leader_of(look(found, client)) == target, 3.0)
     say(f"leader: {target}")
 
@@ -238,7 +239,9 @@ def _take_out(cluster_dir: Path, name: str, force_dead: bool, delete_data: bool)
         _check_majority(cluster_dir, client, members, name)
     with console().status(f"removing {name}"):
         members = _until(
-            client, lambda members: name not in members, lambda: client.change("DELETE", f"/v1/members/{name}")
+            client,
+            lambda members: name not in members,
+            lambda: client.change("DELETE", api_path("/v1/members/{}", name)),
         )
     if is_address(cluster_dir):
         say(f"{name} is out; the cell: {', '.join(members)}; it serves nobody any more: stop it where it runs")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
@@ -13,6 +12,7 @@ from actors.verdicts import CHOICES
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import counted, print_json, print_table, say
+from cli.paths import api_path
 
 DMARC = "dmarc"
 NAMES = (*sorted(SETTINGS), DMARC)
@@ -98,4 +98,4 @@ def reset(tenant: str, settings: tuple[str, ...], cluster_dir: Path) -> None:
 
 
 def _path(tenant: str) -> str:
-    return f"/v1/tenants/{quote(tenant, safe='')}/policy"
+    return api_path("/v1/tenants/{}/policy", tenant)

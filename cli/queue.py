@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import click
 
@@ -13,6 +12,7 @@ from cli.groups import Group
 from cli.jobs import progress_bar
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, counted, iso_time, print_json, print_table, say, size_text
+from cli.paths import api_path
 
 STATES = ("waiting", "scheduled", "deferred", "sending", "held", "throttled", "suspended")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -91,8 +91,7 @@ def list_queue(cluster_dir: Path, as_json: bool, limit: int, **filters: Any) -> 
 def _listed(client: Any, chosen: dict[str, str], limit: int) -> Iterator[dict[str, Any]]:
     after = None
     while limit > 0:
-        query = {**chosen, "limit": str(min(limit, 1000)), **({"after": after} if after else {})}
-        page = client.get(f"/v1/queue?{urlencode(query)}")
+        page = client.get(api_path("/v1/queue", **chosen, limit=min(limit, 1000), after=after))
         yield from page["items"]
         limit -= len(page["items"])
         after = page.get("next")
@@ -106,7 +105,7 @@ def _listed(client: Any, chosen: dict[str, str], limit: int) -> Iterator[dict[st
 @json_option
 def show(item_id: str, cluster_dir: Path, as_json: bool) -> None:
     """Show the message ID, which waits, with what each server said."""
-    item = open_client(cluster_dir).get(f"/v1/queue/items/{quote(item_id, safe='')}")
+    item = open_client(cluster_dir).get(api_path("/v1/queue/items/{}", item_id))
     if as_json:
         print_json(item)
         return
@@ -143,8 +142,7 @@ def show(item_id: str, cluster_dir: Path, as_json: bool) -> None:
 @json_option
 def stats(domain: str | None, cluster_dir: Path, as_json: bool) -> None:
     """Count what waits for each domain, why, since when, and how much of a week's mail came back."""
-    query = f"?{urlencode({'domain': domain})}" if domain else ""
-    found = open_client(cluster_dir).whole(f"/v1/queue/stats{query}", "domains")
+    found = open_client(cluster_dir).whole(api_path("/v1/queue/stats", domain=domain or None), "domains")
     if as_json:
         print_json(found)
         return
@@ -286,7 +284,7 @@ def suspend(domain: str | None, everything: bool, reason: str, cluster_dir: Path
     """Send nothing more to DOMAIN until it is resumed."""
     name = _domain_of(domain, everything)
     client = open_client(cluster_dir)
-    answer = client.change("POST", f"/v1/queue/domains/{quote(name, safe='')}/suspend", {"reason": reason})
+    answer = client.change("POST", api_path("/v1/queue/domains/{}/suspend", name), {"reason": reason})
     if as_json:
         print_json(answer)
     say(f"{_called(name)} {'is' if answer['changed'] else 'was already'} suspended")
@@ -300,7 +298,7 @@ def suspend(domain: str | None, everything: bool, reason: str, cluster_dir: Path
 def resume(domain: str | None, everything: bool, cluster_dir: Path, as_json: bool) -> None:
     """Send to DOMAIN again."""
     name = _domain_of(domain, everything)
-    answer = open_client(cluster_dir).change("POST", f"/v1/queue/domains/{quote(name, safe='')}/resume", {})
+    answer = open_client(cluster_dir).change("POST", api_path("/v1/queue/domains/{}/resume", name), {})
     if as_json:
         print_json(answer)
     say(f"{_called(name)} {'is sent again' if answer['changed'] else 'was not suspended'}")

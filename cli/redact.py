@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, agree, counted, print_json, say
+from cli.paths import api_path
 
 if TYPE_CHECKING:
     from cli.client import AdminClient
@@ -36,7 +36,7 @@ def quarantine(position: int, reason: str, yes: bool, cluster_dir: Path, as_json
     """
     client = open_client(cluster_dir)
     agree(f"Record {position} will have no effect, for ever. Go on?", yes)
-    answer = client.change("POST", f"/v1/log/{quote(str(position))}/quarantine", {"reason": reason})
+    answer = client.change("POST", api_path("/v1/log/{}/quarantine", position), {"reason": reason})
     if as_json:
         print_json({"quarantined": position, "position": answer["position"]})
         return
@@ -171,7 +171,7 @@ def _wait_for_disks(client: AdminClient, position: int, wait_s: float) -> dict[s
 
 def _erasure(client: AdminClient, name: str, position: int, wait_s: int) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = client.get(f"/v1/redactions?wait_for={position}&wait_s={wait_s}", name)
+        found: dict[str, Any] = client.get(api_path("/v1/redactions", wait_for=position, wait_s=wait_s), name)
     except CommandError:
         return {}
     return found

@@ -8,7 +8,6 @@ import secrets
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -16,6 +15,7 @@ from cli.cluster_token import bring_authority
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, iso_time, print_json, print_table, say
+from cli.paths import api_path
 
 DAY_MS = 86_400_000
 
@@ -120,7 +120,7 @@ def _write_secret(out: Path, document: dict[str, Any]) -> Path:
 @cluster_option
 def revoke(name: str, cluster_dir: Path) -> None:
     """Revoke the grant NAME: its follower is cut off at once. What it has already followed stays with it."""
-    open_client(cluster_dir).change("DELETE", f"/v1/region/grants/{quote(name, safe='')}")
+    open_client(cluster_dir).change("DELETE", api_path("/v1/region/grants/{}", name))
     say(f"{name} may not follow any more")
 
 
@@ -168,7 +168,7 @@ def follow(grant_file: Path, as_name: str | None, cluster_dir: Path) -> None:
 @cluster_option
 def unfollow(name: str, cluster_dir: Path) -> None:
     """Follow NAME no longer. What was followed stays, read-only; following again goes on from there."""
-    open_client(cluster_dir).change("DELETE", f"/v1/region/follows/{quote(name, safe='')}")
+    open_client(cluster_dir).change("DELETE", api_path("/v1/region/follows/{}", name))
     say(f"{name} is not followed any more")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, print_table, say
+from cli.paths import api_path
 
 DAY_MS = 86_400_000
 SHORT_ID = 16  # the time takes twelve of it
@@ -69,7 +69,7 @@ def settings(cluster_dir: Path, as_json: bool) -> None:
 @json_option
 def list_reports(kind: str | None, limit: int, cluster_dir: Path, as_json: bool) -> None:
     """List what others have reported, the newest first."""
-    path = "/v1/reports" + (f"?kind={kind}" if kind else "")
+    path = api_path("/v1/reports", kind=kind)
     found = list(islice(open_client(cluster_dir).pages(path, "reports"), limit))
     if as_json:
         print_json({"reports": found})
@@ -88,7 +88,7 @@ def list_reports(kind: str | None, limit: int, cluster_dir: Path, as_json: bool)
 @json_option
 def show(report_id: str, cluster_dir: Path, as_json: bool) -> None:
     """Show what others have reported, one report whole. ID may be shortened."""
-    found = open_client(cluster_dir).get(f"/v1/reports/received/{quote(report_id, safe='')}")
+    found = open_client(cluster_dir).get(api_path("/v1/reports/received/{}", report_id))
     if as_json:
         print_json(found)
         return

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, print_table, say
+from cli.paths import api_path
 
 ROLES = ("cluster-admin", "tenant-admin", "help-desk", "auditor")
 
@@ -56,7 +56,7 @@ def grant(who: str, role_name: str, cluster_wide: bool, cluster_dir: Path) -> No
 def revoke(who: str, cluster_wide: bool, cluster_dir: Path) -> None:
     """Take its role from ADDRESS: its tokens may what a user may, from now on."""
     query = _holder(who) | ({"cluster": "true"} if cluster_wide else {})
-    open_client(cluster_dir).change("DELETE", f"/v1/roles?{urlencode(query)}")
+    open_client(cluster_dir).change("DELETE", api_path("/v1/roles", **query))
     say(f"{who} has no role any more")
 
 
@@ -66,7 +66,7 @@ def revoke(who: str, cluster_wide: bool, cluster_dir: Path) -> None:
 @json_option
 def list_roles(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
     """List who has a role."""
-    path = "/v1/roles" + (f"?tenant={quote(tenant, safe='')}" if tenant else "")
+    path = api_path("/v1/roles", tenant=tenant)
     found = list(open_client(cluster_dir).pages(path, "roles"))
     if as_json:
         print_json({"roles": found})

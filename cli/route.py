@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client, password_option, read_password
 from cli.output import print_json, print_table, say
+from cli.paths import api_path
 
 
 @click.group(cls=Group)
@@ -83,7 +83,7 @@ def list_routes(cluster_dir: Path, as_json: bool) -> None:
 @cluster_option
 def delete(what: str, cluster_dir: Path) -> None:
     """Delete the route for WHAT: its mail goes as the MX records say, or by a wider route."""
-    open_client(cluster_dir).change("DELETE", f"/v1/routes/{quote(what, safe='')}")
+    open_client(cluster_dir).change("DELETE", api_path("/v1/routes/{}", what))
     say(f"the route for {what} is deleted")
 
 

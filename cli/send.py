@@ -9,13 +9,13 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
-from urllib.parse import urlencode
 
 import click
 
 from cli.client import AdminClient, Unreachable
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, print_json, say
+from cli.paths import api_path
 
 TIMEOUT_S = 120.0
 
@@ -54,7 +54,7 @@ def send(
     if raw and (subject or body is not None or attachments):
         raise click.UsageError("--raw takes the whole message from standard input: no --subject, --body or --attach.")
     data = _raw() if raw else _composed(sender, recipients, subject, body, attachments)
-    path = "/v1/mail?" + urlencode([("sender", sender), *(("to", one) for one in recipients)])
+    path = api_path("/v1/mail", sender=sender, to=recipients)
     client = open_client(cluster_dir, TIMEOUT_S)
     sent = client.upload(path, _ready_node(client, cluster_dir), io.BytesIO(data))
     if as_json:

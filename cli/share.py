@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote, urlencode
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import agree, iso_time, print_json, print_table, say
+from cli.paths import api_path
 
 
 @click.group(cls=Group)
@@ -28,7 +28,7 @@ def share() -> None:
 @json_option
 def list_shared(place: str, cluster_dir: Path, as_json: bool) -> None:
     """What is shared at PLACE, and with whom."""
-    found = open_client(cluster_dir).whole(f"/v1/shared/{quote(place, safe='')}", "folders")
+    found = open_client(cluster_dir).whole(api_path("/v1/shared/{}", place), "folders")
     if as_json:
         print_json(found)
         return
@@ -53,7 +53,7 @@ def grant(place: str, folder: str, whom: str, rights: str, negative: bool, clust
     FOLDER '*' stands for every folder, those to come too: so somebody looks after another's mail.
     """
     body = {"name": folder, "whom": whom, "rights": "" if rights == "none" else rights, "negative": negative}
-    given = open_client(cluster_dir).change("PUT", f"/v1/shared/{quote(place, safe='')}/rights", body)
+    given = open_client(cluster_dir).change("PUT", api_path("/v1/shared/{}/rights", place), body)
     what = given["rights"] or "no rights"
     say(f"{'taken from ' if negative else ''}{whom}: {what} ({'every folder' if folder == '*' else folder} of {place})")
 
@@ -64,7 +64,7 @@ def grant(place: str, folder: str, whom: str, rights: str, negative: bool, clust
 @cluster_option
 def create(tenant: str, folder: str, cluster_dir: Path) -> None:
     """Make the public folder FOLDER of TENANT, which clients see as Public/FOLDER once somebody has a right to it."""
-    open_client(cluster_dir).change("POST", f"/v1/tenants/{quote(tenant, safe='')}/folders", {"name": folder})
+    open_client(cluster_dir).change("POST", api_path("/v1/tenants/{}/folders", tenant), {"name": folder})
     say(f"public folder {folder} made; nobody sees it yet: mailraft share grant {tenant} {folder} anyone lr")
 
 
@@ -77,7 +77,7 @@ def delete(tenant: str, folder: str, yes: bool, cluster_dir: Path) -> None:
     """Delete the public folder FOLDER of TENANT with the mail in it."""
     client = open_client(cluster_dir)
     agree(f"Delete the public folder {folder} of {tenant} with the mail in it?", yes)
-    client.change("DELETE", f"/v1/tenants/{quote(tenant, safe='')}/folders?{urlencode({'name': folder})}")
+    client.change("DELETE", api_path("/v1/tenants/{}/folders", tenant, name=folder))
     say(f"public folder {folder} deleted")
 
 
@@ -97,7 +97,7 @@ def send_as(address: str, whom: str, on_behalf: bool, revoke: bool, cluster_dir:
         raise click.UsageError("--on-behalf and --none exclude each other")
     how = "none" if revoke else "on-behalf" if on_behalf else "send-as"
     body = {"whom": whom, "how": how}
-    open_client(cluster_dir).change("PUT", f"/v1/accounts/{quote(address, safe='')}/senders", body)
+    open_client(cluster_dir).change("PUT", api_path("/v1/accounts/{}/senders", address), body)
     may = {"none": "may not send as", "on-behalf": "may send on behalf of", "send-as": "may send as"}[how]
     say(f"{whom} {may} {address}")
 
@@ -108,7 +108,7 @@ def send_as(address: str, whom: str, on_behalf: bool, revoke: bool, cluster_dir:
 @json_option
 def senders(address: str, cluster_dir: Path, as_json: bool) -> None:
     """Who may send mail as ADDRESS or on its behalf."""
-    found = open_client(cluster_dir).whole(f"/v1/accounts/{quote(address, safe='')}/senders", "senders")
+    found = open_client(cluster_dir).whole(api_path("/v1/accounts/{}/senders", address), "senders")
     if as_json:
         print_json(found)
         return

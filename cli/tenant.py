@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import quote
 
 import click
 
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, print_table, say
+from cli.paths import api_path
 from cli.tenant_archive import export, import_
 from cli.tenant_life import COMMANDS
 
@@ -53,7 +53,7 @@ def add(name: str, domains: tuple[str, ...], force: bool, cluster_dir: Path, as_
 @cluster_option
 def add_domain(name: str, domain: str, force: bool, cluster_dir: Path) -> None:
     """Give the tenant NAME one more DOMAIN."""
-    path = f"/v1/tenants/{quote(name, safe='')}/domains"
+    path = api_path("/v1/tenants/{}/domains", name)
     made = open_client(cluster_dir).change("POST", path, {"domain": domain, "force": force})
     say(f"tenant {name} has {made['domain']}")
 
@@ -77,7 +77,7 @@ def set_policy(name: str, time_travel: bool | None, password_characters: int | N
     """Change what holds for the accounts of the tenant NAME."""
     if time_travel is None and password_characters is None:
         raise click.UsageError("Nothing to set: name --time-travel, --no-time-travel or --password-characters.")
-    client, path = open_client(cluster_dir), f"/v1/tenants/{quote(name, safe='')}"
+    client, path = open_client(cluster_dir), api_path("/v1/tenants/{}", name)
     if time_travel is not None:
         client.change("PATCH", path, {"time_travel": time_travel})
         say(f"tenant {name}: log-ins to mailboxes as they were are {'allowed' if time_travel else 'refused'}")

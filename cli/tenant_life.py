@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from cli.options import cluster_option, json_option, open_client
 from cli.output import agree, iso_time, print_json, print_table, say, size_text
+from cli.paths import api_path
 
 _SPANS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def path_of(name: str, *rest: str) -> str:
     """Of a tenant, in the admin API."""
-    return "/".join(("/v1/tenants", quote(name, safe=""), *(quote(one, safe="") for one in rest)))
+    return api_path("/v1/tenants/{}" + "/{}" * len(rest), name, *rest)
 
 
 def span_ms(text: str) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -12,6 +11,7 @@ from cli.account_credentials import expiry_ms
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import iso_time, print_json, print_table, say
+from cli.paths import api_path
 from cli.role import ROLES
 
 
@@ -70,7 +70,7 @@ def create(
 @json_option
 def list_tokens(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
     """List tokens. When one was used is exact for the node that is asked, to the day for the others."""
-    path = "/v1/tokens" + (f"?tenant={quote(tenant, safe='')}" if tenant else "")
+    path = api_path("/v1/tokens", tenant=tenant)
     found = list(open_client(cluster_dir).pages(path, "tokens"))
     if as_json:
         print_json({"tokens": found})
@@ -96,7 +96,7 @@ def list_tokens(tenant: str | None, cluster_dir: Path, as_json: bool) -> None:
 @cluster_option
 def revoke(token_id: str, cluster_dir: Path) -> None:
     """Revoke the token ID: it lets nobody in any more, and what it asks for at the moment ends."""
-    open_client(cluster_dir).change("DELETE", f"/v1/tokens/{quote(token_id, safe='')}")
+    open_client(cluster_dir).change("DELETE", api_path("/v1/tokens/{}", token_id))
     say(f"token {token_id} revoked")
 
 

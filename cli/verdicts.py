@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -12,6 +11,7 @@ from actors.verdicts import CHOICES
 from cli.groups import Group
 from cli.options import cluster_option, json_option, open_client
 from cli.output import print_json, print_table, say
+from cli.paths import api_path
 
 
 @click.group(cls=Group)
@@ -77,5 +77,5 @@ def tenant(name: str, mode: str, cluster_dir: Path) -> None:
 
     A message to several tenants is refused only where each of them enforces.
     """
-    open_client(cluster_dir).change("PUT", f"/v1/verdicts/tenants/{quote(name, safe='')}", {"dmarc": mode})
+    open_client(cluster_dir).change("PUT", api_path("/v1/verdicts/tenants/{}", name), {"dmarc": mode})
     say(f"dmarc of mail to {name}: {mode}")
