@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from actors import queue
 from actors.errors import CommandRefused, NoSuchItem
@@ -26,6 +26,7 @@ from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
 from nodes.http.pages import cursor, cursor_key, wrong_cursor
 from nodes.http.places import CLUSTER, OWN
+from nodes.http.queue_items import Filter, Place, item_json, state_of
 from nodes.http.queue_models import (
     Act,
     Acted,
@@ -47,55 +48,6 @@ NOTICES_AT_ONCE = 20
 MOST_REASONS = 5
 SAMPLED = 2000  # items of a domain whose reasons are looked at
 EVERY = "*"
-
-
-class Place(NamedTuple):
-    """What an item's state depends on besides itself."""
-
-    domain: str
-    stream: bytes
-    suspended: bool
-    throttled_until_ms: int
-
-
-class Filter(NamedTuple):
-    """Which items are meant; what is None or empty counts for all."""
-
-    domain: str = ""
-    sender: str | None = None
-    recipient: str = ""
-    state: str = ""
-    older_ms: int = 0
-    ids: frozenset[bytes] = frozenset()
-    tenant: bytes | None = None
-
-    def takes(self, place: Place, item: Item, now_ms: int) -> bool:
-        if self.tenant is not None and item.tenant != self.tenant:
-            return False
-        if self.ids and item.id not in self.ids:
-            return False
-        if self.sender is not None and item.sender.casefold() != self.sender.casefold():
-            return False
-        if self.recipient and not any(_matches(one.address, self.recipient) for one in item.recipients):
-            return False
-        if self.older_ms and item.queued_ms > now_ms - self.older_ms:
-            return False
-        return not self.state or state_of(place, item, now_ms) == self.state
-
-
-def state_of(place: Place, item: Item, now_ms: int) -> str:
-    """A State (nodes/http/queue_models.py): why the item is not being sent, or that it is."""
-    if item.claim is not None and item.claim.until_ms > now_ms:
-        return "sending"
-    if item.held:
-        return "held"
-    if place.suspended:
-        return "suspended"
-    if item.options.hold_until_ms > now_ms and not item.attempts:
-        return "scheduled"
-    if place.throttled_until_ms > now_ms:
-        return "throttled"
-    return "deferred" if item.attempts else "waiting"
 
 
 @ENDPOINTS.get("/v1/queue", "queue:read", OWN, QueuePage)
@@ -317,43 +269,6 @@ def _stats_json(snapshot: Snapshot, name: str) -> dict[str, Any]:
     }
 
 
-def item_json(place: Place, item: Item, now_ms: int) -> dict[str, Any]:
-    """An item as the API tells it."""
-    held = item.claim is not None and item.claim.until_ms > now_ms
-    return {
-        "id": item.id.hex(),
-        "domain": place.domain,
-        "state": state_of(place, item, now_ms),
-        "sender": item.sender,
-        "recipients": [
-            {
-                "address": one.address,
-                "state": one.state,
-                "next_ms": one.next_ms,
-                "reason": one.reason,
-                "code": one.code,
-                "enhanced": one.enhanced,
-                "host": one.host,
-                "notify": list(one.options.notify),
-                "orcpt": one.options.orcpt,
-            }
-            for one in item.recipients
-        ],
-        "session": item.session.hex(),
-        "size": item.size,
-        "sha256": item.digest.hex(),
-        "attempts": item.attempts,
-        "possible_duplicates": item.duplicates,
-        "queued_ms": item.queued_ms,
-        "next_ms": item.next_ms,
-        "expires_ms": item.expires_ms,
-        "held_by": item.claim.node if item.claim is not None and held else None,
-        "route": item.route,
-        "warned": item.warned,
-        "options": item.options._asdict(),
-    }
-
-
 # What is asked for
 
 
@@ -385,10 +300,6 @@ def _id(text: str) -> bytes:
     if len(found) != 16:
         raise bad_request(f"{text[:64]} is not the id of a message", "mailraft queue list")
     return found
-
-
-def _matches(address: str, wanted: str) -> bool:
-    return address.casefold() == wanted.casefold()
 
 
 def _now_ms() -> int:
