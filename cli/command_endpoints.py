@@ -276,11 +276,8 @@ def command_lines() -> Iterator[str]:
     yield "ask `GET /v1/status` besides, to see which node answers."
     yield from ("", "| command | asks |", "|---|---|")
     yield from (f"| `mailraft {name}` | {'<br>'.join(f'`{one}`' for one in asked)} |" for name, asked in ASKS.items())
-    yield from (
-        "",
-        "In place of the cluster's folder each takes `HOST:PORT` of any node's admin API, with `--token-file`; it",
-    )
-    yield "the other nodes by itself (`GET /v1/health`, `GET /v1/members`). But for these:"
+    yield from ("", "In place of the cluster's folder each takes `HOST:PORT` of any node's admin API, with a token,")
+    yield "and finds the other nodes by itself (`GET /v1/health`, `GET /v1/members`). But for these:"
     yield from ("", "| command | why |", "|---|---|")
     yield from (f"| `mailraft {name}` | it {why} |" for name, why in FOLDER.items())
     yield from ("", "## Commands that ask nothing", "", "| command | why |", "|---|---|")
