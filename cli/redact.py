@@ -147,7 +147,8 @@ def _show(found: dict[str, Any]) -> None:
 
 def _say_what_stays(client: AdminClient, position: int) -> None:
     """A position names what a record says of a message; the content, which others may have too, is named apart."""
-    digests = [one["digest"] for one in client.get(f"/v1/log/{position}")["bodies"] if not one.get("redacted")]
+    bodies = client.get(api_path("/v1/log/{}", position))["bodies"]
+    digests = [one["digest"] for one in bodies if not one.get("redacted")]
     if digests:
         say(f"the content stays: to erase that too, mailraft log redact --message {digests[0]}")
 
