@@ -51,7 +51,10 @@ def _unready(seen: list[Seen]) -> Iterator[Violation]:
 
 
 def _head(client: AdminClient, node: str, position: int) -> NodeHead:
-    return NodeHead(node, position, client.get(f"/v1/log/{position}", node).get("chain") or "")
+    try:
+        return NodeHead(node, position, client.get(f"/v1/log/{position}", node).get("chain") or "")
+    except CommandError:  # a damaged node may not even find it: it has not that head
+        return NodeHead(node, position, "")
 
 
 def _chosen(client: AdminClient, node: str, most: int, seed: int) -> list[str]:
@@ -65,9 +68,12 @@ def _jobs(
     """One node after the other: a proof takes a core, and the others go on serving."""
     for node in nodes:
         last: dict[str, Any] = {}
-        for last in client.stream(f"/v1/log/{job}", node):
-            if "progress" in last:
-                progress(f"{job} {node}", *last["progress"])
+        try:
+            for last in client.stream(f"/v1/log/{job}", node):
+                if "progress" in last:
+                    progress(f"{job} {node}", *last["progress"])
+        except CommandError as error:
+            last = {"error": str(error)}
         text = judge(last["result"]) if "result" in last else last.get("error", "the node stopped before it was done")
         if text:
             yield Violation(NAME, node, text)
@@ -84,12 +90,20 @@ def _unequal(report: dict[str, Any]) -> str:
 def _mailboxes(
     client: AdminClient, nodes: list[str], accounts: list[str], position: int, progress: Step
 ) -> Iterator[Violation]:
+    able = list(nodes)
     for number, account in enumerate(accounts):
         progress("mailboxes", number, len(accounts))
         path = f"/v1/mailboxes/{quote(account, safe='')}?position={position}"
-        views = {node: _view(client, path, node) for node in nodes}
-        yield from differences(account, views)
-        yield from unordered(account, nodes[0], views[nodes[0]])
+        views: dict[str, Any] = {}
+        for node in tuple(able):
+            try:
+                views[node] = _view(client, path, node)
+            except (CommandError, ValueError) as error:  # no answer, or one that ends in the middle
+                able.remove(node)  # what is wrong with it would be said of every mailbox
+                yield Violation(NAME, node, f"{account} can not be shown: {error}")
+        if views:
+            yield from differences(account, views)
+            yield from unordered(account, next(iter(views)), next(iter(views.values())))
     progress("mailboxes", len(accounts), len(accounts))
 
 

@@ -143,9 +143,19 @@ def test_a_segment_that_rots_is_named_and_fetched_from_another_node(story: Story
         cluster.command("log", "archive", "verify", "--node", "n2")
     with pytest.raises(ClusterError, match=path.name):
         cluster.command("log", "verify", "--node", "n2")
+    assert blamed(cluster, "every node's log verifies") == {"n2"}
     repaired = json.loads(cluster.command("log", "archive", "repair", "--json"))["repaired"]
     assert [one["node"] for one in repaired] == ["n2"]
     assert json.loads(cluster.command("log", "verify", "--all", "--json"))["ok"]
+
+
+def blamed(cluster: Cluster, promise: str) -> set[str]:
+    """The nodes that the read-only checks find to break a promise."""
+    words = program("chaos", "run", "--cluster", str(cluster.folder), "--read-only-checks", "--json")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=110, env=environment())
+    assert done.returncode == 1, done.stderr
+    (check,) = [one for one in json.loads(done.stdout) if one["promise"] == promise]
+    return {violation["node"] for violation in check["violations"]}
 
 
 def test_what_is_redacted_is_gone_from_every_archive(story: Story) -> None:
