@@ -15,11 +15,14 @@ from typing import Any
 import actors.authentication
 import actors.directory
 import actors.runtime
+import eventlog.barrier
 import eventlog.folding
 import eventlog.log
 import eventlog.proposals
+import eventlog.pump
 import eventlog.record
 import eventlog.replication
+import eventlog.wiring
 import eventlog.writer
 from chaos.simulation.clock import Clock
 from chaos.simulation.faults import Config
@@ -60,7 +63,10 @@ def machine(clock: Clock, rng: random.Random, config: Config) -> Iterator[None]:
         (eventlog.proposals, "time", time),
         (eventlog.proposals, "os", lives),
         (eventlog.log, "time", time),
-        (eventlog.log, "os", chance),
+        (eventlog.wiring, "time", time),
+        (eventlog.wiring, "os", chance),
+        (eventlog.pump, "time", time),
+        (eventlog.barrier, "os", chance),
         (eventlog.record, "time", time),
         (eventlog.record, "os", chance),
         (actors.runtime, "random", dice),

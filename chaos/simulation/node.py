@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import lmdb
 
 import actors.registry
-import eventlog.log
+import eventlog.wiring
 import eventlog.writer
 from actors.directory import Directory
 from actors.runtime import Runtime
@@ -176,8 +176,8 @@ class SimulatedNode:
             reserve_bytes=RESERVE_BYTES,
         )
         with replaced(
-            (eventlog.log, "Writer", partial(SimulatedWriter, self)),
-            (eventlog.log, "PeerTransport", self._transport),
+            (eventlog.wiring, "Writer", partial(SimulatedWriter, self)),
+            (eventlog.wiring, "PeerTransport", self._transport),
             (eventlog.writer, "LmdbJournal", WatchedJournal),
             (eventlog.writer, "Raft", sim.raft_class),
         ):

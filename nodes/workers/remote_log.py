@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import structlog
 
 from eventlog.errors import OutcomeUnknown, Rejected
-from eventlog.log import Applied, Committed, EventLog, LogConfig, check_bodies, require_size
+from eventlog.log import Applied, Committed, EventLog, LogConfig
+from eventlog.proposable import check_bodies, require_size
 from eventlog.record import Record, RecordError, check, encode_whole
 from eventlog.store import Snapshot, Store, in_use
 from eventlog.telling import Telling

@@ -770,17 +770,17 @@ def answer(log: EventLog, match: int) -> dict[str, Any]:
 
 def begins_a_tick(log: EventLog, message: dict[str, Any]) -> bool:
     log._message("n2", message)
-    return log._pump_due
+    return log._pump._due
 
 
 def test_an_answer_that_no_majority_waits_for_is_taken_with_what_comes_next(tmp_path: Path, run: Run) -> None:
     async def scenario() -> None:
         async with single(tmp_path) as log:
             await log.propose(ledger.record())
-            assert not log._ticking
+            assert not log._pump._ticking
             assert not begins_a_tick(log, answer(log, log.status().commit))
             await log.propose(ledger.record())
-            assert log._inbox == []
+            assert log._pump._inbox == []
 
     run(scenario())
 
@@ -808,7 +808,7 @@ def test_any_other_answer_is_taken_at_once(tmp_path: Path, run: Run, beyond: int
 def test_an_answer_is_taken_at_once_while_the_leader_waits_for_more_than_a_majority(tmp_path: Path, run: Run) -> None:
     async def scenario() -> None:
         async with single(tmp_path) as log:
-            log._state = log._state._replace(waits_for_answers=True)
+            log._pump.state = log._pump.state._replace(waits_for_answers=True)
             assert begins_a_tick(log, answer(log, log.status().commit))
 
     run(scenario())
