@@ -1,7 +1,9 @@
 """The tables of a node's database and the form of their keys: what eventlog/store.py opens and others read."""
 
 import struct
-from typing import Final
+from typing import Any, Final
+
+import msgpack
 
 Place = tuple[bytes, bytes]  # a table and a key of it
 
@@ -25,3 +27,15 @@ CONFIGS: Final = b"configs"  # index -> members; written with the entry, so it m
 NAMES: Final = (LOG, META, BODIES, SLICES, CHAIN, IDS, STREAMS, TABLES, CONFIGS, TAILS, FRESH)
 ADDED: Final = frozenset({CONFIGS, TAILS, FRESH})  # missing in a database of an earlier release that is only read
 FOLDED: Final = (CHAIN, IDS, STREAMS, TABLES)  # what a fold from zero makes again
+
+_unpackb = msgpack.unpackb
+_packb = msgpack.Packer(use_bin_type=True, autoreset=True).pack
+
+
+def unpack_row(value: bytes) -> Any:
+    """The value of a table row, without the position in front."""
+    return _unpackb(value[8:], use_list=False)
+
+
+def pack_row(position: int, value: Any) -> bytes:
+    return POSITION.pack(position) + bytes(_packb(value))

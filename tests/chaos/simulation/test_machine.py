@@ -28,6 +28,7 @@ NOT_RUN = {  # by a simulated node; or for files, or for names of types, alone
     "eventlog.backup_manifest": {"os"},
     "eventlog.backup_set": {"os"},
     "eventlog.backup_tables": {"os"},
+    "eventlog.database_folder": {"os"},
     "eventlog.duties": {"random"},
     "eventlog.engine": {"random"},
     "eventlog.erasure": {"os"},
