@@ -179,7 +179,7 @@ def test_each_command_is_of_one_class() -> None:
     known = set(grammar.COMMANDS) | {f"UID {name}" for name in grammar.UID_COMMANDS}
     classes = (READS, WRITES, ELSEWHERE)
     assert known == {name for one in classes for name in one}
-    assert sum(map(len, classes)) == len(known)
+    assert sum(len(one) for one in classes) == len(known)
 
 
 def test_each_command_that_reads_is_answered_as_of_then(look: Callable[[], RawClient], past: Past) -> None:
