@@ -50,6 +50,7 @@ ProtectSystem=strict
 ProtectHome={home}
 PrivateTmp=yes
 PrivateDevices=yes
+PrivateMounts=yes
 ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
@@ -57,6 +58,7 @@ ProtectKernelLogs=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
 ProtectProc=invisible
+ProcSubset=pid
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes
@@ -65,6 +67,7 @@ LockPersonality=yes
 RemoveIPC=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
 SystemCallErrorNumber=EPERM
 
 [Install]
@@ -93,7 +96,8 @@ def service(config: Path, user: str, sockets: tuple[str, ...]) -> str:
     """The unit of the node."""
     program = shutil.which("mailraft") or f"{sys.executable} -P -m cli.main"
     after = "".join(f" mailraft-{name}.socket" for name in sockets)
-    home = "no" if str(config).startswith(("/home/", "/root/")) else "yes"
+    needed = (str(config), program.split()[0], sys.prefix, sys.base_prefix)
+    home = "no" if any(one.startswith(("/home/", "/root/")) for one in needed) else "yes"
     return SERVICE.format(
         program=program, config=config, user=user, folder=config.parent, after=after, home=home
     )  # fmt: skip

@@ -24,8 +24,10 @@ from cli.client import AdminClient
 from cli.node_doctor import drain
 from cli.supervisor import environment, program
 from cli.systemd_unit import systemd_unit
+from nodes.config.node import split_address
 from nodes.systemd import Notifier, passed_socket, passed_sockets
 
+MOST_EXPOSED = 15  # tenths, of 100: "OK" ends at 50
 LISTEN = """
 import os, socket, sys
 for at, fd in enumerate(map(int, sys.argv[1].split(","))):
@@ -116,6 +118,35 @@ def test_a_node_serves_on_sockets_that_it_is_passed(tmp_path: Path, workers: int
                 one.close()
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_node_that_systemd_starts_at_its_first_client_serves_it(tmp_path: Path, workers: int) -> None:
+    activate = shutil.which("systemd-socket-activate") or pytest.skip("systemd-socket-activate is not installed")
+    node = layout.create(tmp_path / "cell", 1, free_base_port(1)).nodes[0]
+    kinds = ("smtp", "imap")
+    sockets = [word for kind in kinds for word in ("-l", node.addresses[kind])]
+    flags = [word for kind in kinds for word in ("--set", f"listen.{kind}=fd:{kind}")]
+    run = program("node", "run", "--config", str(node.config), *flags, "--set", f"node.workers={workers}")
+    passed = [word for name in ("PATH", "PYTHONPATH") for word in ("-E", name)]
+    command = [activate, *passed, *sockets, f"--fdname={':'.join(kinds)}", *run]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+    addresses = {kind: split_address(node.addresses[kind]) for kind in kinds}
+    try:
+        wait_for(lambda: _listens(process.pid, addresses["smtp"][1]))
+        with smtplib.SMTP(*addresses["smtp"], timeout=30) as client:  # waits in the kernel until the node is there
+            assert client.noop()[0] == 250
+        with imaplib.IMAP4(*addresses["imap"], timeout=30) as reader:
+            assert reader.noop()[0] == "OK"
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def _listens(pid: int, port: int) -> bool:
+    """Asked of the kernel: to connect would start the node."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
 def test_a_socket_that_was_not_passed_is_named() -> None:
     mine = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "smtp:imaps"}
     assert passed_sockets(mine) == {"smtp": 3, "imaps": 4}
@@ -125,7 +156,7 @@ def test_a_socket_that_was_not_passed_is_named() -> None:
         passed_socket("fd:pop3", mine)
 
 
-def test_the_units_hold_before_systemd(tmp_path: Path) -> None:
+def test_the_units_hold_before_systemd_and_the_service_is_well_confined(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     config = tmp_path / "mailraft.toml"
@@ -142,6 +173,17 @@ def test_the_units_hold_before_systemd(tmp_path: Path) -> None:
         check=False,
     )
     assert (verified.returncode, verified.stderr) == (0, "")
+    looked_at = [
+        "systemd-analyze",
+        "security",
+        "--offline=true",
+        "--no-pager",
+        f"--threshold={MOST_EXPOSED}",
+        units[-1],
+    ]
+    judged = subprocess.run(looked_at, capture_output=True, text=True, check=False)
+    assert judged.returncode == 0, judged.stdout
+    assert "Overall exposure level for mailraft.service" in judged.stdout
 
 
 def test_a_drained_node_lets_its_clients_finish_and_ends(tmp_path: Path) -> None:
