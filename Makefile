@@ -5,7 +5,7 @@
 #                [TEST_WORKERS=] processes at a time, [TEST_ARGS=] for pytest
 #   make schemathesis  the admin API of a node examined for [SECONDS=600] by what it says of itself, with [SEEDS="1 2 3"]
 #   make mbsync  ten thousand messages kept alike in both directions through leaders that are killed
-#   make tls     sslyze and testssl.sh against every mail port
+#   make tls     sslyze against every port, the admin API's and those between nodes too; testssl.sh against three
 #   make check   ruff, mypy --strict, import direction
 #   make bench   the log, SMTP, connections and IMAP; results/*.json
 #   make simulate  cells in simulated time under faults: [SEEDS=1..5000] one cell a seed, [JOBS=] processes at a time
