@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nodes.dns import HostNames
     from nodes.metrics import Metrics
     from nodes.policy.bandwidth import Bandwidth
+    from nodes.policy.leases import Tokens
     from nodes.policy.login_limits import LoginLimits
     from nodes.reports.collector import Collector
     from nodes.resolver import Resolver
@@ -46,11 +47,13 @@ class Checking:
         reports: Collector,
         signing: Signing,
         logger: Logger,
+        tokens: Tokens | None = None,
     ) -> None:
+        """`tokens`: as nodes/policy has it."""
         self._config = config
         self._metrics = metrics
         self._host_names = host_names
-        self._policy = Policy(config, log, resolver, metrics)
+        self._policy = Policy(config, log, resolver, metrics, tokens)
         self._verdicts = VerdictCheck(config, log, resolver, metrics, reports)
         self.filters = Filters(config, metrics, host_names.of)
         self._last: tuple[Check, ...] = (

@@ -8,14 +8,12 @@ from nodes.policy import dnsbl
 from nodes.policy.bandwidth import Bandwidth
 from nodes.policy.content import Sizes, Spam
 from nodes.policy.greylisting import Greylisting
-from nodes.policy.leases import TOPIC, Leases
+from nodes.policy.leases import TOPIC, Leases, Tokens
 from nodes.policy.login_limits import LoginLimits
 from nodes.policy.pace import Commands, LoggedIn, Tarpit
 from nodes.policy.rates import Connecting, Rates
 from nodes.policy.sharing import Sharing
 from nodes.policy.tenants import TenantPolicies
-from nodes.policy.told_tokens import TOPIC as TOLD
-from nodes.policy.told_tokens import ToldTokens
 
 if TYPE_CHECKING:
     from eventlog.log import EventLog
@@ -35,14 +33,18 @@ def leases_over(telling: Telling, name: str) -> Leases:
 class Policy:
     """The checks that [policy] and the tenants ask for; it tells the other nodes what they see until `stop`.
 
-    `checks` come before a message is looked into, `last` when all others have said what they think of it.
+    `checks` come before a message is looked into, `last` when all others have said what they think of it. `tokens`:
+    where they come from in a worker; the node's own, which are those of the cell, where none are given.
     """
 
-    def __init__(self, config: NodeConfig, log: EventLog, resolver: Resolver, metrics: Metrics) -> None:
+    def __init__(
+        self, config: NodeConfig, log: EventLog, resolver: Resolver, metrics: Metrics, tokens: Tokens | None = None
+    ) -> None:
         self.tenants = TenantPolicies(log, config)
         self._resolver = resolver
         self._metrics = metrics
-        tokens = ToldTokens() if config.node.workers else leases_over(log.telling, config.node.name)
+        if tokens is None:
+            tokens = leases_over(log.telling, config.node.name)
         self._rates = Rates(config.policy, self.tenants, metrics, tokens)
         self._greylisting = Greylisting(config.policy, self.tenants.of, metrics)
         self._connecting = Connecting(config.policy, metrics, tokens)
@@ -55,7 +57,8 @@ class Policy:
         self.checks: tuple[Check, ...] = ()
         self.last: tuple[Check, ...] = (Spam(self.tenants, metrics),)
         self.reload(config)
-        shared: dict[str, Shared] = {TOLD if isinstance(tokens, ToldTokens) else TOPIC: tokens, **self.logins.shared}
+        shared: dict[str, Shared] = {TOPIC: tokens} if isinstance(tokens, Leases) else {}
+        shared |= self.logins.shared
         for one in (self._commands, self._greylisting, self._tarpit, self.bandwidth):
             shared |= one.shared
         self._sharing = Sharing(log.telling, shared)

@@ -56,7 +56,7 @@ W = TypeVar("W", bound=Want)
 
 
 class Tokens(Protocol):
-    """What policies ask for tokens: Leases, or nodes/policy/told_tokens.py."""
+    """What policies ask for tokens: Leases, or in a worker nodes/policy/borrowed.py."""
 
     def lacking(self, wants: Iterable[W]) -> list[W]: ...
     async def gather(self, lacking: Iterable[Want]) -> None: ...
@@ -125,6 +125,16 @@ class Leases:
             bucket = self._held.touch(key)
             self._held.spend(bucket, cost_s)
             self._look_ahead(key, bucket, cost_s)
+
+    def count(self, key: bytes, per_hour: int) -> int:
+        """How many there are here."""
+        self.share.advance()
+        return int((self._held.has_s(self._held.find(key)) + SLACK_S) * per_hour / HOUR_S)
+
+    def give_back(self, key: bytes, per_hour: int, count: int) -> None:
+        """What was taken and not used."""
+        self.share.advance()
+        self._returned(key, HOUR_S * count / per_hour)
 
     def lacking(self, wants: Iterable[W]) -> list[W]:
         """Those that there is no token of here."""

@@ -18,7 +18,7 @@ from nodes.logins.security import network_of
 from nodes.policy.buckets import Buckets
 from nodes.policy.clients import stranger
 from nodes.policy.leases import Tokens
-from nodes.policy.rates import ACCOUNT, CLIENT, CONNECTIONS, TENANT, Due, bucket, gather, take
+from nodes.policy.rates import ACCOUNT, CLIENT, CONNECTIONS, TENANT, Due, bucket, gather, spend, take
 from nodes.policy.tenants import TenantPolicies
 from nodes.smtp.checks import Check, Pause
 from nodes.tls.trust import Trust
@@ -80,7 +80,8 @@ class Commands(Check):
 
 
 class LoggedIn(Check):
-    """Takes a token for each connection that logs in, of the account and of its tenant, at its first command since."""
+    """Takes a token for each connection that logs in, of the account and of its tenant; where there is none, at its
+    next command, which says so."""
 
     def __init__(self, policies: TenantPolicies, metrics: Metrics, leases: Tokens) -> None:
         self._policies = policies
@@ -88,9 +89,14 @@ class LoggedIn(Check):
         self._leases = leases
 
     async def logged_in(self, session: Session) -> None:
-        """What the first command takes is asked for."""
-        if session.account is not None:
-            await gather(self._leases, self._due(session.account))
+        """Takes them, if there are any."""
+        if session.account is None:
+            return
+        due = self._due(session.account)
+        await gather(self._leases, due)
+        if not self._leases.lacking(due):
+            spend(due)
+            session.notes[COUNTED] = session.account.account
 
     def command(self, session: Session) -> None:
         """Raises Refused."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from nodes.config.node import LISTENERS, ListenerKind, NodeConfig
 from nodes.listening import reserve
+from nodes.policy.leases import Leases
 from nodes.services import WORKERS_FOLDER
 from nodes.systemd import PREFIX, passed_sockets
 from nodes.workers import scrape
@@ -62,7 +63,9 @@ class Crew:
         self._retired = False
         self._stopping = asyncio.Event()
         self._keepers: list[asyncio.Task[None]] = []
-        self._hub = Hub(self._log, connections)
+        leases = services.login_limits.leases if services.login_limits is not None else None
+        assert isinstance(leases, Leases)  # in the node they are the cell's
+        self._hub = Hub(self._log, connections, leases)
         self._log.eraser.others_aside = self._aside
 
     @property

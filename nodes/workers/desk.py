@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from eventlog.errors import LogError, OutcomeUnknown, Rejected
+from nodes.policy.borrowed import Asked, asked, lend
 from nodes.workers.channel import Channel, Message
 from nodes.workers.limits import IN_FLIGHT_BYTES, MOST_AT_ONCE
 from nodes.workers.messages import Row, pack_error, pack_outcome
@@ -34,7 +36,7 @@ class Desk:
         self._logger = logger
         self._in_flight_bytes = 0
         self._answers: list[tuple[bytes, Row]] = []
-        self._barriers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._tokens = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self.channel = Channel(self._take, self._lost)
@@ -68,9 +70,11 @@ class Desk:
             case "unfollow":
                 self._hub.unfollow(self, message["stream"])
             case "barrier":
-                task = asyncio.get_running_loop().create_task(self._barrier(message["token"], message["timeout_s"]))
-                self._barriers.add(task)
-                task.add_done_callback(self._barriers.discard)
+                self._begin(self._barrier(message["token"], message["timeout_s"]))
+            case "tokens":
+                self._begin(self._lend(message["number"], asked(message["wants"])))
+            case "unused":
+                self._hub.leases.give_back(message["key"], message["per_hour"], message["count"])
             case "told":
                 self._hub.told(self, message["topic"], message["data"])
             case "connections":
@@ -92,12 +96,22 @@ class Desk:
         self.is_gone = True
         self.changed.set()
         self._hub.leave(self)
-        for task in self._barriers:
+        for task in self._tasks:
             task.cancel()
         for answer in self._asked.values():
             if not answer.done():
                 answer.set_result({})
         self._logger.debug("a worker's channel has ended", worker=self.number, why=why)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- limits
+
+    async def _lend(self, number: int, wants: list[Asked]) -> None:
+        self.send({"number": number, **await lend(self._hub.leases, wants)})
 
     # -- the log
 

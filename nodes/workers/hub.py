@@ -14,6 +14,7 @@ from nodes.workers.messages import pack_applied
 
 if TYPE_CHECKING:
     from eventlog.log import Applied, EventLog
+    from nodes.policy.leases import Leases
     from nodes.workers.connections import Counts, SharedConnections
     from nodes.workers.desk import Desk
 
@@ -22,11 +23,12 @@ STATE_S = 0.1
 
 
 class Hub:
-    """Event loop only; `stop` ends it. `connections` are those of all processes of the node."""
+    """Event loop only; `stop` ends it. `connections` are those of all processes of the node, `leases` its tokens."""
 
-    def __init__(self, log: EventLog, connections: SharedConnections) -> None:
+    def __init__(self, log: EventLog, connections: SharedConnections, leases: Leases) -> None:
         self.log = log
         self.connections = connections
+        self.leases = leases
         self._desks: dict[str, Desk] = {}
         self._followers: dict[bytes, set[Desk]] = {}
         self._recent: deque[Applied] = deque()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from eventlog.log import EventLog
     from nodes.config.node import NodeConfig
     from nodes.metrics import Metrics
+    from nodes.policy.leases import Tokens
     from nodes.services import Logger
     from nodes.workers.connections import SharedConnections
     from nodes.workers.remote_log import RemoteLog
@@ -49,7 +50,7 @@ class Parts:
         self._logger = logger
 
     async def start(
-        self, config: NodeConfig, remote: RemoteLog, metrics: Metrics, connections: SharedConnections
+        self, config: NodeConfig, remote: RemoteLog, metrics: Metrics, connections: SharedConnections, tokens: Tokens
     ) -> Services:
         """Raises what reading keys and certificates raises."""
         stack, logger = self._stack, self._logger
@@ -71,7 +72,7 @@ class Parts:
         stack.push_async_callback(reports.stop)
         self._host_names = host_names = HostNames(config.dns, resolver)
         self._checking = checking = Checking(
-            config, log, runtime, resolver, host_names, metrics, reports, signing, logger
+            config, log, runtime, resolver, host_names, metrics, reports, signing, logger, tokens
         )
         stack.push_async_callback(checking.stop)
         self._tls_files = TlsFiles(config.tls, logger)

@@ -23,6 +23,7 @@ from nodes.config.node import LISTENERS, ListenerKind, NodeConfig
 from nodes.listeners import Listeners
 from nodes.listening import share_addresses
 from nodes.metrics import Metrics
+from nodes.policy.borrowed import Borrowed
 from nodes.process import end_with_parent, give_memory_back, raise_file_limit, tune_memory
 from nodes.services import WORKERS_FOLDER, StartListener
 from nodes.systemd import take_over_sockets
@@ -56,6 +57,7 @@ class Worker:
 
     _remote: RemoteLog
     _connections: SharedConnections
+    _tokens: Borrowed
     _metrics: Metrics
     _parts: Parts
 
@@ -101,11 +103,12 @@ class Worker:
         self._remote = RemoteLog(log, gate, begin["state"], self.channel.send, self._metrics)
         stack.callback(self._remote.close)
         self._connections = SharedConnections(config.limits, self._tell_connections)
+        self._tokens = Borrowed(self.channel.send)
         early, self._early = self._early or [], None
         for message in early:
             self._take(message)
         self._parts = Parts(stack, number, logs.logger(node.name).bind(worker=number))
-        services = await self._parts.start(config, self._remote, self._metrics, self._connections)
+        services = await self._parts.start(config, self._remote, self._metrics, self._connections, self._tokens)
         endpoints: dict[str, str] = {}
         self._listeners = listeners = Listeners(services, FRONT_ENDS, endpoints)
         for kind in LISTENERS:
@@ -142,6 +145,8 @@ class Worker:
                 self._connections.heard(message["of"], message["counts"])
             case "gone":
                 self._connections.gone(message["of"])
+            case "lent":
+                self._tokens.lent(message)
             case "metrics":
                 self.channel.send({"type": "answer", "token": message["token"], "samples": pack_samples(self._metrics)})
             case _:

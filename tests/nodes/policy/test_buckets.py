@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from nodes.failures import key_of
 from nodes.policy.buckets import HOUR_S, Buckets
-from nodes.policy.rates import ACCOUNT, Due
-from nodes.policy.told_tokens import ToldTokens
 
 KEY, OTHER = key_of("client", "192.0.2.1"), key_of("client", "192.0.2.2")
 
@@ -110,16 +108,3 @@ def test_what_is_no_share_of_a_bucket_is_not_taken(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         buckets.merge("peer", data)
     assert len(buckets) == 0
-
-
-def test_where_front_ends_are_worker_processes_tokens_are_told_between_them() -> None:
-    here, there = ToldTokens(), ToldTokens()
-    due = [Due(one, KEY, 2, ACCOUNT) for one in (here, there)]
-    for _ in range(2):
-        assert not here.lacking(due[:1])
-        here.take(KEY, 2)
-    data = here.changes()
-    assert data is not None
-    there.merge("n1 1", data)
-    assert here.lacking(due[:1]) == due[:1]
-    assert there.lacking(due[1:]) == due[1:]

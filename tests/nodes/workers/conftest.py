@@ -17,6 +17,7 @@ from eventlog.log import EventLog, LogConfig
 from eventlog.store import Store
 from nodes.config.node import LimitsSection
 from nodes.metrics import Metrics
+from nodes.policy.leases import Leases
 from nodes.workers.channel import Channel, Message
 from nodes.workers.connections import SharedConnections
 from nodes.workers.desk import Desk
@@ -54,7 +55,7 @@ def serve(tmp_path: Path) -> Serve:
         config = LogConfig("n1", tmp_path / "data", {"n1": "127.0.0.1:1"}, "127.0.0.1:1", (0.05, 0.1), 0.02)
         log = EventLog.open(config._replace(map_size_bytes=1 << 30, reserve_bytes=0), evolve=fold_event)
         await log.start()
-        hub = Hub(log, SharedConnections(LimitsSection(), lambda _: None))
+        hub = Hub(log, SharedConnections(LimitsSection(), lambda _: None), Leases())
         try:
             await log.barrier()
             async with attached(hub, 1) as one:
