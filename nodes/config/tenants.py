@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from nodes.config.values import Section
@@ -16,6 +18,8 @@ def _of(kind: str) -> str:
 
 class TenantsSection(Section):
     """Whose a front end is. Another tenant's account is refused there in the words of a wrong password."""
+
+    RELOADS: ClassVar[bool | frozenset[str]] = True
 
     submission: str = _of("submission")
     submissions: str = _of("submissions")

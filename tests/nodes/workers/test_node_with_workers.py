@@ -2,85 +2,20 @@
 
 from __future__ import annotations
 
-import imaplib
 import os
 import poplib
-import re
 import signal
 import smtplib
 import socket
-import ssl
 import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any, NamedTuple
 
 import pytest
 
 from chaos.cluster import Cluster
-from tests.nodes.workers.processes import holder, lives, wait_for, workers_of
-
-ALICE = "alice@example.test"
-TLS = ssl._create_unverified_context()
-
-
-class Site(NamedTuple):
-    cluster: Cluster
-    password: str
-
-    @property
-    def pid(self) -> int:
-        return self.cluster.status().nodes[0].pid
-
-    @property
-    def workers(self) -> list[int]:
-        return workers_of(self.pid)
-
-    def address(self, kind: str) -> tuple[str, int]:
-        host, _, port = self.cluster.status().nodes[0].endpoints[kind].rpartition(":")
-        return host, int(port)
-
-    def configure(self, section: str, **values: Any) -> None:
-        """And has the node read it."""
-        self.cluster.configure("n1", section, values)
-        self.cluster.command("node", "reload")
-
-    def in_each_worker(self, open_one: Callable[[], Any]) -> list[Any]:
-        """Connections that `open_one` makes, one to each worker."""
-        found: dict[int, Any] = {}
-        deadline_s = time.monotonic() + 20
-        while len(found) < 2:
-            assert time.monotonic() < deadline_s
-            one = open_one()
-            pid = holder(one.sock, self.workers)
-            if pid in found:
-                one.sock.close()
-            found.setdefault(pid, one)
-        return [found[pid] for pid in sorted(found)]
-
-    def smtp(self) -> smtplib.SMTP:
-        return smtplib.SMTP(*self.address("smtp"), timeout=20)
-
-    def imap(self) -> imaplib.IMAP4:
-        client = imaplib.IMAP4(*self.address("imap"), timeout=20)
-        client.starttls(TLS)
-        client.login(ALICE, self.password)
-        client.select()
-        return client
-
-    def subjects(self) -> list[str]:
-        client = self.imap()
-        _, found = client.fetch("1:*", "(BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
-        client.logout()
-        return re.findall(r"Subject: (\S+)", b"".join(one[1] for one in found if isinstance(one, tuple)).decode())
-
-    def metric(self, name: str) -> float:
-        host, port = self.address("http")
-        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as text:
-            [line] = [line for line in text.read().decode().splitlines() if line.startswith(name + " ")]
-        return float(line.rpartition(" ")[2])
+from tests.nodes.workers.processes import holder, lives, wait_for
+from tests.nodes.workers.site import ALICE, TLS, Site, message, refuses, send
 
 
 @pytest.fixture(scope="module")
@@ -90,19 +25,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(cluster, cluster.add_accounts("example", (ALICE,)))
 
 
-def message(subject: str) -> str:
-    return f"From: x@example.org\r\nTo: {ALICE}\r\nSubject: {subject}\r\n\r\ntext\r\n"
-
-
-def send(client: smtplib.SMTP, subject: str) -> None:
-    client.sendmail("x@example.org", [ALICE], message(subject))
-
-
 def test_mail_that_one_worker_takes_is_told_to_a_session_of_the_other(site: Site) -> None:
-    readers = site.in_each_worker(site.imap)
-    for reader in readers:
-        reader.send(b"i IDLE\r\n")
-        assert reader.readline().startswith(b"+")
+    readers = site.in_each_worker(site.idle)
     for number, client in enumerate(site.in_each_worker(site.smtp)):
         send(client, f"told-{number}")
         for reader in readers:
@@ -116,7 +40,7 @@ def test_mail_that_one_worker_takes_is_told_to_a_session_of_the_other(site: Site
 
 
 def test_pop3_and_submission_are_served_by_workers_too(site: Site) -> None:
-    client = smtplib.SMTP_SSL(*site.address("submissions"), timeout=20, context=TLS)
+    client = site.submission()
     assert holder(client.sock, site.workers)  # type: ignore[arg-type]
     client.login(ALICE, site.password)
     client.sendmail(ALICE, [ALICE], message("submitted"))
@@ -231,11 +155,6 @@ def test_a_listener_moves_to_another_port_in_every_worker(site: Site) -> None:
     stays.quit()
     site.configure("listen", smtp=f"127.0.0.1:{home[1]}")
     wait_for(lambda: not refuses(home))
-
-
-def refuses(address: tuple[str, int]) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(address) != 0
 
 
 def test_an_address_has_no_more_connections_than_it_may_over_all_workers(site: Site) -> None:
