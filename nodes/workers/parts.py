@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from eventlog.log import EventLog
     from nodes.config.node import NodeConfig
     from nodes.metrics import Metrics
-    from nodes.policy.leases import Tokens
+    from nodes.policy.leases import Tokens as LimitTokens
     from nodes.services import Logger
     from nodes.workers.connections import SharedConnections
     from nodes.workers.remote_log import RemoteLog
@@ -50,7 +50,12 @@ class Parts:
         self._logger = logger
 
     async def start(
-        self, config: NodeConfig, remote: RemoteLog, metrics: Metrics, connections: SharedConnections, tokens: Tokens
+        self,
+        config: NodeConfig,
+        remote: RemoteLog,
+        metrics: Metrics,
+        connections: SharedConnections,
+        tokens: LimitTokens,
     ) -> Services:
         """Raises what reading keys and certificates raises."""
         stack, logger = self._stack, self._logger

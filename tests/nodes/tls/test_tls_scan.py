@@ -19,7 +19,7 @@ from cli.client import AdminClient
 from cli.supervisor import environment, program
 from nodes.config.node import split_address
 
-sslyze: Any = pytest.importorskip("sslyze", reason="sslyze is not installed: make tls")
+sslyze: Any = pytest.importorskip("sslyze", reason="sslyze is not installed: make test")
 EVERY = "TESTSSL" in os.environ
 MAIL = ("imaps", "submission", "pop3s", "submissions", "imap", "smtp", "pop3")
 OURS = ("admin", "region", "raft")  # TLS 1.3 only; the last two want a certificate of the cell

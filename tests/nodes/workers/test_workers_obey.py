@@ -187,7 +187,7 @@ def test_certificates_of_the_log_and_of_files_change_in_every_worker_under_clien
 ) -> None:
     def shown(name: str) -> set[bytes]:
         clients = site.in_each_worker(lambda: NamedImap(name, site.address("imaps")))
-        found = {client.sock.getpeercert(binary_form=True) for client in clients}  # type: ignore[attr-defined]
+        found = {client.sock.getpeercert(binary_form=True) for client in clients}
         for client in clients:
             client.shutdown()
         return found
