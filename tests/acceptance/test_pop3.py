@@ -4,6 +4,7 @@ import hashlib
 import os
 import poplib
 import signal
+import smtplib
 import time
 from pathlib import Path
 
@@ -72,3 +73,30 @@ def test_an_operator_allows_apop_gives_a_secret_and_erases_it(site: Site) -> Non
     cluster.command("log", "redact", "--apop", "apop", "--reason", "removed", "--yes")
     cluster.command("log", "verify")
     cluster.command("policy", "reset", "apop")
+
+
+def test_unique_ids_are_the_same_at_every_node_under_another_leader_and_after_kill_9(tmp_path: Path) -> None:
+    with Cluster(tmp_path / "cluster") as cluster:
+        password = cluster.add_accounts("example", (ALICE,))
+        host, _, port = cluster.status().nodes[0].endpoints["lmtp"].rpartition(":")
+        with smtplib.LMTP(host, int(port)) as client:
+            for number in range(3):
+                client.sendmail("x@far.test", [ALICE], f"Subject: {number}\r\n\r\n")
+        cluster.wait_settled()
+
+        def unique_ids(node: int) -> list[bytes]:
+            client = connect(cluster, node)
+            log_in(client, password)
+            found = client.uidl()[1]
+            client.quit()
+            return found
+
+        first = unique_ids(0)
+        assert len({line.split()[1] for line in first}) == 3
+        assert unique_ids(1) == unique_ids(2) == first
+        leader = cluster.status().leader
+        assert leader is not None
+        os.kill(cluster.status().node(leader).pid, signal.SIGKILL)  # its supervisor starts it again
+        cluster.wait_for(lambda status: status.leader not in (None, leader), 30, "another leader")
+        cluster.wait_settled()
+        assert [unique_ids(node) for node in range(3)] == [first] * 3
