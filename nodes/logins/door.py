@@ -27,7 +27,7 @@ from nodes.logins.security import Limited, TooManyFailures, log_failed_login, ma
 from nodes.moments import split_login
 from nodes.tls.channel_binding import bindings_of
 from nodes.tls.front import server_name
-from nodes.trail import TRAIL
+from nodes.trail import TRAIL, cause_of, current_id
 
 if TYPE_CHECKING:
     from actors.authentication import Login
@@ -234,7 +234,8 @@ def _note_use(services: Services, at: Door, login: Login) -> None:
     if not services.directory.credentials.is_new_use(login):
         return
     by = By("account", login.target.account, f"{at.kind} {at.client}")
-    context = Context(by, f"{at.kind} log-in", login.target.tenant, services.config.raft.propose_timeout_s)
+    cause = cause_of(f"{at.kind} log-in", (current_id(),))
+    context = Context(by, cause, login.target.tenant, services.config.raft.propose_timeout_s)
     task = asyncio.get_running_loop().create_task(services.directory.credentials.note_use(login, context))
     _NOTING.add(task)
     task.add_done_callback(_NOTING.discard)

@@ -23,6 +23,7 @@ from actors.standing import STANDING
 from eventlog.errors import LogError
 from eventlog.record import By
 from nodes.logins.callers import Caller, administrator, covers
+from nodes.trail import cause_of, current_id
 
 if TYPE_CHECKING:
     from actors.directory import Directory
@@ -157,7 +158,8 @@ class Identities:
         whose = b"" if found.stream == REGION else found.stream
         with contextlib.suppress(CommandRefused, LogError):
             command = NoteApiTokenUse(found.id, now_ms)
-            await self._directory.runtime.ask(found.stream, command, Context(by, "token", whose, self._timeout_s))
+            context = Context(by, cause_of("token", (current_id(),)), whose, self._timeout_s)
+            await self._directory.runtime.ask(found.stream, command, context)
 
 
 def outranks(snapshot: Snapshot, caller: Caller, subject: Subject) -> bool:
