@@ -57,21 +57,24 @@ _RETURN = frozenset({"SUBSCRIBED", "CHILDREN", "SPECIAL-USE", "MYRIGHTS"})
 
 
 def _list(cursor: Cursor) -> Command:
-    """LIST of RFC 3501, and list-extended of RFC 5258 6."""
+    """LIST of RFC 3501, and list-extended of RFC 5258 6, which has no special meaning for an empty pattern (3)."""
     cursor.space()
     selection: frozenset[str] = frozenset()
-    if cursor.peek() == b"(":
+    is_extended = cursor.peek() == b"("
+    if is_extended:
         selection = frozenset(_words(cursor, _SELECTION))
         if "RECURSIVEMATCH" in selection and not selection - {"RECURSIVEMATCH", "REMOTE"}:
             raise BadCommand("RECURSIVEMATCH needs another selection option")  # RFC 5258 3.1
         cursor.space()
     reference = cursor.mailbox()
     cursor.space()
+    is_extended |= cursor.peek() == b"("
     patterns = _patterns(cursor)
     returned: set[str] = set()
     status: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     if cursor.accept(b" RETURN ("):
+        is_extended = True
         while not cursor.accept(b")"):
             if returned:
                 cursor.space()
@@ -85,6 +88,8 @@ def _list(cursor: Cursor) -> Command:
             elif option not in _RETURN:
                 raise BadCommand(f"unknown return option {option[:40]}")
             returned.add(option)
+    if is_extended:
+        patterns = tuple(filter(None, patterns))
     return commands.List(reference, patterns, False, selection, frozenset(returned), status, metadata)
 
 

@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     name: str
     attributes: tuple[str, ...]
     child_info: bool  # RFC 5258 3.5: mailboxes below match the selection
-    folder: Folder | None
+    folder: Folder | None  # None where there is none, and where it is not selected itself
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -86,9 +86,15 @@ class Tree:
         selection = command.selection - {"REMOTE"}
         recursive = "RECURSIVEMATCH" in selection
         selected = sorted(name for name in self._names(selection) if self._is_selected(name, selection))
+        chosen = frozenset(selected)
         listed = set(selected)
-        if not selection or recursive:
+        if not selection:
             listed.update(above for name in selected for above in superior_names(name))
+        elif recursive:
+            for name in selected:
+                yield None
+                if not _is_listed(patterns, name):  # RFC 5258 3.5: who is listed speaks for itself
+                    listed.update(superior_names(name))
         show_subscribed = "SUBSCRIBED" in command.returned or "SUBSCRIBED" in selection
         noselect = "\\NonExistent" if selection or command.returned else "\\Noselect"
         for name in _in_order(listed):
@@ -96,7 +102,8 @@ class Tree:
                 yield None
                 continue
             attributes = self._attributes(name, noselect, show_subscribed)
-            yield Entry(name, attributes, recursive and _has_below(selected, name), self.folders.get(name))
+            found = self.folders.get(name) if name in chosen else None
+            yield Entry(name, attributes, recursive and _has_below(selected, name), found)
 
     def _names(self, selection: frozenset[str]) -> Iterable[str]:
         return self.subscribed if "SUBSCRIBED" in selection else self.folders
@@ -151,7 +158,7 @@ def render_entry(entry: Entry, response: bytes, utf8: bool) -> bytes:
 
 async def list_mailboxes(session: Session, command: commands.List) -> str:
     response = b"LSUB" if command.lsub else b"LIST"
-    if command.patterns == ("",) and not command.selection:
+    if command.patterns == ("",):
         # RFC 3501 6.3.8: asks for the delimiter and the root of the reference.
         session.write(b'* %b (\\Noselect) "/" ""\r\n' % response)
         return f"{response.decode('ascii')} completed"
@@ -173,7 +180,10 @@ async def list_mailboxes(session: Session, command: commands.List) -> str:
 
 
 async def _write_beside(session: Session, command: commands.List, place: Place) -> None:
-    """What else is to be returned of a mailbox that LIST has found; nothing if it has gone meanwhile."""
+    """What else is to be returned of a mailbox that LIST has selected; nothing if it has gone meanwhile.
+
+    A mailbox that is listed for those below it alone has none of it (RFC 5819 3, RFC 8440 4).
+    """
     found = place.folder
     if "MYRIGHTS" in command.returned:
         session.write(my_rights_line(place, session.features.utf8))  # RFC 8440

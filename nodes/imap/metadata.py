@@ -1,6 +1,7 @@
 """GETMETADATA and SETMETADATA (RFC 5464): what people write on mailboxes and on the server.
 
-What is written on the server is each account's own. The shared entries of the server are ours: whom to write to.
+What is written on the server is each account's own. The shared entries of the server are ours: whom to write to. What
+a mailbox of one's own is for (RFC 6154) can be read as an entry, and is said when the mailbox is made.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterable
 
 from actors import mailbox as actor
 from actors.errors import InvalidName
-from actors.mailbox import SERVER
+from actors.mailbox import SERVER, folder
 from actors.mailbox_annotations import MAX_VALUE_BYTES, OWNER, normalise_entry
 from actors.tenant import POSTMASTER
 from eventlog.views import View
@@ -19,6 +20,8 @@ from nodes.imap.metadata_commands import GetMetadata, SetMetadata
 from nodes.imap.places import enter
 from nodes.imap.session import Session
 from nodes.imap.shared import Handler
+
+SPECIAL_USE = "/private/specialuse"  # RFC 6154 4
 
 
 async def get_metadata(session: Session, command: GetMetadata) -> str:
@@ -38,6 +41,8 @@ def _all(session: Session, view: View, folder_id: bytes) -> dict[str, bytes]:
     if folder_id == SERVER:  # RFC 5464 6.2.1
         domain = session.target.address.rpartition("@")[2]
         present["/shared/admin"] = f"mailto:{POSTMASTER}@{domain}".encode()
+    elif session.place is None and (found := folder(view, folder_id)) is not None and found.special_use:
+        present[SPECIAL_USE] = found.special_use.encode()
     return present
 
 
@@ -82,7 +87,7 @@ def _value(value: bytes | None) -> bytes:
 
 def listed(session: Session, view: View, folder_id: bytes, entries: tuple[str, ...], name: str) -> bytes:
     """What LIST returns beside a mailbox (RFC 9590 3): each entry that was asked for, NIL where it is not there."""
-    present = dict(actor.annotations_of(view, folder_id, _reader(session)))
+    present = _all(session, view, folder_id)
     return response(name, [(entry, present.get(entry)) for entry in entries], session.features.utf8)
 
 
@@ -93,6 +98,8 @@ async def set_metadata(session: Session, command: SetMetadata) -> str:
     if any(value is not None and len(value) > MAX_VALUE_BYTES for _, value in command.changes):
         raise Refusal("a value is too large", f"METADATA MAXSIZE {MAX_VALUE_BYTES}")  # RFC 5464 4.3
     folder_id = enter(session, command.name, "r").id if command.name else SERVER
+    if session.place is None and any(entry.lower() == SPECIAL_USE for entry, _ in command.changes):
+        raise Refusal("what a mailbox is for is said when it is made", "USEATTR")
     await session.ask(actor.SetAnnotations(folder_id, _reader(session), command.changes))
     return "SETMETADATA completed"
 

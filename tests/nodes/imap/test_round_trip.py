@@ -164,7 +164,10 @@ def lists(draw: st.DrawFn) -> commands.List:
     returned |= {"STATUS"} if status else set()
     returned |= {"METADATA"} if metadata else set()
     selection = draw(some(["SUBSCRIBED", "REMOTE", "SPECIAL-USE"]))
-    return commands.List(draw(NAMES), draw(tuples(NAMES)), False, selection, returned, status, metadata)
+    patterns = draw(tuples(NAMES))
+    if selection or returned or len(patterns) > 1:
+        patterns = tuple(filter(None, patterns)) or ("*",)  # an empty one means nothing there
+    return commands.List(draw(NAMES), patterns, False, selection, returned, status, metadata)
 
 
 @st.composite
