@@ -74,6 +74,11 @@ class KeyRing:
         """Of all keys, oldest first."""
         return tuple(self._keys)
 
+    @property
+    def root_id(self) -> bytes:
+        """Of the first key that the cell had, as far as this ring knows."""
+        return key_id(self._root)
+
     def add(self, keys: bytes) -> None:
         """Keys that can be used from now on."""
         for at in range(0, len(keys), KEY_BYTES):

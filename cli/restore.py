@@ -20,6 +20,7 @@ from cli import layout
 from cli.moments import moment_argument
 from cli.options import json_option
 from cli.output import CommandError, console, counted, iso_time, print_json, say
+from cli.restore_keys import require_keys
 from cli.restore_source import Found, find_source
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ def target_options(command: Any) -> Any:
             ),
             key_file_option,
             cluster_key_option,
+            click.option(
+                "--missing-keys",
+                is_flag=True,
+                help="Go on where a key that sealed something then is not in cluster.key: what it sealed stays closed, "
+                "passwords among them.",
+            ),
             click.option(
                 "--rehearse",
                 is_flag=True,
@@ -135,6 +142,7 @@ def run(
     base_port: int,
     key_file: Path | None,
     cluster_key: Path | None,
+    missing_keys: bool,
     rehearse: bool,
     dry_run: bool,
     as_json: bool,
@@ -150,6 +158,8 @@ def run(
         cut = find_cut(found.source, *(moment or (None, None)))
         for note in found.notes:
             say(f"note: {note}")
+        if found.rotated and not missing_keys:
+            require_keys(found.source, cut, found.cluster_key, found.key_place)
         if dry_run:
             _report(found, cut, target, None, as_json)
             return

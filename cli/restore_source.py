@@ -20,11 +20,16 @@ CLUSTER_KEY_HINT = "--cluster-key FILE: the file cluster.key of any node of the 
 
 
 class Found(NamedTuple):
-    """A log to recover from. `notes` is what the one who asked should know of the choice."""
+    """A log to recover from. `notes` is what the one who asked should know of the choice.
+
+    `rotated`: another key may have been used than the first.
+    """
 
     source: Source
     description: str
     cluster_key: bytes
+    key_place: str
+    rotated: bool
     size_bytes: int
     notes: tuple[str, ...] = ()
 
@@ -66,7 +71,8 @@ def _of_backup(place: Path, key_file: Path | None, cluster_key: Path | None) -> 
     if key is None:
         raise CommandError(f"{place}: this backup does not carry the cluster's key", CLUSTER_KEY_HINT)
     sizes = [segment.body_bytes + UNPACKED * segment.size_bytes for segment in backup.longest.segments]
-    return Found(BackupSource(backup), f"the backup {place}", key, sum(sizes))
+    key_place = f"the backup {place}" if cluster_key is None else str(cluster_key)
+    return Found(BackupSource(backup), f"the backup {place}", key, key_place, True, sum(sizes))
 
 
 def open_backup(place: Path, key_file: Path | None) -> BackupSet:
@@ -92,6 +98,7 @@ def open_backup(place: Path, key_file: Path | None) -> BackupSet:
 
 @contextmanager
 def _of_nodes(place: Path, cluster_key: Path | None, keep_tables: bool) -> Iterator[Found]:
+    from actors.keyring import KEYRING, in_use
     from eventlog.segment_source import StoreSource
     from eventlog.store import open_for_reading
     from eventlog.store_checkpoint import TrustedSource
@@ -100,11 +107,16 @@ def _of_nodes(place: Path, cluster_key: Path | None, keep_tables: bool) -> Itera
     running = bool(chosen.facts["running"])
     if running and keep_tables:
         raise CommandError(f"{chosen.data}: the node runs, so its tables go on", "stop it, or leave out --keep-tables")
+    place_of_key = cluster_key or chosen.folder / "cluster.key"
     with open_for_reading(chosen.data) as store:
+        with store.snapshot() as snapshot:
+            rotated = in_use(snapshot.view(KEYRING)) is not None
         yield Found(
             (TrustedSource if keep_tables else StoreSource)(store, cell_id(chosen.folder), tail=not running),
             f"{chosen.data} ({'running' if running else 'stopped'})",
-            read_key(cluster_key or chosen.folder / "cluster.key"),
+            read_key(place_of_key),
+            str(place_of_key),
+            rotated,
             (chosen.data / "data.mdb").stat().st_size + UNPACKED * _archived_bytes(chosen.data),
             notes,
         )

@@ -86,6 +86,12 @@ NOT_AS_THINGS_ARE = tuple(
         ("maildrop_in_use", later(30), "Another session has the maildrop open, alone", ""),
         ("key_not_in_a_file", NEVER, "The file of the cluster key can not be used", "mailraft cluster rotate-key DIR"),
         ("key_not_held", later(60), "Not every node holds the new cluster key", "mailraft cluster rotate-key DIR"),
+        (
+            "sealing_key_missing",
+            NEVER,
+            "A key that sealed what is to be restored is not in the file of the cluster key",
+            "mailraft cluster restore --cluster-key FILE",
+        ),
         ("no_right", NEVER, "Another's mailbox, and not among the rights to it", "ask its owner"),
         ("not_allowed", NEVER, "The state forbids it", ""),
         ("not_reloaded", NEVER, "The configuration was not reloaded: everything is as it was", "mailraft config check"),

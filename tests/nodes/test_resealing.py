@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import imaplib
+import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,16 @@ def test_what_was_before_a_rotation_is_seen_and_restored_after_it(run: Run, tmp_
         assert (node.folder / "ca.pem").read_text() == ca
 
     position = run(look_back())
+    first, second = (cluster.nodes[0].folder / "cluster.key").read_text().split()
+    (without_first := tmp_path / "without first").write_text(second)
+    begun = ["restore", "--from", str(cluster.folder), "--into", str(tmp_path / "lacking"), "--nodes", "1", "--dry-run"]
+    begun += ["--as-of", f"#{position}", "--cluster-key", str(without_first)]
+    done = CliRunner().invoke(cluster_group, [*begun, "--json"])
+    error = json.loads(done.stderr)["error"]
+    assert (done.exit_code, error["code"]) == (1, "sealing_key_missing")
+    assert f"{without_first} lacks the key {key_id(bytes.fromhex(first)).hex()}, which seals" in error["detail"]
+    assert "--cluster-key FILE" in error["hint"]
+    assert CliRunner().invoke(cluster_group, [*begun, "--missing-keys"]).exit_code == 0
     for name, moment in (("before", f"#{position}"), ("after", "latest")):
         into = tmp_path / name
         place_of = ["--from", str(cluster.folder), "--into", str(into), "--as-of", moment]
