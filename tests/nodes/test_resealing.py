@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import imaplib
 import json
+import socket
+import ssl
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from cli.cluster import cluster as cluster_group
 from cli.output import CommandError
 from cli.rotate_key import rotate_key
 from nodes.config import sources as config_sources
+from nodes.config.node import split_address
 from nodes.resealing import counts
 from nodes.server import Node
 from nodes.starting import StartError
@@ -91,6 +94,24 @@ def sealed(state: NodeState) -> dict[bytes | None, int]:
         return counts(snapshot)
 
 
+class Tls:
+    """A mail client with one TLS session, which it brings to every node that it turns to."""
+
+    def __init__(self) -> None:
+        self._context = ssl._create_unverified_context()
+        self._session: ssl.SSLSession | None = None
+
+    def resumes(self, state: NodeState) -> bool:
+        """Whether the session that another node began, if any, goes on at this one."""
+        with (
+            socket.create_connection(split_address(state.endpoints["imaps"]), timeout=30) as plain,
+            self._context.wrap_socket(plain, session=self._session) as secure,
+        ):
+            assert secure.recv(100).startswith(b"* OK")  # behind the tickets of TLS 1.3
+            self._session = self._session or secure.session
+            return bool(secure.session_reused)
+
+
 async def may_log_in(state: NodeState) -> bool:
     assert state.services is not None
     found = await state.services.directory.logins.password(ALICE, PASSWORD, "imap", known=True)
@@ -126,6 +147,9 @@ def test_a_key_rotates_under_nodes_that_serve(run: Run, tmp_path: Path) -> None:
             await services.runtime.ask(ROUTES, command, ADMIN)
             before = sealed(nodes.states[0])
             assert set(before) == {None}
+            client = Tls()
+            turns = [await asyncio.to_thread(client.resumes, state) for state in nodes.states]
+            assert turns == [False, True, True]
             await hand_to_a_follower(folder, nodes.states)
             done = await asyncio.to_thread(CliRunner().invoke, rotate_key, [str(folder)])
             assert done.exit_code == 0, done.output
@@ -144,6 +168,8 @@ def test_a_key_rotates_under_nodes_that_serve(run: Run, tmp_path: Path) -> None:
             await nodes.lose(0)
             await nodes.come_back(0)
             assert await may_log_in(nodes.states[0])
+            for state in nodes.states:  # the one that began it has another life now
+                assert await asyncio.to_thread(client.resumes, state)
             again = await asyncio.to_thread(CliRunner().invoke, rotate_key, [str(folder), "--json"])
             assert again.exit_code == 0, again.output
             assert await may_log_in(nodes.states[2])
