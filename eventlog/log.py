@@ -184,6 +184,11 @@ class EventLog(Wiring):
         return status_of(self.config, self._pump.state)
 
     @property
+    def tick_s(self) -> float:
+        """For how long the consensus thread has been at what it does now: where its disk hangs, longer and longer."""
+        return self._pump.under_way_s
+
+    @property
     def at_ms(self) -> int:
         """The log's time at what is folded here, in milliseconds."""
         return self._pump.state.at_ms

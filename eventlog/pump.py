@@ -41,8 +41,14 @@ class Pump:
         self._pressing = False  # whether something in there wants a tick by itself
         self._acknowledged = 0  # up to where answers in there acknowledge the log
         self._ticking = False  # a tick is on its way: computed, not yet durable
+        self._begun_s = 0.0  # of the monotonic clock: when the last one began
         self._due = False
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def under_way_s(self) -> float:
+        """How long the present tick has been on its way; 0 between two."""
+        return time.monotonic() - self._begun_s if self._ticking else 0.0
 
     def put(self, item: Item) -> None:
         """Hands something to the consensus thread: with all else that this turn of the loop brings, in one tick."""
@@ -71,6 +77,7 @@ class Pump:
             self._timer.cancel()
             self._timer = None
         self._ticking = True
+        self._begun_s = time.monotonic()
         items, self._inbox = self._inbox, []
         self._pressing, self._acknowledged = False, 0
         self._send(self._writer.tick(items))

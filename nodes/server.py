@@ -105,7 +105,9 @@ async def _serve(loaded: Loaded, source: Source) -> None:
         async with node.running():
             notifier = Notifier()
             notifier.ready(_status(node.state))
-            watching = loop.create_task(notifier.watch(lambda: node.fatal is None, lambda: _status(node.state)))
+            watching = loop.create_task(
+                notifier.watch(lambda: node.is_well(notifier.watchdog_s), lambda: _status(node.state))
+            )
             trimming = loop.create_task(_give_memory_back())
             await node.stop.wait()
             trimming.cancel()
@@ -174,6 +176,15 @@ class Node:
             self.state.phase = "stopping"
             self._logger.info("stopping")
         self._logger.info("stopped")
+
+    def is_well(self, most_s: float) -> bool:
+        """Whether the node lives: its consensus thread has not ended, nor been at one tick for longer than that.
+
+        Where a disk hangs only the thread does: the event loop goes on, and would have a watchdog believe that all is
+        well.
+        """
+        log = self.state.log
+        return self.fatal is None and (log is None or log.tick_s < most_s)
 
     def loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What no connection and no task took care of. Out of memory, nobody knows what was left undone: the node ends.

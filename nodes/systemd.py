@@ -47,7 +47,8 @@ class Notifier:
     async def watch(self, is_well: Callable[[], bool], status: Callable[[], str]) -> None:
         """Says that the node lives, as often as the watchdog wants, for as long as it does; until it is cancelled.
 
-        It runs on the node's own event loop: one that hangs says nothing, and is started again.
+        It runs on the node's own event loop: one that hangs says nothing, and is started again. What else the node
+        consists of is asked by `is_well`.
         """
         told = ""
         while True:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import imaplib
 import os
+import select
 import shutil
 import signal
 import smtplib
@@ -11,9 +13,11 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -24,8 +28,13 @@ from cli.client import AdminClient
 from cli.node_doctor import drain
 from cli.supervisor import environment, program
 from cli.systemd_unit import systemd_unit
+from eventlog.writer import Writer
 from nodes.config.node import split_address
+from nodes.server import Node
 from nodes.systemd import Notifier, passed_socket, passed_sockets
+from tests.nodes.conftest import MakeCell
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 MOST_EXPOSED = 20  # tenths, of 100: "OK" ends at 50
 LISTEN = """
@@ -86,6 +95,67 @@ def test_without_a_manager_nothing_is_said() -> None:
     Notifier({}).ready("well")
     Notifier({"NOTIFY_SOCKET": "/nowhere/at/all"}).ready("well")
     assert Notifier({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"}).watchdog_s == 0
+
+
+def heard(manager: socket.socket) -> list[str]:
+    """What has been said and not heard yet."""
+    found = []
+    while select.select([manager], [], [], 0)[0]:
+        found.append(manager.recv(4096).decode())
+    return found
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    while not reached():
+        await asyncio.sleep(0.01)
+
+
+def test_a_watchdog_hears_nothing_of_an_event_loop_that_hangs(run: Run, tmp_path: Path, manager: socket.socket) -> None:
+    async def session() -> None:
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "30000"})
+        watching = asyncio.create_task(notifier.watch(lambda: True, lambda: ""))
+        await asyncio.to_thread(hear, manager, "WATCHDOG=1")
+        heard(manager)
+        time.sleep(0.2)  # noqa: ASYNC251  the loop hangs
+        assert heard(manager) == []
+        await asyncio.to_thread(hear, manager, "WATCHDOG=1")
+        watching.cancel()
+
+    run(session())
+
+
+def test_a_watchdog_hears_nothing_while_the_consensus_thread_hangs_at_its_disk(
+    run: Run, tmp_path: Path, manager: socket.socket, make_cell: MakeCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = threading.Event()
+    disk.set()
+    write = Writer._make_durable
+
+    def slowly(writer: Writer, now: float) -> None:
+        disk.wait(60)
+        write(writer, now)
+
+    monkeypatch.setattr(Writer, "_make_durable", slowly)
+
+    async def session() -> None:
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"})
+        node = Node(make_cell()[1])
+        async with node.running() as state:
+            await until(lambda: not state.unready())
+            watching = asyncio.create_task(notifier.watch(lambda: node.is_well(notifier.watchdog_s), lambda: ""))
+            await asyncio.to_thread(hear, manager, "WATCHDOG=1")
+            try:
+                disk.clear()
+                await until(lambda: not node.is_well(notifier.watchdog_s))
+                heard(manager)
+                await asyncio.sleep(notifier.watchdog_s)  # in which it would be told three times
+                assert heard(manager) == []
+            finally:
+                disk.set()
+            await asyncio.to_thread(hear, manager, "WATCHDOG=1")
+            watching.cancel()
+
+    run(session())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
