@@ -249,8 +249,8 @@ def test_the_log_is_shown_proved_and_folded_again(folder: Path) -> None:
     assert "PasswordSet (version 1)" in shown
     assert "(sealed)" in shown
     proved = json.loads(succeed("log", "verify", "--json", "--node", "n3", cluster=folder))
-    assert set(proved) == {"ok", "records", "head", "first_bad"}
-    assert (proved["ok"], proved["first_bad"]) == (True, None)
+    assert set(proved) == {"ok", "records", "head", "first_bad", "problems"}
+    assert (proved["ok"], proved["first_bad"], proved["problems"]) == (True, None, [])
     said = mailraft("log", "verify", cluster=folder)
     assert re.fullmatch(r"\d+ records, each as it was written; head [0-9a-f]{64}\n", said.stdout), said
     assert json.loads(succeed("log", "rebuild", "--json", cluster=folder))["equal"] is True

@@ -198,9 +198,9 @@ def test_what_an_imap_client_sends_counts_too(node: Node, clock: Clock) -> None:
 
 def test_what_a_tenant_sends_to_other_servers_waits_in_the_queue(tmp_path: Path, clock: Clock) -> None:
     with SendingCell(tmp_path) as cell:
-        policies: Any = SimpleNamespace(of=lambda _: MailPolicy(tenant_bytes_per_second=10))
+        policies: Any = SimpleNamespace(of=lambda _: MailPolicy(tenant_bytes_per_second=1000))
         cell.services.bandwidth = Bandwidth(PolicySection(), policies, cell.metrics, clock)
-        cell.services.bandwidth.sent(tenant_of(cell), 60)
+        cell.services.bandwidth.sent(tenant_of(cell), 9000)  # looked at again after four seconds by the node's clock
         cell.submit("bob@far.test")
         wait_until(lambda: len(cell.waiting()) == 1)
         assert not cell.peer.received
