@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -56,24 +57,37 @@ def _has(line: str, wanted: str) -> bool:
     return all(part in line for part in wanted.split(","))
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """What stands in the lines, before it is written as text or JSON."""
-    return [one.msg for one in caplog.records if isinstance(one.msg, dict)]
+class Lines(logging.Handler):
+    """What stands in a node's lines, before they are written as text or JSON."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.msg, dict):
+            self.told.append(record.msg)
 
 
-def test_each_failure_has_one_code_in_all_four_places(
-    run: Run, cell: layout.Cluster, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    handler = Lines()
+    logging.getLogger("mailraft").addHandler(handler)
+    yield handler
+    logging.getLogger("mailraft").removeHandler(handler)
+
+
+def test_each_failure_has_one_code_in_all_four_places(run: Run, cell: layout.Cluster, lines: Lines) -> None:
     def ask(client: AdminClient) -> None:
         with_people(client)
         client.change("PUT", "/v1/tenants/example/quotas", {"set": {"accounts": 3}})
         for code, (do, words) in FAILURES.items():
             kind, before = REGISTRY[code], counted(cell, code)
-            caplog.clear()
+            lines.told.clear()
             error = refused(partial(do, client))
             assert (error.code, error.said["category"], error.said["retry"]) == (code, kind.category, kind.retry.when)
             assert counted(cell, code) == before + 1  # asked of the loop that logs, so that it has
-            assert [line["code"] for line in logged(caplog) if line["event"] == "refused"] == [code]
+            assert [line["code"] for line in lines.told if line["event"] == "refused"] == [code]
             told, exit_code = by_command(cell, words)
             assert (told["code"], told["category"], told["retry"]) == (code, kind.category, kind.retry.when)
             assert (told["detail"], exit_code) == (str(error), told["exit_code"])
