@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-import logging
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from cli import layout
 from cli.client import AdminClient
 from cli.main import main
+from nodes import logs
+from nodes.config.node import LogSection
 from nodes.errors.kinds import EXITS
 from nodes.errors.registry import REGISTRY
 from tests.nodes.http.test_account_state import PASSWORD, Run, with_people
@@ -57,43 +59,32 @@ def _has(line: str, wanted: str) -> bool:
     return all(part in line for part in wanted.split(","))
 
 
-class Lines(logging.Handler):
-    """What stands in a node's lines, before they are written as text or JSON."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[dict[str, Any]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if isinstance(record.msg, dict):
-            self.told.append(record.msg)
+def refusals(lines: io.StringIO) -> list[str]:
+    told = [json.loads(line) for line in lines.getvalue().splitlines()]
+    return [line["code"] for line in told if line["event"] == "refused"]
 
 
-@pytest.fixture
-def lines() -> Iterator[Lines]:
-    handler = Lines()
-    logging.getLogger("mailraft").addHandler(handler)
-    yield handler
-    logging.getLogger("mailraft").removeHandler(handler)
+def test_each_failure_has_one_code_in_all_four_places(run: Run, cell: layout.Cluster) -> None:
+    lines = io.StringIO()
 
-
-def test_each_failure_has_one_code_in_all_four_places(run: Run, cell: layout.Cluster, lines: Lines) -> None:
     def ask(client: AdminClient) -> None:
+        logs.configure(LogSection(format="json"), lines)  # which the node has set up as it began
         with_people(client)
         client.change("PUT", "/v1/tenants/example/quotas", {"set": {"accounts": 3}})
         for code, (do, words) in FAILURES.items():
             kind, before = REGISTRY[code], counted(cell, code)
-            lines.told.clear()
+            lines.truncate(lines.seek(0))
             error = refused(partial(do, client))
             assert (error.code, error.said["category"], error.said["retry"]) == (code, kind.category, kind.retry.when)
             assert counted(cell, code) == before + 1  # asked of the loop that logs, so that it has
-            assert [line["code"] for line in lines.told if line["event"] == "refused"] == [code]
+            assert refusals(lines) == [code]
             told, exit_code = by_command(cell, words)
             assert (told["code"], told["category"], told["retry"]) == (code, kind.category, kind.retry.when)
             assert (told["detail"], exit_code) == (str(error), told["exit_code"])
             assert exit_code == EXITS.get(kind.category, 1)
 
     serving(run, cell, ask)
+    logs.configure(LogSection())
 
 
 def by_command(cell: layout.Cluster, words: tuple[str, ...]) -> tuple[dict[str, Any], int]:
