@@ -64,11 +64,14 @@ def refusals(lines: io.StringIO) -> list[str]:
     return [line["code"] for line in told if line["event"] == "refused"]
 
 
-def test_each_failure_has_one_code_in_all_four_places(run: Run, cell: layout.Cluster) -> None:
+def test_each_failure_has_one_code_in_all_four_places(
+    run: Run, cell: layout.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = io.StringIO()
+    logs.configure(LogSection(format="json"), lines)
+    monkeypatch.setattr("nodes.parts.logs.configure", lambda _settings: None)  # when the cell's settings are read
 
     def ask(client: AdminClient) -> None:
-        logs.configure(LogSection(format="json"), lines)  # which the node has set up as it began
         with_people(client)
         client.change("PUT", "/v1/tenants/example/quotas", {"set": {"accounts": 3}})
         for code, (do, words) in FAILURES.items():
@@ -84,6 +87,7 @@ def test_each_failure_has_one_code_in_all_four_places(run: Run, cell: layout.Clu
             assert exit_code == EXITS.get(kind.category, 1)
 
     serving(run, cell, ask)
+    monkeypatch.undo()
     logs.configure(LogSection())
 
 
