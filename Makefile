@@ -4,6 +4,7 @@
 #   make test    every test (installs the mail programs and name servers that the tests use, through apt-get, where missing)
 #                [TEST_WORKERS=] processes at a time, [TEST_ARGS=] for pytest
 #   make schemathesis  the admin API of a node examined for [SECONDS=600] by what it says of itself, with [SEEDS="1 2 3"]
+#   make million a mailbox of a million messages, and clients that ask for all of it and read nothing; prints times and memory
 #   make mbsync  ten thousand messages kept alike in both directions through leaders that are killed
 #   make tls     sslyze against every port, the admin API's and those between nodes too; testssl.sh against three
 #   make check   ruff, mypy --strict, import direction
@@ -30,7 +31,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: help setup run test schemathesis mbsync tls check bench simulate chaos soak clean
+.PHONY: help setup run test schemathesis million mbsync tls check bench simulate chaos soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -62,6 +63,9 @@ schemathesis: SECONDS = 600
 schemathesis: SEEDS = 1 2 3
 schemathesis: $(STAMP)
 	MAILRAFT_SCHEMATHESIS_S=$(SECONDS) MAILRAFT_SCHEMATHESIS_SEEDS="$(SEEDS)" $(BIN)/python -m pytest -s tests/nodes/http/test_schemathesis.py $(TEST_ARGS)
+
+million: $(STAMP)
+	MAILRAFT_MESSAGES=1000000 $(BIN)/python -m pytest -s tests/nodes/imap/test_million.py $(TEST_ARGS)
 
 mbsync: $(STAMP)
 	scripts/debian-packages

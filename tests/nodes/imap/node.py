@@ -59,6 +59,7 @@ class Node:
         policy: str = "loopback",
         index: bool = False,
         sections: dict[str, Any] | None = None,
+        map_size_bytes: int = 1 << 30,
     ) -> None:
         self.folder = folder
         self._limits = limits
@@ -66,6 +67,7 @@ class Node:
         self._policy = policy
         self._index = index
         self._sections = sections or {}
+        self._map_size_bytes = map_size_bytes
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -80,7 +82,9 @@ class Node:
         address = "127.0.0.1:1"
         if not (self.folder / CERTIFICATES["ca"]).exists():
             issue_node(create_authority(self.folder, "test"), self.folder, "test", "n1", ["localhost", "127.0.0.1"])
-        log_config = LogConfig("n1", self.folder / "data", {"n1": address}, address, map_size_bytes=1 << 30)
+        log_config = LogConfig(
+            "n1", self.folder / "data", {"n1": address}, address, map_size_bytes=self._map_size_bytes
+        )
         self.log = EventLog.open(log_config, evolve=fold_event)
         await self.log.start()
         while self.log.feature_level < levels.NEWEST:  # a new cell raises it at once
