@@ -1,51 +1,33 @@
 """One client's session: takes commands as they arrive, has them carried out one after another, answers each.
 
-This module holds what all commands share: state, replies, writing through the actors, telling of changes. What each
-command does is in login.py, folders.py, listing.py and messages.py, found by the command's type in `COMMANDS`
-(server.py puts them together). A session touches its mailbox only in its own task; the log's changes merely wait.
+This module holds what all commands share: state, replies, telling of changes; reading and writing mailboxes is in
+mailbox_access.py. What each command does is in login.py, folders.py, listing.py and messages.py, found by the command's
+type in `COMMANDS` (server.py puts them together). A session touches its mailbox only in its own task; the log's changes
+merely wait.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
 
-from actors.errors import CommandRefused, NoSuchAccount, NoSuchFolder, replica_text
-from actors.groups import groups_of
-from actors.mailbox import Acting, folder
+from actors.mailbox import folder
 from actors.mailbox_acl import held
-from actors.runtime import Context, Done, NewBody
-from eventlog.errors import LogError
-from eventlog.record import By
 from nodes.imap import capability, commands, search_updates
 from nodes.imap.connection import Connection, ConnectionLost
 from nodes.imap.cursor import Cursor
-from nodes.imap.errors import BadCommand, Farewell, Refusal, Uncertain, no_such_mailbox, printable, refusal_of
+from nodes.imap.errors import BadCommand, Farewell, Refusal, Uncertain, printable
 from nodes.imap.features import Features
-from nodes.imap.fetch import MessageText
 from nodes.imap.framing import Continuation, Frame, Framer, Limits, Oversize
 from nodes.imap.grammar import read_command, read_tag
+from nodes.imap.mailbox_access import MailboxAccess
 from nodes.imap.selected import Selected
 from nodes.imap.shared import Shared
-from nodes.imap.states import State, adds_messages, is_legal, may_announce_expunges, names_numbers, works_on_selected
+from nodes.imap.states import State, adds_messages, is_legal, may_announce_expunges, names_numbers
 from nodes.logins import door as logins
 from nodes.logins.bound_tenants import bind
 from nodes.logins.door import Door
-from nodes.reading import Present
 from nodes.trail import CODE, TRAIL, Trail
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from actors.directory import Target
-    from actors.kind import Command as ActorCommand
-    from nodes.imap.notify import Notices
-    from nodes.imap.past_sharing import PastOfOthers
-    from nodes.past import PastMailbox
-    from nodes.reading import Reading
-
-Step = tuple[bytes, "ActorCommand"]
 
 STALLED_COMMAND_S = 300.0  # a client that stops in the middle of a command
 UNREAD_S = 120.0  # a client that does not read what it asked for
@@ -55,38 +37,25 @@ PAUSE_STEP_S = 0.5  # in which a session that is held back looks whether it is t
 KEPT_TEXT_S = 10.0  # how long a large message is kept for the client's next piece of it
 
 
-class Session:
+class Session(MailboxAccess):
     """`run` it once; it returns when the connection is over."""
 
     def __init__(self, shared: Shared, connection: Connection, identity: str) -> None:
-        self.shared = shared
-        self.services = shared.services
-        self.connection = connection
         self.trail = Trail(shared.kind, connection.peer, identity)
-        self.cause = self.trail.cause
+        super().__init__(shared, connection, self.trail.cause)
         self.logger = shared.services.logger
         limits = shared.services.config.limits
         self.limits = limits
         self.framer = Framer(Limits(limits.line_bytes, limits.literal_bytes, limits.message_bytes))
-        self.state = State.NOT_AUTHENTICATED
-        self.account: Target | None = None
-        self.past: PastMailbox | None = None  # what is shown where the log-in named a moment
-        self.past_of_others: PastOfOthers | None = None
-        self.selected: Selected | None = None
-        self.place: Target | None = None  # whose mailbox the present command is about, where it is not one's own
         self.features = Features()
-        self.notices: Notices | None = None
         self.failed_logins = 0
-        self.last_text: tuple[bytes, MessageText] | None = None  # of a large message that is fetched in pieces
         self.after_reply: Callable[[], Awaitable[None]] | None = None  # what a handler has done behind its reply
-        self._unwatch: Callable[[], None] | None = None
         self.leave: Callable[[], None] = lambda: None  # the list of those who are logged in
         self._held_bytes = 0
         self._bad_commands = 0
         self._sent_bytes = 0
         self._told_slow = False
         self._told = ("other", "")  # the last command, and what it was refused for
-        self.idling = False
         self.stopping = ""  # why the session ends as soon as the present command is done
         self._login_by_s = asyncio.get_running_loop().time() + limits.login_s
 
@@ -248,7 +217,7 @@ class Session:
                 raise BadCommand("there are no message sequence numbers any more", "UIDREQUIRED")  # RFC 9586 3
             if self.past_of_others is not None:
                 await self.past_of_others.open_for(command)
-            self.place = self._place_of(command)
+            self.place = self.place_of(command)
             reply = b"OK " + (await self.shared.handlers[type(command)](self, command)).encode("ascii")
         except Refusal as refusal:
             if isinstance(refusal, Uncertain) and adds_messages(command):
@@ -316,158 +285,6 @@ class Session:
     def door(self) -> Door:
         """How one may log in over this connection as it is."""
         return logins.door(self.services, self.shared.kind, self.connection.peer, self.connection.tls)
-
-    # -- the account and its mailbox
-
-    @property
-    def target(self) -> Target:
-        """The account that is logged in."""
-        assert self.account is not None
-        return self.account
-
-    @property
-    def who(self) -> tuple[bytes, ...]:
-        """The account, and the groups that it is in now: all that lists of others may name."""
-        with self.services.log.snapshot() as snapshot:
-            return (self.target.account, *groups_of(snapshot.view(self.target.tenant), self.target.account))
-
-    @property
-    def mailbox(self) -> Selected:
-        """The selected mailbox."""
-        assert self.selected is not None
-        return self.selected
-
-    @property
-    def read_only(self) -> str | None:
-        """Why nothing of this account can be changed in this session; None where it can."""
-        if self.past is not None:
-            return f"this is the mailbox as of {self.past.moment}: nothing can be changed"
-        home = self.services.runtime.homes.of(self.target.tenant)
-        return None if home is None else replica_text(home)
-
-    @property
-    def writable_mailbox(self) -> Selected:
-        """The selected mailbox; raises Refusal after EXAMINE, and where it is a look back or a replica."""
-        if (reason := self.read_only) is not None:
-            raise Refusal(reason, "NOPERM")
-        if self.mailbox.read_only:
-            raise Refusal("the mailbox is selected read-only", "CANNOT")
-        return self.mailbox
-
-    def reading(self) -> AbstractContextManager[Reading]:
-        """A short read of the mailbox that the present command is about: see `reading_of`."""
-        return self.reading_of(self.place)
-
-    def reading_of(self, place: Target | None) -> AbstractContextManager[Reading]:
-        """A short read of another's mailbox, or of one's own: as it was where the log-in named a moment."""
-        if self.past is None:
-            return Present(self.services.log, place or self.target)()
-        if place is None:
-            return self.past()
-        others = self.past_of_others.of(place) if self.past_of_others is not None else None
-        if others is None:
-            raise no_such_mailbox()
-        return others()
-
-    def shows(self, owner: Target) -> bool:
-        """Whether there is anything to be seen of another's mailboxes: in a look back only what has been opened."""
-        return self.past is None or (self.past_of_others is not None and self.past_of_others.of(owner) is not None)
-
-    def rights_in(self, owner: Target, folder_id: bytes) -> frozenset[str]:
-        """What this account may do with another's folder; in a look back what it might then and may now."""
-        with self.reading_of(owner) as reading:
-            return self.rights_among(owner, [folder_id], reading)[0]
-
-    def rights_among(self, owner: Target, folder_ids: Sequence[bytes], reading: Reading) -> list[frozenset[str]]:
-        """The same of several, through a reading of the owner's mailbox."""
-        read = reading.view.peek
-        if self.past is None:
-            return [held(read, one, self.who) for one in folder_ids]
-        # who was in which group then is not known here: what was granted by a line of one's own counts
-        alone = self.who[:1]
-        with Present(self.services.log, owner)() as present:
-            now = present.view.peek
-            return [held(read, one, alone) & held(read, one, self.who) & held(now, one, self.who) for one in folder_ids]
-
-    def _place_of(self, command: commands.Command) -> Target | None:
-        """Where what is selected is another's: whose, as long as it may be read. Raises Farewell."""
-        selected = self.selected
-        if selected is None or selected.owner is None or not works_on_selected(command):
-            return None
-        selected.rights = self.rights_in(selected.owner, selected.folder.id)
-        if not selected.rights >= {"l", "r"}:
-            raise Farewell("the selected mailbox was deleted", error="no_such_folder")
-        return selected.owner
-
-    @property
-    def selected_account(self) -> bytes:
-        """Whose mailbox the present command is about."""
-        return (self.place or self.target).account
-
-    @property
-    def origin(self) -> str:
-        """Where the client is, for the record."""
-        return f"{self.shared.kind} {self.connection.peer}:{self.connection.peer_port}"
-
-    async def ask(self, command: ActorCommand, bodies: Sequence[NewBody] = (), timeout_s: float | None = None) -> Done:
-        """Has a change made where the present command is about; answered once it is folded here. Raises Refusal."""
-        if bodies:
-            return await self.ask_all((self.step(self.place, command),), bodies)
-        context = self._context(timeout_s)
-        stream, asked = self.step(self.place, command)
-        try:
-            return await self.services.runtime.ask(stream, asked, context)
-        except (CommandRefused, LogError) as error:
-            raise self._refusal_of(error) from error
-
-    async def ask_all(self, steps: Sequence[Step], bodies: Sequence[NewBody] = ()) -> Done:
-        """Has changes made in one record, all or none. Raises Refusal."""
-        context = self._context(None)
-        try:
-            return await self.services.runtime.transact(steps, context, bodies)
-        except (CommandRefused, LogError) as error:
-            raise self._refusal_of(error) from error
-
-    def step(self, place: Target | None, command: ActorCommand) -> Step:
-        """A change of another's mailbox, by this account's rights to it; or of one's own, where `place` is None."""
-        if place is None:
-            return self.target.account, command
-        return place.account, Acting(self.target.account, command, groups=self.who[1:])
-
-    def _refusal_of(self, error: CommandRefused | LogError) -> Refusal:
-        if self.place is not None and isinstance(error, NoSuchFolder | NoSuchAccount):
-            return no_such_mailbox()
-        return refusal_of(error)
-
-    def _context(self, timeout_s: float | None) -> Context:
-        """For a change by this session. Raises Refusal where it can make none."""
-        if (reason := self.read_only) is not None:
-            raise Refusal(reason, "NOPERM")
-        by = By("account", self.target.account, self.origin)
-        return Context(by, self.cause, self.target.tenant, timeout_s or self.services.config.raft.propose_timeout_s)
-
-    def select(self, selected: Selected) -> None:
-        """Begins to watch; the caller then scans, settles and answers."""
-        self.deselect()
-        self.selected = selected
-        selected.owner = self.place
-        if self.past is not None:
-            return  # the past is quiet
-
-        def applied(items: list[Any]) -> None:
-            if selected.applied(items) and (self.idling or self.notices is not None):
-                self.connection.wake()
-
-        self._unwatch = self.services.log.subscribe((self.place or self.target).account, applied)
-
-    def deselect(self) -> None:
-        if self._unwatch is not None:
-            self._unwatch()
-        self._unwatch = None
-        self.selected = None
-        self.last_text = None
-        if self.state is State.SELECTED:
-            self.state = State.AUTHENTICATED
 
     # -- untagged responses
 

@@ -13,9 +13,10 @@ from actors.facts import message_facts
 from actors.mailbox import Message, usage
 from actors.runtime import NewBody
 from nodes.imap.errors import Refusal
+from nodes.imap.mailbox_access import Step
 from nodes.imap.places import Place
 from nodes.imap.selected import Selected, rows_of
-from nodes.imap.session import Session, Step
+from nodes.imap.session import Session
 
 GROUP_MESSAGES = 50
 GROUP_BYTES = 4 * 1024 * 1024

@@ -36,27 +36,23 @@ from nodes.pop3.events import (
 from nodes.pop3.exclusive import Hold
 from nodes.pop3.maildrop import Entry
 from nodes.pop3.opening import CanNotOpen
+from nodes.pop3.refused import answer_to
 from nodes.pop3.session import Limits, Session
+from nodes.pop3.wire import Gone, Wire
 from nodes.reading import body_of
 from nodes.trail import CODE, TRAIL, Trail
 
 if TYPE_CHECKING:
     from actors.directory import Target
-    from nodes.policy.bandwidth import Flow
     from nodes.pop3.server import Pop3Listener
 
 COMMANDS_AT_ONCE = 100
-HELD_INPUT_BYTES = 64 * 1024
 GREETING = b"+OK mailraft POP3 ready"
 TIMED_OUT = refusing("No command came in time", "SYS/TEMP", "timed_out")
 STOPPING = refusing("The server is stopping", "SYS/TEMP", "stopping")
 LOST = refusing("The maildrop is no longer held by this session", "SYS/TEMP", "superseded")
 TOO_MANY_CONNECTIONS = refusing("Too many connections", "SYS/TEMP", "too_many_connections")
 INTERNAL_ERROR = b"-ERR [SYS/TEMP] Internal error\r\n"
-
-
-class Gone(Exception):
-    """The client has closed the connection."""
 
 
 class Unanswered(Exception):
@@ -67,22 +63,13 @@ class Unanswered(Exception):
         self.event = event
 
 
-class Connection(asyncio.Protocol):
+class Connection(Wire):
     """One client."""
 
     def __init__(self, listener: Pop3Listener) -> None:
+        super().__init__(listener.services)
         self._listener = listener
-        self._services = listener.services
-        self._transport: Any = None
         self._session: Session | None = None
-        self._input = bytearray()
-        self._news = asyncio.Event()  # input has come, or the client has gone
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._gone = False
-        self._ending: Answer | None = (
-            None  # what is said before the connection is closed, as soon as nothing is under way
-        )
         self._hold: Hold | None = None
         self._target: Target | None = None
         self._leave: Callable[[], None] = lambda: None  # the list of those who are logged in
@@ -91,12 +78,8 @@ class Connection(asyncio.Protocol):
         self._opened_s = listener.loop.time()
         self._task: asyncio.Task[None] | None = None
         self._at_rest = True
-        self._flow: Flow | None = None
-        self._slowed = False  # it has moved more than it may
         self.client = ""
         self.origin = ""
-
-    # asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -113,34 +96,6 @@ class Connection(asyncio.Protocol):
         bandwidth = self._services.bandwidth
         self._flow = bandwidth.flow(self.client) if bandwidth is not None else None
         self._task = self._listener.loop.create_task(self._serve())
-
-    def data_received(self, data: bytes) -> None:
-        """Input is held until the session wants it."""
-        self._count(len(data))
-        self._input += data
-        self._news.set()
-        if len(self._input) > HELD_INPUT_BYTES and self._transport.is_reading():
-            self._transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        """The client sends no more: as if it had gone, once what it asked for is answered."""
-        self._gone = True
-        self._news.set()
-        return not self._is_secure()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The client has gone."""
-        self._gone = True
-        self._news.set()
-        self._writable.set()
-
-    def pause_writing(self) -> None:
-        """The client reads slower than we write."""
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        """The client has caught up."""
-        self._writable.set()
 
     # The conversation
 
@@ -299,33 +254,6 @@ class Connection(asyncio.Protocol):
 
     # What the session asks for
 
-    async def _send(self, data: bytes) -> None:
-        """Writes, then waits while the client does not read, or has moved more than it may. Raises Gone."""
-        self._transport.write(data)
-        self._count(len(data))
-        await self._rest()
-        if not self._writable.is_set():
-            try:
-                async with asyncio.timeout(self._services.config.limits.pop3_idle_s):
-                    await self._writable.wait()
-            except TimeoutError:
-                raise Gone from None
-        if self._transport.is_closing():
-            raise Gone
-
-    def _count(self, size_bytes: int) -> None:
-        """So many octets came or went."""
-        if self._flow is not None and self._flow.moved(size_bytes) > 0:
-            self._slowed = True
-
-    async def _rest(self) -> None:
-        """Waits until no more was moved than may be: nothing is read or sent meanwhile."""
-        while self._slowed and self._flow is not None:
-            owed_s = self._flow.owed_s()
-            self._slowed = owed_s > 0 and not self._gone and not self._ending
-            if self._slowed:
-                await asyncio.sleep(min(owed_s, STEP_S))
-
     async def _send_message(self, session: Session, entry: Entry, lines: int | None) -> Event | None:
         with self._services.log.snapshot() as snapshot:
             body = body_of(snapshot, session.maildrop.tenant, entry.digest)
@@ -410,23 +338,10 @@ class Connection(asyncio.Protocol):
 
     def _refusal(self, session: Session, refused: LoginRefused) -> Event:
         """Guesses are counted by connection too, whatever login each of them names."""
-        match refused.reason:
-            case "malformed":
-                return session.not_logged_in("That is not a response of this mechanism", "", refused.code)
-            case "blocked":
-                return session.not_logged_in("Too many wrong passwords, try again later", "AUTH", refused.code)
-            case "overloaded":
-                return session.not_logged_in("Too many log-ins, try again later", "SYS/TEMP", refused.code)
-            case "away":
-                return session.not_logged_in(
-                    "Passwords can not be checked now, try again later", "SYS/TEMP", refused.code
-                )
-            case "limited":
-                return session.not_logged_in(refused.text.capitalize(), "SYS/TEMP", refused.code)
-            case "suspended":
-                return session.not_logged_in(refused.text.capitalize(), "SYS/PERM", refused.code)  # RFC 3206
+        answer = answer_to(session, refused)
+        if refused.reason != "wrong":
+            return answer
         self._failed_logins += 1
-        answer = session.not_logged_in("Wrong name or password", "AUTH")
         if refused.close or self._failed_logins >= self._services.config.limits.auth_failures:
             return Close(answer.data) if isinstance(answer, Say | Close) else answer
         return answer
@@ -461,6 +376,3 @@ class Connection(asyncio.Protocol):
         except (CommandRefused, LogError):
             return False
         return True
-
-    def _is_secure(self) -> bool:
-        return self._transport.get_extra_info("sslcontext") is not None
