@@ -22,7 +22,7 @@ from nodes import jobs
 from nodes.http.calls import Call, stale_header
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request, no_position
-from nodes.http.models import MOST_NUMBER, Model, Query
+from nodes.http.models import MOST_NUMBER, Milliseconds, Model, Query
 from nodes.http.places import Place, Subject
 from nodes.logins.callers import knows
 from nodes.mailbox_json import mailbox_json
@@ -34,7 +34,7 @@ class MomentQuery(Query):
     """As it is, or as it was at a position or time."""
 
     position: int | None = Field(None, ge=0, le=MOST_NUMBER)
-    at_ms: int | None = Field(None, ge=0, le=MOST_NUMBER)
+    at_ms: Milliseconds | None = None
 
 
 class Message(Model):

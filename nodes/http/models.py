@@ -49,7 +49,8 @@ TenantName = Annotated[str, Field(min_length=1, max_length=63, examples=["exampl
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$", examples=["0193a1b2c3d4e5f60718293a4b5c6d7e"])]
 Bytes = Annotated[int, Field(gt=0, le=MOST_NUMBER, examples=[1073741824])]
 Count = Annotated[int, Field(gt=0, le=MOST_NUMBER, examples=[1000])]
-Milliseconds = Annotated[int, Field(ge=0, le=MOST_NUMBER, examples=[1790000000000])]
+LAST_MS = 253_402_300_799_999  # the end of the year 9999, behind which ISO 8601 and Python know no date
+Milliseconds = Annotated[int, Field(ge=0, le=LAST_MS, examples=[1790000000000])]
 Reason = Annotated[str, Field(min_length=1, max_length=1024, examples=["asked for by the account's owner"])]
 
 

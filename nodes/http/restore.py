@@ -14,7 +14,7 @@ from nodes.http import places
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request, of_exception
-from nodes.http.models import Count, Model
+from nodes.http.models import Count, Milliseconds, Model
 from nodes.http.places import in_path
 from nodes.http.streams import JobLine, lines_of, lines_response
 from nodes.moments import Moment
@@ -29,7 +29,7 @@ class Restore(Model):
     """`position` or `at_ms`; if not all is wanted, a folder, and UIDs in it."""
 
     position: Count | None = None
-    at_ms: Count | None = None
+    at_ms: Milliseconds | None = None
     folder: str | None = Field(None, max_length=1024, examples=["INBOX"])
     uids: list[Count] | None = Field(None, description="Of the folder that is named.", examples=[None])
     drop_newer: bool = Field(False, description="Also take away what came later.")

@@ -313,3 +313,15 @@ def test_what_did_not_happen_is_told_from_what_may_have_happened(error: Exceptio
 
 def test_a_fault_of_our_own_is_no_answer_of_theirs() -> None:
     assert of_exception(KeyError("secret detail")) is None
+
+
+def test_a_moment_beyond_the_last_date_is_refused_as_one(run: Run, cell: layout.Cluster) -> None:
+    def ask(client: AdminClient) -> None:
+        client.change("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
+        client.change("POST", "/v1/accounts", {"address": "alice@example.test", "password": "password 1"})
+        place, at_ms = "/v1/mailboxes/alice@example.test", 2**63 - 2
+        restored = refused(lambda: client.change("POST", f"{place}/restore", {"at_ms": at_ms, "dry_run": True}))
+        shown = refused(lambda: client.get(f"{place}?at_ms={at_ms}"))
+        assert ["at_ms" in str(error) for error in (restored, shown)] == [True, True], (restored, shown)
+
+    serving(run, cell, ask)
