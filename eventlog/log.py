@@ -21,7 +21,7 @@ from eventlog.record import By, Record, RecordError, check, encode_whole
 from eventlog.store import Snapshot, Store, StoredRecord, joined_mark
 from eventlog.subscriptions import Applied
 from eventlog.transport import PeerName
-from eventlog.wiring import Wiring
+from eventlog.wiring import Owner, Wiring
 
 __all__ = ["Applied", "Committed", "EventLog", "LogConfig", "LogStatus", "Member", "MemberStatus", "Snapshot",
            "StoredRecord"]  # fmt: skip
@@ -36,18 +36,8 @@ T = TypeVar("T")
 class EventLog(Wiring):
     """One node of a cell. Made by `open`; `start` joins the cell, `stop` leaves it cleanly."""
 
-    def __init__(
-        self,
-        config: LogConfig,
-        store: Store,
-        evolve: Evolve,
-        server_ssl: ssl.SSLContext | None,
-        client_ssl: ssl.SSLContext | None,
-        peer_name: PeerName,
-        on_fatal: Callable[[BaseException], None] | None,
-        on_removed: Callable[[int], None] | None = None,
-    ) -> None:
-        super().__init__(config, store, evolve, server_ssl, client_ssl, peer_name, on_fatal, on_removed)
+    def __init__(self, config: LogConfig, store: Store, owner: Owner) -> None:
+        super().__init__(config, store, owner)
         self._review: asyncio.Task[None] | None = None
         self.archivist = Archivist(self)
         self.eraser = Eraser(self)
@@ -71,7 +61,7 @@ class EventLog(Wiring):
         """
         store = Store(config.data_dir, config.map_size_bytes)
         joined_mark(config.data_dir).touch()
-        return cls(config, store, evolve, server_ssl, client_ssl, peer_name, on_fatal, on_removed)
+        return cls(config, store, Owner(evolve, server_ssl, client_ssl, peer_name, on_fatal, on_removed))
 
     async def start(self) -> None:
         """Joins the cell. Raises OSError if the address for peers can not be bound."""

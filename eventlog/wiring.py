@@ -9,7 +9,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -33,33 +33,43 @@ from eventlog.writer import Writer
 _log = structlog.get_logger("mailraft.log")
 
 
+class Owner(NamedTuple):
+    """The node that a log is opened for: how it folds, how it knows its peers, and whom it tells of the end."""
+
+    evolve: Evolve
+    server_ssl: ssl.SSLContext | None
+    client_ssl: ssl.SSLContext | None
+    peer_name: PeerName
+    on_fatal: Callable[[BaseException], None] | None
+    on_removed: Callable[[int], None] | None
+
+
 class Wiring:
     """The parts of one node's log. `EventLog` is what others see of it."""
 
-    def __init__(
-        self,
-        config: LogConfig,
-        store: Store,
-        evolve: Evolve,
-        server_ssl: ssl.SSLContext | None,
-        client_ssl: ssl.SSLContext | None,
-        peer_name: PeerName,
-        on_fatal: Callable[[BaseException], None] | None,
-        on_removed: Callable[[int], None] | None = None,
-    ) -> None:
+    def __init__(self, config: LogConfig, store: Store, owner: Owner) -> None:
         self.config = config
         self.store = store
         self._loop = asyncio.get_running_loop()
-        self._on_fatal = on_fatal
-        self._on_removed = on_removed
+        self._owner = owner
         self._told_removed = False
-        self._proposals = Proposals(config.name, self._submit, self._forward, lambda: self._pump.state)
+        self._stopping = False
         self._subscriptions = Subscriptions()
-        self._writer = Writer(
+        self._proposals = Proposals(config.name, self._submit, self._forward, lambda: self._pump.state)
+        self._writer = self._make_writer()
+        self._pump = Pump(self._writer, self._send, self._let_go)
+        self._barrier = Barrier(config.name, lambda: self._pump.state, self._pump.put, self._forward)
+        self._transport = self._make_transport()
+        self._changes = self._make_changes()
+        self.telling = Telling(self._forward, lambda: [m.name for m in self._pump.state.links if m.name != config.name])
+
+    def _make_writer(self) -> Writer:
+        config = self.config
+        return Writer(
             config.name,
             config.peers,
-            store,
-            evolve,
+            self.store,
+            self._owner.evolve,
             timing=Timing(*config.election_timeout_s, config.heartbeat_s),
             reserve_bytes=config.reserve_bytes,
             wanted=self._proposals.wanted,
@@ -67,27 +77,31 @@ class Wiring:
             on_tick=self._tick_from_thread,
             on_fatal=self._fatal_from_thread,
         )
-        self._pump = Pump(self._writer, self._send, self._let_go)
-        self._barrier = Barrier(config.name, lambda: self._pump.state, self._pump.put, self._forward)
-        self._transport: PeerTransport | None = None
+
+    def _make_transport(self) -> PeerTransport | None:
+        """None for a cell of one that has no TLS contexts. Raises LogError where peers would need them."""
+        server_ssl, client_ssl = self._owner.server_ssl, self._owner.client_ssl
+        links = {member.name: member.address for member in self._pump.state.links}
         if server_ssl is None or client_ssl is None:
-            if self._pump.state.links:
+            if links:
                 raise LogError("a cell of several nodes needs TLS contexts for its peers")
-        else:
-            self._transport = PeerTransport(
-                config.name,
-                config.listen,
-                {member.name: member.address for member in self._pump.state.links},
-                server_ssl=server_ssl,
-                client_ssl=client_ssl,
-                peer_name=peer_name,
-                on_message=self._message,
-                on_connected=lambda peer: self._pump.put(("connected", peer)),
-                on_disconnected=self._disconnected,
-                on_revoked=self._revoked,
-            )
+            return None
+        return PeerTransport(
+            self.config.name,
+            self.config.listen,
+            links,
+            server_ssl=server_ssl,
+            client_ssl=client_ssl,
+            peer_name=self._owner.peer_name,
+            on_message=self._message,
+            on_connected=lambda peer: self._pump.put(("connected", peer)),
+            on_disconnected=self._disconnected,
+            on_revoked=self._revoked,
+        )
+
+    def _make_changes(self) -> Changes:
         asked_of = Node(
-            config.name,
+            self.config.name,
             self._proposals,
             lambda: self._pump.state,
             self._barrier.wait,
@@ -96,9 +110,7 @@ class Wiring:
             lambda: int(time.time() * 1000),
             lambda count: os.urandom(count),
         )
-        self._changes = Changes(asked_of)
-        self._stopping = False
-        self.telling = Telling(self._forward, lambda: [m.name for m in self._pump.state.links if m.name != config.name])
+        return Changes(asked_of)
 
     def members(self) -> Members:
         """The configuration in force as this node knows it."""
@@ -121,8 +133,8 @@ class Wiring:
     def _fatal(self, error: BaseException) -> None:
         self._proposals.stop()
         self._barrier.stop()
-        if self._on_fatal is not None:
-            self._on_fatal(error)
+        if self._owner.on_fatal is not None:
+            self._owner.on_fatal(error)
 
     def _let_go(self, tick: Tick, before: State) -> None:
         """What the tick has made durable goes where it belongs: to peers, callers and subscribers."""
@@ -183,8 +195,8 @@ class Wiring:
             return
         self._told_removed = True
         _log.error("removed from the cell", code="removed", position=position or None)
-        if self._on_removed is not None:
-            self._on_removed(position)
+        if self._owner.on_removed is not None:
+            self._owner.on_removed(position)
 
     def _revoked(self) -> None:
         """A member says so in the handshake: names are not used again, so that of one of them is enough."""

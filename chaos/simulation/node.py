@@ -30,6 +30,7 @@ from eventlog.peers import Message
 from eventlog.record import Event, Record, Stamp
 from eventlog.ticks import Answer, Proposal, Tick
 from eventlog.views import View
+from eventlog.wiring import Owner
 from eventlog.writer import Writer
 
 if TYPE_CHECKING:
@@ -192,7 +193,8 @@ class SimulatedNode:
 
     def _make(self, config: LogConfig, store: SimulatedStore) -> None:
         unused = cast(Any, object())  # TLS contexts, for connections that are not made
-        self.log = ObservedLog(config, store, evolve, unused, unused, lambda _: None, None, self._removed)
+        owner = Owner(evolve, unused, unused, lambda _: None, None, self._removed)
+        self.log = ObservedLog(config, store, owner)
         self.log.node = self
         self.writer = self.log._writer
         self.runtime = Runtime(self.log, now_ms=lambda: int(self.sim.clock.wall_s() * 1000), idle_s=IDLE_S)
