@@ -22,6 +22,7 @@ from cli.options import json_option
 from cli.output import CommandError, console, counted, iso_time, print_json, say
 from cli.restore_keys import require_keys
 from cli.restore_source import Found, find_source
+from eventlog.database_folder import sync_folder
 
 if TYPE_CHECKING:
     from eventlog.restore import Head, Restored
@@ -219,7 +220,7 @@ def _build(found: Found, cut: Head, target: Target, rehearse: bool) -> Restored:
         if target.folder.exists():
             target.folder.rmdir()
         target.building.rename(target.folder)
-        _sync(target.folder.parent)
+        sync_folder(target.folder.parent)
     finally:
         shutil.rmtree(target.building, ignore_errors=True)
     return restored
@@ -257,7 +258,7 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
     with target.open("rb+") as file:
         os.fsync(file.fileno())
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
 def _prove(folder: Path) -> None:
@@ -269,14 +270,6 @@ def _prove(folder: Path) -> None:
     if damage is not None:
         raise CommandError(f"what was written can not be read: {damage}", "another disk")
     joined_mark(folder).touch()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _report(

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from eventlog.database_folder import sync_folder
 from eventlog.errors import DamagedDatabase, SyncFailed
 
 FILE = "ahead"  # in the database's folder
@@ -142,7 +143,7 @@ class Ahead:
         finally:
             os.close(file)
         if self._durable:
-            _sync_folder(self._path.parent)
+            sync_folder(self._path.parent)
 
 
 def _blocks(size_bytes: int) -> int:
@@ -151,11 +152,3 @@ def _blocks(size_bytes: int) -> int:
 
 def _check_sum(id_: bytes, number: int, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(id_ + number.to_bytes(8, "big")))
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -28,10 +28,11 @@ from eventlog.archive_files import REDACTED, check, redactions
 from eventlog.archived import ARCHIVED, ArchiveError, Segment
 from eventlog.custodian import Custodian
 from eventlog.custody import CUSTODY, ArchivedSegment, archival_in
+from eventlog.database_folder import sync_folder
 from eventlog.errors import LogError
 from eventlog.record import decode_events
 from eventlog.segment_frames import SegmentError
-from eventlog.segments import PARTIAL, read_segment, sync_folder
+from eventlog.segments import PARTIAL, read_segment
 from eventlog.store import BODY_SLOT, LOG, LOG_HEAD, POSITION, SLICES, Snapshot, Store
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from eventlog.backup_tables import TablesHead
+from eventlog.database_folder import sync_folder
 from eventlog.errors import LogError
 from eventlog.segment_keys import KeyRing
-from eventlog.segments import PARTIAL, SegmentHeader, sync_folder
+from eventlog.segments import PARTIAL, SegmentHeader
 from eventlog.store import GENESIS
 
 FORMAT = 1

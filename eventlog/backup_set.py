@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from eventlog.backup_manifest import BackupError, Chain, Listed, ListedTables, Manifest, read_manifest, write_manifest
 from eventlog.backup_tables import TablesHead
+from eventlog.database_folder import sync_folder
 from eventlog.segment_frames import SegmentError
 from eventlog.segment_keys import KeyRing
-from eventlog.segments import PARTIAL, SegmentHeader, SegmentWriter, read_header, sync_folder
+from eventlog.segments import PARTIAL, SegmentHeader, SegmentWriter, read_header
 from eventlog.store import GENESIS
 
 MANIFEST = "backup.json"

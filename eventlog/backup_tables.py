@@ -16,9 +16,10 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
+from eventlog.database_folder import sync_folder
 from eventlog.segment_frames import FRAME_BYTES, SALT_BYTES, FrameReader, FrameWriter, Read, Write
 from eventlog.segment_keys import KeyRing
-from eventlog.segments import PARTIAL, sync_folder
+from eventlog.segments import PARTIAL
 from eventlog.store import CHAIN_BYTES, IDS, META, STREAMS, TABLES, Store, read_fold_head
 
 FORMAT = 1

@@ -9,7 +9,6 @@ appends them to a fresh file, which appears under its name only when the digest 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from eventlog.checkpoint_frames import (
     Read,
     pack_rows,
 )
+from eventlog.database_folder import sync_folder
 from eventlog.errors import DamagedDatabase
 from eventlog.members import Members, unpack
 from eventlog.store import (
@@ -195,11 +195,7 @@ def _move(file: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file.rename(folder / file.name)
     for directory in (folder, folder.parent):
-        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(directory)
 
 
 class _Loader:

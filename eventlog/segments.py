@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from eventlog.database_folder import sync_folder
 from eventlog.journal import KIND_NOOP
 from eventlog.record import Body, RecordError, chain_hash, decode_with_header, digest_of, leaves, raw_leaf
 from eventlog.segment_frames import FRAME_BYTES, SALT_BYTES, FrameReader, FrameWriter, Read, SegmentError, Write
@@ -160,15 +161,6 @@ class SegmentWriter(SegmentEncoder):
             with contextlib.suppress(OSError):  # of a full disk: what counts was synced before
                 self._file.close()
             self._partial.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a file's new name durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

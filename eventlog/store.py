@@ -56,7 +56,7 @@ __all__ = [
     "BODIES", "BODY_SLOT", "CHAIN", "CHAIN_BYTES", "CONFIGS", "FOLDED", "GENESIS", "IDS", "LOG", "LOG_HEAD", "META",
     "NAMES", "POSITION", "SLICES", "STREAMS", "TABLES", "Place", "Snapshot", "Store", "StoredRecord", "TableView",
     "in_use", "joined_mark", "open_for_reading", "pack_row", "read_fold_head", "read_slot",
-    "read_value", "sync_folder", "unpack_row",
+    "read_value", "unpack_row",
 ]  # fmt: skip
 
 Row = tuple[bytes, bytes]  # key and value

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import IO
 
+from eventlog.database_folder import sync_folder
+
 STAGED = ".new"
 
 
@@ -24,7 +26,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def replace_pair(certificate: Path, certificate_pem: bytes, key: Path, key_pem: bytes) -> None:
@@ -46,14 +48,6 @@ def finish(certificate: Path, key: Path) -> None:
 def staged(path: Path) -> Path:
     """Where the successor of a file waits until both of a pair are whole."""
     return path.with_name(path.name + STAGED)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Locked(Exception):
