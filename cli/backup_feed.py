@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.client import AdminClient, Unreachable
+from cli.guarded import read_in_a_child
 from cli.layout import Cluster, Node
 from cli.options import open_client, token_options
 from cli.output import CommandError
@@ -113,6 +114,7 @@ def _of_database(place: Path, most_bytes: int) -> Iterator[tuple[Feed, bytes | N
     from eventlog.backup import StoreFeed
     from eventlog.store import open_for_reading
 
+    read_in_a_child(place)
     chosen, _ = choose_node(place)
     with open_for_reading(chosen.data) as store:
         yield StoreFeed(store, cell_id(chosen.folder), most_bytes), _key_beside(chosen.folder)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 
 AS_JSON = "mailraft.as_json"  # in a context's `meta`: the line has --json, wherever it went wrong
+OWN_PROCESS = "mailraft.own_process"  # likewise: there is nothing in this process but the command
 WHOLE = 1000  # letters of a sentence; click's own list cuts it so that each command takes one line
 
 

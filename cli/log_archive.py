@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from cli.groups import Group
+from cli.guarded import read_in_a_child
 from cli.jobs import progress_bar, run_job
 from cli.moments import moment_argument
 from cli.options import cluster_option, data_folder, json_option, node_option, open_client, size_bytes, source_options
@@ -103,6 +104,7 @@ def verify(data: Path | None, cluster_dir: Path | None, node: str | None, as_jso
         from nodes.jobs import archive_verify
 
         folder = data_folder(data, None, None)
+        read_in_a_child(folder)
         with progress_bar("verify") as update:
             reports = {str(folder): archive_verify(folder, update)}
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.guarded import read_in_a_child
 from cli.jobs import progress_bar, run_job
 from cli.options import CA_FILE, cluster_option, data_folder, json_option, node_option, open_client, source_options
 from cli.output import CommandError, print_json, print_table, say
@@ -180,6 +181,7 @@ def rehearse(data: Path | None, cluster_dir: Path | None, node: str | None, as_j
     from nodes.jobs import rebuild as fold_again
 
     folder = data_folder(data, cluster_dir, node)
+    read_in_a_child(folder)
     with progress_bar("fold") as update:
         try:
             report = fold_again(folder, update)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from cli.groups import AS_JSON, Group
+from cli.groups import AS_JSON, OWN_PROCESS, Group
 
 
 class Lazy(NamedTuple):
@@ -72,8 +72,11 @@ COMMANDS = {
 class LazyGroup(Group):
     """A group that knows its commands by name and imports one only to run it."""
 
+    _own_process = False
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """As click does it, but where what is printed can not be written that is told, and the exit code is 1."""
+        self._own_process = not args and extra.get("args") is None  # what to do stands in the process's own arguments
         try:
             return super().main(*args, **extra)
         except OSError as error:
@@ -89,6 +92,7 @@ class LazyGroup(Group):
         with _told_as_json(as_json):
             found = super().make_context(info_name, args, parent, **extra)
         found.meta[AS_JSON] = as_json
+        found.meta[OWN_PROCESS] = self._own_process
         return found
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -170,18 +170,19 @@ def data_folder(data: Path | None, cluster_dir: Path | None, node: str | None) -
 @contextlib.contextmanager
 def open_data(data: Path) -> Iterator[Store]:
     """The database in a node's folder, for reading. Raises CommandError."""
-    import lmdb
-
-    from eventlog.archived import ArchiveError
-    from eventlog.errors import DamagedDatabase
+    from cli.guarded import read_in_a_child
     from eventlog.store import open_for_reading
 
     folder = data_folder(data, None, None)
+    read_in_a_child(folder)
     try:
         with open_for_reading(folder) as store:
             yield store
-    except (lmdb.Error, DamagedDatabase, ArchiveError) as error:
-        raise CommandError(f"{folder}: can not be read: {error}", "mailraft node inspect") from None
+    except (click.ClickException, OSError):
+        raise
+    except Exception as error:  # whatever comes of damage, out of LMDB or out of what was read
+        text = f"{folder}: can not be read: {type(error).__name__}: {error}"
+        raise CommandError(text, f"mailraft log verify --data {folder} names what is damaged") from None
 
 
 def size_bytes(text: str) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli import layout
+from cli.guarded import read_in_a_child
 from cli.output import CommandError, say
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _of_nodes(place: Path, cluster_key: Path | None, keep_tables: bool) -> Itera
     from eventlog.store import open_for_reading
     from eventlog.store_checkpoint import TrustedSource
 
+    read_in_a_child(place)
     chosen, notes = choose_node(place)
     running = bool(chosen.facts["running"])
     if running and keep_tables:

@@ -4,7 +4,9 @@ The tables are disposable: if this says that they are equal, they are exactly wh
 node is changed; the fresh tables are thrown away.
 """
 
+import contextlib
 import hashlib
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +19,10 @@ from eventlog.fold import Evolve, Fold
 from eventlog.journal import Command, Entry
 from eventlog.log import EventLog
 from eventlog.record import Record
-from eventlog.store import FOLDED, Snapshot, Store, open_for_reading
+from eventlog.store import FOLDED, Snapshot, Store, in_use, open_for_reading
 
 SLICE = 1000
+PREFIX = "refold-"  # of the folders with fresh tables
 MAP_SIZE_BYTES = 1 << 40
 
 Progress = Callable[[int, int], None]
@@ -81,7 +84,8 @@ def rebuild_store(live: Store, evolve: Evolve, progress: Progress | None = None)
         last, expected = snapshot.position, table_digests(snapshot)
     quarantined = _quarantines(live, max(last, live.get_meta(b"commit", 0)))
     started, events = time.monotonic(), 0
-    with tempfile.TemporaryDirectory(prefix="refold-", dir=live.path.parent) as folder:
+    _clear_away(live.path.parent)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=live.path.parent) as folder, in_use(Path(folder)):
         fresh = Store(Path(folder), MAP_SIZE_BYTES, durable=False)
         try:
             fold = Fold(fresh, _Folded(quarantined), evolve)
@@ -99,6 +103,14 @@ def rebuild_store(live: Store, evolve: Evolve, progress: Progress | None = None)
     names = [name.decode() for name in differing]
     digests = {name.decode(): digest for name, digest in found.items()}
     return RebuildReport(last, events, seconds, not names, names, [one for one in first if one is not None], digests)
+
+
+def _clear_away(place: Path) -> None:
+    """Removes what refolds have left that were killed."""
+    for left in place.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # one that is under way, or not ours to remove
+            with in_use(left, alone=True):
+                shutil.rmtree(left)
 
 
 def _first_difference(live: Store, fresh: Store, name: bytes) -> Difference | None:

@@ -21,7 +21,7 @@ from eventlog.log import Applied, EventLog, LogConfig
 from eventlog.rebuild import rebuild
 from eventlog.record import Guard, Record
 from eventlog.replay import view_as_of
-from eventlog.store import CHAIN, LOG, POSITION, SLICES, TABLES, Store
+from eventlog.store import CHAIN, LOG, POSITION, SLICES, TABLES, Store, in_use
 from eventlog.verify import verify, verify_store
 from tests.eventlog import ledger
 from tests.eventlog.opened import MAP_BYTES, single
@@ -473,6 +473,18 @@ def test_tables_that_are_not_what_the_log_says_are_found_by_a_rebuild(written: t
     report = rebuild(folder, ledger.evolve)
     assert (report.equal, report.differing) == (False, ["tables"])
     assert verify(folder).ok
+
+
+def test_a_rebuild_removes_what_one_that_was_killed_has_left_and_nothing_of_one_under_way(
+    written: tuple[Path, int],
+) -> None:
+    left, under_way = (written[0].parent / f"refold-{name}" for name in ("left", "under-way"))
+    left.mkdir()
+    (left / "data.mdb").write_bytes(b"x")
+    under_way.mkdir()
+    with in_use(under_way):
+        assert rebuild(written[0], ledger.evolve).equal
+    assert (left.exists(), under_way.exists()) == (False, True)
 
 
 # -- the check before joining --------------------------------------------------------------------------------------
