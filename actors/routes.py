@@ -19,6 +19,7 @@ from eventlog.views import View
 ROUTES = stream_id("routes", "root")
 MAX_ROUTES = 10_000
 DEFAULT = "default"
+OF_TENANT = "tenant:"
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[127.0.0.1]", "[IPv6:::1]")
 
 RouteTls = Literal["may", "clear", "encrypt", "verify"]
@@ -126,7 +127,7 @@ def route_for(view: View, domain: str, tenant: bytes) -> Route | None:
     """The narrowest for mail of `tenant` to `domain`: the destination before the sender, the sender before all."""
     labels = domain.split(".")
     above = [f"domain:*.{'.'.join(labels[n:])}" for n in range(1, len(labels))]
-    for match in (f"domain:{domain}", *above, f"tenant:{tenant.hex()}", DEFAULT):
+    for match in (f"domain:{domain}", *above, f"{OF_TENANT}{tenant.hex()}", DEFAULT):
         row = view.peek(_key(match))
         if row is not None:
             return Route(match, *row)

@@ -53,6 +53,7 @@ class RecipientOutcome(NamedTuple):
     `text` is the reply or the reason, for people; `host` the peer as in a DSN's Remote-MTA, "" where none was reached;
     `tls` the protocol that was spoken, "" in clear. `relayed`: the peer that took it does not do DSN (RFC 3461 5.2.2).
     `final`: it is in its mailbox here. `reached`: a server spoke of the message, though perhaps not to its end.
+    `untimed`: the peer knows nothing of times to deliver by (RFC 2852).
     """
 
     address: str
@@ -65,17 +66,20 @@ class RecipientOutcome(NamedTuple):
     relayed: bool = False
     final: bool = False
     reached: bool = False
+    untimed: bool = False
 
 
 class AttemptResult(NamedTuple):
     """`throttle_ms`: how long the peer wants the whole domain to be left alone, 0 if it did not say so.
 
     `delivery`: what delivers to mailboxes here, to be committed in one record with the outcomes that are final.
+    `shared`: other mail for the domain goes the same way, so what stood in its way is no fault of this message alone.
     """
 
     outcomes: tuple[RecipientOutcome, ...]
     throttle_ms: int = 0
     delivery: Prepared | None = None
+    shared: bool = True
 
     def undelivered(self, reason: str) -> AttemptResult:
         """The same without that delivery, which the log did not take."""

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from actors.queue import Item
-from nodes.delivery.plan import Notice, NoticeKind, Told
+from nodes.delivery.plan import EXPIRED, Notice, NoticeKind, Told
 
 MOST_RETURNED_BYTES = 64 * 1024  # of the original; a larger one comes back as its header
 MOST_HEADER_BYTES = 32 * 1024
@@ -33,8 +33,8 @@ _OPENINGS: dict[NoticeKind, str] = {
     "failed": "Your message could not be delivered to the recipients below, and is not tried any more.",
     "delayed": "Your message could not be delivered to the recipients below yet. You need not send it again: "
     "it is tried until {until}.",
-    "relayed": "Your message was handed to the mail servers of the recipients below. Those servers do not report "
-    "deliveries, so this is all that will be known.",
+    "relayed": "Your message was handed to the mail servers of the recipients below. Unless those servers report "
+    "that they delivered it, this is all that will be known.",
     "delivered": "Your message was delivered to the recipients below.",
 }
 _ADVICE = (
@@ -95,7 +95,9 @@ def _explanation(notice: Notice, item: Item, hostname: str) -> bytes:
 
 
 def _what_happened(told: Told, kind: NoticeKind) -> list[str]:
-    said = [f"{told.host} said: {told.text}" if told.host and told.code else told.text or told.status]
+    said = [f"{told.host} said: {told.text}" if told.is_reply else told.text or told.status]
+    if told.status == EXPIRED:
+        said = [f"Not delivered in the time that there was. The last attempt: {said[0]}"]
     if kind == "failed":
         said += [text for prefix, text in _ADVICE if told.status.startswith(prefix)][:1]
     return [line for one in said for line in _indented(one)]
@@ -136,7 +138,7 @@ def _recipient_fields(told: Told, notice: Notice, utf8: bool) -> list[str]:
     ]
     if told.host:
         fields.append(f"Remote-MTA: dns; {told.host}")
-    if told.code:
+    if told.is_reply:  # RFC 3464 2.3.6: of the type smtp is what a server said, beginning with its code
         fields.append(f"Diagnostic-Code: smtp; {_one_line(told.text)}")
     elif told.text:
         fields.append(f"Diagnostic-Code: X-mailraft; {_one_line(told.text)}")

@@ -6,6 +6,8 @@ Which of the pool's addresses is sent from depends on the destination alone, so 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import socket
 import zlib
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ from nodes.config.node import NodeConfig
 from nodes.delivery.wire import ConnectionLost, Stalled, Wire, open_wire
 
 HEAD_START_S = 0.25
+_NUMBER = re.compile(r"\[Errno (\d+)\]")
 DEFAULT_POOL = "default"
 
 
@@ -79,4 +82,7 @@ def _info(address: str, port: int) -> aiohappyeyeballs.AddrInfoType:
 
 
 def _reason(error: OSError | RuntimeError) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    """What the system says of it; of several addresses once each."""
+    number = error.errno if isinstance(error, OSError) else None
+    numbers = [number] if number else [int(found) for found in _NUMBER.findall(str(error))]
+    return "; ".join(dict.fromkeys(os.strerror(one) for one in numbers)) or str(error)

@@ -20,7 +20,7 @@ from nodes.delivery.claims import Claims
 from nodes.delivery.lane import Lane
 from nodes.delivery.lanes import CLOCK_MARGIN_MS, Lanes
 from nodes.delivery.outcomes import Finished, Outcomes
-from nodes.delivery.plan import Plan, Policy, plan, throttle_span_ms
+from nodes.delivery.plan import Plan, Policy, next_deadline_ms, plan, throttle_span_ms
 from nodes.delivery.sending import send
 from nodes.delivery.telling import tell
 
@@ -212,7 +212,7 @@ class Manager:
         planned = self._plan(item, result)
         if any(one.status == "delivered" for one in planned.outcome.results):
             lane.succeeded()
-        finished = Finished(lane, item, planned, self._throttle(lane, planned), result.delivery)
+        finished = Finished(lane, item, planned, self._throttle(lane, item, planned), result.delivery)
         if result.delivery is not None:
             finished = finished._replace(undelivered=lambda reason: self._plan(item, result.undelivered(reason)))
         self._outcomes.put(finished)
@@ -234,16 +234,17 @@ class Manager:
             lane.note(item.id, now_ms + CLOCK_MARGIN_MS, item.options.priority, now_ms)
         return None
 
-    def _throttle(self, lane: Lane, planned: Plan) -> ThrottleDomain | None:
-        """When a peer wants the domain left alone, or none could be reached: longer each time in a row."""
-        unreached = not planned.reached and any(one.status == "deferred" for one in planned.outcome.results)
-        if not planned.throttle_ms and not unreached:
+    def _throttle(self, lane: Lane, item: Item, planned: Plan) -> ThrottleDomain | None:
+        """When a peer wants the domain left alone, or none could be reached: longer each time in a row, but not beyond
+        the time at which the sender is to hear of the message."""
+        if not planned.throttle_ms and not planned.unreached:
             return None
         now_ms = self._now_ms()
         if lane.throttled_until_ms > now_ms:
             return None  # one of several attempts at a time, and the first to come back
         level = lane.throttle_level + 1
-        until_ms = now_ms + throttle_span_ms(level, planned.throttle_ms, self._jitter())
+        span_ms = throttle_span_ms(level, planned.throttle_ms, self._jitter())
+        until_ms = min(now_ms + span_ms, next_deadline_ms(item, self._policy, now_ms))
         lane.throttled(until_ms, level)
         return ThrottleDomain(until_ms, planned.throttle_reason or "no server of the domain could be reached", level)
 

@@ -19,6 +19,7 @@ MAX_TEXT = 500
 EXPIRED = "5.4.7"  # RFC 3463 3.5: delivery time expired
 THROTTLE_FIRST_MS = 60_000
 THROTTLE_MAX_MS = 3_600_000
+FAR_MS = 1 << 62
 
 
 class Policy(NamedTuple):
@@ -38,6 +39,11 @@ class Told(NamedTuple):
     text: str
     host: str
 
+    @property
+    def is_reply(self) -> bool:
+        """Whether `text` is what `host` said, and not what is said here of it."""
+        return bool(self.host) and self.text.startswith(f"{self.code} ")
+
 
 class Notice(NamedTuple):
     """What the sender of an item is to be told of some of its recipients."""
@@ -55,7 +61,7 @@ class Plan(NamedTuple):
     notices: tuple[Notice, ...]
     throttle_ms: int
     throttle_reason: str
-    reached: bool  # a server was spoken to
+    unreached: bool  # no server that other mail for the domain goes to could be spoken to
 
 
 def plan(item: Item, result: AttemptResult, policy: Policy, now_ms: int, jitter: float) -> Plan:
@@ -72,23 +78,21 @@ def plan(item: Item, result: AttemptResult, policy: Policy, now_ms: int, jitter:
         texts.append(text)
         if step.status in ("deferred", "unknown") and late:
             kind = "delayed"
-        if kind is not None and is_told(item, recipient.options, kind):
-            told.setdefault(kind, []).append(Told(recipient, _status(step), outcome.code, text, outcome.host))
+        if kind is not None and _is_told(item, recipient, outcome, kind):
+            said_text = outcome.text[:MAX_TEXT]
+            told.setdefault(kind, []).append(Told(recipient, _status(step), outcome.code, said_text, outcome.host))
     ends_ms = _ends_ms(item)
     notices = tuple(Notice(kind, tuple(those), ends_ms) for kind, those in told.items())
     warned = late and any(one.status in ("deferred", "unknown") for one in results)
-    throttle_ms, reason = _throttle(result)
-    reached = any(outcome.code or outcome.reached for outcome in result.outcomes)
-    return Plan(ItemOutcome(item.id, tuple(results), warned), tuple(texts), notices, throttle_ms, reason, reached)
+    throttle_ms, reason = _throttle(result) if result.shared else (0, "")
+    silent = not any(outcome.code or outcome.reached for outcome in result.outcomes)
+    unreached = result.shared and silent and any(one.status == "deferred" for one in results)
+    return Plan(ItemOutcome(item.id, tuple(results), warned), tuple(texts), notices, throttle_ms, reason, unreached)
 
 
 def gave_up(item: Item, text: str) -> Notice | None:
     """What the sender is told when an administrator has given the item up; None where nobody is to be told."""
-    told = tuple(
-        Told(one, "5.0.0", one.code, text, one.host)
-        for _, one in _waiting(item)
-        if is_told(item, one.options, "failed")
-    )
+    told = tuple(Told(one, "5.0.0", 0, text, "") for _, one in _waiting(item) if is_told(item, one.options, "failed"))
     return Notice("failed", told) if told else None
 
 
@@ -125,7 +129,7 @@ def _settle(
     text = outcome.text[:MAX_TEXT]
     match outcome.status:
         case "delivered":
-            kind: NoticeKind | None = "delivered" if outcome.final else "relayed" if outcome.relayed else None
+            kind: NoticeKind | None = "delivered" if outcome.final else "relayed"
             return Result(place, "delivered", 0, code, enhanced, host), text, kind
         case "failed":
             return Result(place, "failed", 0, code, enhanced or "5.0.0", host), text, "failed"
@@ -136,6 +140,34 @@ def _settle(
     next_ms = now_ms + backoff_ms(item.attempts + 1, policy, jitter)
     next_ms = min([next_ms, ends_ms, *(one for one in _warnings_ms(item, policy) if one > now_ms)])
     return Result(place, outcome.status, next_ms, code, enhanced or "4.0.0", host), text, None
+
+
+def out_of_time(item: Item, now_ms: int) -> tuple[RecipientOutcome, ...]:
+    """The end of a message that was to be delivered by a time or returned, and that time is over: it is not tried any
+    more (RFC 2852 4.1), what was said last counts. Empty while there is time."""
+    if item.options.by_mode != "R" or not 0 < item.options.deliver_by_ms <= now_ms:
+        return ()
+    return tuple(
+        RecipientOutcome(one.address, "deferred", one.code, one.enhanced, one.reason or "none was made", one.host, "")
+        for _, one in _waiting(item)
+    )
+
+
+def next_deadline_ms(item: Item, policy: Policy, now_ms: int) -> int:
+    """When something is to be said of the item at the latest, whatever became of its domain."""
+    return min(one for one in (_ends_ms(item), *_warnings_ms(item, policy), FAR_MS) if one > now_ms)
+
+
+def _is_told(item: Item, recipient: Recipient, outcome: RecipientOutcome, kind: NoticeKind) -> bool:
+    """Of a relay: where the next server will not tell of success (RFC 3461 5.2.2), or nothing of times to deliver by,
+    and where a trace was asked for (RFC 2852 4.1): not to who asked to hear of failures alone, as is put down for a
+    sender who may be forged."""
+    if kind != "relayed":
+        return is_told(item, recipient.options, kind)
+    if item.options.by_trace or (item.options.deliver_by_ms and outcome.untimed):
+        notify = recipient.options.notify
+        return bool(item.sender) and (not notify or "SUCCESS" in notify or "DELAY" in notify)
+    return outcome.relayed and is_told(item, recipient.options, kind)
 
 
 def _waiting(item: Item) -> Iterator[tuple[int, Recipient]]:

@@ -9,6 +9,7 @@ from actors.directory import tenant_with
 from actors.queue import Item
 from actors.tenant_policy import ON, settings
 from nodes.delivery.attempt import Attempt, AttemptResult, OutcomeStatus, Read, RecipientOutcome, Transport
+from nodes.delivery.plan import out_of_time
 from nodes.delivery.verp import PURPOSE, Verp
 from nodes.trail import following
 
@@ -26,14 +27,16 @@ async def send(services: Services, transport: Transport, domain: str, item: Item
     attempt = _attempt(services, domain, item, now_ms)
     with following(item.session, "delivery") as trail:
         if services.tracing is None or trail is None:
-            return await _send(services, transport, item, attempt)
+            return await _send(services, transport, item, attempt, now_ms)
         with services.tracing.attempt(trail, item.id, domain) as span:
-            result = await _send(services, transport, item, attempt)
+            result = await _send(services, transport, item, attempt, now_ms)
             span.set_attribute("mailraft.outcomes", [one.status for one in result.outcomes])
             return result
 
 
-async def _send(services: Services, transport: Transport, item: Item, attempt: Attempt) -> AttemptResult:
+async def _send(services: Services, transport: Transport, item: Item, attempt: Attempt, now_ms: int) -> AttemptResult:
+    if late := out_of_time(item, now_ms):
+        return AttemptResult(late, shared=False)
     with services.log.snapshot() as snapshot:
         if not snapshot.has_body(item.tenant, item.digest):
             return _alike(attempt, "failed", "5.6.0", "its content was erased")
@@ -89,6 +92,5 @@ def _reader(services: Services, item: Item) -> Read:
 
 
 def _alike(attempt: Attempt, status: OutcomeStatus, enhanced: str, text: str) -> AttemptResult:
-    return AttemptResult(
-        tuple(RecipientOutcome(address, status, 0, enhanced, text, "", "") for address, _ in attempt.recipients)
-    )
+    outcomes = (RecipientOutcome(address, status, 0, enhanced, text, "", "") for address, _ in attempt.recipients)
+    return AttemptResult(tuple(outcomes), shared=False)

@@ -61,6 +61,7 @@ class Progress:
     tries: int = 0
     converted: bytes | None = None
     waives_tls: bool | None = None
+    shared: bool = False  # the way that it goes is that of all mail for the domain
 
     @property
     def left(self) -> list[Recipient]:
@@ -68,12 +69,14 @@ class Progress:
         return [one for one in self.attempt.recipients if one[0] not in self.outcomes]
 
     def settle(
-        self, answers: Iterable[tuple[str, Answer]], host: str, tls: str, *, relayed: bool, reached: bool
+        self, answers: Iterable[tuple[str, Answer]], host: str, session: Session | None, *, reached: bool
     ) -> None:
-        """What a host said of recipients."""
+        """What a host said of recipients, in a session if there was one."""
+        offered = session.offered if session is not None else {}
+        tls, relayed, untimed = session.tls if session else "", "DSN" not in offered, "DELIVERBY" not in offered
         for address, answer in answers:
             if address not in self.outcomes:
-                outcome = RecipientOutcome(address, *answer, host, tls, relayed, reached=reached)
+                outcome = RecipientOutcome(address, *answer, host, tls, relayed, reached=reached, untimed=untimed)
                 self.outcomes[address] = outcome
 
     def take(self, sent: Sent, session: Session) -> None:
@@ -83,15 +86,15 @@ class Progress:
             answers = {address: one for address, one in answers.items() if (one.code, one.enhanced) != TOO_MANY}
         if sent.failure is not None and not sent.reached:
             answers = {address: one for address, one in answers.items() if one.status == "failed"}
-        relayed = "DSN" not in session.offered
-        self.settle(answers.items(), session.host, session.tls, relayed=relayed, reached=sent.reached)
+        self.settle(answers.items(), session.host, session, reached=sent.reached)
 
     def result(self) -> AttemptResult:
         """Everything; those of whom nothing is known fare as the hosts that were tried."""
         rest = self._of_rest()
-        self.settle(((address, rest) for address, _ in self.left), self.host, "", relayed=False, reached=False)
+        self.settle(((address, rest) for address, _ in self.left), self.host, None, reached=False)
         outcomes = tuple(self.outcomes[address] for address, _ in self.attempt.recipients)
-        return AttemptResult(outcomes, max((throttle_ms(one.code, one.text) for one in outcomes), default=0))
+        asked_ms = max((throttle_ms(one.code, one.text) for one in outcomes), default=0)
+        return AttemptResult(outcomes, asked_ms, shared=self.shared)
 
     def _of_rest(self) -> Answer:
         """Permanent only if no host gave any hope."""
@@ -164,13 +167,14 @@ class MailTransport:
         except Exception as error:  # a fault of ours: what a transaction before it brought is not to be lost
             _log.exception("an attempt broke off", code="delivery_broken", domain=attempt.domain)
             progress.failures = [Answer("deferred", 0, "4.3.0", f"a fault of this server: {type(error).__name__}")]
+            progress.shared = False
         if self._metrics is not None:
             self._metrics.delivery_seconds.observe(time.perf_counter() - started_s)
         return progress.result()
 
     async def _go_through(self, progress: Progress) -> None:
         domain, way = progress.attempt.domain, self._find_way(progress.attempt)
-        policy = None
+        progress.shared, policy = way.shared, None
         if way.host:
             port = way.port or self._config.delivery.port
             hosts = [await destinations.host_named(way.host, port, self._resolver, self._config)]

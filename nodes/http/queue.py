@@ -21,6 +21,7 @@ from actors.runtime import NewBody
 from eventlog.store import Snapshot
 from nodes.delivery.notices import prepare_notice
 from nodes.delivery.plan import gave_up
+from nodes.delivery.routes import hop
 from nodes.http.calls import Call
 from nodes.http.endpoint import Endpoints
 from nodes.http.errors import ApiError, bad_request
@@ -100,6 +101,8 @@ async def act(call: Call, body: Act) -> dict[str, Any]:
     """Do something about messages that wait; all that is done is done by its own, and may be asked for again."""
     action, route = body.action, body.route
     reason = body.reason or "given up by the postmaster"
+    if action == "reroute" and route and hop(route) is None:
+        raise bad_request(f"{route!r} is no host and no host:port")
     wanted = _wanted(call, body)
     batches: dict[bytes, list[Item]] = {}
     async for place, item in _items(call, wanted):
@@ -107,6 +110,9 @@ async def act(call: Call, body: Act) -> dict[str, Any]:
         if sum(map(len, batches.values())) >= MOST_CHANGED:
             break
     done, refused = 0, list[dict[str, str]]()
+    if action == "retry" and body.ids is not None:
+        held = [item for items in batches.values() for item in items if item.held]
+        refused += [{"id": one.id.hex(), "reason": "it is held: release it"} for one in held]
     for stream, items in batches.items():
         size = NOTICES_AT_ONCE if action == "bounce" else AT_ONCE
         for start in range(0, len(items), size):

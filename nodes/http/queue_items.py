@@ -84,13 +84,21 @@ def item_json(place: Place, item: Item, now_ms: int) -> dict[str, Any]:
         "attempts": item.attempts,
         "possible_duplicates": item.duplicates,
         "queued_ms": item.queued_ms,
-        "next_ms": item.next_ms,
+        "next_ms": _next_ms(place, item, now_ms),
         "expires_ms": item.expires_ms,
         "held_by": item.claim.node if item.claim is not None and held else None,
         "route": item.route,
         "warned": item.warned,
         "options": item.options._asdict(),
     }
+
+
+def _next_ms(place: Place, item: Item, now_ms: int) -> int | None:
+    """When it is tried at the earliest; None while somebody must release or resume it first."""
+    state = state_of(place, item, now_ms)
+    if item.next_ms is None or state in ("held", "suspended"):
+        return None
+    return max(item.next_ms, place.throttled_until_ms) if state == "throttled" else item.next_ms
 
 
 def _matches(address: str, wanted: str) -> bool:

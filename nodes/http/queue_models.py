@@ -70,7 +70,7 @@ class QueueItem(Model):
     attempts: int
     possible_duplicates: int
     queued_ms: Milliseconds
-    next_ms: Milliseconds | None
+    next_ms: Milliseconds | None = Field(description="When it is tried next; none while it is held or suspended.")
     expires_ms: Milliseconds
     held_by: str | None = Field(description="The node that sends it now.")
     route: str

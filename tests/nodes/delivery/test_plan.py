@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from actors.mail_options import NO_OPTIONS, RecipientOptions
 from actors.queue import ClaimItems, Enqueue, Item, RecordOutcomes, item
 from nodes.delivery.attempt import AttemptResult, OutcomeStatus, RecipientOutcome
-from nodes.delivery.plan import NoticeKind, Plan, Policy, backoff_ms, plan, throttle_span_ms
+from nodes.delivery.plan import NoticeKind, Plan, Policy, backoff_ms, gave_up, plan, throttle_span_ms
 from tests.actors.stage import START_MS, DictTables, Stage
 
 ITEM, TENANT = b"i" * 16, b"t" * 16
@@ -176,6 +176,39 @@ def test_each_recipient_is_delivered_or_has_failed_with_a_report_or_waits(
 
 def test_a_server_that_spoke_of_the_message_was_reached_though_it_hung_up() -> None:
     silent, other = outcome(BOB, "deferred"), outcome(EVE, "deferred")
-    assert not planned(an_item(), silent, other).reached
-    assert planned(an_item(), outcome(BOB, "deferred", reached=True), other).reached
-    assert planned(an_item(), outcome(BOB, "deferred", 451, "4.3.0"), other).reached
+    assert planned(an_item(), silent, other).unreached
+    assert not planned(an_item(), outcome(BOB, "deferred", reached=True), other).unreached
+    assert not planned(an_item(), outcome(BOB, "deferred", 451, "4.3.0"), other).unreached
+
+
+def test_what_goes_another_way_than_the_others_keeps_none_of_them_waiting() -> None:
+    for said in (outcome(BOB, "deferred"), outcome(BOB, "deferred", 421, "4.7.0")):
+        alone = plan(an_item(), AttemptResult((said,), throttle_ms=60_000, shared=False), POLICY, START_MS, 0.5)
+        assert (alone.unreached, alone.throttle_ms) == (False, 0)
+        assert alone.outcome.results[0].status == "deferred"
+
+
+@pytest.mark.parametrize(
+    ("notify", "asked", "untimed", "hears"),
+    [
+        ((), {"deliver_by_ms": START_MS + HOUR_MS, "by_mode": "N"}, True, True),
+        ((), {"deliver_by_ms": START_MS + HOUR_MS, "by_mode": "N"}, False, False),
+        ((), {"deliver_by_ms": START_MS + HOUR_MS, "by_mode": "R", "by_trace": True}, False, True),
+        (("NEVER",), {"deliver_by_ms": START_MS + HOUR_MS, "by_mode": "N", "by_trace": True}, True, False),
+        (("FAILURE",), {"deliver_by_ms": START_MS + HOUR_MS, "by_mode": "N", "by_trace": True}, True, False),
+        ((), {}, True, False),
+    ],
+)
+def test_who_asked_for_a_time_hears_of_a_server_without_one_and_who_asked_for_a_trace_of_each(
+    notify: tuple[str, ...], asked: dict[str, object], untimed: bool, hears: bool
+) -> None:
+    done = planned(an_item(notify, sender=ALICE, **asked), outcome(BOB, "delivered", 250, untimed=untimed))
+    assert told(done) == ([("relayed", [BOB])] if hears else [])
+
+
+def test_what_an_administrator_says_is_not_said_to_be_the_servers_word() -> None:
+    bob, eve = an_item().recipients
+    tried = an_item()._replace(recipients=(bob._replace(code=450, host="mx.far.test"), eve))
+    notice = gave_up(tried, "450 reasons")
+    assert notice is not None
+    assert [(one.text, one.is_reply) for one in notice.recipients] == [("450 reasons", False)] * 2

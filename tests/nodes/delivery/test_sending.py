@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,17 @@ def test_what_can_not_be_delivered_in_its_time_comes_back_after_a_warning(tmp_pa
     assert "Will-Retry-Until" in late
     assert "mailbox busy" in failure
     assert (given_up["Action"], given_up["Status"]) == ("failed", "5.4.7")
+    assert given_up["Diagnostic-Code"].startswith("smtp; 450 4.2.1 mailbox busy")  # RFC 3464 2.3.6
+
+
+def test_the_sender_hears_in_time_of_mail_for_a_domain_that_can_not_be_reached(tmp_path: Path) -> None:
+    with SendingCell(tmp_path, lifetime_s=3, warn_after_s=1) as cell:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            cell.transport.port = unused.getsockname()[1]
+            cell.submit(BOB)
+            wait_until(lambda: len(cell.inbox(ALICE)) == 2)  # the domain is left alone for a minute
+        assert [report_parts(data)[1]["Action"] for _, data in cell.inbox(ALICE)] == ["delayed", "failed"]
 
 
 def test_what_nobody_sent_is_never_answered_and_the_postmaster_keeps_it(cell: SendingCell) -> None:

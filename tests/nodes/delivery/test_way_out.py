@@ -6,6 +6,7 @@ becomes of mail where the DNS leads nowhere.
 from __future__ import annotations
 
 import smtplib
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from actors.directory import tenant_named
 from actors.queue import EVERY_QUEUE, ResumeQueue, SuspendQueue
 from actors.routes import ROUTES, SetRoute
 from nodes import resolver
+from nodes.delivery.generated import context, submit
 from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
 from nodes.delivery.transport import MailTransport
@@ -139,6 +141,23 @@ def test_what_is_not_delivered_in_the_time_it_has_comes_back_and_is_tried_no_mor
     assert not any(world.queued().values())
 
 
+def test_what_was_to_be_returned_if_late_is_not_even_tried_when_it_is(world: World) -> None:
+    world.call(world.runtime.ask(EVERY_QUEUE, SuspendQueue(""), ADMIN))
+    world.submit("BY=1;R")
+    (item,) = world.queued()["far.test"]
+    wait_until(lambda: time.time() * 1000 > item.options.deliver_by_ms)
+    world.call(world.runtime.ask(EVERY_QUEUE, ResumeQueue(), ADMIN))
+    assert b"Status: 5.4.7" in world.returned()
+    assert world.peer.sessions == 0
+
+
+def test_who_asked_for_a_time_is_told_of_a_server_that_keeps_none(world: World) -> None:
+    world.peer.extensions = (*EXTENSIONS, "STARTTLS")
+    world.submit("BY=600;N")
+    assert b"Action: relayed" in world.returned()
+    assert len(world.peer.taken) == 1
+
+
 def test_a_message_of_the_future_is_not_sent_before_it(world: World) -> None:
     world.submit("HOLDFOR=2")
     (item,) = world.queued()["far.test"]
@@ -181,6 +200,7 @@ def test_mail_for_a_domain_that_takes_none_comes_back_at_once_and_says_why(
     with SmtpPeer() as peer, DnsServer(zone) as dns, World(tmp_path, peer, dns) as world:
         world.submit()
         assert b"Status: " + status + b"\r\n" in world.returned()
+        assert b"Diagnostic-Code: X-mailraft; " in world.returned()  # no server said it
         assert not any(world.queued().values())
         assert peer.sessions == 0
 
@@ -205,6 +225,20 @@ def test_mail_goes_over_ipv6_where_there_is_nothing_else(tmp_path: Path) -> None
         world.submit()
         assert len(world.taken()) == 1
         assert peer.clients == ["::1"]
+
+
+def test_a_tenants_smart_host_that_is_dead_keeps_no_mail_of_others_waiting(world: World) -> None:
+    other = world.call(world.directory.add_tenant("other", ["other.test"], ADMIN))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        route = SetRoute(f"tenant:{other.hex()}", "127.0.0.1", unused.getsockname()[1], "may", "", "", b"")
+        world.call(world.runtime.ask(ROUTES, route, ADMIN))
+        who = context(world.services, other, "a test")
+        world.call(submit(world.services, "", ["eve@far.test"], MESSAGE, who))
+        wait_until(lambda: any(one.attempts for one in world.queued()["far.test"]))
+        world.submit()
+        wait_until(lambda: world.peer.taken)
+    assert [one.recipients[0].address for one in world.queued()["far.test"]] == ["eve@far.test"]
 
 
 def test_a_tenants_mail_leaves_from_the_pool_that_its_route_names(tmp_path: Path) -> None:

@@ -108,6 +108,8 @@ def test_mail_is_held_released_rerouted_and_sent(run: Run, tmp_path: Path) -> No
         with SmtpPeer() as peer:
             assert site.act("hold", ids=[item["id"]])["done"] == 1
             assert site.act("reroute", ids=[item["id"]], route=f"127.0.0.1:{peer.port}")["done"] == 1
+            (refused,) = site.act("retry", ids=[item["id"]])["refused"]
+            assert "release" in refused["reason"]
             assert site.resume("*")
             assert [(one["state"], one["route"]) for one in site.items()] == [("held", f"127.0.0.1:{peer.port}")]
             assert site.act("release", filter={"domain": "far.test"})["done"] == 1
@@ -124,10 +126,14 @@ def test_what_a_peer_puts_off_waits_with_its_reason_and_goes_when_it_is_tried_ag
     def story(site: Site) -> None:
         site.submit("bob@far.test")
         with SmtpPeer({"RCPT": "451 4.7.0 Not yet"}) as peer:
-            site.act("reroute", filter={}, route=f"127.0.0.1:{peer.port}")
+            site.client.change(
+                "PUT", "/v1/routes", {"for": "default", "host": "127.0.0.1", "port": peer.port, "tls": "may"}
+            )
+            assert [one["next_ms"] for one in site.items()] == [None]  # it is suspended
             site.resume("*")
             wait_until(lambda: [one["state"] for one in site.items()] == ["throttled"])
             (item,) = site.items()
+            assert item["next_ms"] > time.time() * 1000 + 30_000  # the end of the throttle
             assert (item["attempts"], item["recipients"][0]["enhanced"]) == (1, "4.7.0")
             assert "Not yet" in item["recipients"][0]["reason"]
             (stats,) = site.client.get("/v1/queue/stats")["domains"]
@@ -164,6 +170,7 @@ def test_a_domain_that_is_suspended_twice_is_suspended_once(run: Run, tmp_path: 
 @pytest.mark.parametrize(
     ("body", "message"),
     [({"action": "burn", "ids": ["00" * 16]}, "action"), ({"action": "hold"}, "either ids or a filter"),
+     ({"action": "reroute", "ids": ["00" * 16], "route": "no host"}, "no host"),
      ({"action": "hold", "ids": ["zz"]}, "is not the id"), ({"action": "hold", "filter": {"state": "odd"}}, "state")],
 )  # fmt: skip
 def test_what_is_asked_wrongly_is_refused(run: Run, tmp_path: Path, body: dict[str, Any], message: str) -> None:
