@@ -1,4 +1,4 @@
-"""What is said of a tenant (its title, whom to write to), and the end of one of its domains.
+"""What is said of a tenant (its name, its title, whom to write to), and the end of one of its domains, or of all.
 
 A part of the tenant kind (actors/tenant.py). Row: i, the details.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, assert_never
 
 from actors.errors import NoSuchDomain, NotAllowed
 from actors.kind import Command, Fact
+from actors.tenant_rows import TENANT_KEY, domain_key
 from eventlog.views import View
 
 DETAILS_KEY = b"i"
@@ -81,8 +82,20 @@ DetailsCommand = SetDetails | RenameTenant | RemoveDomain | CloseTenant
 DetailsFact = DetailsSet | TenantRenamed | DomainRemoved | TenantClosed
 
 
-def decide_details(view: View, command: SetDetails) -> tuple[DetailsSet, ...]:
+def decide(view: View, command: SetDetails | RenameTenant | CloseTenant) -> tuple[DetailsFact, ...]:
     """Raises NotAllowed."""
+    match command:
+        case SetDetails():
+            return _set_details(view, command)
+        case RenameTenant(name):
+            return (TenantRenamed(name),)
+        case CloseTenant():
+            return (TenantClosed(),)
+        case _:
+            assert_never(command)
+
+
+def _set_details(view: View, command: SetDetails) -> tuple[DetailsSet, ...]:
     view.get(DETAILS_KEY)
     before = details(view)
     after = Details(
@@ -96,7 +109,7 @@ def decide_details(view: View, command: SetDetails) -> tuple[DetailsSet, ...]:
 
 def decide_removal(view: View, command: RemoveDomain) -> DomainRemoved:
     """Raises NoSuchDomain, NotAllowed."""
-    if view.get(b"d" + command.domain.encode()) is None:
+    if view.get(domain_key(command.domain)) is None:
         raise NoSuchDomain(f"{command.domain} is not a domain of this tenant")
     found = _addresses_in(view, command.domain)
     kept = POSTMASTER_PREFIX + command.domain if command.postmaster else ""
@@ -112,6 +125,24 @@ def _addresses_in(view: View, domain: str) -> Iterator[str]:
         for _, row in view.range(prefix):
             if row[0].endswith(end):
                 yield row[0]
+
+
+def evolve(view: View, fact: DetailsFact) -> None:
+    """Total: what is no longer there is left as it is."""
+    match fact:
+        case DetailsSet():
+            view.put(DETAILS_KEY, (fact.title, fact.contact))
+        case TenantRenamed():
+            row = view.get(TENANT_KEY)
+            if row is not None:
+                view.put(TENANT_KEY, (fact.name, row[1]))
+        case DomainRemoved():
+            view.delete(domain_key(fact.domain))
+        case TenantClosed():
+            for key, _ in list(view.range(b"")):
+                view.delete(key)
+        case _:
+            assert_never(fact)
 
 
 def details(view: View) -> Details:
