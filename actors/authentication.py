@@ -13,10 +13,10 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from actors import apop, app_passwords, credentials, tenant
+from actors.addresses import Target, account_of
 from actors.credentials import AppPassword
 from actors.errors import InvalidName, NoSuchAccount
 from actors.names import normalise_address
@@ -32,10 +32,6 @@ from actors.passwords import (
 )
 from actors.sealing import KeyRing, SealBroken
 from eventlog.log import EventLog
-from eventlog.store import Snapshot
-
-if TYPE_CHECKING:
-    from actors.directory import Target
 
 CACHE_S = 30.0
 CACHE_ENTRIES = 10_000
@@ -84,13 +80,10 @@ class _Known(NamedTuple):
 
 
 class Authentication:
-    """`account_of` finds the account of an address, and raises NoSuchAccount or InvalidName."""
+    """Of all accounts that the log has. `keys` open what is sealed there."""
 
-    def __init__(
-        self, log: EventLog, keys: KeyRing, passwords: Passwords, account_of: Callable[[Snapshot, str], Target]
-    ) -> None:
+    def __init__(self, log: EventLog, keys: KeyRing, passwords: Passwords) -> None:
         self._event_log = log
-        self._account_of = account_of
         self._ring = keys
         self._passwords = passwords
         self._sealed_nothing = keys.seal(os.urandom(apop.LEAST_CHARACTERS), b"")
@@ -164,7 +157,7 @@ class Authentication:
         """Whose digest this is of the greeting's timestamp (RFC 1939 7). Nobody costs what a wrong digest costs."""
         sealed = place = None
         with contextlib.suppress(NoSuchAccount, InvalidName), self._event_log.snapshot() as snapshot:
-            target = self._account_of(snapshot, login)
+            target = account_of(snapshot, login)
             view = snapshot.view(target.tenant)
             found = apop.secret_of(view, target.account)
             if found is not None and apop.is_allowed(view):
@@ -192,7 +185,7 @@ class Authentication:
         """None: there is no such account. A scope of "" is for whoever asks about the account itself."""
         try:
             with self._event_log.snapshot() as snapshot:
-                target = self._account_of(snapshot, login)
+                target = account_of(snapshot, login)
                 view = snapshot.view(target.tenant)
                 sealed = tenant.credentials(view, target.account)
                 apps = credentials.app_passwords(view, target.account)

@@ -8,9 +8,10 @@ can not be does not keep the others out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from actors import directory
+from actors.addresses import address_holder
+from actors.directory import Directory, account_steps
 from actors.errors import CommandRefused, NameTaken, NoSuchDomain
 from actors.kind import Command
 from actors.names import normalise_address
@@ -18,9 +19,6 @@ from actors.runtime import Context
 from actors.tenant import SetPassword
 from eventlog.errors import Rejected
 from eventlog.record import new_id
-
-if TYPE_CHECKING:
-    from actors.directory import Directory
 
 MOST_AT_ONCE = 200  # some forty rows each; a record has half the fold's budget
 
@@ -80,7 +78,7 @@ async def _prepare(made_by: Directory, place: int, one: Wanted, only: bytes | No
     if only not in (None, tenant):
         raise NoSuchDomain(f"{address.rpartition('@')[2]} is not one of our domains")
     with made_by.event_log.snapshot() as snapshot:
-        held = directory.address_holder(snapshot, address)
+        held = address_holder(snapshot, address)
     if held is not None:
         if held.purpose != "account":
             raise NameTaken(f"{address} is taken: it is an {held.purpose}")
@@ -89,7 +87,7 @@ async def _prepare(made_by: Directory, place: int, one: Wanted, only: bytes | No
         return None
     seen.add(address)
     account = new_id()
-    steps = directory.account_steps(tenant, account, address, one.quota_bytes)
+    steps = account_steps(tenant, account, address, one.quota_bytes)
     if one.password is not None:
         steps.append((tenant, SetPassword(account, await made_by.sealed(tenant, account, address, one.password))))
     return _Prepared(place, address, steps)

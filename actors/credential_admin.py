@@ -41,7 +41,8 @@ from actors.runtime import Context
 from eventlog.errors import LogError
 
 if TYPE_CHECKING:
-    from actors.directory import Directory, Target
+    from actors.addresses import Target
+    from actors.directory import Directory
 
 ISSUER = "mailraft"
 DIGITS, STEP_S, SECRET_BYTES = 6, 30, 20

@@ -1,44 +1,46 @@
-"""The directory: which address is whose, who may log in, and the administration that spans several streams.
+"""The administration of tenants, accounts and aliases that spans several streams, and who may log in.
 
-Reads take a snapshot and stand alone; the `Directory` object adds what needs the runtime (an account is a name claim,
-a tenant's row and a mailbox, in one record) and what needs the cluster key. Addresses are normalised here, on the
-way in. Passwords are checked off the event loop, and asking about nobody costs as much as a wrong password.
+An account is a name claim, a tenant's row and a mailbox, in one record; secrets are sealed with the cluster's key.
+Which address is whose is read in `addresses`, all of it importable from here. Addresses are normalised on the way in.
+Passwords are checked off the event loop, and asking about nobody costs as much as a wrong password.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from actors import groups, password_policy, tenant_admin
+from actors import password_policy, tenant_admin
 from actors import tenant as tenants_kind
 from actors.account_state import RequirePasswordChange
+from actors.addresses import (
+    CATCH_ALL,
+    MAX_ALIAS_DEPTH,
+    MAX_TARGETS,
+    OUTSIDE,
+    Target,
+    account_of,
+    address_holder,
+    domain_tenant,
+    is_local_domain,
+    resolve,
+    tenant_named,
+    tenant_with,
+)
 from actors.authentication import Authentication
 from actors.credential_admin import CredentialAdmin
-from actors.errors import (
-    InvalidName,
-    NoSuchAccount,
-    NoSuchAlias,
-    NoSuchDomain,
-    NoSuchTenant,
-    NotLocal,
-    TooLarge,
-)
+from actors.errors import NoSuchAlias, NoSuchDomain
 from actors.kind import Command
 from actors.mailbox import DEFAULT_FOLDERS, CloseMailbox, OpenMailbox, SetQuota
 from actors.mailbox_acl import ForgetGrantee
 from actors.names import (
     ClaimName,
-    NameHolder,
     ReleaseName,
     address_name,
     domain_name,
-    holder,
     name_stream,
     normalise_address,
     normalise_domain,
     normalise_tenant_name,
-    written,
 )
 from actors.passwords import Passwords
 from actors.region import REGION, RegisterTenant
@@ -47,174 +49,10 @@ from actors.sealing import KeyRing
 from actors.sharing import granters
 from actors.sharing_admin import SharingAdmin
 from actors.tenant import POSTMASTER
-from actors.tenant_policy import extension_mark
 from actors.usage import CountUsage, UsageCounted, usage_stream
 from eventlog.errors import OutcomeUnknown, Rejected
 from eventlog.log import EventLog
 from eventlog.record import new_id
-from eventlog.store import Snapshot
-
-CATCH_ALL = "*"  # the local part of the alias that takes what nobody in its domain has
-MAX_ALIAS_DEPTH = 10
-MAX_TARGETS = 100
-
-
-OUTSIDE = b""  # in place of an account
-
-
-class Target(NamedTuple):
-    """An account that an address leads to, or that somebody logged in as; `address` is the account's own.
-
-    Of an alias that leads out of the cell: OUTSIDE, the tenant of the address that was asked for, and where it leads.
-    """
-
-    tenant: bytes
-    account: bytes
-    address: str
-
-    @property
-    def is_outside(self) -> bool:
-        return self.account == OUTSIDE
-
-
-# Reads
-
-
-def is_local_domain(snapshot: Snapshot, domain: str) -> bool:
-    """Whether mail for the domain is ours to keep; False too for what is no domain."""
-    return tenant_with(snapshot, domain) is not None
-
-
-def tenant_with(snapshot: Snapshot, domain: str) -> bytes | None:
-    """The tenant that a domain belongs to, however it is written; None too for what is no domain."""
-    try:
-        return domain_tenant(snapshot, normalise_domain(domain))
-    except InvalidName:
-        return None
-
-
-def domain_tenant(snapshot: Snapshot, domain: str) -> bytes | None:
-    """The tenant that a normalised domain belongs to."""
-    held = holder(snapshot.view(name_stream(domain_name(domain))))
-    return held.tenant if held else None
-
-
-def resolve(snapshot: Snapshot, address: str, default_domain: str | None = None) -> list[Target] | None:
-    """Where mail for `address` goes, following aliases; None: nobody has it, in a domain of ours.
-
-    Behind a mark that the tenant may choose stands an extension (alice+shop@ is alice@); the alias *@domain takes what
-    nobody else has.
-    "postmaster" needs no domain (RFC 5321 4.5.1); any other bare name is taken in `default_domain`. Aliases are
-    followed 10 deep to at most 100 accounts, each once, and 500 more that are members of groups. Raises NotLocal,
-    InvalidName; TooLarge beyond those limits, because leaving some recipients out would lose mail that is answered for.
-    """
-    address = normalise_address(_with_domain(snapshot, address, default_domain))
-    tenant = domain_tenant(snapshot, address.rpartition("@")[2])
-    if tenant is None:
-        raise NotLocal("not one of our domains")
-    found: list[Target] = []
-    seen = {address}
-    level = [address]
-    most = MAX_TARGETS
-    for _ in range(MAX_ALIAS_DEPTH):
-        following: list[str] = []
-        for one in level:
-            held = _receiver(snapshot, one)
-            if held is None:
-                if domain_tenant(snapshot, one.rpartition("@")[2]) is None:
-                    found.append(Target(tenant, OUTSIDE, written(one)))
-                continue
-            if held.purpose == "account":
-                found.append(Target(held.tenant, held.owner, one))
-            elif held.purpose == "group":
-                members = list(_members(snapshot, held, seen))
-                found += members
-                most = min(most + len(members), MAX_TARGETS + groups.MAX_MEMBERS)
-            else:
-                following += _alias_targets(snapshot, held)
-        level = [one for one in dict.fromkeys(following) if one not in seen]
-        seen.update(level)
-        if not level or len(found) > most:
-            break
-    if level or len(found) > most:
-        raise TooLarge(f"aliases lead further than {MAX_ALIAS_DEPTH} levels or {MAX_TARGETS} accounts")
-    return found or None
-
-
-def account_of(snapshot: Snapshot, address: str) -> Target:
-    """The account of exactly this address, no alias. Raises NoSuchAccount, InvalidName."""
-    address = normalise_address(address)
-    held = address_holder(snapshot, address)
-    if held is None or held.purpose != "account":
-        raise NoSuchAccount(f"there is no account {address}")
-    return Target(held.tenant, held.owner, address)
-
-
-def tenant_named(snapshot: Snapshot, name: str) -> bytes:
-    """The id of the tenant of that name. Raises NoSuchTenant, InvalidName."""
-    held = holder(snapshot.view(name_stream("tenant:" + normalise_tenant_name(name))))
-    if held is None:
-        raise NoSuchTenant(f"there is no tenant {name}")
-    return held.owner
-
-
-def _with_domain(snapshot: Snapshot, address: str, default_domain: str | None) -> str:
-    if "@" in address:
-        return address
-    if default_domain is None and address.lower() == POSTMASTER:
-        default_domain = next(_all_domains(snapshot), None)
-    if default_domain is None:
-        raise InvalidName("an address has the form name@domain")
-    return f"{address}@{default_domain}"
-
-
-def _all_domains(snapshot: Snapshot) -> Iterator[str]:
-    for entry in tenants_kind.tenants(snapshot):
-        for domain in tenants_kind.domains(snapshot.view(entry.id)):
-            yield domain.name
-
-
-def address_holder(snapshot: Snapshot, address: str) -> NameHolder | None:
-    """Who has exactly this address, which is normalised."""
-    return holder(snapshot.view(name_stream(address_name(address))))
-
-
-def _receiver(snapshot: Snapshot, address: str) -> NameHolder | None:
-    """Who gets mail for the address: its holder; whoever has it without its extension (RFC 5233); the catch-all."""
-    held = address_holder(snapshot, address)
-    if held is not None:
-        return held
-    local, _, domain = address.rpartition("@")
-    plain = _without_extension(snapshot, local, domain)
-    if plain:
-        held = address_holder(snapshot, f"{plain}@{domain}")
-    return held or address_holder(snapshot, f"{CATCH_ALL}@{domain}")
-
-
-def _without_extension(snapshot: Snapshot, local: str, domain: str) -> str:
-    """What stands before the mark of the domain's tenant; "" where there is none."""
-    tenant = domain_tenant(snapshot, domain)
-    mark = extension_mark(snapshot.view(tenant)) if tenant is not None else ""
-    plain, found, _ = local.partition(mark) if mark else ("", "", "")
-    return plain if found else ""
-
-
-def _members(snapshot: Snapshot, held: NameHolder, seen: set[str]) -> Iterator[Target]:
-    """The group's members that are not reached already."""
-    view = snapshot.view(held.tenant)
-    for account_id in groups.members(view, held.owner):
-        account = tenants_kind.account(view, account_id)
-        if account is not None and account.address not in seen:
-            seen.add(account.address)
-            yield Target(held.tenant, account_id, account.address)
-
-
-def _alias_targets(snapshot: Snapshot, held: NameHolder) -> tuple[str, ...]:
-    alias = tenants_kind.alias(snapshot.view(held.tenant), held.owner)
-    return alias.targets if alias else ()
-
-
-# Logins and administration
 
 
 class Directory:
@@ -226,7 +64,7 @@ class Directory:
         self.runtime = runtime
         self.keys = KeyRing(cluster_key)
         self.passwords = Passwords()
-        self.logins = Authentication(log, self.keys, self.passwords, account_of)
+        self.logins = Authentication(log, self.keys, self.passwords)
         self.credentials = CredentialAdmin(self)
         self.sharing = SharingAdmin(self)
         self.tenants = tenant_admin.TenantAdmin(self)
@@ -419,3 +257,21 @@ def account_steps(tenant: bytes, account: bytes, address: str, quota_bytes: int 
         (tenant, tenants_kind.AddAccount(account, address, quota_bytes)),
         (account, OpenMailbox(tenant, address, folder_ids, quota_bytes)),
     ]
+
+
+__all__ = [
+    "CATCH_ALL",
+    "MAX_ALIAS_DEPTH",
+    "MAX_TARGETS",
+    "OUTSIDE",
+    "Directory",
+    "Target",
+    "account_of",
+    "account_steps",
+    "address_holder",
+    "domain_tenant",
+    "is_local_domain",
+    "resolve",
+    "tenant_named",
+    "tenant_with",
+]

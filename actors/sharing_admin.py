@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from actors import delegation, directory, groups, tenant
+from actors import delegation, groups, tenant
+from actors.addresses import Target, account_of, tenant_named
 from actors.delegation import LetSend
 from actors.errors import InvalidName, NoSuchAccount, NoSuchFolder, NotAllowed
 from actors.kind import Command
@@ -28,7 +29,7 @@ from eventlog.record import new_id
 from eventlog.store import Snapshot
 
 if TYPE_CHECKING:
-    from actors.directory import Directory, Target
+    from actors.directory import Directory
 
 EVERY_FOLDER = "*"
 ANYONE_NAME = "anyone"
@@ -60,8 +61,8 @@ class Sender(NamedTuple):
 class SharingAdmin:
     """A place is an account, by its address, or the public folders of a tenant, by its name."""
 
-    def __init__(self, directory_: Directory) -> None:
-        self._directory = directory_
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
 
     async def create_public(self, tenant_name: str, name: str, context: Context) -> None:
         """A public folder, with those above it; nobody sees it yet. Raises NoSuchTenant, FolderExists, InvalidName."""
@@ -105,7 +106,7 @@ class SharingAdmin:
         Raises NoSuchAccount, InvalidName, NotAllowed, TooLarge.
         """
         with self._directory.event_log.snapshot() as snapshot:
-            owner = directory.account_of(snapshot, address)
+            owner = account_of(snapshot, address)
             whom = _whom(snapshot, owner, name)
         if whom == ANYONE:
             raise InvalidName("an address or a group (group:NAME@DOMAIN) is let send as an account, not everybody")
@@ -116,9 +117,9 @@ class SharingAdmin:
 def place(snapshot: Snapshot, where: str) -> Target:
     """Raises NoSuchAccount, NoSuchTenant, InvalidName."""
     if "@" in where:
-        return directory.account_of(snapshot, where)
-    found = directory.tenant_named(snapshot, where)
-    return directory.Target(found, public_stream(found), "")
+        return account_of(snapshot, where)
+    found = tenant_named(snapshot, where)
+    return Target(found, public_stream(found), "")
 
 
 def shared(snapshot: Snapshot, where: str) -> list[Shared]:
@@ -132,7 +133,7 @@ def shared(snapshot: Snapshot, where: str) -> list[Shared]:
 
 def senders(snapshot: Snapshot, address: str) -> list[Sender]:
     """Who may send as the account. Raises NoSuchAccount, InvalidName."""
-    owner = directory.account_of(snapshot, address)
+    owner = account_of(snapshot, address)
     found = []
     for one in delegation.delegates(snapshot.view(owner.tenant), owner.account):
         name = _name_of(snapshot, owner, one.whom)
@@ -172,7 +173,7 @@ def _whom(snapshot: Snapshot, owner: Target, name: str) -> bytes:
         return group
     if "@" not in name or name.startswith(groups.IDENTIFIER):
         raise InvalidName(f'folders are shared with an address, a group (group:NAME@DOMAIN), or with "{ANYONE_NAME}"')
-    found = directory.account_of(snapshot, name)
+    found = account_of(snapshot, name)
     if found.tenant != owner.tenant:
         raise NoSuchAccount(f"there is no account {found.address}")
     if found.account == owner.account:

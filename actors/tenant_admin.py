@@ -9,7 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from actors import directory, groups, standing, tenant, tenant_details, usage
+from actors import groups, standing, tenant, tenant_details, usage
+from actors.addresses import account_of, address_holder, tenant_named
 from actors.errors import NoSuchAccount, NoSuchGroup, NoSuchTenant
 from actors.groups import AddGroup, ChangeMembers, RemoveGroup
 from actors.kind import Command
@@ -49,8 +50,8 @@ Steps = list[tuple[bytes, Command]]
 class TenantAdmin:
     """`directory` has the runtime and the log. Tenants are named; whoever calls has judged who asks."""
 
-    def __init__(self, directory_: Directory) -> None:
-        self._directory = directory_
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
 
     async def set_details(self, name: str, title: str | None, contact: str | None, context: Context) -> None:
         """None: as it is; "": none. Raises NoSuchTenant, InvalidName, NotAllowed."""
@@ -79,7 +80,7 @@ class TenantAdmin:
             tenant_details.decide_removal(
                 snapshot.view(found), RemoveDomain(domain, bytes(16))
             )  # before anything is closed
-            postmaster = directory.account_of(snapshot, address).account
+            postmaster = account_of(snapshot, address).account
         claims = ((address_name(address), postmaster), (domain_name(domain), found))
         steps: Steps = [(name_stream(claim), ReleaseName(claim, owner)) for claim, owner in claims]
         if self._directory.runtime.check(postmaster, CloseMailbox()) is None:
@@ -159,7 +160,7 @@ class TenantAdmin:
     def _accounts(self, tenant_id: bytes, addresses: Sequence[str]) -> tuple[bytes, ...]:
         """Their ids; somebody of another tenant is nobody. Raises NoSuchAccount, InvalidName."""
         with self._directory.event_log.snapshot() as snapshot:
-            targets = [directory.account_of(snapshot, one) for one in addresses]
+            targets = [account_of(snapshot, one) for one in addresses]
         for target in targets:
             if target.tenant != tenant_id:
                 raise NoSuchAccount(f"there is no account {target.address}")
@@ -167,7 +168,7 @@ class TenantAdmin:
 
     def _tenant(self, name: str) -> bytes:
         with self._directory.event_log.snapshot() as snapshot:
-            return directory.tenant_named(snapshot, name)
+            return tenant_named(snapshot, name)
 
     async def _transact(self, steps: Steps, tenant_id: bytes, context: Context) -> None:
         await self._directory.runtime.transact(steps, context._replace(tenant=tenant_id))
@@ -176,7 +177,7 @@ class TenantAdmin:
 def group_of(snapshot: Snapshot, address: str) -> tuple[bytes, groups.Group]:
     """The tenant and the group of exactly this address. Raises NoSuchGroup, InvalidName."""
     address = normalise_address(address)
-    held = directory.address_holder(snapshot, address)
+    held = address_holder(snapshot, address)
     found = groups.group(snapshot.view(held.tenant), held.owner) if held and held.purpose == "group" else None
     if held is None or found is None:
         raise NoSuchGroup(f"there is no group {address}")

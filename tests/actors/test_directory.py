@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import directory as directory_module
+from actors import addresses
 from actors import tenant as tenants_kind
 from actors.directory import OUTSIDE, Directory, Target, is_local_domain, resolve
 from actors.errors import (
@@ -243,7 +243,7 @@ def test_a_chain_of_aliases_is_followed_ten_deep(tmp_path: Path, run: Run) -> No
 def test_an_alias_that_leads_to_too_many_is_refused_rather_than_cut(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directory_module, "MAX_TARGETS", 2)
+    monkeypatch.setattr(addresses, "MAX_TARGETS", 2)
 
     async def scenario() -> None:
         async with example_cell(tmp_path) as cell:
