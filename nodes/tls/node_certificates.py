@@ -45,7 +45,7 @@ from eventlog.members import MEMBERS, removed_names
 from eventlog.record import By, new_id, stream_id
 from nodes.config.secrets import read_secret
 from nodes.files import replace_pair
-from nodes.tls import contexts as tls
+from nodes.tls import cell_authority as ca
 from nodes.tls.chain import BadCertificate
 from nodes.tls.files import TlsFiles
 
@@ -81,7 +81,7 @@ class CellAuthority:
             raise NotAllowed(f"the authority can not be read: {error}") from None
         if found != own or key.public_key() != own.public_key():
             raise NotAllowed("that is not the authority of this cell, or not its key")
-        certificate_pem = tls.pem_of(found).decode()
+        certificate_pem = ca.pem_of(found).decode()
         sealed = self._services.directory.seal(key_pem, authority_place(certificate_pem))
         await self._services.runtime.ask(AUTHORITY, KeepAuthority(certificate_pem, sealed), context)
 
@@ -124,25 +124,25 @@ class CellAuthority:
         command = UseToken(id_, _digest(secret), certificate.fingerprint(hashes.SHA256()), time.time_ns() // 1_000_000)
         await self._services.runtime.ask(AUTHORITY, command, context)
         key = bytes.fromhex(read_secret(self._services.config.secrets.key_reference).decode())
-        return Issued(tls.pem_of(certificate).decode(), "".join(self.trusted()), key)
+        return Issued(ca.pem_of(certificate).decode(), "".join(self.trusted()), key)
 
     def administrator(self, name: str, csr_pem: str) -> tuple[str, str]:
         """A certificate for an administrator that has one, of the authority in force; and all that are trusted.
 
         Raises NotAllowed.
         """
-        uri = x509.UniformResourceIdentifier(tls.admin_uri(self._services.config.node.cluster_id, name))
+        uri = x509.UniformResourceIdentifier(ca.admin_uri(self._services.config.node.cluster_id, name))
         uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        certificate = tls.sign(self._unsealed(), name, [uri], uses, tls.CERTIFICATE_DAYS, _public_key(csr_pem))
-        return tls.pem_of(certificate).decode(), "".join(self.trusted())
+        certificate = ca.sign(self._unsealed(), name, [uri], uses, ca.CERTIFICATE_DAYS, _public_key(csr_pem))
+        return ca.pem_of(certificate).decode(), "".join(self.trusted())
 
     def follower(self, name: str, csr_pem: str, days: int) -> tuple[str, str]:
         """A certificate with which another cell may ask to follow this one's log: what of it, a grant says; and all
         authorities that are trusted. Raises NotAllowed."""
-        uri = x509.UniformResourceIdentifier(tls.follower_uri(self._services.config.node.cluster_id, name))
+        uri = x509.UniformResourceIdentifier(ca.follower_uri(self._services.config.node.cluster_id, name))
         uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
-        certificate = tls.sign(self._unsealed(), name, [uri], uses, days, _public_key(csr_pem))
-        return tls.pem_of(certificate).decode(), "".join(self.trusted())
+        certificate = ca.sign(self._unsealed(), name, [uri], uses, days, _public_key(csr_pem))
+        return ca.pem_of(certificate).decode(), "".join(self.trusted())
 
     def trusted(self) -> list[str]:
         """Certificates (PEM) of the authorities that are, the one in force first."""
@@ -157,18 +157,18 @@ class CellAuthority:
 
     def sign(self, name: str, key: ec.EllipticCurvePublicKey, hosts: Sequence[str]) -> x509.Certificate:
         """A node's certificate for this key. Raises NotAllowed, SealBroken."""
-        names = tls.node_names(self._services.config.node.cluster_id, name, hosts)
+        names = ca.node_names(self._services.config.node.cluster_id, name, hosts)
         uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        return tls.sign(self._unsealed(), name, names, uses, tls.CERTIFICATE_DAYS, key)
+        return ca.sign(self._unsealed(), name, names, uses, ca.CERTIFICATE_DAYS, key)
 
-    def _unsealed(self) -> tls.Authority:
+    def _unsealed(self) -> ca.Authority:
         kept = self.kept()
         if kept is None:
             raise NotAllowed(NOT_KEPT)
         unsealed = self._services.directory.unseal(kept.sealed, authority_place(kept.certificate))
         private = serialization.load_pem_private_key(unsealed, password=None)
         assert isinstance(private, ec.EllipticCurvePrivateKey)
-        return tls.Authority(x509.load_pem_x509_certificate(kept.certificate.encode()), private)
+        return ca.Authority(x509.load_pem_x509_certificate(kept.certificate.encode()), private)
 
     def _check_name(self, name: str) -> None:
         """A node that was removed never gets a certificate again; one that is there makes its own."""
@@ -234,7 +234,7 @@ class NodeCertificate:
         leaf = self._files.node.leaf
         if not _is_of(leaf, x509.load_pem_x509_certificate(kept.certificate.encode())):
             return True
-        made = leaf.not_valid_before_utc + tls.BACKDATED
+        made = leaf.not_valid_before_utc + ca.BACKDATED
         life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
         return now >= leaf.not_valid_before_utc + life * 2 / 3 or made.timestamp() * 1000 + 1000 <= called_ms
 
@@ -244,7 +244,7 @@ class NodeCertificate:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = CellAuthority(self._services).sign(name, key.public_key(), _hosts(self._files.node.leaf))
         pair = self._files.node_pair
-        replace_pair(pair.certificate, tls.pem_of(certificate), pair.key, tls.secret_of(key))
+        replace_pair(pair.certificate, ca.pem_of(certificate), pair.key, ca.secret_of(key))
         self._files.reload()
         self._services.logger.info("this node has a new certificate", until=certificate.not_valid_after_utc.isoformat())
 

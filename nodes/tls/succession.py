@@ -18,7 +18,7 @@ from actors.cell_succession import NameSuccessor, PromoteSuccessor, RetireFormer
 from actors.errors import NotAllowed
 from actors.region import REGION
 from actors.runtime import Context
-from nodes.tls import contexts as tls
+from nodes.tls import cell_authority as ca
 from nodes.tls.node_certificates import CellAuthority
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class Succession:
             raise NotAllowed(f"the authority can not be read: {error}") from None
         if key.public_key() != certificate.public_key():
             raise NotAllowed("the key is not that of the authority")
-        if not tls.is_authority(certificate, self._services.config.node.cluster_id):
+        if not ca.is_authority(certificate, self._services.config.node.cluster_id):
             raise NotAllowed("that is not an authority as mailraft cluster rotate-ca makes one for this cell")
-        pem = tls.pem_of(certificate).decode()
+        pem = ca.pem_of(certificate).decode()
         sealed = self._services.directory.seal(key_pem, authority_place(pem))
         await self._services.runtime.ask(AUTHORITY, NameSuccessor(pem, sealed), context)
 
@@ -54,8 +54,8 @@ class Succession:
         with self._services.log.snapshot() as snapshot:
             if cell_succession.successor(snapshot.view(AUTHORITY)) is not None:
                 return
-        made = tls.new_authority(self._services.config.node.cluster_id)
-        await self.name(tls.pem_of(made.certificate).decode(), tls.secret_of(made.key), context)
+        made = ca.new_authority(self._services.config.node.cluster_id)
+        await self.name(ca.pem_of(made.certificate).decode(), ca.secret_of(made.key), context)
 
     async def promote(self, context: Context) -> None:
         """It issues from now on. Raises NotAllowed, naming the members that do not trust it yet."""

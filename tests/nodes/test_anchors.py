@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nodes.anchors import Anchor, AnchorError, check, sign
-from nodes.tls.contexts import create_authority, issue_admin, issue_node
+from nodes.tls.cell_authority import create_authority, issue_admin, issue_node
 
 HEAD = Anchor("cell", "n1", 7, "2026-11-01T10:00:00.000Z", "ab" * 32, "")
 

@@ -30,7 +30,7 @@ from nodes.resolver import Resolver
 from nodes.services import Services
 from nodes.sessions import Sessions
 from nodes.signing import Signing
-from nodes.tls.contexts import create_authority, issue_node
+from nodes.tls.cell_authority import create_authority, issue_node
 from nodes.tls.files import TlsFiles
 from nodes.tls.mail import MailTls
 

@@ -17,7 +17,7 @@ from cli.client import AdminClient
 from nodes.addresses import split_address
 from nodes.config import sources as config_sources
 from nodes.tls import contexts as tls
-from nodes.tls import libssl
+from nodes.tls import handshakes, libssl
 from nodes.tls.admission import Admission
 from tests.nodes.policy.trio import trio, until
 from tests.nodes.tls.test_tls import handshake
@@ -73,7 +73,7 @@ def test_a_certificate_of_an_authority_that_is_trusted_no_more_is_refused_by_bot
     with structlog.testing.capture_logs() as lines, pytest.raises(ssl.SSLError):
         handshake(server, client)
     assert lines
-    client.sslobject_class = tls._reporting("link", admission)
+    client.sslobject_class = handshakes.reporting("link", admission)
     open_server, _, _ = guarded(tmp_path / "again")
     client.load_verify_locations(tmp_path / "again" / "cell" / "ca" / "ca.pem")
     with pytest.raises(ssl.SSLError):

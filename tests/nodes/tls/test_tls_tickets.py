@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nodes.tls.contexts import create_authority, issue_node
+from nodes.tls.cell_authority import create_authority, issue_node
 from nodes.tls.front import server_side
 from nodes.tls.tickets import PERIOD_S, Tickets
 
