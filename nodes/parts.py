@@ -1,47 +1,36 @@
 """The parts of a node, made in the order in which they need each other; `stack` stops them in the reverse.
 
-`make_services` makes what front ends are given, `start_duties` what a node does unasked, `reloaders` says which of them
+`make_serving` makes what front ends are given, `start_duties` what a node does unasked, `reloaders` says which of them
 hear of a new configuration. nodes/server.py calls them in the life of a node.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from actors.custody import CUSTODY
 from actors.directory import Directory
 from actors.errors import InvalidName
-from actors.runtime import Runtime
 from eventlog.log import EventLog
-from nodes import logs
 from nodes.cell_health import TOPIC, CellHealth
-from nodes.config.checking import Checking
 from nodes.config.node import NodeConfig
 from nodes.delivery.local import LocalFirst
 from nodes.delivery.manager import Manager
 from nodes.delivery.transport import MailTransport
 from nodes.dkim_admin import DkimRotation
-from nodes.dns import HostNames
 from nodes.follower.followers import Followers
 from nodes.fulltext.keeper import FullText
 from nodes.guarding import Guarding
 from nodes.heads import HeadKeeper
 from nodes.listeners import Listeners
 from nodes.logins.identities import Identities
-from nodes.logins.security import ConnectionLimit, LoginGuard
-from nodes.logins.tokens import Tokens
-from nodes.past import PastMailboxes
+from nodes.logins.security import ConnectionLimit
 from nodes.policy.sharing import Sharing
-from nodes.reports.collector import Collector
 from nodes.reports.sender import Sender
 from nodes.resealing import Resealing, use_what_the_log_says
-from nodes.resolver import Resolver
 from nodes.services import Logger, Services
-from nodes.sessions import Sessions
-from nodes.signing import Signing
+from nodes.serving import Given, Serving, make_runtime
 from nodes.starting import StartError
 from nodes.state import NodeState
 from nodes.tenants.duty import Tenancy
@@ -49,70 +38,49 @@ from nodes.tls.acme_duty import AcmeDuty
 from nodes.tls.files import TlsFiles
 from nodes.tls.mail import MailTls
 from nodes.tls.node_certificates import NodeCertificate
-from nodes.tracing import tracing_of
 from nodes.workers.connections import SharedConnections
 
 if TYPE_CHECKING:
+    from actors.runtime import Runtime
     from nodes.logins.ldap_logins import LdapLogins
     from nodes.workers.crew import Crew
 
 Reloader = Callable[[NodeConfig], None]
 
 
-def make_services(
+def make_serving(
     state: NodeState, log: EventLog, keys: bytes, tls_files: TlsFiles, logger: Logger, stack: AsyncExitStack
-) -> Services:
+) -> Serving:
     """What front ends are given, by the configuration in `state`; its parts are named there. Raises StartError."""
-    config, timeout_s = state.config, state.config.raft.propose_timeout_s
-    state.heads = heads = HeadKeeper(config, log, state.metrics, logger)
-    stack.push_async_callback(heads.stop)
-    heads.start()
-    runtime = Runtime(log)
-    stack.push_async_callback(runtime.stop)
-    runtime.spans = tracing = tracing_of(config, stack)
+    config = state.config
+    state.heads = HeadKeeper(config, log, state.metrics, logger)
+    stack.push_async_callback(state.heads.stop)
+    state.heads.start()
+    runtime, tracing = make_runtime(config, log, stack)
     directory = _directory(config, log, runtime, keys, logger, stack)
-    state.identities = Identities(directory, logger, timeout_s)
+    state.identities = Identities(directory, logger, config.raft.propose_timeout_s)
     stack.push_async_callback(state.identities.stop)
-    past = PastMailboxes(log, runtime, config.node.data_dir / "past", timeout_s)
-    stack.push_async_callback(past.stop)
-    log.subscribe(CUSTODY, lambda _: past.forget())
-    resolver = Resolver(config.dns)
-    stack.callback(resolver.close)
-    signing = Signing(log, directory)
-    reports = Collector(log, runtime, logger, config.node.name)
-    stack.push_async_callback(reports.stop)
-    host_names = HostNames(config.dns, resolver)
-    checking = Checking(config, log, runtime, resolver, host_names, state.metrics, reports, signing, logger)
-    stack.push_async_callback(checking.stop)
-    state.checking = checking
     fulltext = FullText(config.fulltext, log, config.node.data_dir, logger)
     stack.push_async_callback(fulltext.stop)
     fulltext.start()
     state.mail_tls = mail_tls = MailTls(tls_files, log, directory, state.metrics, logger)
     stack.push_async_callback(mail_tls.stop)
-    return Services(
+    given = Given(
         config=config,
         log=log,
         runtime=runtime,
+        tracing=tracing,
         directory=directory,
         metrics=state.metrics,
         logger=logger,
         tls=mail_tls.context,
-        login_guard=LoginGuard(config.limits),
         connections=_connections(config),
-        resolver=resolver,
-        host_names=host_names,
-        past=past,
-        signing=signing,
-        tokens=_tokens(config, logger),
-        reports=reports,
-        login_limits=checking.logins,
-        bandwidth=checking.bandwidth,
-        sessions=Sessions(runtime.standings, log, checking.logins),
         fulltext=fulltext,
-        checks=checking.all,
-        tracing=tracing,
+        caches=config.node.data_dir,
     )
+    serving = Serving(given, stack)
+    state.checking = serving.checking
+    return serving
 
 
 def _directory(
@@ -135,10 +103,6 @@ def _connections(config: NodeConfig) -> ConnectionLimit:
     return SharedConnections(config.limits, lambda _: None) if config.node.workers else ConnectionLimit(config.limits)
 
 
-def _tokens(config: NodeConfig, logger: Logger) -> Tokens | None:
-    return Tokens(config.oauth, logger) if config.oauth.all else None
-
-
 async def start_duties(state: NodeState, services: Services, tls_files: TlsFiles, stack: AsyncExitStack) -> None:
     """What the node does unasked: it renews keys and certificates, ends what is over, sends mail, reports, follows."""
     for duty in (DkimRotation, AcmeDuty, Guarding, Tenancy, Resealing):
@@ -157,26 +121,13 @@ async def start_duties(state: NodeState, services: Services, tls_files: TlsFiles
     stack.push_async_callback(Sharing(services.log.telling, {TOPIC: state.cell}).stop)
 
 
-def reloaders(state: NodeState, services: Services, listeners: Listeners | Crew) -> tuple[Reloader, ...]:
+def reloaders(state: NodeState, serving: Serving, listeners: Listeners | Crew) -> tuple[Reloader, ...]:
     """Who is told of a new configuration, in this order; none of them waits or fails."""
-    checking, heads, delivery = state.checking, state.heads, state.delivery
-    assert checking is not None and heads is not None and delivery is not None  # noqa: PT018
-
-    def reload_services(new: NodeConfig) -> None:
-        if services.tokens is None or services.tokens.config != new.oauth:
-            services.tokens = _tokens(new, services.logger)
-        checking.reload(new)
-        services.checks = checking.all
-
+    heads, delivery = state.heads, state.delivery
+    assert heads is not None and delivery is not None  # noqa: PT018
     return (
-        lambda new: logs.configure(new.log),
-        lambda new: sys.setswitchinterval(new.node.switch_interval_ms / 1000),
-        lambda new: services.login_guard.reload(new.limits),
-        lambda new: services.connections.reload(new.limits),
-        lambda new: services.resolver.reload(new.dns),
-        lambda new: services.host_names.reload(new.dns),
+        serving.reload,
         heads.reload,
-        reload_services,
         lambda _: listeners.reload(),
         lambda _: delivery.reload(),
     )

@@ -35,7 +35,7 @@ from nodes.http import listener as http_listener
 from nodes.listeners import Listeners
 from nodes.metrics import Metrics
 from nodes.node_log import open_log
-from nodes.parts import make_services, reloaders, start_duties
+from nodes.parts import make_serving, reloaders, start_duties
 from nodes.process import give_memory_back, raise_file_limit, tune_memory
 from nodes.services import WORKERS_FOLDER, Logger, Services, StartListener
 from nodes.starting import StartError, can_not_listen, only_one, pid_file, read_cluster_keys
@@ -240,13 +240,14 @@ class Node:
             self._config, self.tls_files, state.metrics, stack, on_fatal=self._end, on_removed=self._removed
         )
         state.config, _ = with_cluster_settings(self._config, cluster_settings(log))
-        services = make_services(state, log, keys, self.tls_files, logger, stack)
+        serving = make_serving(state, log, keys, self.tls_files, logger, stack)
+        services = serving.services
         listeners = self._front_ends(services)
         stack.push_async_callback(self._stop_front_ends, listeners)
         await self._start_front_ends(listeners)
         await start_duties(state, services, self.tls_files, stack)
         state.services = services
-        told = reloaders(state, services, listeners)
+        told = reloaders(state, serving, listeners)
         state.reloading = Reloading(
             state, services, self._loaded, self._source, self.tls_files, listeners, told, logger
         )

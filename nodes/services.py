@@ -1,4 +1,4 @@
-"""What a front end is given: the node's parts, made by nodes/parts.py.
+"""What a front end is given: the parts of a node or a worker, made by nodes/serving.py.
 
 A front end package offers `async def start(services, kind, address) -> Listener`; it imports nothing
 of the node's lifecycle and opens no other socket than the one it was told to.

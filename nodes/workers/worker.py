@@ -108,7 +108,7 @@ class Worker:
         for message in early:
             self._take(message)
         self._parts = Parts(stack, number, logs.logger(node.name).bind(worker=number))
-        services = await self._parts.start(config, self._remote, self._metrics, self._connections, self._tokens)
+        services = self._parts.start(config, self._remote, self._metrics, self._connections, self._tokens)
         endpoints: dict[str, str] = {}
         self._listeners = listeners = Listeners(services, FRONT_ENDS, endpoints)
         for kind in LISTENERS:
