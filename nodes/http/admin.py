@@ -35,6 +35,8 @@ PARTS = (
     "cell_certificates",
     "cell_succession",
     "certificates",
+    "client_authorities",
+    "acme",
     "checkpoint",
     "configuration",
     "credentials",
