@@ -1,4 +1,4 @@
-"""The shell around a POP3 session: it moves bytes, checks passwords, reads the maildrop and removes what QUIT removes.
+"""The shell around a POP3 session: it moves bytes, has passwords checked and the maildrop opened.
 
 Messages go out in slices, and a client that does not read them is waited for, not buffered for. When a client
 vanishes or falls silent, nothing is removed (RFC 1939 3 and 6).
@@ -7,12 +7,9 @@ vanishes or falls silent, nothing is removed (RFC 1939 3 and 6).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, assert_never
 
-from actors.errors import CommandRefused
-from actors.mailbox import Expunge
-from eventlog.errors import LogError
 from nodes.logins import door as logins
 from nodes.logins import sasl
 from nodes.logins.bound_tenants import bind
@@ -33,13 +30,12 @@ from nodes.pop3.events import (
     StartTls,
     refusing,
 )
-from nodes.pop3.exclusive import Hold
 from nodes.pop3.maildrop import Entry
+from nodes.pop3.opened import Opened
 from nodes.pop3.opening import CanNotOpen
 from nodes.pop3.refused import answer_to
 from nodes.pop3.session import Limits, Session
 from nodes.pop3.wire import Gone, Wire
-from nodes.reading import body_of
 from nodes.trail import CODE, TRAIL, Trail
 
 if TYPE_CHECKING:
@@ -69,11 +65,7 @@ class Connection(Wire):
     def __init__(self, listener: Pop3Listener) -> None:
         super().__init__(listener.services)
         self._listener = listener
-        self._session: Session | None = None
-        self._hold: Hold | None = None
-        self._target: Target | None = None
-        self._leave: Callable[[], None] = lambda: None  # the list of those who are logged in
-        self._refuses_utf8 = False
+        self._maildrop: Opened | None = None  # None: not logged in
         self._failed_logins = 0
         self._opened_s = listener.loop.time()
         self._task: asyncio.Task[None] | None = None
@@ -124,30 +116,8 @@ class Connection(Wire):
                     tracing.closed(self._trail)
 
     async def _converse(self) -> None:
-        limits = self._services.config.limits
-        session = self._session = Session(
-            Limits(limits.line_bytes, limits.errors),
-            secure=self._is_secure(),
-            offers_tls=self._listener.stls is not None,
-            mechanisms=self._door().offer.mechanisms,
-            timestamp=(timestamp := await self._listener.apop.timestamp()),
-        )
-        self._transport.write(b" ".join(filter(None, (GREETING, timestamp))) + b"\r\n")
-        while True:
-            event = session.next_event()
-            taken = 0
-            while event is not None:
-                self._at_rest = False
-                taken += 1
-                if taken % COMMANDS_AT_ONCE == 0:
-                    await asyncio.sleep(0)  # one read may bring thousands of commands: others have their turn
-                if isinstance(event, Say | Close) and isinstance(event.data, Answer):
-                    self._note(event.data)
-                if isinstance(event, Close):
-                    await self._let_go()  # before the answer: who logs in again at once finds it free
-                    await self._send(event.data)
-                    return
-                event = await self._traced(session, event) or session.next_event()
+        session = await self._greet()
+        while await self._take_up(session):
             self._at_rest = True
             if self._ending:
                 self._say_last(self._ending)
@@ -155,6 +125,37 @@ class Connection(Wire):
             if not await self._receive(session):
                 self._say_last(TIMED_OUT)
                 return
+
+    async def _greet(self) -> Session:
+        timestamp = await self._listener.apop.timestamp()
+        limits = self._services.config.limits
+        session = Session(
+            Limits(limits.line_bytes, limits.errors),
+            secure=self._is_secure(),
+            offers_tls=self._listener.stls is not None,
+            mechanisms=self._door().offer.mechanisms,
+            timestamp=timestamp,
+        )
+        self._transport.write(b" ".join(filter(None, (GREETING, timestamp))) + b"\r\n")
+        return session
+
+    async def _take_up(self, session: Session) -> bool:
+        """Does all that the input so far asks for; False when the session is to end."""
+        event = session.next_event()
+        taken = 0
+        while event is not None:
+            self._at_rest = False
+            taken += 1
+            if taken % COMMANDS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # one read may bring thousands of commands: others have their turn
+            if isinstance(event, Say | Close) and isinstance(event.data, Answer):
+                self._note(event.data)
+            if isinstance(event, Close):
+                await self._let_go()  # before the answer: who logs in again at once finds it free
+                await self._send(event.data)
+                return False
+            event = await self._traced(session, event) or session.next_event()
+        return True
 
     def _say_last(self, answer: Answer) -> None:
         self._note(answer)
@@ -168,10 +169,9 @@ class Connection(Wire):
         bind(self._trail, self._services, self._listener.kind, self._transport.get_extra_info("ssl_object"))
 
     async def _let_go(self) -> None:
-        self._leave()
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            await hold.release()
+        opened, self._maildrop = self._maildrop, None
+        if opened is not None:
+            await opened.let_go()
 
     async def _receive(self, session: Session) -> bool:
         """Waits for input and gives it to the session; False when none came in time. Raises Gone."""
@@ -220,7 +220,7 @@ class Connection(Wire):
                     await asyncio.sleep(0)
                 return None
             case Send(entry, lines):
-                return await self._send_message(session, entry, lines)
+                return await self._send_message(self._open_maildrop(), session, entry, lines)
             case LogIn(claim, mechanism):
                 return await self._log_in(session, logins.admit(self._services, self._door(), claim, mechanism))
             case Authenticate():
@@ -229,7 +229,7 @@ class Connection(Wire):
                 await self._start_tls(session, data)
                 return None
             case Remove(uids):
-                return session.removed(await self._remove(session, uids))
+                return session.removed(await self._open_maildrop().remove(uids))
             case Close():
                 return event
             case Respond():
@@ -254,30 +254,26 @@ class Connection(Wire):
 
     # What the session asks for
 
-    async def _send_message(self, session: Session, entry: Entry, lines: int | None) -> Event | None:
-        with self._services.log.snapshot() as snapshot:
-            body = body_of(snapshot, session.maildrop.tenant, entry.digest)
-        if body is None:
-            return Say(refusing("The message is no longer there", "SYS/PERM", "no_such_message"))
-        if self._refuses_utf8 and not session.utf8 and multiline.is_utf8(multiline.top(body, 0)):
-            return Say(refusing("Its header is in UTF-8: say UTF8 before log-in", "UTF8"))
-        await self._keep_to_bandwidth(len(entry.trace) + len(body))
-        parts = (entry.trace, body)
-        if lines is None:
-            await self._send(f"+OK {entry.size} octets\r\n".encode())
-        else:
-            parts = (b"", multiline.top(entry.trace + body, lines))
-            await self._send(b"+OK Top follows\r\n")
-        for piece in multiline.stuffed(*parts):
+    def _open_maildrop(self) -> Opened:
+        assert self._maildrop is not None  # the session asks for its messages only once it is logged in
+        return self._maildrop
+
+    async def _send_message(self, opened: Opened, session: Session, entry: Entry, lines: int | None) -> Event | None:
+        found = opened.read(entry, lines, utf8=session.utf8)
+        if isinstance(found, Answer):
+            return Say(found)
+        await self._keep_to_bandwidth(opened.target, found.read_bytes)
+        await self._send(found.first)
+        for piece in multiline.stuffed(*found.parts):
             await self._send(piece)
         return None
 
-    async def _keep_to_bandwidth(self, size_bytes: int) -> None:
+    async def _keep_to_bandwidth(self, target: Target, size_bytes: int) -> None:
         """Whoever has been sent more than they may waits for the next message."""
         limits = self._services.login_limits
-        if limits is None or self._target is None:
+        if limits is None:
             return
-        until_s = self._listener.loop.time() + limits.transferred(self._target, size_bytes)
+        until_s = self._listener.loop.time() + limits.transferred(target, size_bytes)
         while not self._gone and not self._ending and (left_s := until_s - self._listener.loop.time()) > 0:
             await asyncio.sleep(min(left_s, STEP_S))
 
@@ -319,12 +315,11 @@ class Connection(Wire):
             opened = await self._listener.opener.open(found, self.origin, self._trail.cause, self._lose)
         except CanNotOpen as error:
             return session.not_logged_in(error.text, error.code, "" if error.code != "SYS/PERM" else "login_suspended")
-        self._hold, self._refuses_utf8 = opened.hold, opened.refuses_utf8
-        self._target = found.target
+        self._maildrop = opened
         if self._flow is not None:
             self._flow.settle()
             self._flow.target = found.target
-        self._leave = self._services.sessions.enter(found.target, self._put_out)
+        opened.enter(self._put_out)
         return session.logged_in(opened.maildrop)
 
     def _put_out(self, why: str) -> None:
@@ -364,15 +359,3 @@ class Connection(Wire):
         self._transport = transport
         session.tls_started(self._door().offer.mechanisms)
         self._bind_trail()
-
-    async def _remove(self, session: Session, uids: tuple[int, ...]) -> bool:
-        maildrop = session.maildrop
-        if self._hold is not None and not await self._hold.is_held():
-            return False
-        context = self._listener.opener.context(maildrop.account, maildrop.tenant, self.origin, self._trail.cause)
-        try:
-            command = Expunge(maildrop.folder_id, uids, force=True)
-            await self._services.runtime.ask(maildrop.account, command, context)
-        except (CommandRefused, LogError):
-            return False
-        return True

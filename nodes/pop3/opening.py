@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from actors import tenant_policy
 from actors.errors import CommandRefused, MaildropInUse, replica_text
@@ -16,12 +16,13 @@ from nodes.moments import parse_moment
 from nodes.past import NotThen
 from nodes.pop3.exclusive import Hold
 from nodes.pop3.loading import load_maildrop, load_past_maildrop
-from nodes.pop3.maildrop import Maildrop
+from nodes.pop3.opened import Opened
 
 if TYPE_CHECKING:
     from actors.directory import Target
     from nodes.config.node import ListenerKind
     from nodes.logins.door import LoggedIn
+    from nodes.pop3.maildrop import Maildrop
     from nodes.services import Services
 
 
@@ -34,14 +35,6 @@ class CanNotOpen(Exception):
         self.code = code
 
 
-class Opened(NamedTuple):
-    """A maildrop; `hold` where nobody else may have it open. `refuses_utf8`: see RFC 6856 2."""
-
-    maildrop: Maildrop
-    hold: Hold | None
-    refuses_utf8: bool
-
-
 class Opener:
     """For the connections of one listener."""
 
@@ -49,36 +42,38 @@ class Opener:
         self._services = services
         self._kind = kind
 
-    def context(self, account: bytes, tenant: bytes, origin: str, cause: str) -> Context:
-        """On whose behalf a command is."""
-        by = By("account", account, f"{self._kind} {origin}")
-        return Context(by, cause, tenant, self._services.config.raft.propose_timeout_s)
-
     async def open(self, found: LoggedIn, origin: str, cause: str, lost: Callable[[], None]) -> Opened:
         """`lost`: called if a hold ends before the session. Raises CanNotOpen."""
-        target = found.target
+        target, context = found.target, self._context(found.target, origin, cause)
         with self._services.log.snapshot() as snapshot:
             policy = tenant_policy.settings(snapshot.view(target.tenant))
         refuses = policy.get("pop3_utf8") == "refuse"
         if found.moment is not None:
-            return Opened(await self._past(target, found.moment, origin, cause), None, refuses)
+            maildrop = await self._past(target, found.moment, context)
+            return Opened(self._services, target, maildrop, context, refuses_utf8=refuses)
         home = self._services.runtime.homes.of(target.tenant)
-        hold = None
-        if policy.get("pop3_exclusive") == ON and home is None:
-            hold = await self._hold(target, origin, cause, lost)
-        read_only = None if home is None else replica_text(home)
+        alone = policy.get("pop3_exclusive") == ON and home is None
+        hold = await self._hold(target, context, lost) if alone else None
         try:
-            maildrop = await load_maildrop(self._services.log, target, read_only)
-            if maildrop is None:
-                raise CanNotOpen("The mailbox is closed", "SYS/PERM")
+            maildrop = await self._present(target, None if home is None else replica_text(home))
         except BaseException:
             if hold is not None:
                 await hold.release()
             raise
-        return Opened(maildrop, hold, refuses)
+        return Opened(self._services, target, maildrop, context, hold=hold, refuses_utf8=refuses)
 
-    async def _hold(self, target: Target, origin: str, cause: str, lost: Callable[[], None]) -> Hold:
-        context = self.context(target.account, target.tenant, origin, cause)
+    def _context(self, target: Target, origin: str, cause: str) -> Context:
+        """On whose behalf a command is."""
+        by = By("account", target.account, f"{self._kind} {origin}")
+        return Context(by, cause, target.tenant, self._services.config.raft.propose_timeout_s)
+
+    async def _present(self, target: Target, read_only: str | None) -> Maildrop:
+        maildrop = await load_maildrop(self._services.log, target, read_only)
+        if maildrop is None:
+            raise CanNotOpen("The mailbox is closed", "SYS/PERM")
+        return maildrop
+
+    async def _hold(self, target: Target, context: Context, lost: Callable[[], None]) -> Hold:
         hold = Hold(self._services, target.account, context, lost)
         try:
             await hold.take()
@@ -90,10 +85,9 @@ class Opener:
             raise CanNotOpen("The maildrop can not be had alone now, try again", "SYS/TEMP") from None
         return hold
 
-    async def _past(self, target: Target, moment: str, origin: str, cause: str) -> Maildrop:
-        by = By("account", target.account, f"{self._kind} {origin}")
+    async def _past(self, target: Target, moment: str, context: Context) -> Maildrop:
         try:
-            past = await self._services.past.open(target, parse_moment(moment, _now_ms()), by, cause)
+            past = await self._services.past.open(target, parse_moment(moment, _now_ms()), context.by, context.cause)
         except (NotThen, ValueError) as error:
             raise CanNotOpen(f"{error}".replace("\n", " ")[:200], "SYS/PERM") from None
         try:

@@ -102,8 +102,8 @@ def test_a_session_whose_lease_was_not_renewed_removes_nothing(cell: Cell) -> No
     listener = cell.listeners["pop3"]
     assert isinstance(listener, Pop3Listener)
     for connection in listener._connections:
-        if connection._hold is not None:
-            cell.loop.call_soon_threadsafe(connection._hold.forget)  # as if its node stood still
+        if connection._maildrop is not None and connection._maildrop.hold is not None:
+            cell.loop.call_soon_threadsafe(connection._maildrop.hold.forget)  # as if its node stood still
     other = let_in(cell.port("pop3"))
     assert late.ask("QUIT") == "-ERR [SYS/TEMP] The marked messages may not have been removed"
     assert len(cell.inbox(ALICE)) == 1
