@@ -4,63 +4,26 @@ A client that idles for a day, one that floods, one that stops in mid-literal: t
 others are served. One that asks for everything and reads nothing: test_million.py.
 """
 
-import multiprocessing
-import socket
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from nodes.imap import idle
+from tests.nodes.imap.apart import MIB, Apart, fill, node_apart, unread
 from tests.nodes.imap.client import RawClient
-from tests.nodes.imap.node import PASSWORD, Node, User
+from tests.nodes.imap.node import PASSWORD, Node
 
-MIB = 1024 * 1024
 MESSAGES = 2000  # more than a command of the flood asks for
 ROOM_BYTES = 48 * MIB  # what an answer that nobody reads may cost, the allocator's waste with it
 
 
-class Apart(NamedTuple):
-    """A node in a process of its own."""
-
-    process: multiprocessing.process.BaseProcess
-    port: int
-    user: User
-
-    def resident_bytes(self) -> int:
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * 4096
-
-    def login(self) -> RawClient:
-        client = RawClient(self.port)
-        client.ok(f'LOGIN {self.user.login} "{PASSWORD}"')
-        return client
-
-
-def _serve(folder: Path, end: Connection) -> None:
-    node = Node(folder, {"message_bytes": MIB})
-    end.send((node.port, node.add_user()))
-    end.recv()
-    node.stop()
-
-
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(tmp_path_factory.mktemp("apart"), theirs))
-    process.start()
-    try:
-        assert ours.poll(60)
-        yield Apart(process, *ours.recv())
-        ours.send("end")
-        process.join(20)
-    finally:
-        process.kill()
-        process.join()
+    with node_apart(tmp_path_factory.mktemp("apart")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -69,21 +32,9 @@ def filled(apart: Apart) -> Apart:
     client = apart.login()
     client.append("INBOX", b"Subject: copied\r\n\r\n" + b"a line of text, and another\r\n" * 2300)
     client.ok("SELECT INBOX")
-    held = 1
-    while held < MESSAGES:
-        count = min(held, MESSAGES - held)
-        client.ok(f"COPY 1:{count} INBOX")
-        held += count
-    client.ok("NOOP")
+    fill(client, "INBOX", MESSAGES)
     client.close()
     return apart
-
-
-def unread(apart: Apart) -> RawClient:
-    client = apart.login()
-    client.ok("SELECT INBOX")
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    return client
 
 
 def peak_while(apart: Apart, work: Callable[[], object]) -> int:
@@ -97,7 +48,7 @@ def peak_while(apart: Apart, work: Callable[[], object]) -> int:
 
 
 def test_a_flood_whose_answers_are_not_read_is_not_read_either(filled: Apart) -> None:
-    flood, other = unread(filled), filled.login()
+    flood, other = unread(filled, "INBOX"), filled.login()
     flood.socket.settimeout(0.2)
     sent = 0
     lines = b"".join(b"f FETCH 1:1000 (FLAGS UID)\r\n" for _ in range(1000))

@@ -1,25 +1,19 @@
 """A mailbox of very many messages, and clients that ask for all of it and read nothing.
 
-Twenty thousand messages; a million with `make million`, which prints what it measures. The node is a process of its
-own, so that its memory can be seen: what it has for itself (RssAnon), without pages of the log that the system keeps.
+Twenty thousand messages; a million with `make million`, which prints what it measures. What counts is the
+memory that the node has for itself, without pages of the log that the system keeps.
 """
 
-import multiprocessing
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.nodes.imap.apart import MAP_SIZE_BYTES, MIB, Apart, fill, node_apart, unread
 from tests.nodes.imap.client import RawClient
-from tests.nodes.imap.node import PASSWORD, Node, User
 
-MIB = 1024 * 1024
 MESSAGES = int(os.environ.get("MAILRAFT_MESSAGES", "20000"))
 AT_ONCE = 20_000  # copied by one command
 ROOM_BYTES = 48 * MIB  # what answers that nobody reads may cost, the allocator's waste with it
@@ -31,63 +25,22 @@ LOOKED_S = 0.6 if MESSAGES <= AT_ONCE else 6.0
 pytestmark = pytest.mark.timeout(300 + MESSAGES // 500)
 
 
-class Huge(NamedTuple):
-    """A node whose one account has a mailbox of very many messages that nobody has opened yet."""
-
-    process: multiprocessing.process.BaseProcess
-    port: int
-    user: User
-
-    def own_bytes(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
-        assert found
-        return int(found[1]) * 1024
-
-    def login(self) -> RawClient:
-        client = RawClient(self.port)
-        client.socket.settimeout(300)
-        client.ok(f'LOGIN {self.user.login} "{PASSWORD}"')
-        return client
-
-
-def _serve(folder: Path, end: Connection) -> None:
-    node = Node(folder, {"message_bytes": MIB}, map_size_bytes=(1 << 30) + 4096 * MESSAGES)
-    end.send((node.port, node.add_user()))
-    end.recv()
-    node.stop()
-
-
 @pytest.fixture(scope="module")
-def huge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Huge]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(tmp_path_factory.mktemp("huge"), theirs))
-    process.start()
-    try:
-        assert ours.poll(60)
-        found = Huge(process, *ours.recv())
-        _fill(found)
-        yield found
-        ours.send("end")
-        process.join(60)
-    finally:
-        process.kill()
-        process.join()
+def huge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apart]:
+    """Its account has a mailbox of very many messages that nobody has opened yet."""
+    map_size_bytes = MAP_SIZE_BYTES + 4096 * MESSAGES
+    with node_apart(tmp_path_factory.mktemp("huge"), map_size_bytes) as apart:
+        _fill(apart)
+        yield apart
 
 
-def _fill(huge: Huge) -> None:
+def _fill(huge: Apart) -> None:
     """One message is sent, and copied within a mailbox until that has as many as one command copies to the other."""
     client = huge.login()
     client.ok("CREATE Huge")
     client.append("Archive", b"Subject: copied\r\n\r\n" + b"a line of text, and another\r\n" * 800)
     client.ok("SELECT Archive")
-    held = 1
-    while held < AT_ONCE:
-        count = min(held, AT_ONCE - held)
-        client.ok(f"COPY 1:{count} Archive")
-        held += count
-    client.ok("NOOP")
+    fill(client, "Archive", AT_ONCE)
     begun = time.monotonic()
     for _ in range(MESSAGES // AT_ONCE):
         client.ok(f"COPY 1:{AT_ONCE} Huge")
@@ -106,18 +59,15 @@ def _timed(client: RawClient, command: str) -> list[bytes]:
     return told
 
 
-def _stalled(huge: Huge, command: str) -> list[RawClient]:
+def _stalled(huge: Apart, command: str) -> list[RawClient]:
     """Sessions that have asked, and read nothing of the answer."""
-    clients = [huge.login() for _ in range(CLIENTS)]
-    for client in clients:
-        client.ok("EXAMINE Huge")
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    clients = [unread(huge, "Huge") for _ in range(CLIENTS)]
     for client in clients:
         client.send(b"x " + command.encode() + b"\r\n")
     return clients
 
 
-def _peak_while(huge: Huge, work: Callable[[], object]) -> tuple[int, list[float]]:
+def _peak_while(huge: Apart, work: Callable[[], object]) -> tuple[int, list[float]]:
     """The most memory above what there was before, and how long each piece of work took, in seconds, sorted."""
     before, most = huge.own_bytes(), 0
     took_s: list[float] = []
@@ -129,7 +79,7 @@ def _peak_while(huge: Huge, work: Callable[[], object]) -> tuple[int, list[float
     return most, sorted(took_s)
 
 
-def test_it_is_opened_and_counted_the_first_time_and_again(huge: Huge) -> None:
+def test_it_is_opened_and_counted_the_first_time_and_again(huge: Apart) -> None:
     client, before = huge.login(), huge.own_bytes()
     print(f"the node's own memory before: {before / MIB:.0f} MiB")
     for command in ("EXAMINE Huge", "EXAMINE Huge", "SELECT Huge"):
@@ -148,7 +98,7 @@ def test_it_is_opened_and_counted_the_first_time_and_again(huge: Huge) -> None:
     ["FETCH 1:* (FLAGS BODY.PEEK[])", "FETCH 1:* (ENVELOPE BODYSTRUCTURE FLAGS)", "UID FETCH 1:* (FLAGS)"],
 )
 def test_all_of_it_for_clients_that_read_nothing_costs_a_buffer_each_and_others_are_served(
-    huge: Huge, command: str
+    huge: Apart, command: str
 ) -> None:
     other = huge.login()
     other.ok("SELECT INBOX")
@@ -170,7 +120,7 @@ def test_all_of_it_for_clients_that_read_nothing_costs_a_buffer_each_and_others_
         client.close()
 
 
-def test_who_reads_at_last_is_told_everything_in_order(huge: Huge) -> None:
+def test_who_reads_at_last_is_told_everything_in_order(huge: Apart) -> None:
     """Of one that stood still, the first; of one that reads, all of it."""
     late = _stalled(huge, "FETCH 1:* (FLAGS BODY.PEEK[])")
     late[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIB)
