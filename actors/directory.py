@@ -7,6 +7,7 @@ Passwords are checked off the event loop, and asking about nobody costs as much 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from actors import password_policy, tenant_admin
@@ -28,7 +29,7 @@ from actors.addresses import (
 )
 from actors.authentication import Authentication
 from actors.credential_admin import CredentialAdmin
-from actors.errors import NoSuchAlias, NoSuchDomain
+from actors.errors import NoSuchAccount, NoSuchAlias, NoSuchDomain
 from actors.kind import Command
 from actors.mailbox import DEFAULT_FOLDERS, CloseMailbox, OpenMailbox, SetQuota
 from actors.mailbox_acl import ForgetGrantee
@@ -165,13 +166,12 @@ class Directory:
         refusal = self.runtime.check(target.tenant, delete)
         if refusal is not None:
             raise refusal
-        if self.runtime.check(target.account, CloseMailbox()) is None:
-            await self.runtime.ask(target.account, CloseMailbox(), context)
-        await self._take_from_lists(target, context)
+        await self._ask_unless_done(target.account, CloseMailbox(), context)
         name = address_name(target.address)
         release = ReleaseName(name, target.account)
         try:
-            await self.runtime.transact([(name_stream(name), release), (target.tenant, delete)], whole)
+            await self._take_from_lists(target, context)
+            await self.runtime.transact([(target.tenant, delete), (name_stream(name), release)], whole)
         except Rejected as error:
             raise OutcomeUnknown(f"the mailbox is closed, the account is not deleted yet: {error}") from error
 
@@ -181,8 +181,12 @@ class Directory:
             owners = granters(snapshot.view(target.tenant), target.account)
         forget = ForgetGrantee(target.account)
         for owner in owners:
-            if self.runtime.check(owner, forget) is None:
-                await self.runtime.ask(owner, forget, context)
+            await self._ask_unless_done(owner, forget, context)
+
+    async def _ask_unless_done(self, account: bytes, command: Command, context: Context) -> None:
+        """A step of a deletion. That the mailbox is closed, by another deletion meanwhile, says nothing of this one."""
+        with contextlib.suppress(NoSuchAccount):
+            await self.runtime.ask(account, command, context)
 
     async def add_alias(self, address: str, targets: Sequence[str], context: Context) -> bytes:
         """An address that leads to others, here or elsewhere; gives its id.
@@ -210,8 +214,8 @@ class Directory:
             raise NoSuchAlias(f"there is no alias {address}")
         name = address_name(address)
         steps: list[tuple[bytes, Command]] = [
-            (name_stream(name), ReleaseName(name, held.owner)),
             (held.tenant, tenants_kind.DeleteAlias(held.owner)),
+            (name_stream(name), ReleaseName(name, held.owner)),
         ]
         await self.runtime.transact(steps, context._replace(tenant=held.tenant))
 

@@ -173,6 +173,24 @@ def test_a_deletion_that_was_interrupted_can_be_repeated(tmp_path: Path, run: Ru
     run(scenario())
 
 
+def test_who_is_told_that_an_account_is_not_there_finds_it_gone_though_another_is_deleting_it_too(
+    tmp_path: Path, run: Run
+) -> None:
+    async def delete(cell: Cell) -> bool:
+        try:
+            await cell.directory.delete_account(ALICE, ADMIN)
+        except NoSuchAccount:
+            assert resolved(cell, ALICE) is None
+            return False
+        return True
+
+    async def scenario() -> None:
+        async with example_cell(tmp_path) as cell:
+            assert sorted(await asyncio.gather(delete(cell), delete(cell), delete(cell))) == [False, False, True]
+
+    run(scenario())
+
+
 def test_a_deletion_of_which_only_half_is_done_is_not_said_to_be_refused(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
