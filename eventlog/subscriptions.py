@@ -57,11 +57,13 @@ class Subscriptions:
         to_all = None in subscribed
         for stamp, record, _, facts, results in folded:
             for event, fact, result in zip(record.events if record else (), facts, results, strict=True):
-                if to_all or event.stream in subscribed:
+                stream = event.stream
+                is_followed = stream in subscribed
+                if to_all or is_followed:
                     applied = _tuple(Applied, (stamp, event, fact, result))
                     everything.append(applied)
-                    if event.stream in subscribed:
-                        by_stream.setdefault(event.stream, []).append(applied)
+                    if is_followed:
+                        by_stream.setdefault(stream, []).append(applied)
         for stream, items in by_stream.items():
             self._tell(stream, items)
         if to_all and everything:

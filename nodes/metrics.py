@@ -207,6 +207,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         # what happens with every command and message is counted in plain numbers, and told when the text is asked for
         self._commands: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._verbs: defaultdict[str, defaultdict[bytes, int]] = defaultdict(lambda: defaultdict(int))
         self._deliveries: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._errors: defaultdict[str, int] = defaultdict(int)
         self._counting = threading.Lock()
@@ -235,6 +236,10 @@ class Metrics:
     def command(self, protocol: str, name: str) -> None:
         """A command was read; the caller gives "other" for one that it does not know."""
         self._commands[protocol, name] += 1
+
+    def verbs(self, protocol: str) -> defaultdict[bytes, int]:
+        """Where a front end counts its commands by itself, as it has their names."""
+        return self._verbs[protocol]
 
     def delivery(self, protocol: str, outcome: str) -> None:
         """A message was "committed", "refused" or its outcome is "unknown"."""
@@ -300,6 +305,10 @@ class Metrics:
 
     def families(self) -> Iterable[Metric]:
         """All that was counted, up to now."""
+        for protocol, verbs in self._verbs.items():
+            for verb, count in verbs.items():
+                self.commands_total.labels(protocol, verb.decode("ascii")).inc(count)
+            verbs.clear()
         for counter, tally in ((self.commands_total, self._commands), (self.deliveries_total, self._deliveries)):
             for labels, count in tally.items():
                 counter.labels(*labels).inc(count)

@@ -32,7 +32,7 @@ class MeasuredLog(EventLog):
         started_s = time.perf_counter()
         outcome = "unknown"
         try:
-            committed = await super().propose(record, bodies, timeout_s)
+            committed = await self.submit(record, bodies, timeout_s)
             outcome = "committed"
             return committed
         except Rejected:

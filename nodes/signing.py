@@ -108,6 +108,9 @@ class SignSubmissions(Check):
     def __init__(self, signing: Signing) -> None:
         self._signing = signing
 
+    def wants(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
+        return session.account is not None
+
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         if session.account is not None:
             data = incoming.added + incoming.data if incoming.added else incoming.data

@@ -138,7 +138,12 @@ class Scan:
 
     def set(self, uid: int, flags: Flags, is_new: bool) -> None:
         """Of a message that is there, or, where it `is_new`, that may not be there yet."""
-        at = len(self.uids) if not self.uids or uid > self.uids[-1] else bisect_left(self.uids, uid)
+        if not self.uids or uid > self.uids[-1]:
+            if is_new:  # as mostly: a message has come
+                self.uids.append(uid)
+                self._flags.append(self._number_of(flags))
+            return
+        at = bisect_left(self.uids, uid)
         if at < len(self.uids) and self.uids[at] == uid:
             self._flags[at] = self._number_of(flags)
         elif is_new:

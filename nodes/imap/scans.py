@@ -29,6 +29,8 @@ LEAST_MESSAGES = 500  # fewer are scanned as soon as they are looked up
 LEAST_UNWRITTEN = 500  # changes
 UNWRITTEN_SHARE = 16  # of the messages, which may have changed before a scan is written again
 
+_NEWS = (Change, FlagsOfMany)  # not their union, which would be made anew for each message
+
 Key = tuple[bytes, bytes]  # account and folder
 
 
@@ -42,10 +44,11 @@ class Kept:
         self._waiting: list[News] = []  # until the last slice has been read
 
     def follow(self, changes: list[News]) -> None:
-        news = [change for change in changes if change.modseq > self.modseq]
+        known = self.modseq
+        news = [change for change in changes if change.modseq > known]
         if not news:
             return
-        self.modseq = max(change.modseq for change in news)
+        self.modseq = max([change.modseq for change in news])
         self.unwritten += len(news)
         if self.scan is None:
             self._waiting += news
@@ -147,16 +150,18 @@ class Scans:
     def applied(self, items: list[Applied]) -> None:
         """What the log tells of the changes of an account that there are scans of."""
         found: dict[bytes, list[object]] = {}  # of a tick together: a mailbox may get a hundred messages in one
-        for item in items:
-            stream = item.event.stream
-            if stream in self._begun and isinstance(item.result, list):
-                found.setdefault(stream, []).extend(item.result)
-        for stream, result in found.items():
-            for folder, kept in tuple(self._begun.get(stream, ())):
-                self._follow((stream, folder), kept, result)
+        begun = self._begun
+        for _, event, _, result in items:
+            stream = event.stream
+            if stream in begun and type(result) is list:
+                found.setdefault(stream, []).extend(result)
+        for stream, results in found.items():
+            for folder, kept in tuple(begun.get(stream, ())):
+                self._follow((stream, folder), kept, results)
 
     def _follow(self, key: Key, kept: Kept, result: list[object]) -> None:
-        kept.follow([one for one in result if isinstance(one, Change | FlagsOfMany) and _is_of(one, key[1])])
+        folder = key[1]
+        kept.follow([one for one in result if isinstance(one, _NEWS) and one.folder == folder and _is_of_messages(one)])
         entry = self._kept.get(key)
         if entry is None or entry.kept is not kept or kept.scan is None:
             return
@@ -211,6 +216,6 @@ class Scans:
             await self._file.close()
 
 
-def _is_of(change: News, folder: bytes) -> bool:
-    """Whether it is about messages of the folder."""
-    return change.folder == folder and (isinstance(change, FlagsOfMany) or change.kind != "folder")
+def _is_of_messages(change: News) -> bool:
+    """Whether it is about messages of its folder."""
+    return isinstance(change, FlagsOfMany) or change.kind != "folder"

@@ -45,10 +45,13 @@ class ScansAhead:
     def applied(self, items: list[Applied]) -> None:
         """What the log tells of its changes, all of them."""
         newest: dict[Key, int] = {}
-        for item in items if self._listeners else ():
-            change = item.result[0] if isinstance(item.result, list) and item.result else None
-            if isinstance(change, Change) and change.uid >= AHEAD_MESSAGES and change.kind == "added":
-                newest[item.event.stream, change.folder] = change.uid
+        for _, event, _, result in items if self._listeners else ():
+            change = result[0] if type(result) is list and result else None
+            if type(change) is not Change:
+                continue
+            folder, uid, kind, *_ = change
+            if uid >= AHEAD_MESSAGES and kind == "added":
+                newest[event.stream, folder] = uid
         for key, uid in newest.items():
             self._note(key, uid)
 

@@ -9,7 +9,7 @@ so that the rate holds in the long run however large a piece was. Nodes tell eac
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from nodes.config.policy import PolicySection
@@ -62,7 +62,9 @@ class Bandwidth:
 
     def client_rate(self, client: str) -> int:
         """Octets a second of that client; 0: no limit."""
-        return self._of_client if not is_loopback(client) and not self._exempt.covers(client) else 0
+        if not self._of_client or is_loopback(client) or self._exempt.covers(client):
+            return 0
+        return self._of_client
 
     def moved(self, rates: Collection[tuple[bytes, int, str]], size_bytes: int) -> float:
         """So many octets were moved for those: gives for how many seconds that is to rest."""
@@ -79,47 +81,52 @@ class Bandwidth:
         """For how many seconds they are still to rest."""
         return max((self.buckets.owed_s(key) for key, _, _ in rates), default=0.0)
 
-    def rates_of(self, target: Target | None, tenants: Collection[bytes]) -> Iterator[tuple[bytes, int, str]]:
+    def rates_of(self, target: Target | None, tenants: Collection[bytes]) -> list[tuple[bytes, int, str]]:
         """Key, octets a second and scope of each limit of an account and its tenant, or else of those tenants."""
+        rates = []
         if target is not None:
             per_second = self._policies.of(target.tenant).account_bytes_per_second
             if per_second:
-                yield key_of(BANDWIDTH, ACCOUNT, target.account.hex()), per_second, ACCOUNT
+                rates.append((key_of(BANDWIDTH, ACCOUNT, target.account.hex()), per_second, ACCOUNT))
             tenants = (target.tenant,)
         for tenant in tenants:
             per_second = self._policies.of(tenant).tenant_bytes_per_second
             if per_second:
-                yield key_of(BANDWIDTH, TENANT, tenant.hex()), per_second, TENANT
+                rates.append((key_of(BANDWIDTH, TENANT, tenant.hex()), per_second, TENANT))
+        return rates
 
     def sent(self, tenant: bytes, size_bytes: int) -> None:
         """A message of the tenant goes to another server."""
-        self.moved(tuple(self.rates_of(None, (tenant,))), size_bytes)
+        self.moved(self.rates_of(None, (tenant,)), size_bytes)
 
     def tenant_owes_s(self, tenant: bytes) -> float:
         """For how many seconds nothing of the tenant is to be sent to other servers."""
-        return self.owed_s(tuple(self.rates_of(None, (tenant,))))
+        return self.owed_s(self.rates_of(None, (tenant,)))
 
 
 class Flow:
-    """What one connection moves. `target`: who has logged in; `tenants` gives whom its mail is for otherwise."""
+    """What one connection moves. `target`: who has logged in; `tenants` gives whom its mail is for otherwise.
 
-    __slots__ = ("_bandwidth", "_client", "_uncounted_bytes", "target", "tenants")
+    uncounted_bytes: moved and not settled yet; who has PIECE_BYTES of them is to settle.
+    """
+
+    __slots__ = ("_bandwidth", "_client", "target", "tenants", "uncounted_bytes")
 
     def __init__(self, bandwidth: Bandwidth, client: str) -> None:
         self._bandwidth = bandwidth
         self._client = client
-        self._uncounted_bytes = 0
+        self.uncounted_bytes = 0
         self.target: Target | None = None
         self.tenants: Callable[[], Collection[bytes]] = tuple
 
     def moved(self, size_bytes: int) -> float:
         """So many octets came or went: gives for how many seconds the connection is to rest, 0: not at all."""
-        self._uncounted_bytes += size_bytes
-        return self.settle() if self._uncounted_bytes >= PIECE_BYTES else 0.0
+        self.uncounted_bytes += size_bytes
+        return self.settle() if self.uncounted_bytes >= PIECE_BYTES else 0.0
 
     def settle(self) -> float:
         """What is not counted yet is."""
-        size_bytes, self._uncounted_bytes = self._uncounted_bytes, 0
+        size_bytes, self.uncounted_bytes = self.uncounted_bytes, 0
         rates = self._rates()
         return self._bandwidth.moved(rates, size_bytes) if rates and size_bytes else 0.0
 
@@ -128,7 +135,7 @@ class Flow:
         return self._bandwidth.owed_s(self._rates())
 
     def _rates(self) -> list[tuple[bytes, int, str]]:
-        rates = list(self._bandwidth.rates_of(self.target, self.tenants()))
+        rates = self._bandwidth.rates_of(self.target, self.tenants())
         per_second = self._bandwidth.client_rate(self._client)
         if per_second:
             rates.append((key_of(BANDWIDTH, CLIENT, network_of(self._client)), per_second, CLIENT))

@@ -35,14 +35,20 @@ class Sizes(Check):
         """Raises Refused."""
         raise Refused(replies.TOO_BIG)
 
+    def wants(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
+        """Whether it is too large."""
+        return self._is_over(session, envelope.tenants, len(incoming.data))
+
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""
-        if self._is_over(session, envelope.tenants, len(incoming.data)):
-            raise Refused(replies.TOO_BIG)
+        raise Refused(replies.TOO_BIG)
 
     def _is_over(self, session: Session, tenants: Iterable[bytes], size_bytes: int) -> bool:
-        concerned = [*tenants, session.account.tenant] if session.account is not None else tenants
-        return any(size_bytes > self._policies.of(tenant).message_bytes for tenant in concerned)
+        for tenant in tenants:  # mostly one: a generator for `any` would cost more than it looks at
+            if size_bytes > self._policies.of(tenant).message_bytes:
+                return True
+        account = session.account
+        return account is not None and size_bytes > self._policies.of(account.tenant).message_bytes
 
 
 class Spam(Check):
@@ -51,6 +57,10 @@ class Spam(Check):
     def __init__(self, policies: TenantPolicies, metrics: Metrics) -> None:
         self._policies = policies
         self._metrics = metrics
+
+    def wants(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
+        """Whether anybody is to have it in Junk."""
+        return incoming.folder == JUNK or JUNK in incoming.folders.values()
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""

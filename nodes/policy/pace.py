@@ -53,6 +53,7 @@ class Commands(Check):
         """From now on by this; what was taken stays taken."""
         self._exempt = Trust(config.exempt)
         self._of_client = config.client_commands_per_hour
+        self.heeds_strangers = self._of_client > 0
 
     @property
     def shared(self) -> dict[str, Shared]:
@@ -61,10 +62,8 @@ class Commands(Check):
 
     def command(self, session: Session) -> None:
         """Raises Refused."""
-        if session.account is not None or self._of_client:
-            due = list(self._due(session))
-            if due:
-                take(due, self._metrics, 421, COMMANDS)
+        if due := list(self._due(session)):
+            take(due, self._metrics, 421, COMMANDS)
 
     def _due(self, session: Session) -> Iterator[Due]:
         if session.account is not None:
@@ -75,13 +74,15 @@ class Commands(Check):
             if policy.tenant_commands_per_hour:
                 key = key_of(TENANT, session.account.tenant.hex())
                 yield Due(self.buckets[TENANT], key, policy.tenant_commands_per_hour, TENANT)
-        elif (client := stranger(session, self._exempt)) is not None:
+        elif self._of_client and (client := stranger(session, self._exempt)) is not None:
             yield Due(self.buckets[CLIENT], key_of(CLIENT, network_of(str(client))), self._of_client, CLIENT)
 
 
 class LoggedIn(Check):
     """Takes a token for each connection that logs in, of the account and of its tenant; where there is none, at its
     next command, which says so."""
+
+    heeds_strangers = False
 
     def __init__(self, policies: TenantPolicies, metrics: Metrics, leases: Tokens) -> None:
         self._policies = policies

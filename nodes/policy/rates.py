@@ -104,14 +104,21 @@ class Rates(Check):
         await demand(self.leases, recipients, self._metrics, 451, RECIPIENTS)
         spend(recipients)
 
+    def wants(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
+        """Whether anything is limited for those whom the message is about."""
+        if self._by_default:
+            return True
+        policies = self._policies
+        for tenant in envelope.tenants if session.account is None else (session.account.tenant,):
+            if policies.of(tenant) is not policies.default:
+                return True
+        return False
+
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""
-        tenants = envelope.tenants
-        concerned = tenants if session.account is None else (session.account.tenant,)
-        if self._by_default or any(self._policies.of(one) is not self._policies.default for one in concerned):
-            due = self._due(session, tenants, MESSAGES)
-            await demand(self.leases, due, self._metrics, 451, MESSAGES)
-            spend(due)
+        due = self._due(session, envelope.tenants, MESSAGES)
+        await demand(self.leases, due, self._metrics, 451, MESSAGES)
+        spend(due)
 
     def _due(self, session: Session, tenants: Iterable[bytes], what: str) -> list[Due]:
         found: dict[bytes, Due] = {}

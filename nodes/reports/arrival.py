@@ -42,6 +42,10 @@ class ReportArrival(Check):
         self._timeout_s = config.raft.propose_timeout_s
         self._turn = asyncio.Semaphore(AT_ONCE)
 
+    def wants(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
+        """Whether there are addresses for reports at all."""
+        return bool(self._settings.value.addresses)
+
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused where the log does not take a report now."""
         found = self._addressed(envelope)
@@ -59,8 +63,6 @@ class ReportArrival(Check):
     def _addressed(self, envelope: Envelope) -> tuple[str, bytes] | None:
         """The recipient that is for reports, with its tenant."""
         wanted = self._settings.value.addresses
-        if not wanted:
-            return None
         for recipient, targets in envelope.accepted:
             if targets and _normalised(recipient) in wanted:
                 return recipient, targets[0].tenant

@@ -72,9 +72,13 @@ Pause = Coroutine[Any, Any, None]
 class Check:
     """One check: override what it looks at. Each may wait, and may raise Refused with the reply to give.
 
+    heeds_strangers: whether `command` has anything to say of clients that have not logged in.
+
     What a check wants to remember of a client until `disconnected` goes into `session.notes` under a key of its own;
     STARTTLS begins a new session, with `connected` not asked again and the notes kept.
     """
+
+    heeds_strangers = True
 
     async def connected(self, session: Session) -> None:
         """Before the greeting; a refusal closes the connection (421, 554: RFC 5321 3.1)."""
@@ -86,8 +90,12 @@ class Check:
     async def recipient(self, session: Session, envelope: Envelope, address: str, local: bool) -> None:
         """RCPT of an address that exists here (`local`) or that this client may send to; not yet in the envelope."""
 
+    def wants(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
+        """Whether `message` is to be asked about this one. Mostly it is not, and to find that out takes no coroutine."""
+        return True
+
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
-        """The whole message, before it is committed."""
+        """The whole message, before it is committed; where `wants` says so."""
 
     async def logged_in(self, session: Session) -> None:
         """Somebody has logged in, and waits to be told so."""
@@ -111,6 +119,7 @@ class Checks(NamedTuple):
     message: tuple[Check, ...]
     logged_in: tuple[Check, ...]
     command: tuple[Check, ...]
+    strangers_command: tuple[Check, ...]
     refused: tuple[Check, ...]
     disconnected: tuple[Check, ...]
 
@@ -122,4 +131,13 @@ def by_step(checks: Iterable[Check]) -> Checks:
     def overriding(step: str) -> tuple[Check, ...]:
         return tuple(one for one in all_checks if getattr(type(one), step) is not getattr(Check, step))
 
-    return Checks(*map(overriding, Checks._fields))
+    return Checks(
+        connected=overriding("connected"),
+        recipient=overriding("recipient"),
+        message=overriding("message"),
+        logged_in=overriding("logged_in"),
+        command=(command := overriding("command")),
+        strangers_command=tuple(one for one in command if one.heeds_strangers),
+        refused=overriding("refused"),
+        disconnected=overriding("disconnected"),
+    )

@@ -138,15 +138,15 @@ class Collecting(Wire):
             if chunks.last:
                 self._set_rset_state()
 
-    async def _deliver(self, content: Content) -> bytes:
+    def _deliver(self, content: Content) -> Waiting:
         """The message is complete; whatever becomes of it, the transaction is over."""
         envelope = self.envelope
         self._set_rset_state()
         self._idle_commands = 0
         self.transactions += 1
         if self._no_room:
-            return replies.TOO_MUCH_AT_ONCE
-        return await self.listener.intake.handle_DATA(self, self.session, envelope, content)
+            return known(replies.TOO_MUCH_AT_ONCE)
+        return self.listener.intake.handle_DATA(self, self.session, envelope, content)
 
     def _begin(self, waiting: Waiting, on_failure: State, on_success: State) -> None:
         raise NotImplementedError
@@ -173,3 +173,8 @@ class Collecting(Wire):
         shown = "".join(c if c.isprintable() else "\ufffd" for c in asked)
         self._told = replies.error_of(reply)
         self.listener.services.refusals.note(self._told, command=shown, reply=said, **self.session.trail.facts())
+
+
+async def known(reply: bytes) -> bytes:
+    """A reply that waits for nothing, where one is waited for."""
+    return reply

@@ -49,8 +49,10 @@ def mail(connection: Connection, argument: bytes) -> bytes:
     if connection.transactions >= rules.transactions:
         connection.close_with(replies.TOO_MANY_MESSAGES)  # RFC 9422 4.1
         return b""
-    moment = Moment(int(trace.now_s() * 1000), rules.hold_s)
-    command = grammar.parse_mail(argument, session.offer.mail, moment)
+    command = grammar.parse_bare_mail(argument)
+    if command is None:
+        moment = Moment(int(trace.now_s() * 1000), rules.hold_s)
+        command = grammar.parse_mail(argument, session.offer.mail, moment)
     return connection.listener.intake.handle_MAIL(connection, session, connection.envelope, command)
 
 

@@ -24,6 +24,9 @@ class CompleteSubmissions(Check):
     def __init__(self, log: EventLog) -> None:
         self._event_log = log
 
+    def wants(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
+        return session.account is not None
+
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         if session.account is not None:
             sender = envelope.mail_from or session.account.address

@@ -185,7 +185,8 @@ class Connection(Refusing):
         """Executes what has arrived."""
         TRAIL.set(self.session.trail)  # a loop may give all connections of a listener one and the same context
         self._count(len(data))
-        data = self._input + data if self._input else data
+        if self._input:
+            data = self._input + data
         if not self._resting:
             self._process(data)
         elif not self._deaf:
@@ -197,11 +198,12 @@ class Connection(Refusing):
     def _process(self, data: bytes) -> None:
         """Executes what `data` holds, as far as nothing waits and this turn goes; keeps the rest."""
         at = taken = 0
-        while at < len(data) and not self._deaf:
+        size = len(data)
+        while at < size and not self._deaf:
             if self._content is not None:
-                taken += len(data) // CONTENT_A_COMMAND
+                taken += size // CONTENT_A_COMMAND
                 data = self._take_content(self._content, data[at:] if at else data)
-                at = 0
+                at, size = 0, len(data)
                 continue
             if taken >= COMMANDS_AT_ONCE or (self._task is not None and self._challenged is None):
                 break
@@ -209,9 +211,8 @@ class Connection(Refusing):
             end = data.find(b"\n", at)
             if end < 0:
                 break
-            line = data[at:end]
+            self._take_line(data[at:end])
             at = end + 1
-            self._take_line(line)
         rest = b"" if self._deaf else data[at:]
         if taken >= COMMANDS_AT_ONCE and self._task is None and not self._deaf:
             self._rest(rest)
@@ -255,12 +256,13 @@ class Connection(Refusing):
         self._heard_s = self.loop.time()
         too_long = self._skipping or len(line) > self.limits.smtp_line_bytes
         self._skipping = False
+        body, is_ended, rest = line.partition(b"\r")
         if self._challenged is not None:
             self._answer_challenge(b"*" if too_long else line.rstrip(b"\r"))
         elif too_long:
             self.say(replies.LINE_TOO_LONG)
-        elif line.endswith(b"\r") and line.find(b"\r") == len(line) - 1:
-            self._execute(line[:-1])
+        elif is_ended and not rest:
+            self._execute(body)
         elif self.rules.bare_line_ends == "accept":
             self._execute(line.rstrip(b"\r"))
         else:
@@ -284,14 +286,16 @@ class Connection(Refusing):
         verb, _, argument = line.partition(b" ")
         verb = verb.upper()
         session = self.session
-        checks = self.listener.intake.checks
-        if checks.command and not self._may_command(checks.command):
+        listener = self.listener
+        checks = listener.intake.checks
+        asked = checks.strangers_command if session.account is None else checks.command
+        if asked and not self._may_command(asked):
             return
-        execute = self.listener.commands.get(verb)
+        execute = listener.commands.get(verb)
         if execute is None:
             self._refuse_unknown(verb)
             return
-        self.listener.count(verb)
+        listener.counted[verb] += 1
         self._asked = line if verb in NAME_ADDRESSES else verb
         if verb not in BRING_MAIL:
             self._idle_commands += 1
@@ -310,13 +314,13 @@ class Connection(Refusing):
         if not isinstance(result, bytes):
             self._begin(result, session.state, next_state)
             return
-        if result[:1] in SUCCESS and result:
-            session.state = next_state
         if result:
+            if result[:1] in SUCCESS:
+                session.state = next_state
             self.say(result)
 
     def _refuse_unknown(self, verb: bytes) -> None:
-        self.listener.count(b"other")
+        self.listener.counted[b"other"] += 1
         self._asked = b""
         if verb in HTTP_VERBS:
             self.close_with(replies.NOT_SMTP)
@@ -362,7 +366,10 @@ class Connection(Refusing):
         if self._held:
             self._held = False
             self._read_again()
-        self._process(self._input)
+        if self._input:
+            self._process(self._input)
+        elif self._replies:
+            self._flush()
 
     def begin_tls(self) -> Waiting:
         """STARTTLS was accepted: what the client sent in clear after it is thrown away (RFC 3207 4.2)."""

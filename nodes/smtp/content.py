@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+_tuple = tuple.__new__  # of a NamedTuple: as its own constructor, at half the cost
 _LINE_END = b"\r\n"
 _END = b"\r\n.\r\n"
 _AMBIGUOUS = re.compile(rb"[\r\n]\.[\r\n]")
@@ -91,7 +92,7 @@ class DataScanner:
             return Content(b"", True, False, rest)
         if self._ambiguous:
             return Content(b"", False, True, rest)
-        return Content(b"".join(self._parts), False, False, rest)
+        return _tuple(Content, (b"".join(self._parts), False, False, rest))
 
 
 def _safe_cut(data: bytes) -> int:

@@ -56,9 +56,14 @@ class RecipientCommand(NamedTuple):
 
 def parse_mail(argument: bytes, allowed: frozenset[str], moment: Moment) -> MailCommand:
     """The argument of MAIL, beginning with `FROM:`; `allowed` parameters may follow. Raises Refused."""
+    return parse_bare_mail(argument) or _parse_mail(argument, allowed, moment)
+
+
+def parse_bare_mail(argument: bytes) -> MailCommand | None:
+    """The same where no parameters follow, whatever the moment; None: some do. Raises Refused."""
     if argument.endswith(b">") and not (b" " in argument or b"\t" in argument):
         return _without_parameters(argument)
-    return _parse_mail(argument, allowed, moment)
+    return None
 
 
 @lru_cache(4096)  # who has much to send says it each time

@@ -14,7 +14,6 @@ from nodes.smtp import replies
 LINE_OCTETS = 998  # RFC 5321 4.5.3.1.6, without CRLF
 
 _ORDINARY = bytes(octet for octet in range(256) if octet not in b"\0\r\n")
-_BARE_CR = re.compile(rb"\r(?!\n)")
 _LONE_DOT = re.compile(rb"(?:(?<!\r)\n|\r)\.[\r\n]|\n\.(?:\n|\r(?!\n))")  # beside a bare CR or LF
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*")
 _COUNTED = re.compile(rb"^[^ \t\n][^:\n]*:", re.MULTILINE)  # whatever nodes/mime/header.py may take for a field
@@ -35,7 +34,8 @@ def fault(data: bytes, rules: SmtpSection, *, utf8: bool, binary: bool) -> bytes
 
 def _octets_fault(data: bytes, rules: SmtpSection) -> bytes | None:
     marks = data.translate(None, _ORDINARY)
-    if marks != b"\r\n" * (len(marks) // 2) or _BARE_CR.search(data):
+    ends = data.count(b"\r\n")
+    if marks != b"\r\n" * ends:  # as many as there are, and nothing between them: so none is bare
         reply = _strange_octets_fault(data, rules)
         if reply is not None:
             return reply

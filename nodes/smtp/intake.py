@@ -179,7 +179,8 @@ class Intake:
         try:
             self._check_content(envelope, content)
             incoming = self._incoming(session, envelope, content.data)
-            await self._check_message(session, envelope, incoming)
+            if self._are_wanted(session, envelope, incoming):
+                await self._check_message(session, envelope, incoming)
         except Refused as refused:
             outcome = refused.reply
         else:
@@ -203,6 +204,16 @@ class Intake:
         message_id, received_s = new_id(), trace.now_s()
         return Incoming(data, [self._received(session, envelope, message_id, received_s)], message_id, received_s)
 
+    def _are_wanted(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
+        """Whether any check is to be asked about the message."""
+        try:
+            for check in self.checks.message:
+                if check.wants(session, envelope, incoming):
+                    return True
+        except Exception:
+            return True  # what fails is found out, and told, where it is asked again
+        return False
+
     async def _check_message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """What fails in a check must not let its mail pass, nor lose LMTP its place. Raises Refused."""
         try:
@@ -215,7 +226,8 @@ class Intake:
 
     async def _ask_checks(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         for check in self.checks.message:
-            await check.message(session, envelope, incoming)
+            if check.wants(session, envelope, incoming):
+                await check.message(session, envelope, incoming)
 
     async def _one_by_one(self, session: Session, envelope: Envelope, incoming: Incoming) -> bytes:
         """LMTP can tell which of several mailboxes is full or gone: each delivery is a record of its own."""
@@ -359,10 +371,15 @@ class Intake:
         return list(found.items())
 
     def _context(self, session: Session, tenant: bytes) -> Context:
-        account = session.account
+        """Of all messages of a session the same, but for whose they are: the last one is kept."""
+        account, known = session.account, session.context
+        if known is not None and known[0] is account and known[1].tenant == tenant:
+            return known[1]
         origin = f"{self._profile.kind} {session.origin}"
         by = By("client", b"", origin) if account is None else By("account", account.account, origin)
-        return Context(by, session.cause, tenant, self._propose_timeout_s)
+        context = Context(by, session.cause, tenant, self._propose_timeout_s)
+        session.context = account, context
+        return context
 
     def _count(self, outcome: bytes) -> None:
         name = "committed" if outcome[:1] == b"2" else "unknown" if outcome == replies.OUTCOME_UNKNOWN else "refused"

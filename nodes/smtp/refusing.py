@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from nodes.smtp.collecting import PERMANENT, Collecting
+from nodes.smtp.collecting import PERMANENT, Collecting, known
 from nodes.smtp.replies import Refused
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Refusing(Collecting):
         """Says it, or has it wait where a check may hold it back."""
         if reply[0] == PERMANENT and self.listener.intake.checks.refused:
             state = self.session.state
-            self._begin(_known(reply), state, state)
+            self._begin(known(reply), state, state)
         else:
             self.say(reply)
 
@@ -56,7 +56,3 @@ class Refusing(Collecting):
     def _end_pause(self) -> None:
         if self._pausing and self._task is not None:
             self._task.cancel()
-
-
-async def _known(reply: bytes) -> bytes:
-    return reply

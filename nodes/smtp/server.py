@@ -42,6 +42,7 @@ class SmtpListener:
         self.logger = services.logger.bind(listener=profile.kind)
         self.intake = Intake(services, profile)
         self.commands = LMTP_COMMANDS if profile.lmtp else COMMANDS
+        self.counted = services.metrics.verbs(profile.kind)  # how many of each command were read
         kind = "LMTP" if profile.lmtp else "ESMTP"
         self.greeting = f"220 {services.config.node.hostname} {kind} mailraft\r\n".encode()
         self._offers_starttls = services.tls is not None and not profile.implicit_tls
@@ -134,10 +135,6 @@ class SmtpListener:
         """Content in memory has grown by so much; False when that is too much."""
         self.held_bytes += grown_bytes
         return grown_bytes <= 0 or self.held_bytes <= self._most_held_bytes
-
-    def count(self, verb: bytes) -> None:
-        """A command was read."""
-        self.services.metrics.command(self.profile.kind, verb.decode("ascii"))
 
     def offer(self, session: Session, mechanisms: str) -> Offer:
         """What EHLO or LHLO offers this session; `mechanisms`: those to log in with, "" for none."""

@@ -15,6 +15,7 @@ from nodes.trail import Trail
 
 if TYPE_CHECKING:
     from actors.directory import Target
+    from actors.runtime import Context
     from nodes.smtp.profile import Profile
 
 
@@ -36,6 +37,7 @@ class Session(aiosmtpd.smtp.Session):
         self.put_out = ""  # why the account may send no more, said at the end of what is under way
         self.host_name: str = ""  # as the client gave it in EHLO
         self.offer = NOTHING  # by EHLO
+        self.context: tuple[Target | None, Context] | None = None  # of its last message, and for which account
         self._notes: dict[str, Any] | None = None
 
     @property

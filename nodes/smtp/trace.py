@@ -30,13 +30,16 @@ def received(
     at_s: float,
 ) -> bytes:
     """One Received line, folded. `recipient` is given only when there is a single one, so that none is disclosed."""
+    addressee = f"\r\n\tfor <{recipient}>" if recipient else ""
+    opening = _opening(helo, client, client_name, hostname, protocol)
+    return f"{opening}{message_id.hex()}{addressee}; {date(int(at_s))}\r\n".encode()
+
+
+@lru_cache(1024)  # all messages of a session have the same
+def _opening(helo: str, client: str, client_name: str | None, hostname: str, protocol: str) -> str:
     known = f"{client_name} {_literal(client)}" if client_name else _literal(client)
     source = f"{helo} ({known})" if client else helo
-    addressee = f"\r\n\tfor <{recipient}>" if recipient else ""
-    return (
-        f"Received: from {source}\r\n\tby {hostname} with {protocol} id {message_id.hex()}"
-        f"{addressee}; {date(int(at_s))}\r\n"
-    ).encode()
+    return f"Received: from {source}\r\n\tby {hostname} with {protocol} id "
 
 
 def return_path(sender: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiosmtpd.smtp
 
-from nodes.policy.bandwidth import STEP_S
+from nodes.policy.bandwidth import PIECE_BYTES, STEP_S
 from nodes.smtp import replies
 
 if TYPE_CHECKING:
@@ -147,11 +147,15 @@ class Wire(aiosmtpd.smtp.SMTP):
 
     def _count(self, size_bytes: int) -> None:
         """So many octets came or went; whoever moves more than they may is not read for a while."""
-        if self._flow is None or self._flow.moved(size_bytes) <= 0 or self._slowed_s:
+        flow = self._flow
+        if flow is None:
+            return
+        flow.uncounted_bytes += size_bytes  # as `Flow.moved` does, which would be a call for each line and each reply
+        if flow.uncounted_bytes < PIECE_BYTES or flow.settle() <= 0 or self._slowed_s:
             return
         self._slowed_s = self.loop.time()
         self._stop_reading()
-        self._slow(self._flow)
+        self._slow(flow)
 
     def _slow(self, flow: Flow) -> None:
         """Looks again from time to time: a limit may be another one meanwhile."""

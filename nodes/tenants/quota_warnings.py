@@ -86,11 +86,12 @@ class QuotaWarnings:
 
     def _changed(self, applied: list[Applied]) -> None:
         for one in applied:
-            if one.event.type in usage.COUNTED or one.event.type in ("QuotaSet", "TenantQuotasSet"):
-                self._streams.add(one.event.stream)
-                self._tenants.add(one.event.tenant)
-            elif one.event.type == "TenantResumed":
-                self._look_at_all_of(one.event.tenant)
+            tenant, stream, type_, *_ = one.event
+            if type_ in usage.COUNTED or type_ in ("QuotaSet", "TenantQuotasSet"):
+                self._streams.add(stream)
+                self._tenants.add(tenant)
+            elif type_ == "TenantResumed":
+                self._look_at_all_of(tenant)
 
     def _look_at_all_of(self, tenant_id: bytes) -> None:
         """Nothing was told while it was not served."""

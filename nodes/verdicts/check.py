@@ -68,10 +68,14 @@ class VerdictCheck(Check):
         self._authserv_id = config.verdicts.authserv_id or config.node.hostname
         self._limits = Limits(config.verdicts.signatures, config.verdicts.timeout_s)
 
+    def wants(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
+        """Whether it comes from another server."""
+        if session.profile.kind != "smtp" or session.account is not None or not session.client:
+            return False
+        return self._judge_all or not _is_loopback(session.client)
+
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:
         """Raises Refused."""
-        if not self._wanted(session):
-            return
         arrival = Arrival(_address(session.client), session.host_name or "", envelope.mail_from or "", incoming.data)
         policy, mode = self._policy(envelope)
         try:
@@ -94,11 +98,6 @@ class VerdictCheck(Check):
             self._reports.count_dmarc(judgement.dmarc.policy, dmarc_result(judgement, arrival, mode))
         if mode == "enforce":
             _enforce(policy, judgement, incoming)
-
-    def _wanted(self, session: Session) -> bool:
-        if session.profile.kind != "smtp" or session.account is not None or not session.client:
-            return False
-        return self._judge_all or not _is_loopback(session.client)
 
     def _policy(self, envelope: Envelope) -> tuple[VerdictPolicy, Mode]:
         policy, modes = self._rules.value

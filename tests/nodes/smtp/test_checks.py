@@ -73,7 +73,7 @@ def client(judged: Cell) -> Iterator[Dialogue]:
 def test_only_checks_that_look_at_a_step_are_asked_there(judge: Judge) -> None:
     steps = by_step((Check(), judge))
     assert steps.recipient == steps.message == steps.connected == steps.disconnected == (judge,)
-    assert by_step((Check(),)) == Checks((), (), (), (), (), (), ())
+    assert by_step((Check(),)) == Checks((), (), (), (), (), (), (), ())
 
 
 def test_a_client_that_a_check_refuses_gets_its_reply_instead_of_the_greeting(judged: Cell, judge: Judge) -> None:
