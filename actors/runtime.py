@@ -383,9 +383,7 @@ class Runtime:
     def _decide_on(self, snapshot: Snapshot, steps: Steps, context: Context) -> _Decision:
         position, at_ms, level = snapshot.position, snapshot.at_ms, self._log.feature_level
         by = context.by
-        stamp = _tuple(
-            Stamp, (position + 1, max(at_ms, self._now_ms()), 0, NO_TENANT, by, context.cause, level)
-        )
+        stamp = _tuple(Stamp, (position + 1, max(at_ms, self._now_ms()), 0, NO_TENANT, by, context.cause, level))
         pending: dict[bytes, _PendingView] = {}
         facts: list[Fact] = []
         events: list[Event] = []
@@ -404,7 +402,8 @@ class Runtime:
             self.standings.require_active(tenant, command, by)
             recording = RecordingView(view)
             decided = kind.decide(recording, command)
-            guards.update(dict.fromkeys(recording.guards))
+            for guard in recording.guards:
+                guards[guard] = None
             for fact in decided:
                 if level < fact.SINCE:
                     raise Rejected(*_too_new(fact.SINCE, level))
@@ -418,10 +417,14 @@ class Runtime:
                 return _Decision(position, at_ms, (), (), ())
             facts.append(facts.pop(0))  # decided first, told last
             events.append(events.pop(0))
-        if sum([view.written for view in pending.values()]) > MAX_ROWS:
+        written = 0
+        for view in pending.values():
+            written += view.written
+        if written > MAX_ROWS:
             raise TooLarge("too much for one record: ask for it in parts")
-        said = ((event.tenant, event.stream, fact) for event, fact in zip(events, facts, strict=True))
-        guards.update(dict.fromkeys(self.standings.require_room(snapshot, said, by, stamp.at_ms)))
+        if self.standings.has_quotas:
+            said = ((event.tenant, event.stream, fact) for event, fact in zip(events, facts, strict=True))
+            guards.update(dict.fromkeys(self.standings.require_room(snapshot, said, by, stamp.at_ms)))
         return _tuple(_Decision, (position, at_ms, tuple(facts), tuple(events), tuple(guards)))
 
     def _read_of(self, stream: bytes, position: int) -> Read:

@@ -77,6 +77,11 @@ class Standings:
         """What it may use; empty where nothing is limited."""
         return self._quotas.get(tenant, {})
 
+    @property
+    def has_quotas(self) -> bool:
+        """Whether anything is limited for any tenant."""
+        return bool(self._quotas)
+
     def watch(self, watcher: Watcher) -> None:
         """Has the tenants that are not active told, each time that anything changed."""
         self._watchers.append(watcher)

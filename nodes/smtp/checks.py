@@ -91,7 +91,7 @@ class Check:
         """RCPT of an address that exists here (`local`) or that this client may send to; not yet in the envelope."""
 
     def wants(self, session: Session, envelope: Envelope, incoming: Incoming) -> bool:
-        """Whether `message` is to be asked about this one. Mostly it is not, and to find that out takes no coroutine."""
+        """Whether `message` is to be asked about this one: mostly not, and that takes no coroutine to find out."""
         return True
 
     async def message(self, session: Session, envelope: Envelope, incoming: Incoming) -> None:

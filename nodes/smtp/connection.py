@@ -27,6 +27,7 @@ from nodes.waiting import within
 
 if TYPE_CHECKING:
     from nodes.smtp.server import Peer, SmtpListener
+    from nodes.tracing import Tracing
 
 HELD_INPUT_BYTES = 64 * 1024  # while a command waits for its outcome; beyond it the client is not read
 HTTP_VERBS = frozenset((b"GET", b"POST", b"PUT", b"CONNECT", b"OPTIONS"))  # a browser that was lured here
@@ -335,13 +336,12 @@ class Connection(Refusing):
     async def _finish(self, waiting: Waiting, on_failure: State, on_success: State) -> None:
         """Runs a command that waits, answers it and goes on with what came meanwhile."""
         tracing = self.listener.services.tracing
-        if tracing is None:
-            reply = await self._answer(waiting)
-        else:
-            with tracing.command(self.session.trail, self._verb) as span:
-                reply = await self._answer(waiting)
-                if code := replies.error_of(reply):
-                    span.set_attribute(CODE, code)
+        try:
+            reply = await (waiting if tracing is None else self._traced(tracing, waiting))
+        except Refused as refused:
+            reply = refused.reply
+        except Exception:
+            reply = self._failed()
         if reply[:1] == b"5" and not await self._held_back():
             return
         self._task = None
@@ -352,14 +352,21 @@ class Connection(Refusing):
         self._go_on()
         self._close_if_done()
 
-    async def _answer(self, waiting: Waiting) -> bytes:
-        try:
-            return await waiting
-        except Refused as refused:
-            return refused.reply
-        except Exception:
-            self.listener.logger.exception("smtp command failed", code="internal")
-            return replies.INTERNAL_ERROR
+    async def _traced(self, tracing: Tracing, waiting: Waiting) -> bytes:
+        with tracing.command(self.session.trail, self._verb) as span:
+            try:
+                reply = await waiting
+            except Refused as refused:
+                reply = refused.reply
+            except Exception:
+                reply = self._failed()
+            if code := replies.error_of(reply):
+                span.set_attribute(CODE, code)
+            return reply
+
+    def _failed(self) -> bytes:
+        self.listener.logger.exception("smtp command failed", code="internal")
+        return replies.INTERNAL_ERROR
 
     def _go_on(self) -> None:
         self._resting = False
