@@ -8,6 +8,7 @@ def test_what_was_counted_is_exposed() -> None:
     metrics.connection_opened("imap")
     metrics.connection_refused("imap")
     metrics.command("smtp", "EHLO")
+    metrics.verbs("smtp")[b"NOOP"] += 2
     metrics.delivery("lmtp", "committed")
     metrics.auth_failure("pop3", "PLAIN", "wrong")
     metrics.judged("fail")
@@ -16,6 +17,7 @@ def test_what_was_counted_is_exposed() -> None:
     assert 'mailraft_open_connections{protocol="imap"} 1.0' in text
     assert 'mailraft_connections_total{outcome="refused",protocol="imap"} 1.0' in text
     assert 'mailraft_commands_total{command="EHLO",protocol="smtp"} 1.0' in text
+    assert 'mailraft_commands_total{command="NOOP",protocol="smtp"} 2.0' in text
     assert 'mailraft_deliveries_total{outcome="committed",protocol="lmtp"} 1.0' in text
     assert 'mailraft_auth_failures_total{mechanism="PLAIN",protocol="pop3",reason="wrong"} 1.0' in text
     assert 'mailraft_judged_total{dmarc="fail"} 1.0' in text

@@ -76,6 +76,18 @@ def test_only_checks_that_look_at_a_step_are_asked_there(judge: Judge) -> None:
     assert by_step((Check(),)) == Checks((), (), (), (), (), (), (), ())
 
 
+def test_a_check_that_heeds_no_strangers_is_asked_of_the_commands_of_those_alone_who_have_logged_in() -> None:
+    class OfAccounts(Check):
+        heeds_strangers = False
+
+        def command(self, session: Session) -> None:
+            raise NotImplementedError
+
+    check = OfAccounts()
+    steps = by_step((check,))
+    assert (steps.command, steps.strangers_command) == ((check,), ())
+
+
 def test_a_client_that_a_check_refuses_gets_its_reply_instead_of_the_greeting(judged: Cell, judge: Judge) -> None:
     judge.closed = True
     try:
