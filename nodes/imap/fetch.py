@@ -24,6 +24,7 @@ TOLD_TIMES = 4
 TOLD_AT_LEAST_BYTES = 4 * 1024 * 1024  # BODYSTRUCTURE of ten thousand empty parts is larger than they are
 SMALL_BYTES = 64 * 1024
 MANY_PARTS = 500
+LONG_HEADER_BYTES = 16 * 1024  # a header of 250 KiB can name sixty thousand addresses, which take seconds to tell apart
 
 _STRUCTURES: Final[tuple[str, ...]] = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "THREADID")
 _LABELS: Final[dict[str, bytes]] = {name: name.encode("ascii") for name in _STRUCTURES}
@@ -42,8 +43,12 @@ class MessageText:
 
     @property
     def takes_long(self) -> bool:
-        """Whether it has so many parts that taking it apart would keep the other sessions waiting."""
-        return self._root is None and not self.is_small and self.data.count(b"\n--") >= MANY_PARTS
+        """Whether it has so many parts, or so long a header, that taking it apart would keep the other sessions
+        waiting."""
+        if self._root is not None or len(self.data) < LONG_HEADER_BYTES:
+            return False
+        long = header.header_end(self.data, 0, len(self.data)) >= LONG_HEADER_BYTES
+        return long or (not self.is_small and self.data.count(b"\n--") >= MANY_PARTS)
 
     async def take_apart(self, attributes: Iterable[Attribute]) -> None:
         """In a thread: its parts, and these structures."""

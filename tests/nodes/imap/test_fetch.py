@@ -1,5 +1,6 @@
 """Rendering messages: ENVELOPE, BODY and BODYSTRUCTURE, sections by offset, partials, the cache of structures."""
 
+import asyncio
 import email
 import email.policy
 import email.utils
@@ -223,3 +224,12 @@ def test_envelopes_of_sane_messages_agree_with_the_standard_library(path: Path) 
             expected_pairs
         ):
             assert found == [address.encode() for address in expected_pairs]
+
+
+@pytest.mark.parametrize("field", [b"To: " + b"a:b;" * 10_000, b"Subject: " + b"x" * 20_000])
+def test_a_long_header_is_not_taken_apart_while_other_sessions_wait(field: bytes) -> None:
+    text = MessageText(b"From: a@b.test\r\n" + field + b"\r\n\r\nx\r\n")
+    before = text.takes_long
+    asyncio.run(text.take_apart(["ENVELOPE"]))
+    assert (before, text.takes_long) == (True, False)  # what is known of it is kept
+    assert not MessageText(b"From: a@b.test\r\n\r\n" + b"x" * 100_000).takes_long
