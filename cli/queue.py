@@ -216,7 +216,8 @@ def _act(
     if answer["missing"]:
         raise CommandError(f"not in the queue: {', '.join(answer['missing'])}", "mailraft queue list")
     if answer["refused"]:
-        raise CommandError(f"{counted(len(answer['refused']), 'message')} not changed", "the command again in a moment")
+        hint = "mailraft queue release" if action == "retry" else "the command again in a moment"
+        raise CommandError(f"{counted(len(answer['refused']), 'message')} not changed", hint)
 
 
 def _in_parts(client: Any, what: dict[str, str], chosen: dict[str, str]) -> dict[str, Any]:

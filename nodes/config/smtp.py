@@ -54,7 +54,8 @@ class SmtpSection(Section):
     header_fields: Count = Field(default=1000, description="Header fields of a message.")
     header_bytes: Size = Field(default=256 * KIB, ge=1 * KIB, description="Size of a message's whole header.")
     received_lines: Count = Field(
-        default=100, description="Received lines from which on a message is called a loop (RFC 5321 6.3: at least 100)."
+        default=100,
+        description="Most Received lines of a message; with more it is called a loop (RFC 5321 6.3: at least 100).",
     )
     transactions: Count = Field(default=10_000, description="Messages in one session (RFC 9422 MAILMAX).")
     idle_commands: Count = Field(

@@ -102,7 +102,7 @@ async def act(call: Call, body: Act) -> dict[str, Any]:
     action, route = body.action, body.route
     reason = body.reason or "given up by the postmaster"
     if action == "reroute" and route and hop(route) is None:
-        raise bad_request(f"{route!r} is no host and no host:port")
+        raise bad_request(f"{route!r} is no host and no host:port", "smart.example.test:587, say, or [192.0.2.1]")
     wanted = _wanted(call, body)
     batches: dict[bytes, list[Item]] = {}
     async for place, item in _items(call, wanted):

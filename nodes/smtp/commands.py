@@ -111,8 +111,9 @@ def noop(connection: Connection, argument: bytes) -> bytes:
 
 
 def help_(connection: Connection, argument: bytes) -> bytes:
-    """HELP."""
-    return help_on(connection.listener.commands, argument)
+    """HELP: what is never done here, or not at this listener, is not named."""
+    left_out = (b"EXPN",) if connection.listener.profile.submits else (b"EXPN", b"AUTH")
+    return help_on((verb for verb in connection.listener.commands if verb not in left_out), argument)
 
 
 def vrfy(connection: Connection, argument: bytes) -> bytes:

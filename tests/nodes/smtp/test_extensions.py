@@ -84,7 +84,9 @@ def test_parameters_need_ehlo_and_what_it_offered(talk: Talk) -> None:
 
 def test_help_tells_the_syntax_of_a_command(talk: Talk) -> None:
     client = talk()
-    assert "BDAT" in client.ask("HELP")
+    named = client.ask("HELP")
+    assert ("BDAT" in named, "EXPN" in named, "AUTH" in named) == (True, False, False)
+    assert "AUTH" in talk("submission").ask("HELP")
     assert client.ask("HELP bdat") == "214 2.0.0 BDAT octets [LAST], then so many octets (RFC 3030 2)"
 
 
