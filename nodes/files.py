@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -31,18 +33,43 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 def replace_pair(certificate: Path, certificate_pem: bytes, key: Path, key_pem: bytes) -> None:
     """A certificate and its key, which can not be written at one moment: after a crash, finish() goes on."""
-    write_atomically(staged(key), key_pem, 0o600)
-    write_atomically(staged(certificate), certificate_pem)  # last: now both are whole
-    finish(certificate, key)
+    with _pairs_of(certificate.parent, fcntl.LOCK_EX):
+        write_atomically(staged(key), key_pem, 0o600)
+        write_atomically(staged(certificate), certificate_pem)  # last: now both are whole
+        _put_in_place(certificate, key)
 
 
 def finish(certificate: Path, key: Path) -> None:
-    """Puts a staged pair into its place, or what an interruption left of one. Raises OSError."""
+    """Puts what an interruption left of a staged pair into its place. Raises OSError."""
+    if staged(certificate).exists():
+        with _pairs_of(certificate.parent, fcntl.LOCK_EX):
+            _put_in_place(certificate, key)
+
+
+@contextmanager
+def steady(certificate: Path) -> Iterator[None]:
+    """While the block reads a certificate and its key, nobody replaces them. Raises OSError."""
+    with _pairs_of(certificate.parent, fcntl.LOCK_SH):
+        yield
+
+
+def _put_in_place(certificate: Path, key: Path) -> None:
     if not staged(certificate).exists():
         return  # a key alone: it was interrupted before both were there
     if staged(key).exists():
         staged(key).replace(key)
     staged(certificate).replace(certificate)
+
+
+@contextmanager
+def _pairs_of(folder: Path, kind: int) -> Iterator[None]:
+    """Two that replace a pair at once would leave the certificate of one with the key of the other."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def staged(path: Path) -> Path:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nodes.files import write_atomically
+from nodes.files import replace_pair, write_atomically
 
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 397
@@ -213,8 +213,7 @@ def pem_of(certificate: x509.Certificate) -> bytes:
 def _write(
     certificate_path: Path, key_path: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
 ) -> None:
-    write_atomically(key_path, secret_of(key), 0o600)
-    write_atomically(certificate_path, pem_of(certificate))
+    replace_pair(certificate_path, pem_of(certificate), key_path, secret_of(key))
 
 
 def secret_of(key: ec.EllipticCurvePrivateKey) -> bytes:

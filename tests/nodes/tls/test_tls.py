@@ -12,6 +12,7 @@ from cryptography import x509
 from cli import layout
 from nodes.config import sources as config_sources
 from nodes.config.node import NodeConfig
+from nodes.files import finish
 from nodes.tls import contexts as tls
 
 
@@ -140,3 +141,32 @@ def test_renewed_certificates_are_of_the_same_ca(tmp_path: Path) -> None:
     assert node.tls.certificate.read_bytes() != before
     side, _ = handshake(server, tls.raft_contexts(node)[1])
     assert tls.peer_node_name(side, cluster.id) == "n1"
+
+
+class Killed(BaseException):
+    """In place of SIGKILL."""
+
+
+@pytest.mark.parametrize("step", range(1, 10))
+def test_a_renewal_that_is_killed_leaves_certificates_with_their_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    cluster = layout.create(tmp_path / "cell", 1, 20000)
+    left, replace = step, Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Killed
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(Killed):
+        layout.renew(cluster)
+    monkeypatch.undo()
+    node = config_sources.load(cluster.nodes[0].config, {}).tls
+    admin = cluster.folder / "admin"
+    for certificate, key in ((node.certificate, node.key), (admin / "admin.pem", admin / "admin.key")):
+        finish(certificate, key)  # as the node and the command do first
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
