@@ -8,7 +8,7 @@ import click
 
 from cli.client import AdminClient
 from cli.groups import Group
-from cli.options import DIR_NOTE, json_option, nodes_argument, open_client
+from cli.options import DIR_NOTE, AtCluster, json_option, nodes_argument, open_client
 from cli.output import CommandError, iso_time, print_json, print_table, say
 from cli.paths import api_path
 
@@ -18,7 +18,7 @@ def token() -> None:
     """Tokens with which a node joins from a machine of its own: mailraft node join."""
 
 
-@token.command(epilog=DIR_NOTE)
+@token.command(cls=AtCluster, epilog=DIR_NOTE)
 @nodes_argument
 @click.argument("name")
 @click.option("--hours", type=click.IntRange(1, 168), default=1, show_default=True, help="How long it may be used.")
@@ -52,7 +52,7 @@ def list_tokens(cluster_dir: Path, as_json: bool) -> None:
     print_table(("token", "node", "until"), rows, "no tokens: mailraft cluster token create DIR NAME")
 
 
-@token.command(epilog=DIR_NOTE)
+@token.command(cls=AtCluster, epilog=DIR_NOTE)
 @nodes_argument
 @click.argument("token_id", metavar="TOKEN")
 def revoke(cluster_dir: Path, token_id: str) -> None:

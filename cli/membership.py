@@ -19,7 +19,7 @@ from cli import layout, layout_changes
 from cli.client import AdminClient, NothingDone, Refusing, Unreachable
 from cli.layout import Cluster, Node
 from cli.membership_joining import folder_options, joined
-from cli.options import DIR_NOTE, complete_node, json_option, nodes_argument, open_client
+from cli.options import DIR_NOTE, AtCluster, complete_node, json_option, nodes_argument, open_client
 from cli.output import SPINNER_COLUMNS, UNKNOWN, CommandError, console, one_line, print_json, say
 from cli.paths import api_path
 from cli.processes import send, supervisor_pid, wait_until
@@ -64,7 +64,7 @@ def add_node(
     _report(node, _bring_in(cluster_dir, node), as_json)
 
 
-@click.command(epilog=DIR_NOTE)
+@click.command(cls=AtCluster, epilog=DIR_NOTE)
 @nodes_argument
 @name_argument
 @force_option
@@ -74,7 +74,7 @@ def remove_node(cluster_dir: Path, name: str, force_dead: bool, delete_data: boo
     _take_out(cluster_dir, name, force_dead, delete_data)
 
 
-@click.command(epilog=DIR_NOTE)
+@click.command(cls=AtCluster, epilog=DIR_NOTE)
 @nodes_argument
 @name_argument
 @host_option
@@ -115,7 +115,7 @@ def _only_elsewhere(folder: Path | None) -> None:
         raise click.UsageError("--folder goes with HOST:PORT: in the folder of a cluster the node's is DIR/NAME.")
 
 
-@click.command(epilog=DIR_NOTE)
+@click.command(cls=AtCluster, epilog=DIR_NOTE)
 @nodes_argument
 @click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_node)
 def transfer_leadership(cluster_dir: Path, name: str | None) -> None:

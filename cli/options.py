@@ -97,6 +97,29 @@ def nodes_argument(command: Callable[..., Any]) -> Callable[..., Any]:
 DIR_NOTE = "DIR may be left out where the environment variable MAILRAFT_CLUSTER names it."
 
 
+class AtCluster(click.Command):
+    """A command of DIR and a name: where MAILRAFT_CLUSTER names the first, what is given alone is the name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        place = os.environ.get("MAILRAFT_CLUSTER")
+        return super().parse_args(ctx, [place, *args] if place and self._is_without_place(ctx, args) else args)
+
+    def _is_without_place(self, ctx: click.Context, args: list[str]) -> bool:
+        from cli.token_client import is_address
+
+        try:
+            found, _, _ = self.make_parser(ctx).parse_args(list(args))
+        except click.UsageError:  # it is told where it is parsed again
+            return False
+        first, last = (one for one in self.params if isinstance(one, click.Argument))
+        place, name = (found.get(str(one.name)) for one in (first, last))  # no text where it is not given
+        if not isinstance(place, str):
+            return ctx.resilient_parsing  # a shell completes the name, then
+        if isinstance(name, str):
+            return False
+        return last.required or not (Path(place).exists() or is_address(Path(place)))
+
+
 def complete_node(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """The names of a cluster's nodes, for a shell; none where no cluster is named."""
     from cli.layout import load
