@@ -28,7 +28,7 @@ from eventlog.store import Snapshot
 from nodes.http.asking import require_still_good
 from nodes.http.authority import STATE, services_of
 from nodes.http.endpoint import ANYBODY, ANYBODY_KNOWN, JSON_LINES, Answered, Endpoint
-from nodes.http.errors import ApiError, FieldError
+from nodes.http.errors import STALE, STALE_HEADER, ApiError, FieldError
 from nodes.http.models import described, line_of
 from nodes.http.once import HEADER, carry_out, header_of, once_of
 from nodes.http.places import OWN, Place, Subject
@@ -40,7 +40,6 @@ from nodes.services import Services
 from nodes.trail import TRAIL, cause_of, current_id
 
 CATCH_UP_S = 3.0
-STALE_HEADER = "Mailraft-Stale"
 LETS_IN = "credentials:write"  # it makes one who could come in as the account
 MOST_ERRORS = 20
 ETAG_CHARACTERS = 32
@@ -257,7 +256,7 @@ async def _catch_up(call: Call) -> None:
             text = "no majority of the cell answers, so nothing was "
             text += "read" if call.endpoint.method == "GET" else "changed"
             raise ApiError(503, "not_ready", text, "start more nodes", code="no_majority_answers") from None
-        call.stale = True
+        call.stale = call.request[STALE] = True
 
 
 # Whether they may

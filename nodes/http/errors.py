@@ -30,6 +30,8 @@ LOGGER = web.AppKey("logger", object)
 REFUSALS = web.AppKey("refusals", Refusals)
 TRACING: web.AppKey[Callable[[], Tracing | None]] = web.AppKey("tracing")  # gives None where no spans are made
 REFUSED = web.RequestKey("refused", str)  # the code of the problem that was answered
+STALE = web.RequestKey("stale", bool)  # it was decided on what one node knows: no majority answered
+STALE_HEADER = "Mailraft-Stale"
 MOST_PATH = 200  # characters of a path in a line of the log
 ELSEWHERE_S = 1  # what Retry-After says to who may ask another node at once
 CONTENT_TYPE = "application/problem+json"
@@ -197,7 +199,10 @@ def _told(request: web.Request, error: ApiError) -> web.Response:
         _logger(request).error("request failed", method=request.method, path=_path(request), code=error.code)
     else:
         request.app[REFUSALS].note(error.code, method=request.method, path=_path(request))
-    return error.response()
+    response = error.response()
+    if STALE in request:  # also that there is no such thing may be old
+        response.headers[STALE_HEADER] = "1"
+    return response
 
 
 def _path(request: web.Request) -> str:

@@ -96,7 +96,7 @@ async def stats(call: Call, query: StatsQuery) -> dict[str, Any]:
     return {"domains": found, "all_suspended": all_suspended and all_suspended._asdict(), "next": following}
 
 
-@ENDPOINTS.post("/v1/queue/actions", "queue:write", OWN, Acted, reads="fresh", once=False)
+@ENDPOINTS.post("/v1/queue/actions", "queue:write", OWN, Acted, once=False)
 async def act(call: Call, body: Act) -> dict[str, Any]:
     """Do something about messages that wait; all that is done is done by its own, and may be asked for again."""
     action, route = body.action, body.route
@@ -124,13 +124,13 @@ async def act(call: Call, body: Act) -> dict[str, Any]:
     return {"done": done, "refused": refused, "missing": missing}
 
 
-@ENDPOINTS.post("/v1/queue/domains/{domain}/suspend", "queue:write", CLUSTER, DomainChanged, reads="local")
+@ENDPOINTS.post("/v1/queue/domains/{domain}/suspend", "queue:write", CLUSTER, DomainChanged)
 async def suspend_domain(call: Call, body: QueueSuspension) -> dict[str, Any]:
     """Send nothing to a domain until it is resumed; `*` stands for every domain."""
     return await _change_domain(call, queue.SuspendQueue(body.reason))
 
 
-@ENDPOINTS.post("/v1/queue/domains/{domain}/resume", "queue:write", CLUSTER, DomainChanged, reads="local")
+@ENDPOINTS.post("/v1/queue/domains/{domain}/resume", "queue:write", CLUSTER, DomainChanged)
 async def resume_domain(call: Call) -> dict[str, Any]:
     """Send to a domain again; `*` stands for every domain."""
     return await _change_domain(call, queue.ResumeQueue())
