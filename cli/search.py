@@ -11,10 +11,10 @@ import click
 from cli.groups import Group
 from cli.jobs import progress_bar
 from cli.options import cluster_option, json_option, node_option, open_client
-from cli.output import CommandError, counted, print_json, print_table, say
+from cli.output import FAILED, CommandError, counted, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from cli.client import AdminClient
+    from cli.client import AdminClient, NothingDone
 
 POLL_S = 0.3
 
@@ -49,16 +49,29 @@ def status(node: str | None, cluster_dir: Path, as_json: bool) -> None:
 @cluster_option
 @json_option
 def rebuild(node: str | None, cluster_dir: Path, as_json: bool) -> None:
-    """Make the indexes anew, one node after the other, while searches go on with the old ones."""
+    """Make the indexes anew, one node after the other, while searches go on with the old ones.
+
+    A node that can not be asked does not keep the others from theirs; it is named at the end.
+    """
+    from cli.client import NothingDone
+
     client = open_client(cluster_dir)
     done: dict[str, dict[str, Any]] = {}
+    left: list[NothingDone] = []
     for name in client.node_names if node is None else (node,):
-        client.change("POST", "/v1/search/rebuild", node=name)
+        try:
+            client.change("POST", "/v1/search/rebuild", node=name)
+        except NothingDone as error:
+            left.append(error)
+            continue
         done[name] = _rebuilt(client, name)
         if not as_json:
             say(f"{name}: {counted(done[name]['messages'], 'message')} indexed anew")
     if as_json:
         print_json(done)
+    if left:
+        text = "\n  ".join(["the indexes of the others are as they were:", *map(str, left)])
+        raise CommandError(text, "mailraft search rebuild --node NAME, once it answers", FAILED, left[0].code)
 
 
 def _rebuilt(client: AdminClient, name: str) -> dict[str, Any]:
@@ -75,10 +88,10 @@ def _rebuilt(client: AdminClient, name: str) -> dict[str, Any]:
 
 
 def _status(client: AdminClient, name: str) -> dict[str, Any]:
+    from cli.client import NothingDone
+
     try:
         found: dict[str, Any] = client.get("/v1/search", name)
-    except CommandError as error:
-        if error.code:  # a node that answers is not down: who asks may not know
-            raise
+    except NothingDone:  # a node that answers is not down: who asks may not know
         return {}
     return found
