@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from cli.options import cluster_option, json_option, open_client, size_bytes
-from cli.output import CommandError, console, counted, print_json, say
+from cli.output import FAILED, UNKNOWN, CommandError, console, counted, print_json, say
 
 AT_ONCE = 200  # as the API takes
 WITH_PASSWORDS = 25  # hashing takes tens of milliseconds each
@@ -42,7 +42,8 @@ def import_accounts(file: Path, cluster_dir: Path, as_json: bool) -> None:
             refused += [one for one in found if one["outcome"] == "refused"]
     except CommandError as error:
         done = f"{sum(outcomes.values())} of {len(wanted)} done, then"
-        raise CommandError(f"{done}: {error.format_message()}", "the command again") from None
+        exit_code = error.exit_code if error.exit_code == UNKNOWN or not outcomes else FAILED  # 4: nothing was done
+        raise CommandError(f"{done}: {error.format_message()}", "the command again", exit_code, error.code) from None
     if as_json:
         print_json({**{name: outcomes[name] for name in ("added", "exists", "refused")}, "refusals": refused})
     for one in refused[:SHOWN]:
