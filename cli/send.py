@@ -16,6 +16,7 @@ from cli.client import AdminClient, Unreachable
 from cli.options import cluster_option, json_option, open_client
 from cli.output import CommandError, print_json, say
 from cli.paths import api_path
+from nodes.errors.kinds import EXIT_NOT_NOW
 
 TIMEOUT_S = 120.0
 
@@ -70,7 +71,17 @@ def _ready_node(client: AdminClient, cluster_dir: Path) -> str:
                 return node.name
         except Unreachable:
             continue
-    raise CommandError("no node is ready", f"mailraft cluster status {cluster_dir}")
+    raise CommandError("no node is ready", f"mailraft cluster status {cluster_dir}", EXIT_NOT_NOW, "unreachable")
+
+
+def _ascii(domain: str) -> str | None:
+    """As it stands in DNS (RFC 5890 2.3.2.1); None where it is no domain, which the node says."""
+    import idna
+
+    try:
+        return idna.encode(domain, uts46=True).decode()
+    except idna.IDNAError:
+        return None
 
 
 def _raw() -> bytes:
@@ -84,13 +95,14 @@ def _raw() -> bytes:
 def _composed(
     sender: str, recipients: tuple[str, ...], subject: str, body: str | None, attachments: tuple[Path, ...]
 ) -> bytes:
-    message = EmailMessage(policy=policy.SMTP)
+    international = not all(address.isascii() for address in (sender, *recipients))
+    message = EmailMessage(policy=policy.SMTPUTF8 if international else policy.SMTP)  # RFC 6532 3.2
     try:
         message["From"], message["To"], message["Subject"] = sender, ", ".join(recipients), subject
     except ValueError as error:
         raise CommandError(f"this can not stand in a header: {error}") from None
     message["Date"] = formatdate(localtime=True)
-    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2] or None)
+    message["Message-ID"] = make_msgid(domain=_ascii(sender.rpartition("@")[2]))
     if body is None and sys.stdin.isatty():
         say("the text, ended by Ctrl-D:")
     message.set_content(body if body is not None else sys.stdin.read())

@@ -31,14 +31,17 @@ def is_address(place: Path) -> bool:
 def read_token(file: Path | None) -> str | None:
     """The token in the file, or in MAILRAFT_TOKEN; None where neither is given. Raises CommandError."""
     if file is None:
-        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
-    try:
-        with file.open("rb") as opened:
-            text = opened.read(MOST_TOKEN_BYTES).decode("ascii", "replace").strip()
-    except OSError as error:
-        raise CommandError(f"{file}: can not be read: {error.strerror}") from None
-    if not text or not text.isprintable() or len(text.split()) != 1:
-        raise CommandError(f"{file}: holds no token", "the line that `mailraft token create` printed")
+        text = os.environ.get(TOKEN_VARIABLE, "").strip()
+        if not text:
+            return None
+    else:
+        try:
+            with file.open("rb") as opened:
+                text = opened.read(MOST_TOKEN_BYTES).decode("ascii", "replace").strip()
+        except OSError as error:
+            raise CommandError(f"{file}: can not be read: {error.strerror}") from None
+    if not text.isascii() or not text.isprintable() or len(text.split()) != 1:
+        raise CommandError(f"{file or TOKEN_VARIABLE}: holds no token", "the line that `mailraft token create` printed")
     return text
 
 

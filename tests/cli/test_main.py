@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from chaos.cluster import free_base_port
 from cli.main import COMMANDS, main
 from cli.output import CommandError, agree
+from cli.send import _composed
 from cli.supervisor import environment, program
 
 HEAVY = ("aiohttp", "rich", "pydantic", "cryptography", "lmdb", "pykka", "eventlog", "nodes", "actors", "asyncio")
@@ -37,7 +38,7 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
 
 def test_a_command_that_asks_a_node_imports_no_part_of_a_node_that_takes_long() -> None:
     code = "import sys, cli.account, cli.client\nassert not {*sys.argv[1].split()} & {*sys.modules}, sys.modules.keys()"
-    slow = [*(set(HEAVY) - {"nodes"}), "structlog", "nodes.config.node"]
+    slow = [*(set(HEAVY) - {"nodes", "eventlog"}), "structlog", "nodes.config.node", "eventlog.store"]
     subprocess.run([sys.executable, "-c", code, " ".join(slow)], env=environment(), check=True)
 
 
@@ -102,6 +103,35 @@ def test_completion_knows_nodes_and_scenarios(tmp_path: Path) -> None:
     assert complete(f"mailraft cluster transfer-leadership {folder} n") == ["n1", "n2", "n3"]
     assert complete("mailraft log verify --node n", MAILRAFT_CLUSTER=str(tmp_path)) == []
     assert complete("mailraft chaos run partition-") == ["partition-leader", "partition-minority"]
+
+
+@pytest.mark.parametrize("name", ["remove-node", "replace-node", "transfer-leadership"])
+def test_what_stands_alone_is_the_node_where_the_environment_names_the_cluster(tmp_path: Path, name: str) -> None:
+    folder = str(tmp_path / "cluster")
+    invoke("cluster", "init", folder)
+    there = {"MAILRAFT_CLUSTER": folder}
+    for words, env in (([], there), ([folder], {}), ([folder], {"MAILRAFT_CLUSTER": "elsewhere"})):
+        result = invoke("cluster", name, *words, "n9", env=env)
+        assert (result.exit_code, f"{folder} has no node n9" in result.stderr) == (1, True), result.stderr
+    assert complete(f"mailraft cluster {name} n", **there) == ["n1", "n2", "n3"]
+
+
+def test_a_cluster_named_alone_is_no_node_that_is_to_lead(tmp_path: Path) -> None:
+    folder = str(tmp_path / "cluster")
+    invoke("cluster", "init", folder, "--base-port", str(free_base_port(3)))
+    result = invoke("cluster", "transfer-leadership", folder, env={"MAILRAFT_CLUSTER": str(tmp_path)})
+    assert "n3: nothing listens there" in result.stderr
+    assert invoke("cluster", "remove-node", folder).exit_code == 2
+
+
+def test_what_is_no_text_is_told_and_never_shown_where_it_may_be_secret(tmp_path: Path) -> None:
+    folder = str(tmp_path / "cluster")
+    invoke("cluster", "init", folder, "--base-port", str(free_base_port(3)))
+    name = invoke("account", "show", "a\udcff@example.test", "--cluster", folder)
+    assert (name.exit_code, "a\ufffd@example.test is not text in UTF-8" in name.stderr) == (1, True)
+    token = invoke("account", "list", "--cluster", folder, env={"MAILRAFT_TOKEN": "secret\udcff"})
+    assert (token.exit_code, "error: MAILRAFT_TOKEN: holds no token" in token.stderr) == (1, True)
+    assert "secret" not in token.stderr
 
 
 def test_completion_knows_commands_and_options() -> None:
@@ -296,3 +326,11 @@ def test_where_nobody_can_be_asked_the_way_on_is_named() -> None:
         agree("Really?", yes=False)
     assert refused.value.hint == "--yes, to go on without being asked"
     agree("Really?", yes=True)
+
+
+def test_a_message_between_international_addresses_is_written_as_mail_is() -> None:
+    """RFC 6532 3.2: UTF-8 in the header; RFC 5322 3.6.4: an id that every server takes."""
+    found = _composed("jürg@exämple.test", ("a@b.test",), "Grüße", "hällo", ()).decode()
+    assert "From: jürg@exämple.test\r\n" in found
+    assert "@xn--exmple-cua.test>\r\n" in found.partition("Message-ID: ")[2]
+    assert _composed("a@b.test", ("c@d.test",), "Grüße", "x", ()).isascii()
