@@ -19,16 +19,19 @@ from cli.output import FAILED, UNKNOWN, CommandError, say
 from cli.paths import page_after
 from nodes.addresses import split_address
 from nodes.errors.kinds import EXIT_NOT_NOW, EXITS
-from nodes.files import finish
+from nodes.files import finish, steady
 from nodes.tls.links import admin_client_context, peer_node_name
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 30.0
 KEY_HEADER = "Idempotency-Key"
 LEVEL_OF_KEYS = 3  # the feature level from which on the log knows requests by their keys
-STALE_HEADER = "Mailraft-Stale"  # as nodes/http/admin.py sets it; importing that would be slow
+STALE_HEADER = "Mailraft-Stale"  # as nodes/http/errors.py has it; importing that would be slow
 # the node is certain that nothing was done; another node may be able to
 _ELSEWHERE = {"rejected", "not_ready", "quarantined"}
+
+
+_MAY_BE_OLD = "no majority of the nodes answers; this is what one node knows, and may be old"
 
 
 class Unreachable(Exception):
@@ -76,9 +79,13 @@ class AdminClient:
         admin = cluster.folder / "admin"
         try:
             finish(admin / "admin.pem", admin / "admin.key")  # what an interrupted renewal has left
-            return admin_client_context(cluster.folder / "ca" / "ca.pem", admin / "admin.pem", admin / "admin.key")
+            with steady(admin / "admin.pem"):
+                return admin_client_context(cluster.folder / "ca" / "ca.pem", admin / "admin.pem", admin / "admin.key")
         except (OSError, ssl.SSLError) as error:
-            raise CommandError(f"the administrator's certificate in {admin} can not be used: {error}") from None
+            raise CommandError(
+                f"the administrator's certificate in {admin} can not be used: {error}",
+                f"mailraft cluster renew {cluster.folder}, where its ca/ is whole",
+            ) from None
 
     @property
     def cluster(self) -> Cluster:
@@ -113,7 +120,7 @@ class AdminClient:
         """The same, as the JSON text that the node sent."""
         response = self._first_response("GET", path, None, node)
         if response.headers.get(STALE_HEADER):
-            say("note: no majority of the nodes answers; this is what one node knows, and may be old")
+            say(f"note: {_MAY_BE_OLD}")
         return self._read("GET", response)
 
     def pages(self, path: str, name: str, node: str | None = None) -> Iterator[Any]:
@@ -206,14 +213,15 @@ class AdminClient:
             if refused.category == "unknown" and candidate.name in self._knows_keys and key:
                 unknown = _error(refused)
             elif refused.category not in _ELSEWHERE:
-                raise _error(refused)
+                old = f"; {_MAY_BE_OLD}" if response.headers.get(STALE_HEADER) else ""
+                raise _error(refused._replace(message=refused.message + old))
             else:
                 failures.append(f"{candidate.name}: {refused.message}")
             if len(failures) == len(nodes) and unknown is None:
                 break
         if unknown is not None:
             raise unknown
-        text = "\n  ".join(["no node could do it:", *failures[: len(nodes)]])
+        text = failures[0] if node is not None else "\n  ".join(["no node could do it:", *failures[: len(nodes)]])
         raise NothingDone(text, f"mailraft cluster status {self._cluster.folder}", EXIT_NOT_NOW, "unreachable")
 
     def _ask(self, node: Node, method: str, path: str, body: Any, key: str) -> http.client.HTTPResponse:
@@ -271,9 +279,16 @@ class AdminClient:
     ) -> http.client.HTTPResponse:
         connection.sock.settimeout(timeout_s)
         raw = body is None or isinstance(body, bytes) or hasattr(body, "read")
-        data = body if raw else json.dumps(body).encode()
+        data = body if raw else _json(body)
         connection.request(method, path, data, self._headers | ({KEY_HEADER: key} if key else {}))
         return connection.getresponse()
+
+
+def _json(body: Any) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # from the command line or standard input; it may be a secret, and is not shown
+        raise CommandError("what was given is not text in UTF-8", "names and passwords in UTF-8") from None
 
 
 def _refusal(response: http.client.HTTPResponse) -> Refused:

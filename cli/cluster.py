@@ -194,6 +194,7 @@ def _report_readiness(found: Cluster, finished: threading.Event) -> None:
 
 
 def _start_detached(found: Cluster) -> None:
+    client = AdminClient(found)  # or nobody could tell when they are ready
     with _supervisor_lock(found):
         _check_ports(found)
     with found.supervisor_log.open("ab") as log:
@@ -205,7 +206,6 @@ def _start_detached(found: Cluster) -> None:
             env=environment(),
             start_new_session=True,
         )
-    client = AdminClient(found)
     seen = _watched(found, client, lambda: process.poll() is None)
     if seen is None:
         if process.poll() is not None:

@@ -186,6 +186,7 @@ def renew(cluster: Cluster) -> None:
 
     try:
         authority = tls.load_authority(cluster.folder / "ca")
+        (cluster.folder / "admin").mkdir(mode=0o700, exist_ok=True)
         tls.issue_admin(authority, cluster.folder / "admin", cluster.id)
         for node in cluster.nodes:
             tls.issue_node(authority, node.folder, cluster.id, node.name, certificate_hosts(node))

@@ -102,7 +102,7 @@ def reload(cluster_dir: Path, node: str | None, as_json: bool) -> None:
     else:
         _print_reloaded(found)
     if failed:
-        text = "\n  ".join(f"{name}: {error}" for name, error in failed.items())
+        text = "\n  ".join(f"{name}: {str(error).removeprefix(f'{name}: ')}" for name, error in failed.items())
         raise CommandError(text, next(iter(failed.values())).hint, max(error.exit_code for error in failed.values()))
 
 

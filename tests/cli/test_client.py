@@ -152,6 +152,29 @@ def test_a_refusal_is_final_and_tells_what_to_do(cluster: layout.Cluster, serve:
     assert (caught.value.exit_code, caught.value.hint, second.requests) == (1, "wait", [])
 
 
+def test_that_a_thing_is_not_there_may_be_old_too(cluster: layout.Cluster, serve: Serve) -> None:
+    def no_such(request: http.server.BaseHTTPRequestHandler) -> None:
+        data = json.dumps(
+            {"category": "not_found", "detail": "there is no x", "hint": "", "code": "not_found"}
+        ).encode()
+        request.send_response(404)
+        request.send_header("Mailraft-Stale", "1")
+        request.send_header("Content-Length", str(len(data)))
+        request.end_headers()
+        request.wfile.write(data)
+
+    serve(0, no_such)
+    with pytest.raises(CommandError, match=r"there is no x; no majority of the nodes answers; .* may be old"):
+        AdminClient(cluster).get("/v1/x")
+
+
+def test_what_is_no_text_is_not_sent(cluster: layout.Cluster, serve: Serve) -> None:
+    api = serve(0, ok)
+    with pytest.raises(CommandError, match=r"^what was given is not text in UTF-8$"):
+        AdminClient(cluster).change("POST", "/v1/x", {"password": "secret\udcff"})
+    assert api.requests == []
+
+
 def test_every_node_is_named_when_none_can_do_it(cluster: layout.Cluster, serve: Serve) -> None:
     serve(1, refuse(503, "not_ready"))
     with pytest.raises(CommandError) as caught:
