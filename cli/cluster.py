@@ -234,6 +234,10 @@ def _supervisor_lock(found: Cluster) -> Iterator[None]:
         raise CommandError(
             f"{found.folder} is running already (supervisor pid {holder})", f"mailraft cluster status {found.folder}"
         ) from None
+    except OSError as error:
+        raise CommandError(
+            f"{found.lock_file}: can not be written: {error.strerror}", "a disk that is not full or read-only"
+        ) from None
     with held:
         running = [f"{node.name} (pid {running_pid(node)})" for node in found.nodes if running_pid(node)]
         if running:

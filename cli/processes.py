@@ -13,18 +13,13 @@ from collections.abc import Callable
 from cli.layout import Cluster, Node
 from cli.watch import running_pid
 from nodes.config.node import split_address
-from nodes.files import Locked, lock
+from nodes.files import holder
 
 
 def supervisor_pid(found: Cluster) -> int | None:
     """The process that `cluster up` is, None if none runs."""
-    if not found.lock_file.exists():
-        return None
-    try:
-        lock(found.lock_file).close()
-    except Locked as holder:
-        return int(str(holder))
-    return None
+    pid = holder(found.lock_file)
+    return int(pid) if pid.isdigit() else None  # it begins by writing that down
 
 
 def send(node: Node, *numbers: signal.Signals) -> None:

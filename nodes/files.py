@@ -95,3 +95,18 @@ def lock(path: Path) -> IO[str]:
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def holder(path: Path) -> str:
+    """What the process that has lock() of `path` wrote into it; "" where none has. Changes nothing. Raises OSError."""
+    try:
+        file = path.open()
+    except FileNotFoundError:
+        return ""
+    with file:
+        try:
+            # shared: two that look at once are not taken for a holder, and a file system that is read-only will do
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip()
+    return ""

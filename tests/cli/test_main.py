@@ -212,6 +212,15 @@ def test_the_folder_may_come_from_the_environment_and_the_help_says_so(tmp_path:
     assert f"{tmp_path} is not a cluster" in named.stderr
 
 
+def test_a_folder_that_can_not_be_written_to_is_told_and_nothing_is_started(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    invoke("cluster", "init", str(folder), "--base-port", str(free_base_port(3)))
+    (folder / "supervisor.lock").symlink_to("/proc/self/nothing")  # no file can be made there, also not by root
+    result = invoke("cluster", "up", str(folder), "--detach")
+    assert (result.exit_code, f"error: {folder}/supervisor.lock: can not be written: " in result.stderr) == (1, True)
+    assert invoke("cluster", "down", str(folder)).stderr == "nothing was running\n"
+
+
 def test_a_check_warns_of_a_key_that_others_may_read(tmp_path: Path) -> None:
     invoke("cluster", "init", str(tmp_path / "c"))
     config = str(tmp_path / "c" / "n1" / "mailraft.toml")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.files import Locked, finish, lock, replace_pair, steady, write_atomically
+from nodes.files import Locked, finish, holder, lock, replace_pair, steady, write_atomically
 
 HOLD = """
 import fcntl, sys, time
@@ -32,18 +32,21 @@ def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
 
 def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE)
     try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
+        assert process.stdout is not None
+        process.stdout.readline()
         with pytest.raises(Locked) as caught:
             lock(path)
         assert str(caught.value) == "77"
+        assert holder(path) == "77"
     finally:
-        holder.kill()
-        holder.wait()
-        if holder.stdout is not None:
-            holder.stdout.close()
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    assert holder(path) == ""
+    assert path.read_text() == "77\n", "who looks writes nothing: the disk may be read-only"
     lock(path).close()
 
 
