@@ -110,13 +110,17 @@ def wait_ready(
 
 
 def _has_ended(one: Seen, since: float) -> bool:
-    """Whether it has written something since then, and does not run: on a busy machine it may not have begun yet."""
+    """Whether it has written something since then, and does not run: on a busy machine it may not have begun yet.
+
+    The supervisor makes the file before the node begins, which is no word of the node's.
+    """
     if one.pid is not None:
         return False
     try:
-        return one.node.log_file.stat().st_mtime >= since
+        log = one.node.log_file.stat()
     except FileNotFoundError:
         return False
+    return log.st_size > 0 and log.st_mtime >= since
 
 
 def problems(seen: list[Seen]) -> list[str]:
