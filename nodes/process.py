@@ -5,6 +5,7 @@ Linux only (prctl and /proc). A process id alone proves nothing: it may have bee
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import os
@@ -17,6 +18,7 @@ _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 GC_THRESHOLDS = (100_000, 20, 50)
 LOCK_NAME = "node.lock"  # in node.data_dir, held by the process that runs the node
+TRIM_S = 60.0
 KEPT_BYTES = 64 * 1024 * 1024
 
 
@@ -43,6 +45,13 @@ def give_memory_back() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)
+
+
+async def keep_giving_memory_back() -> None:
+    """The same every minute, for as long as a process serves."""
+    while True:
+        await asyncio.sleep(TRIM_S)
+        await asyncio.to_thread(give_memory_back)
 
 
 def raise_file_limit() -> None:

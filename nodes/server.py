@@ -15,29 +15,30 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvloop
 from aiohttp import web
 
 from eventlog.check import check_database
 from eventlog.errors import UnknownEvent
-from nodes import imap, joining, logs, pop3, smtp
+from nodes import joining, logs
 from nodes.config.cluster import with_cluster_settings
-from nodes.config.node import LISTENERS, ListenerKind, NodeConfig
+from nodes.config.node import LISTENERS, NodeConfig
 from nodes.config.reloading import FileSource, Reloading, Source, cluster_settings
 from nodes.config.sources import Loaded
 from nodes.config.watch import FileWatch
 from nodes.draining import Draining
 from nodes.follower import feed
+from nodes.front_ends import FRONT_ENDS
 from nodes.http import acme_challenges, admin, public
 from nodes.http import listener as http_listener
 from nodes.listeners import Listeners
 from nodes.metrics import Metrics
 from nodes.node_log import open_log
 from nodes.parts import make_serving, reloaders, start_duties
-from nodes.process import give_memory_back, raise_file_limit, tune_memory
-from nodes.services import WORKERS_FOLDER, Logger, Services, StartListener
+from nodes.process import keep_giving_memory_back, raise_file_limit, tune_memory
+from nodes.services import WORKERS_FOLDER, Logger, Services
 from nodes.starting import StartError, can_not_listen, only_one, pid_file, read_cluster_keys
 from nodes.state import NodeState
 from nodes.systemd import Notifier
@@ -47,28 +48,7 @@ from nodes.tls.files import TlsFiles
 from nodes.workers.connections import SharedConnections
 from nodes.workers.crew import Crew, WorkerFailed, forget_caches
 
-if TYPE_CHECKING:
-    pass
-
-TRIM_S = 60.0
 STOP_MARGIN_S = 10.0  # beyond node.stop_grace_s; a node that takes longer is ended by the kernel
-
-FRONT_ENDS: dict[ListenerKind, StartListener] = {
-    "smtp": smtp.start,
-    "submission": smtp.start,
-    "submissions": smtp.start,
-    "lmtp": smtp.start,
-    "imap": imap.start,
-    "imaps": imap.start,
-    "pop3": pop3.start,
-    "pop3s": pop3.start,
-}
-
-
-async def _give_memory_back() -> None:
-    while True:
-        await asyncio.sleep(TRIM_S)
-        await asyncio.to_thread(give_memory_back)
 
 
 class OutOfMemory(Exception):
@@ -108,7 +88,7 @@ async def _serve(loaded: Loaded, source: Source) -> None:
             watching = loop.create_task(
                 notifier.watch(lambda: node.is_well(notifier.watchdog_s), lambda: _status(node.state))
             )
-            trimming = loop.create_task(_give_memory_back())
+            trimming = loop.create_task(keep_giving_memory_back())
             await node.stop.wait()
             trimming.cancel()
             watching.cancel()

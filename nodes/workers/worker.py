@@ -18,14 +18,15 @@ import structlog
 import uvloop
 
 from eventlog.log import LogConfig
-from nodes import imap, logs, pop3, smtp
-from nodes.config.node import LISTENERS, ListenerKind, NodeConfig
+from nodes import logs
+from nodes.config.node import LISTENERS, NodeConfig
+from nodes.front_ends import FRONT_ENDS
 from nodes.listeners import Listeners
 from nodes.listening import share_addresses
 from nodes.metrics import Metrics
 from nodes.policy.borrowed import Borrowed
-from nodes.process import end_with_parent, give_memory_back, raise_file_limit, tune_memory
-from nodes.services import WORKERS_FOLDER, StartListener
+from nodes.process import end_with_parent, keep_giving_memory_back, raise_file_limit, tune_memory
+from nodes.services import WORKERS_FOLDER
 from nodes.systemd import take_over_sockets
 from nodes.tls.chain import BadCertificate
 from nodes.workers.channel import Channel, Message
@@ -34,20 +35,8 @@ from nodes.workers.parts import Parts
 from nodes.workers.remote_log import GATE, RemoteLog
 from nodes.workers.scrape import pack_samples
 
-TRIM_S = 60.0
 CAN_NOT_START = 3  # the exit status of a worker that has said why
 LEFT_ALONE = 4  # and of one whose node has gone
-
-FRONT_ENDS: dict[ListenerKind, StartListener] = {
-    "smtp": smtp.start,
-    "submission": smtp.start,
-    "submissions": smtp.start,
-    "lmtp": smtp.start,
-    "imap": imap.start,
-    "imaps": imap.start,
-    "pop3": pop3.start,
-    "pop3s": pop3.start,
-}
 
 _log = structlog.get_logger("mailraft.workers")
 
@@ -113,7 +102,7 @@ class Worker:
         self._listeners = listeners = Listeners(services, FRONT_ENDS, endpoints)
         for kind in LISTENERS:
             await listeners.start(kind, getattr(config.listen, kind))
-        for work in (self._heed_configuration(listeners), _give_memory_back()):
+        for work in (self._heed_configuration(listeners), keep_giving_memory_back()):
             task = asyncio.get_running_loop().create_task(work)
             stack.callback(task.cancel)
         return endpoints
@@ -176,12 +165,6 @@ class Worker:
             self._parts.take_up(after)
             listeners.reload()
             listeners.keep()
-
-
-async def _give_memory_back() -> None:
-    while True:
-        await asyncio.sleep(TRIM_S)
-        await asyncio.to_thread(give_memory_back)
 
 
 def _end(status: int) -> NoReturn:
