@@ -35,7 +35,7 @@ from nodes.logins.callers import CLUSTER_TOPICS, ROLES
 from nodes.server import Node
 from tests.isolation import tenants_two
 from tests.isolation.tenants_two import EVE, NOBODY, OTHER, World
-from tests.nodes.http.test_admin import cell as cell
+from tests.nodes.http.one_node import cell as cell
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

@@ -18,7 +18,7 @@ from cli.main import main
 from tests.cli.filled_commands import STDIN, VALUES, arguments
 from tests.isolation.tenants_two import EVE, NOBODY, OTHER, ROLES, World
 from tests.isolation.test_api_matrix import NOBODYS, THEIRS, Meter, Run, with_world
-from tests.nodes.http.test_admin import cell as cell
+from tests.nodes.http.one_node import cell as cell
 
 COMMANDS = dict(commands())
 NAMING = ("tenant", "account", "domain", "sender", "recipient")  # options that name somebody's thing

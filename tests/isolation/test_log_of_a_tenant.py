@@ -14,8 +14,8 @@ from cli.output import CommandError
 from nodes.config.node import split_address
 from tests.isolation import tenants_two
 from tests.isolation.tenants_two import EVE
-from tests.nodes.http.test_admin import cell as cell
-from tests.nodes.http.test_admin import serving
+from tests.nodes.http.one_node import cell as cell
+from tests.nodes.http.one_node import serving
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE, MALLORY = "alice@example.test", "mallory@zweiter.test"

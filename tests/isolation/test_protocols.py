@@ -29,7 +29,7 @@ from tests.isolation import protocol_commands as protocol
 from tests.isolation import tenants_two
 from tests.isolation.tenants_two import EVE, NOBODY, PASSWORD
 from tests.isolation.test_api_matrix import Meter
-from tests.nodes.http.test_admin import cell as cell
+from tests.nodes.http.one_node import cell as cell
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE = "alice@example.test"

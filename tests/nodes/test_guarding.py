@@ -4,7 +4,6 @@ import asyncio
 import poplib
 import ssl
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,12 @@ from actors.credentials import LoginsRefused
 from actors.directory import account_of
 from actors.kind import decode
 from actors.runtime import Context
-from chaos.cluster import free_base_port
-from cli import layout
 from eventlog.log import EventLog
 from eventlog.record import By
-from nodes.config import sources as config_sources
 from nodes.failures import key_of
 from nodes.server import Node
 from tests.nodes.conftest import MakeCell
+from tests.nodes.policy.trio import trio, until
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ADMIN = Context(By("admin", b"", "test"), "test")
@@ -87,34 +84,14 @@ def test_many_refused_logins_are_one_event_that_counts_them(run: Run, make_cell:
 
 
 def test_what_was_guessed_at_one_node_is_refused_at_the_others(run: Run, tmp_path: Path) -> None:
-    cluster = layout.create(tmp_path / "cell", 3, free_base_port(3))
-    overrides = ("limits.auth_delay_s=0", "limits.auth_block_after=4")
-    configs = [config_sources.load(node.config, {}, overrides) for node in cluster.nodes]
-    ports = [int(node.addresses["pop3s"].rpartition(":")[2]) for node in cluster.nodes]
-    ca = configs[0].tls.ca
-
     async def live() -> None:
-        async with AsyncExitStack() as stack:
-            states = [await stack.enter_async_context(Node(config).running()) for config in configs]
-            async with asyncio.timeout(60):
-                while any(state.unready() for state in states):
-                    await asyncio.sleep(0.05)
-            services = states[0].services
-            assert services is not None
-            await services.directory.add_tenant("example", ["example.test"], ADMIN)
-            await services.directory.add_account(ALICE, PASSWORD, None, ADMIN)
-            position = await services.log.barrier(10)
-            for state in states:
-                assert state.services is not None
-                await state.services.log.applied(position)
-            assert (await asyncio.to_thread(answer, ports[1], ca, PASSWORD)).startswith("+OK")
-            await asyncio.to_thread(guess, ports[0], ca, 4)
-            third = states[2].services
-            assert third is not None
-            async with asyncio.timeout(30):
-                while third.login_guard.failures.count(key_of("pair", "127.0.0.1", ALICE)) < 4:
-                    await asyncio.sleep(0.05)
-            assert "Too many wrong passwords" in await asyncio.to_thread(answer, ports[2], ca, PASSWORD)
+        async with trio(tmp_path / "cell", "limits.auth_delay_s=0", "limits.auth_block_after=4") as nodes:
+            first, second, third = (nodes.port(number, "pop3s") for number in range(3))
+            assert (await asyncio.to_thread(answer, second, nodes.ca, PASSWORD)).startswith("+OK")
+            await asyncio.to_thread(guess, first, nodes.ca, 4)
+            failures = nodes.services(2).login_guard.failures
+            await until(lambda: failures.count(key_of("pair", "127.0.0.1", ALICE)) >= 4)
+            assert "Too many wrong passwords" in await asyncio.to_thread(answer, third, nodes.ca, PASSWORD)
 
     with structlog.testing.capture_logs():
         run(live())

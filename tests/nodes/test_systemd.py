@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -256,46 +257,42 @@ def test_the_units_hold_before_systemd_and_the_service_is_well_confined(tmp_path
     assert "Overall exposure level for mailraft.service" in judged.stdout
 
 
-def test_a_drained_node_lets_its_clients_finish_and_ends(tmp_path: Path) -> None:
-    cluster = layout.create(tmp_path / "cell", 1, free_base_port(1))
-    node = cluster.nodes[0]
+@contextmanager
+def _ready(folder: Path) -> Iterator[tuple[layout.Cluster, subprocess.Popen[bytes]]]:
+    """A node that serves, and its process."""
+    cluster = layout.create(folder, 1, free_base_port(1))
+    node, client = cluster.nodes[0], AdminClient(cluster)
     command = program("node", "run", "--config", str(node.config))
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
     try:
-        client = AdminClient(cluster)
         wait_for(lambda: _is_ready(client, node))
-        host, _, port = node.addresses["imap"].rpartition(":")
-        session = imaplib.IMAP4(host, int(port))
+        yield cluster, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_drained_node_lets_its_clients_finish_and_ends(tmp_path: Path) -> None:
+    with _ready(tmp_path / "cell") as (cluster, process):
+        node, client = cluster.nodes[0], AdminClient(cluster)
+        session = imaplib.IMAP4(*split_address(node.addresses["imap"]))
         assert client.change("POST", "/v1/drain", {"timeout_s": 60})["connections"] == 1
         with pytest.raises(OSError, match="refused"):
-            socket.create_connection((host, int(port)))
+            socket.create_connection(split_address(node.addresses["imap"]))
         assert "draining" in client.status(node)["reasons"][0]
         assert session.noop()[0] == "OK"
         assert process.poll() is None
         session.logout()
         assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_who_does_not_go_is_asked_to_when_the_time_is_up(tmp_path: Path) -> None:
-    cluster = layout.create(tmp_path / "cell", 1, free_base_port(1))
-    node = cluster.nodes[0]
-    command = program("node", "run", "--config", str(node.config))
-    process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
-    try:
-        client = AdminClient(cluster)
-        wait_for(lambda: _is_ready(client, node))
-        host, _, port = node.addresses["imap"].rpartition(":")
-        session = imaplib.IMAP4(host, int(port))
+    with _ready(tmp_path / "cell") as (cluster, process):
+        session = imaplib.IMAP4(*split_address(cluster.nodes[0].addresses["imap"]))
         done = CliRunner().invoke(drain, ["n1", "--cluster", str(cluster.folder), "--timeout", "0.5"])
         assert done.exit_code == 0, done.output
         assert b"BYE" in session.readline()
         assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _is_ready(client: AdminClient, node: layout.Node) -> bool:

@@ -22,8 +22,8 @@ from cli.client import AdminClient
 from nodes import logs
 from nodes.addresses import split_address
 from nodes.config.node import LogSection
-from tests.nodes.http.test_admin import cell as cell
-from tests.nodes.http.test_admin import serving
+from tests.nodes.http.one_node import cell as cell
+from tests.nodes.http.one_node import serving
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE, PASSWORD = "alice@example.test", "correct horse"

@@ -20,8 +20,8 @@ from cli.client import AdminClient
 from cli.main import main
 from cli.token_client import TokenClient
 from nodes.config.node import split_address
-from tests.nodes.http.test_admin import cell as cell
-from tests.nodes.http.test_admin import refused, serving
+from tests.nodes.http.one_node import cell as cell
+from tests.nodes.http.one_node import refused, serving
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE, BOB, PASSWORD = "alice@example.test", "bob@example.test", "correct horse"

@@ -1,18 +1,15 @@
 """The admin API of one node: who may in, what it answers, and that its errors say what to do."""
 
-import asyncio
 import datetime
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 import structlog
 
 from actors.errors import NameTaken, NoSuchAccount
-from chaos.cluster import free_base_port
 from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
@@ -20,34 +17,9 @@ from eventlog.errors import OutcomeUnknown, Rejected
 from nodes.config import sources as config_sources
 from nodes.config.node import split_address
 from nodes.http.errors import of_exception
-from nodes.server import Node
 from nodes.tls import contexts as tls
-
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
-
-
-@pytest.fixture
-def cell(tmp_path: Any) -> layout.Cluster:
-    return layout.create(tmp_path / "cell", 1, free_base_port(1))
-
-
-def serving(run: Run, cell: layout.Cluster, ask: Callable[[AdminClient], Any]) -> Any:
-    """What `ask` gives, called in a thread while the cell's node runs on this thread's loop."""
-
-    async def session() -> Any:
-        async with Node(config_sources.load(cell.nodes[0].config, {})).running() as state:
-            async with asyncio.timeout(15):
-                while state.unready():
-                    await asyncio.sleep(0.05)
-            return await asyncio.to_thread(ask, AdminClient(cell))
-
-    return run(session())
-
-
-def refused(call: Callable[[], Any]) -> CommandError:
-    with pytest.raises(CommandError) as caught:
-        call()
-    return caught.value
+from tests.nodes.http.one_node import Run, refused, serving
+from tests.nodes.http.one_node import cell as cell
 
 
 def test_tenants_accounts_and_aliases_come_and_go(run: Run, cell: layout.Cluster) -> None:

@@ -17,7 +17,7 @@ from cli.client import AdminClient
 from nodes.http.admin import endpoints
 from nodes.http.endpoint import ANYBODY
 from nodes.http.openapi import openapi_path
-from tests.nodes.http.test_admin import Run, serving
+from tests.nodes.http.one_node import Run, serving
 
 PAGE = Path(__file__).parents[3] / "docs" / "api.md"
 

@@ -17,9 +17,9 @@ from cli import layout
 from cli.client import AdminClient
 from cli.output import CommandError
 from cli.token_client import TokenClient
+from tests.nodes.http.one_node import cell as cell
+from tests.nodes.http.one_node import refused, serving
 from tests.nodes.http.test_account_state import ALICE, BOB, PASSWORD, Idling, Run, deliver, imap, place, with_people
-from tests.nodes.http.test_admin import cell as cell
-from tests.nodes.http.test_admin import refused, serving
 
 TENANT = "/v1/tenants/example"
 

@@ -16,8 +16,8 @@ from actors.passwords import PasswordActor
 from cli import layout
 from cli.client import AdminClient
 from nodes.config.node import split_address
-from tests.nodes.http.test_admin import cell as cell
-from tests.nodes.http.test_admin import serving
+from tests.nodes.http.one_node import cell as cell
+from tests.nodes.http.one_node import serving
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE, EVE, PASSWORD = "alice@example.test", "eve@other.test", "correct horse"

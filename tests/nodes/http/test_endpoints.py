@@ -20,7 +20,7 @@ from nodes.http.errors import ApiError
 from nodes.http.models import PageQuery
 from nodes.http.openapi import document
 from nodes.http.pages import cursor, page
-from tests.nodes.http.test_admin import Run, refused, serving
+from tests.nodes.http.one_node import Run, refused, serving
 
 NUMBERS = ["five", "four", "one", "three", "two"]
 

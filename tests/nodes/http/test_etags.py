@@ -16,7 +16,7 @@ from chaos.cluster import free_base_port
 from cli import layout
 from nodes.http.admin import endpoints
 from nodes.http.openapi import openapi_path
-from tests.nodes.http.test_admin import Run
+from tests.nodes.http.one_node import Run
 from tests.nodes.http.test_credentials import code_of
 from tests.nodes.http.test_once import Site, during
 from tests.peers import certificates

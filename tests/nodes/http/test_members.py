@@ -4,7 +4,7 @@ import asyncio
 import http.client
 import json
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,26 +24,12 @@ from nodes.config.node import NodeConfig
 from nodes.http import checkpoint
 from nodes.joining import Source, fetch
 from nodes.server import Node
-
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
+from tests.nodes.http.one_node import Run, serving
 
 
 @pytest.fixture
 def cell(tmp_path: Path) -> layout.Cluster:
     return layout.create(tmp_path / "cell", 1, free_base_port(2))
-
-
-def serving(run: Run, cell: layout.Cluster, ask: Callable[[AdminClient], Any]) -> Any:
-    """What `ask` gives, called in a thread while the cell's node runs on this thread's loop."""
-
-    async def session() -> Any:
-        async with Node(config_sources.load(cell.nodes[0].config, {})).running() as state:
-            async with asyncio.timeout(15):
-                while state.unready():
-                    await asyncio.sleep(0.05)
-            return await asyncio.to_thread(ask, AdminClient(cell))
-
-    return run(session())
 
 
 def refused(call: Callable[[], Any]) -> str:

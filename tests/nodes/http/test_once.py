@@ -12,7 +12,7 @@ from cli import layout
 from cli.client import AdminClient
 from nodes.config import sources as config_sources
 from nodes.server import Node
-from tests.nodes.http.test_admin import Run
+from tests.nodes.http.one_node import Run
 
 Said = tuple[int, dict[str, Any]]
 ACCOUNT = {"address": "alice@example.test", "password": "correct horse battery"}

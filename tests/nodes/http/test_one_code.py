@@ -19,9 +19,9 @@ from nodes import logs
 from nodes.config.node import LogSection
 from nodes.errors.kinds import EXITS
 from nodes.errors.registry import REGISTRY
+from tests.nodes.http.one_node import cell as cell
+from tests.nodes.http.one_node import refused, serving
 from tests.nodes.http.test_account_state import PASSWORD, Run, with_people
-from tests.nodes.http.test_admin import cell as cell
-from tests.nodes.http.test_admin import refused, serving
 
 Do = Callable[[AdminClient], Any]
 # by code: what is asked for, and the command that asks for the same

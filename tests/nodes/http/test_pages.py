@@ -20,7 +20,7 @@ from nodes.http.admin import endpoints
 from nodes.http.endpoint import Endpoint
 from nodes.http.models import Page, PageQuery
 from nodes.server import Node
-from tests.nodes.http.test_admin import Run, serving
+from tests.nodes.http.one_node import Run, serving
 from tests.peers import certificates
 
 ACCOUNTS = 1000

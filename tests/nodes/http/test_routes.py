@@ -18,7 +18,7 @@ from cli.main import main
 from eventlog.record import By
 from nodes.delivery.transport import MailTransport
 from tests.nodes.delivery.outbound import attempt, only
-from tests.nodes.http.test_admin import Run, refused, serving
+from tests.nodes.http.one_node import Run, refused, serving
 from tests.nodes.smtp.cell import Cell
 from tests.peers.smtp_peer import SmtpPeer
 

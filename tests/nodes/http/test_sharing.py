@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from cli import layout
 from cli.client import AdminClient
 from cli.main import main
-from tests.nodes.http.test_admin import cell as cell
-from tests.nodes.http.test_admin import refused, serving
+from tests.nodes.http.one_node import cell as cell
+from tests.nodes.http.one_node import refused, serving
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE, BOB = "alice@example.test", "bob@example.test"

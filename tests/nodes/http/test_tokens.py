@@ -26,8 +26,8 @@ from cli.token_client import TokenClient
 from nodes.config.http import HttpSection
 from nodes.http import log as log_endpoints
 from nodes.http.calls import Call
-from tests.nodes.http.test_admin import cell as cell
-from tests.nodes.http.test_admin import refused, serving
+from tests.nodes.http.one_node import cell as cell
+from tests.nodes.http.one_node import refused, serving
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE, BOB, EVE = "alice@example.test", "bob@example.test", "eve@other.test"

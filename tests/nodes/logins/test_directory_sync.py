@@ -17,8 +17,8 @@ from cli.main import main
 from nodes.config.ldap import LdapDirectory
 from nodes.logins.ldap_directory import Directory, DirectoryAway
 from nodes.logins.ldap_listing import Entry, listed
-from tests.nodes.http.test_admin import cell as cell
-from tests.nodes.http.test_admin import refused, serving
+from tests.nodes.http.one_node import cell as cell
+from tests.nodes.http.one_node import refused, serving
 from tests.peers.slapd import BASE, SERVICE, Slapd, slapd
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

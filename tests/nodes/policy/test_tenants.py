@@ -23,7 +23,7 @@ from nodes.metrics import Metrics
 from nodes.policy import Policy
 from nodes.smtp.checks import JUNK, Check, Incoming
 from nodes.smtp.session import Envelope, Session
-from tests.nodes.http.test_admin import serving
+from tests.nodes.http.one_node import serving
 from tests.nodes.policy.elsewhere import TRUSTING, answer_to, client_at
 from tests.nodes.policy.trio import trio
 from tests.nodes.smtp.cell import ADMIN, Cell

@@ -13,13 +13,15 @@ from chaos.cluster import free_base_port
 from cli import layout
 from eventlog.record import By
 from nodes.config import sources as config_sources
+from nodes.config.node import ListenerKind
 from nodes.server import Node
+from nodes.services import Services
 from nodes.smtp.checks import Check
 from nodes.state import NodeState
 from tests.nodes.policy.elsewhere import answer_to
 
 ADMIN = Context(By("admin", b"", "test"), "test")
-ALICE = "alice@example.test"
+ALICE, PASSWORD = "alice@example.test", "secret of alice"
 
 C = TypeVar("C", bound=Check)
 
@@ -38,9 +40,18 @@ class Trio:
         cluster = layout.create(folder, 3, free_base_port(3))
         settings = (*overrides, "smtp.xclient_from=127.0.0.1")
         self._configs = [config_sources.load(node.config, {}, settings) for node in cluster.nodes]
-        self._ports = [int(node.addresses["smtp"].rpartition(":")[2]) for node in cluster.nodes]
+        self._nodes = cluster.nodes
+        self.ca = self._configs[0].tls.ca
         self._running = [AsyncExitStack() for _ in self._configs]
         self.states: list[NodeState] = []
+
+    def port(self, number: int, kind: ListenerKind) -> int:
+        return int(self._nodes[number].addresses[kind].rpartition(":")[2])
+
+    def services(self, number: int) -> Services:
+        services = self.states[number].services
+        assert services is not None
+        return services
 
     async def start(self, number: int) -> NodeState:
         """Starts a node, without waiting until it is ready."""
@@ -57,24 +68,24 @@ class Trio:
 
     async def answer(self, number: int, client: str, recipient: str = ALICE) -> str:
         """What a client from elsewhere is told by a node when it names a recipient."""
-        return await asyncio.to_thread(answer_to, self._ports[number], client, recipient)
+        return await asyncio.to_thread(answer_to, self.port(number, "smtp"), client, recipient)
 
     def check(self, number: int, kind: type[C]) -> C:
         """A node's check of this kind."""
-        services = self.states[number].services
-        assert services is not None
-        (found,) = (one for one in services.checks if isinstance(one, kind))
+        (found,) = (one for one in self.services(number).checks if isinstance(one, kind))
         return found
 
     async def populate(self) -> None:
-        services = self.states[0].services
-        assert services is not None
-        await services.directory.add_tenant("example", ["example.test"], ADMIN)
-        await services.directory.add_account(ALICE, "secret of alice", None, ADMIN)
-        position = await services.log.barrier(10)
-        for state in self.states:
-            assert state.services is not None
-            await state.services.log.applied(position)
+        directory = self.services(0).directory
+        await directory.add_tenant("example", ["example.test"], ADMIN)
+        await directory.add_account(ALICE, PASSWORD, None, ADMIN)
+        await self.agree()
+
+    async def agree(self) -> None:
+        """Each has folded what the first has."""
+        position = await self.services(0).log.barrier(10)
+        for number in range(len(self.states)):
+            await self.services(number).log.applied(position)
 
     async def stop(self) -> None:
         for running in self._running:

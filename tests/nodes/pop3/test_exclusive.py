@@ -4,7 +4,6 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,8 @@ import structlog
 
 from actors.directory import Directory, account_of
 from actors.tenant_policy import SetMailPolicy, Value
-from chaos.cluster import free_base_port
-from cli import layout
-from nodes.config import sources as config_sources
 from nodes.pop3.server import Pop3Listener
-from nodes.server import Node
+from tests.nodes.policy.trio import trio
 from tests.nodes.smtp.cell import ADMIN, Cell
 from tests.nodes.smtp.dialogue import Dialogue
 
@@ -118,31 +114,17 @@ def test_sessions_are_as_many_as_come_where_the_tenant_says_nothing(tmp_path: Pa
 
 
 def test_rfc_2449_8_1_1_another_node_says_in_use_until_the_session_ends(run: Run, tmp_path: Path) -> None:
-    cluster = layout.create(tmp_path / "cell", 3, free_base_port(3))
-    configs = [config_sources.load(node.config, {}, ("limits.pop3_lease_s=5",)) for node in cluster.nodes]
-    ports = [int(node.addresses["pop3s"].rpartition(":")[2]) for node in cluster.nodes]
-    tls = ssl.create_default_context(cafile=configs[0].tls.ca)
-
     async def live() -> None:
-        async with AsyncExitStack() as stack:
-            states = [await stack.enter_async_context(Node(config).running()) for config in configs]
-            async with asyncio.timeout(60):
-                while any(state.unready() for state in states):
-                    await asyncio.sleep(0.05)
-            services = states[0].services
-            assert services is not None
-            await services.directory.add_tenant("example", ["example.test"], ADMIN)
-            await services.directory.add_account(ALICE, PASSWORD, None, ADMIN)
-            await set_policy(services.directory, pop3_exclusive="on")
-            position = await services.log.barrier(10)
-            for state in states:
-                assert state.services is not None
-                await state.services.log.applied(position)
-            first, answer = await asyncio.to_thread(log_in, ports[0], ALICE, tls)
+        async with trio(tmp_path / "cell", "limits.pop3_lease_s=5") as nodes:
+            await set_policy(nodes.services(0).directory, pop3_exclusive="on")
+            await nodes.agree()
+            tls = ssl.create_default_context(cafile=nodes.ca)
+            here, there = nodes.port(0, "pop3s"), nodes.port(1, "pop3s")
+            first, answer = await asyncio.to_thread(log_in, here, ALICE, tls)
             assert answer.startswith(b"+OK")
-            assert (await asyncio.to_thread(log_in, ports[1], ALICE, tls))[1] == IN_USE
+            assert (await asyncio.to_thread(log_in, there, ALICE, tls))[1] == IN_USE
             assert await asyncio.to_thread(first.ask, "QUIT") == "+OK Bye"
-            assert (await asyncio.to_thread(log_in, ports[1], ALICE, tls))[1].startswith(b"+OK")
+            assert (await asyncio.to_thread(log_in, there, ALICE, tls))[1].startswith(b"+OK")
 
     with structlog.testing.capture_logs():
         run(live())

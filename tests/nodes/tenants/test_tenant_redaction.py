@@ -26,7 +26,7 @@ from nodes.config import sources as config_sources
 from nodes.resealing import sealed_in, streams
 from nodes.server import Node
 from nodes.services import Services
-from tests.nodes.http.test_admin import cell as cell
+from tests.nodes.http.one_node import cell as cell
 from tests.nodes.policy.trio import ADMIN, until
 from tests.peers import certificates
 
