@@ -1,17 +1,35 @@
 """What else lets somebody in, besides the account's password: app passwords and one-time codes; and what was refused.
 
-Part of the tenant kind (actors/tenant.py), whose streams these events stand on. Secrets arrive sealed; a code is
-checked outside, and here only kept from being used twice. Rows of the tenant's stream: k app password, o one-time
-codes, f refused logins, p-password policy; each, but the last, under the account's id.
+Part of the tenant kind (actors/tenant.py), whose streams these events stand on. Secrets arrive sealed. One-time codes
+are in `one_time_codes`, importable from here. Rows of the tenant's stream: k app password, f refused logins, p-password
+policy; each, but the last, under the account's id.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, assert_never
+from typing import ClassVar, NamedTuple, assert_never
 
+from actors import one_time_codes as one_time
 from actors.errors import NameTaken, NoSuchAccount, NoSuchCredential, NotAllowed, TooLarge
 from actors.kind import Command, Fact
+from actors.one_time_codes import (
+    ConfirmOneTimeCodes,
+    DisableOneTimeCodes,
+    EnrolOneTimeCodes,
+    OneTimeCodes,
+    OneTimeCodesConfirmed,
+    OneTimeCodesDisabled,
+    OneTimeCodesEnrolled,
+    OneTimeCodeUsed,
+    OneTimeCommand,
+    OneTimeFact,
+    RecoveryCodeUsed,
+    UseOneTimeCode,
+    UseRecoveryCode,
+    one_time_codes,
+    one_time_place,
+)
 from eventlog.record import Stamp
 from eventlog.views import View
 
@@ -34,16 +52,6 @@ class AppPassword(NamedTuple):
     created_ms: int
     sealed: bytes
     used_ms: int | None
-
-
-class OneTimeCodes(NamedTuple):
-    """How an account's second factor stands: in force once `confirmed`; `last_step` is the newest one that was used."""
-
-    sealed: bytes
-    confirmed: bool
-    last_step: int
-    used_recovery: tuple[int, ...]
-    since_ms: int
 
 
 class Refused(NamedTuple):
@@ -77,35 +85,6 @@ class NoteAppPasswordUse(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class EnrolOneTimeCodes(Command):
-    account: bytes
-    sealed: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmOneTimeCodes(Command):
-    account: bytes
-    step: int  # of the code that shows that the device has the secret
-
-
-@dataclass(frozen=True, slots=True)
-class UseOneTimeCode(Command):
-    account: bytes
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class UseRecoveryCode(Command):
-    account: bytes
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class DisableOneTimeCodes(Command):
-    account: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class NoteRefusedLogins(Command):
     """A burst of attempts that a node has refused: how many, from how many networks, since when."""
 
@@ -122,16 +101,7 @@ class SetPasswordPolicy(Command):
 
 
 CredentialCommand = (
-    AddAppPassword
-    | RevokeAppPassword
-    | NoteAppPasswordUse
-    | EnrolOneTimeCodes
-    | ConfirmOneTimeCodes
-    | UseOneTimeCode
-    | UseRecoveryCode
-    | DisableOneTimeCodes
-    | NoteRefusedLogins
-    | SetPasswordPolicy
+    AddAppPassword | RevokeAppPassword | NoteAppPasswordUse | OneTimeCommand | NoteRefusedLogins | SetPasswordPolicy
 )
 
 
@@ -163,40 +133,6 @@ class AppPasswordUsed(Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class OneTimeCodesEnrolled(Fact):
-    SINCE: ClassVar[int] = 3
-    account: bytes
-    sealed: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OneTimeCodesConfirmed(Fact):
-    SINCE: ClassVar[int] = 3
-    account: bytes
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class OneTimeCodeUsed(Fact):
-    SINCE: ClassVar[int] = 3
-    account: bytes
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveryCodeUsed(Fact):
-    SINCE: ClassVar[int] = 3
-    account: bytes
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class OneTimeCodesDisabled(Fact):
-    SINCE: ClassVar[int] = 3
-    account: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class LoginsRefused(Fact):
     SINCE: ClassVar[int] = 3
     account: bytes
@@ -212,16 +148,7 @@ class PasswordPolicySet(Fact):
 
 
 CredentialFact = (
-    AppPasswordAdded
-    | AppPasswordRevoked
-    | AppPasswordUsed
-    | OneTimeCodesEnrolled
-    | OneTimeCodesConfirmed
-    | OneTimeCodeUsed
-    | RecoveryCodeUsed
-    | OneTimeCodesDisabled
-    | LoginsRefused
-    | PasswordPolicySet
+    AppPasswordAdded | AppPasswordRevoked | AppPasswordUsed | OneTimeFact | LoginsRefused | PasswordPolicySet
 )
 
 
@@ -239,26 +166,8 @@ def decide(view: View, command: CredentialCommand) -> CredentialFact:
             if used_ms is not None and at_ms - used_ms < DAY_MS:
                 raise NotAllowed("its use of this day is known")
             return AppPasswordUsed(account, id_, at_ms)
-        case EnrolOneTimeCodes(account, sealed):
-            found = one_time_codes(view, account)
-            if found is not None and found.confirmed:
-                raise NameTaken("one-time codes are on already: disable them first")
-            return OneTimeCodesEnrolled(account, sealed)
-        case ConfirmOneTimeCodes(account, step):
-            if _codes(view, account).confirmed:
-                raise NameTaken("one-time codes are on already")
-            return OneTimeCodesConfirmed(account, step)
-        case UseOneTimeCode(account, step):
-            if step <= _codes(view, account).last_step:
-                raise NotAllowed("this code was used already; wait for the next one")  # RFC 6238 5.2
-            return OneTimeCodeUsed(account, step)
-        case UseRecoveryCode(account, number):
-            if number in _codes(view, account).used_recovery:
-                raise NotAllowed("this recovery code was used already")
-            return RecoveryCodeUsed(account, number)
-        case DisableOneTimeCodes(account):
-            _codes(view, account)
-            return OneTimeCodesDisabled(account)
+        case EnrolOneTimeCodes() | ConfirmOneTimeCodes() | UseOneTimeCode() | UseRecoveryCode() | DisableOneTimeCodes():
+            return one_time.decide(view, command)
         case NoteRefusedLogins(account, attempts, networks, since_ms, at_ms):
             if at_ms - refused_logins(view, account).last_ms < REFUSED_EVERY_MS:
                 raise NotAllowed("refused logins of this minute are told of already")
@@ -291,13 +200,6 @@ def _app_password(view: View, account: bytes, id_: bytes) -> AppPassword:
     return AppPassword(id_, *row)
 
 
-def _codes(view: View, account: bytes) -> OneTimeCodes:
-    found = one_time_codes(view, account)
-    if found is None:
-        raise NoSuchCredential("the account has no one-time codes")
-    return found
-
-
 def evolve(view: View, fact: CredentialFact, stamp: Stamp) -> None:
     """Total: what is no longer there is left as it is."""
     match fact:
@@ -311,18 +213,14 @@ def evolve(view: View, fact: CredentialFact, stamp: Stamp) -> None:
             row = view.get(b"k" + fact.account + fact.id)
             if row is not None:
                 view.put(b"k" + fact.account + fact.id, (*row[:5], fact.at_ms))
-        case OneTimeCodesEnrolled():
-            if view.get(b"a" + fact.account) is not None:
-                view.put(b"o" + fact.account, OneTimeCodes(fact.sealed, False, 0, (), stamp.at_ms))
-        case OneTimeCodesConfirmed():
-            _change(view, fact.account, confirmed=True, last_step=fact.step, since_ms=stamp.at_ms)
-        case OneTimeCodeUsed():
-            _change(view, fact.account, last_step=fact.step)
-        case RecoveryCodeUsed():
-            row = view.get(b"o" + fact.account)
-            _change(view, fact.account, used_recovery=(*(row[3] if row else ()), fact.number))
-        case OneTimeCodesDisabled():
-            view.delete(b"o" + fact.account)
+        case (
+            OneTimeCodesEnrolled()
+            | OneTimeCodesConfirmed()
+            | OneTimeCodeUsed()
+            | RecoveryCodeUsed()
+            | OneTimeCodesDisabled()
+        ):
+            one_time.evolve(view, fact, stamp)
         case LoginsRefused():
             row = view.get(b"f" + fact.account)
             if view.get(b"a" + fact.account) is not None:
@@ -333,17 +231,11 @@ def evolve(view: View, fact: CredentialFact, stamp: Stamp) -> None:
             assert_never(fact)
 
 
-def _change(view: View, account: bytes, **values: Any) -> None:
-    row = view.get(b"o" + account)
-    if row is not None:
-        view.put(b"o" + account, OneTimeCodes(*row)._replace(**values))
-
-
 def forget(view: View, account: bytes) -> None:
     """The account is deleted: nothing of this is left."""
     for key in [b"k" + account + one.id for one in app_passwords(view, account)]:
         view.delete(key)
-    view.delete(b"o" + account)
+    one_time.forget(view, account)
     view.delete(b"f" + account)
 
 
@@ -352,21 +244,10 @@ def app_password_place(tenant: bytes, account: bytes, id_: bytes) -> bytes:
     return tenant + account + id_
 
 
-def one_time_place(tenant: bytes, account: bytes) -> bytes:
-    """What the secret of one-time codes is bound to when it is sealed."""
-    return tenant + account + b"one-time codes"
-
-
 def app_passwords(view: View, account: bytes) -> list[AppPassword]:
     """The account's app passwords, oldest first; those that have expired too."""
     found = [AppPassword(key[17:], *row) for key, row in view.range(b"k" + account)]
     return sorted(found, key=lambda one: (one.created_ms, one.id))
-
-
-def one_time_codes(view: View, account: bytes) -> OneTimeCodes | None:
-    """The account's one-time codes, confirmed or not."""
-    row = view.get(b"o" + account)
-    return OneTimeCodes(*row) if row is not None else None
 
 
 def refused_logins(view: View, account: bytes) -> Refused:
@@ -379,3 +260,48 @@ def least_characters(view: View) -> int:
     """How long a password of this tenant is at least."""
     found = view.peek(PASSWORD_POLICY_KEY)
     return LEAST_CHARACTERS if found is None else int(found)
+
+
+__all__ = [
+    "DAY_MS",
+    "LEAST_CHARACTERS",
+    "MAX_APP_PASSWORDS",
+    "MAX_NAME",
+    "PASSWORD_POLICY_KEY",
+    "REFUSED_EVERY_MS",
+    "SCOPES",
+    "AddAppPassword",
+    "AppPassword",
+    "AppPasswordAdded",
+    "AppPasswordRevoked",
+    "AppPasswordUsed",
+    "ConfirmOneTimeCodes",
+    "CredentialCommand",
+    "CredentialFact",
+    "DisableOneTimeCodes",
+    "EnrolOneTimeCodes",
+    "LoginsRefused",
+    "NoteAppPasswordUse",
+    "NoteRefusedLogins",
+    "OneTimeCodeUsed",
+    "OneTimeCodes",
+    "OneTimeCodesConfirmed",
+    "OneTimeCodesDisabled",
+    "OneTimeCodesEnrolled",
+    "PasswordPolicySet",
+    "RecoveryCodeUsed",
+    "Refused",
+    "RevokeAppPassword",
+    "SetPasswordPolicy",
+    "UseOneTimeCode",
+    "UseRecoveryCode",
+    "app_password_place",
+    "app_passwords",
+    "decide",
+    "evolve",
+    "forget",
+    "least_characters",
+    "one_time_codes",
+    "one_time_place",
+    "refused_logins",
+]
