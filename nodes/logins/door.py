@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Ask = Callable[[bytes], Awaitable[bytes]]
 Reason = Literal["malformed", "wrong", "blocked", "overloaded", "away", "suspended", "limited"]
+HINDRANCES = (TooManyFailures, Overloaded, PasswordsAway)  # what may keep a password from being checked
 _NOTING: set[asyncio.Task[None]] = set()
 MOST_STEPS = 8  # no mechanism has so many
 SCOPES: dict[ListenerKind, str] = {
@@ -160,44 +161,59 @@ async def _judged(services: Services, at: Door, claim: sasl.Claim, mechanism: st
 
 async def admit(services: Services, at: Door, claim: sasl.Claim, mechanism: str) -> LoggedIn:
     """Checks a claim, when it is the client's turn to have one checked. Raises LoginRefused."""
-    guard = services.login_guard
     await _come(services, at, mechanism)
     login, moment = split_login(claim.login)
     claim = claim._replace(login=login, acting_as=split_login(claim.acting_as)[0])
+    bound = tenant_at(services.log, services.config, at.kind, at.host)
     try:
-        bound = tenant_at(services.log, services.config, at.kind, at.host)
-        issued = isinstance(
-            claim, sasl.Bearer | sasl.Certified
-        )  # nobody guesses them: looked at before others' failures
-        found = await _check(services, at, claim, False, bound) if issued else None
-        if found is None:
-            known = await guard.attempt(at.client, login)
-            found = None if issued else await _check(services, at, claim, known, bound)
-        if found is not None and bound not in (None, found.target.tenant):
-            found = None  # as if it were not there, after the same work
-    except TooManyFailures:
-        services.metrics.auth_failure(at.kind, mechanism, "blocked")
-        raise LoginRefused("blocked") from None
-    except Overloaded:
-        services.metrics.auth_failure(at.kind, mechanism, "overloaded")
-        raise LoginRefused("overloaded") from None
-    except PasswordsAway:
-        services.metrics.auth_failure(at.kind, mechanism, "away")
-        raise LoginRefused("away") from None
+        found = await _find(services, at, claim, bound)
+    except HINDRANCES as error:
+        raise _refused(services, at, mechanism, hindrance(error)) from None
+    guard = services.login_guard
     if found is None:
-        services.metrics.auth_failure(at.kind, mechanism, "wrong")
         log_failed_login(services.logger, at.kind, at.client, login, tenant_name(services.log, bound))
-        raise LoginRefused("wrong", close=guard.failed(at.client, login))
+        raise _refused(services, at, mechanism, "wrong", close=guard.failed(at.client, login))
     guard.succeeded(at.client, login)
     _name(services, found.target)
     standing = services.runtime.standings.of(found.target.tenant)
     why_not = standing.text if standing is not None else account_sessions.why_not(services.log, found)
     if why_not is not None:
-        services.metrics.auth_failure(at.kind, mechanism, "suspended")
-        raise LoginRefused("suspended", text=why_not)
+        raise _refused(services, at, mechanism, "suspended", text=why_not)
     await _take_tokens(services, at, found.target, mechanism)
     _note_use(services, at, found)
     return LoggedIn(found.target, moment)
+
+
+async def _find(services: Services, at: Door, claim: sasl.Claim, bound: bytes | None) -> Login | None:
+    """Whose claim it is; None where it is not good. Raises HINDRANCES."""
+    if isinstance(claim, sasl.Bearer | sasl.Certified):  # nobody guesses them: looked at before others' failures
+        found = await _check(services, at, claim, False, bound)
+        if found is None:
+            await services.login_guard.attempt(at.client, claim.login)
+    else:
+        known = await services.login_guard.attempt(at.client, claim.login)
+        found = await _check(services, at, claim, known, bound)
+    if found is not None and bound not in (None, found.target.tenant):
+        return None  # as if it were not there, after the same work
+    return found
+
+
+def hindrance(error: Exception) -> Reason:
+    """Why one of HINDRANCES kept a password from being checked."""
+    match error:
+        case TooManyFailures():
+            return "blocked"
+        case Overloaded():
+            return "overloaded"
+        case _:
+            return "away"
+
+
+def _refused(
+    services: Services, at: Door, mechanism: str, reason: Reason, *, text: str = "", close: bool = False
+) -> LoginRefused:
+    services.metrics.auth_failure(at.kind, mechanism, reason)
+    return LoginRefused(reason, text=text, close=close)
 
 
 def _name(services: Services, target: Target) -> None:
@@ -214,8 +230,7 @@ async def _come(services: Services, at: Door, mechanism: str) -> None:
         if services.login_limits is not None:
             await services.login_limits.come(at.client)
     except Limited as limited:
-        services.metrics.auth_failure(at.kind, mechanism, "limited")
-        raise LoginRefused("limited", text=str(limited)) from None
+        raise _refused(services, at, mechanism, "limited", text=str(limited)) from None
 
 
 async def _take_tokens(services: Services, at: Door, target: Target, mechanism: str) -> None:
@@ -225,8 +240,7 @@ async def _take_tokens(services: Services, at: Door, target: Target, mechanism: 
     try:
         await services.login_limits.admit(target)
     except Limited as limited:
-        services.metrics.auth_failure(at.kind, mechanism, "limited")
-        raise LoginRefused("limited", text=str(limited)) from None
+        raise _refused(services, at, mechanism, "limited", text=str(limited)) from None
 
 
 def _note_use(services: Services, at: Door, login: Login) -> None:

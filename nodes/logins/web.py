@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from actors.authentication import MAIN, PasswordsAway
-from actors.passwords import Overloaded
+from actors.authentication import MAIN
 from nodes.logins import account_sessions
-from nodes.logins.door import LoginRefused, Reason
-from nodes.logins.security import TooManyFailures, log_failed_login, network_of
+from nodes.logins.door import HINDRANCES, LoginRefused, Reason, hindrance
+from nodes.logins.security import log_failed_login, network_of
 
 if TYPE_CHECKING:
     from actors.directory import Target
@@ -46,22 +45,9 @@ async def log_in(
     try:
         known = await guard.attempt(client, login)
         found = await services.directory.logins.password(login, password, SCOPE, network_of(client), known)
-    except TooManyFailures:
-        raise _refused(services, "blocked") from None
-    except Overloaded:
-        raise _refused(services, "overloaded") from None
-    except PasswordsAway:
-        raise _refused(services, "away") from None
-    right = found is not None
-    if found is not None and services.directory.credentials.demands_code(found.target):
-        if code is None:
-            raise CodeNeeded
-        if not guard.may_try_code(client, login):
-            raise _refused(services, "blocked")
-        right = await services.directory.credentials.use_code(found.target, code, context)
-        if not right:
-            guard.code_failed(login)
-    if found is None or not right:
+    except HINDRANCES as error:
+        raise _refused(services, hindrance(error)) from None
+    if found is None or not await _is_second_factor_right(services, client, login, found.target, code, context):
         log_failed_login(services.logger, SCOPE, client, login)
         guard.failed(client, login)
         raise _refused(services, "wrong")
@@ -74,6 +60,23 @@ async def log_in(
             raise ChangeNeeded
         await services.directory.set_password(found.target.address, new_password, context, by_owner=True)
     return found.target
+
+
+async def _is_second_factor_right(
+    services: Services, client: str, login: str, target: Target, code: str | None, context: Context
+) -> bool:
+    """True too where the account has none. Raises CodeNeeded, LoginRefused, LogError."""
+    credentials, guard = services.directory.credentials, services.login_guard
+    if not credentials.demands_code(target):
+        return True
+    if code is None:
+        raise CodeNeeded
+    if not guard.may_try_code(client, login):
+        raise _refused(services, "blocked")
+    right = await credentials.use_code(target, code, context)
+    if not right:
+        guard.code_failed(login)
+    return right
 
 
 def _refused(services: Services, reason: Reason) -> LoginRefused:
