@@ -69,7 +69,7 @@ def test_each_failure_has_one_code_in_all_four_places(
 ) -> None:
     lines = io.StringIO()
     logs.configure(LogSection(format="json"), lines)
-    monkeypatch.setattr("nodes.parts.logs.configure", lambda _settings: None)  # when the cell's settings are read
+    monkeypatch.setattr("nodes.serving.logs.configure", lambda _settings: None)  # when the cell's settings are read
 
     def ask(client: AdminClient) -> None:
         with_people(client)
