@@ -134,8 +134,8 @@ async def _texts(
         new, left = _read(session, selected, plan, left, missing, read)
         session.shared.texts.put(key, new)
         texts.update(new)
-        if (text := session.last_text) is not None and text[1].takes_long:
-            await text[1].take_apart(plan.structures)
+        if (text := session.last_text) is not None and text[1].takes_long(plan.derived):
+            await text[1].take_apart(plan.derived)
         await asyncio.sleep(0)
     return texts
 
@@ -162,11 +162,12 @@ def _read(
                 if text is None:
                     missing.append(row.uid)
                     continue
-                if plan.needs_parts and text.takes_long:
+                if plan.needs_parts and text.takes_long(plan.derived):
                     session.last_text = (row.id, text)
                     return texts, uids[uids.index(row.uid) :]  # it is the next, taken apart
                 read_bytes += len(text.data)
             texts[row.uid] = plan.constant(row, text)
+            read_bytes += sum(map(len, texts[row.uid]))  # an ENVELOPE may be twelve times the message
             digests[row.uid] = row.digest, b""
             if read_bytes >= READ_BYTES:
                 break

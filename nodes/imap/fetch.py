@@ -6,7 +6,7 @@ structure of a message never changes, so ENVELOPE and BODYSTRUCTURE are kept, re
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 from actors.mailbox import Message
 from nodes.imap import render, structure_text
@@ -23,11 +23,13 @@ from nodes.mime.structure import Part
 TOLD_TIMES = 4
 TOLD_AT_LEAST_BYTES = 4 * 1024 * 1024  # BODYSTRUCTURE of ten thousand empty parts is larger than they are
 SMALL_BYTES = 64 * 1024
+LARGE_BYTES = 1024 * 1024  # forty multiparts, one inside the other, are forty searches through all of it
 MANY_PARTS = 500
 LONG_HEADER_BYTES = 16 * 1024  # a header of 250 KiB can name sixty thousand addresses, which take seconds to tell apart
 
 _STRUCTURES: Final[tuple[str, ...]] = ("ENVELOPE", "BODYSTRUCTURE", "BODY", "THREADID")
 _LABELS: Final[dict[str, bytes]] = {name: name.encode("ascii") for name in _STRUCTURES}
+Derived = Attribute | Literal["PREVIEW"]
 _CONSTANTS = frozenset(("UID", "INTERNALDATE", "RFC822.SIZE", "EMAILID", "SAVEDATE", *_STRUCTURES))
 
 
@@ -39,20 +41,22 @@ class MessageText:
         self.decoded: Kept = {}
         self._root: Part | None = None
         self._headers: dict[tuple[int, int], header.Lines | None] = {}
-        self._structures: dict[Attribute, bytes] = {}
+        self._derived: dict[Derived, bytes] = {}
 
-    @property
-    def takes_long(self) -> bool:
-        """Whether it has so many parts, or so long a header, that taking it apart would keep the other sessions
-        waiting."""
-        if self._root is not None or len(self.data) < LONG_HEADER_BYTES:
+    def takes_long(self, wanted: Iterable[Derived]) -> bool:
+        """Whether finding its parts, and what is wanted of them, would keep the other sessions waiting."""
+        if len(self.data) < LONG_HEADER_BYTES or (
+            self._root is not None and all(one in self._derived for one in wanted)
+        ):
             return False
+        if len(self.data) >= LARGE_BYTES or self.data.count(b"\n--") >= MANY_PARTS:
+            return True
         long = header.header_end(self.data, 0, len(self.data)) >= LONG_HEADER_BYTES
-        return long or (not self.is_small and self.data.count(b"\n--") >= MANY_PARTS)
+        return long or self.root.inner_headers_bytes >= LONG_HEADER_BYTES
 
-    async def take_apart(self, attributes: Iterable[Attribute]) -> None:
-        """In a thread: its parts, and these structures."""
-        await asyncio.to_thread(lambda: [self.root, *map(self.structure, attributes)])
+    async def take_apart(self, wanted: Iterable[Derived]) -> None:
+        """In a thread: its parts, and what is wanted of them."""
+        await asyncio.to_thread(lambda: [self.root, *map(self.derived, wanted)])
 
     @property
     def root(self) -> Part:
@@ -109,14 +113,17 @@ class MessageText:
     def is_small(self) -> bool:
         return len(self.data) <= SMALL_BYTES
 
-    def structure(self, attribute: Attribute) -> bytes:
-        told = self._structures.get(attribute)
+    def derived(self, wanted: Derived) -> bytes:
+        """What is made of its parts, rendered."""
+        told = self._derived.get(wanted)
         if told is None:
-            if attribute == "ENVELOPE":
+            if wanted == "ENVELOPE":
                 told = structure_text.envelope(self.data, self.root)
+            elif wanted == "PREVIEW":
+                told = render.string(preview(self.data, self.root).encode("utf-8", "replace"))
             else:
-                told = structure_text.body_structure(self.data, self.root, extended=attribute == "BODYSTRUCTURE")
-            self._structures[attribute] = told
+                told = structure_text.body_structure(self.data, self.root, extended=wanted == "BODYSTRUCTURE")
+            self._derived[wanted] = told
         return told
 
 
@@ -140,7 +147,10 @@ class Plan:
         self._sections = [item for item in items if isinstance(item, Section | Binary)]
         self._pieces = [self._piece(item) for item in items]
         self.structures = [item for item in items if item in ("ENVELOPE", "BODYSTRUCTURE", "BODY")]
-        self.needs_parts = bool(self.structures) or any(section.numbers for section in self._sections)
+        self.derived: list[Derived] = [*self.structures]
+        if any(isinstance(item, Preview) for item in items):
+            self.derived.append("PREVIEW")
+        self.needs_parts = bool(self.derived) or any(section.numbers for section in self._sections)
         self._with_uid = items[:1] == ("UID",)
         self._is_of_digest = list(items[self._with_uid :]) == self.structures
         # Whether it asks for what a scan of the mailbox has found already.
@@ -246,11 +256,12 @@ class Plan:
         rendered = self._cache.get(attribute, self._tenant, row.digest)
         if rendered is None:
             assert text is not None
-            rendered = text.structure(attribute)
+            rendered = text.derived(attribute)
             self._cache.put(attribute, self._tenant, row.digest, rendered)
             other: Attribute = "BODYSTRUCTURE" if attribute == "ENVELOPE" else "ENVELOPE"
-            if text.is_small:  # who asks for the one asks for the other next, and reading the message costs more
-                self._cache.put(other, self._tenant, row.digest, text.structure(other))
+            # Who asks for the one asks for the other next, and reading the message costs more.
+            if text.is_small and not text.takes_long((other,)):
+                self._cache.put(other, self._tenant, row.digest, text.derived(other))
         return b"%b %b" % (_LABELS[attribute], rendered)
 
     def _thread(self, row: Message, text: MessageText | None, _recent: bool) -> bytes:
@@ -268,7 +279,7 @@ class Plan:
         if rendered is None:
             if text is None:
                 return b"PREVIEW NIL"
-            rendered = render.string(preview(text.data, text.root).encode("utf-8", "replace"))
+            rendered = text.derived("PREVIEW")
             self._cache.put("PREVIEW", self._tenant, row.digest, rendered)
         return b"PREVIEW " + rendered
 

@@ -95,8 +95,8 @@ async def send(session: Session, selected: Selected, command: commands.Fetch) ->
         uids = array("I", page_of(await _changed(session, selected, uids, since), command.partial))
     while at < len(uids):
         rows, at = _fetch_batch(session, selected, plan, uids, at, missing, since)
-        if (text := session.last_text) is not None and plan.needs_parts and text[1].takes_long:
-            await text[1].take_apart(plan.structures)
+        if (text := session.last_text) is not None and plan.needs_parts and text[1].takes_long(plan.derived):
+            await text[1].take_apart(plan.derived)
         found += len(rows)
         if plan.sets_seen:
             unseen += [row.uid for row in rows if actor.SEEN not in row.flags and row.modseq > since]
@@ -180,7 +180,7 @@ def _fetch_batch(
                 if text is None:
                     missing.append(row.uid)
                     continue
-                if plan.needs_parts and text.takes_long:
+                if plan.needs_parts and text.takes_long(plan.derived):
                     session.last_text = (row.id, text)
                     return rows[:-1], at + batch.index(row.uid)  # it is the first of the next batch, taken apart
                 read_bytes += len(text.data)

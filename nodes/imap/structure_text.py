@@ -16,13 +16,26 @@ from nodes.mime.structure import Part
 _NIL = b"NIL"
 Firsts = dict[bytes, Field]
 
+# Of all the messages inside a message together. What it says becomes twelve times as much, and a second's work.
+ADDRESS_FIELDS_BYTES = 1024 * 1024
 _ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc")
+
+
+class _Budget:
+    """How much of the address fields may still be taken apart for this message."""
+
+    def __init__(self) -> None:
+        self.left = ADDRESS_FIELDS_BYTES
 
 
 def envelope(data: bytes, part: Part) -> bytes:
     """The ENVELOPE of a message; sender and reply-to stand in for themselves with from (7.4.2)."""
+    return _envelope(data, part, _Budget())
+
+
+def _envelope(data: bytes, part: Part, budget: _Budget) -> bytes:
     firsts = _firsts(part)
-    lists = {name: _addresses(data, part, name) if name in firsts else _NIL for name in _ADDRESS_FIELDS}
+    lists = {name: _addresses(data, part, name, budget) if name in firsts else _NIL for name in _ADDRESS_FIELDS}
     for name in (b"sender", b"reply-to"):
         if lists[name] == _NIL:
             lists[name] = lists[b"from"]
@@ -50,11 +63,15 @@ def _value(data: bytes, firsts: Firsts, name: bytes) -> bytes:
     return nstring(_raw(data, firsts, name))
 
 
-def _addresses(data: bytes, part: Part, name: bytes) -> bytes:
+def _addresses(data: bytes, part: Part, name: bytes, budget: _Budget) -> bytes:
+    """Fields beyond the budget are left out whole."""
     found: list[Address] = []
     for field in part.fields:
         if field.name == name:
-            found.extend(addresses(header.value_of(data, field)))
+            value = header.value_of(data, field)
+            budget.left -= len(value)
+            if budget.left >= 0:
+                found.extend(addresses(value))
     if not found:
         return _NIL
     return b"(" + b"".join(b"(" + b" ".join(map(nstring, address)) + b")" for address in found) + b")"
@@ -62,9 +79,13 @@ def _addresses(data: bytes, part: Part, name: bytes) -> bytes:
 
 def body_structure(data: bytes, part: Part, extended: bool) -> bytes:
     """BODYSTRUCTURE, or with `extended` false BODY, which has no extension data."""
+    return _body_structure(data, part, extended, _Budget())
+
+
+def _body_structure(data: bytes, part: Part, extended: bool, budget: _Budget) -> bytes:
     firsts = _firsts(part)
     if part.is_multipart:
-        children = b"".join(body_structure(data, child, extended) for child in part.children)
+        children = b"".join(_body_structure(data, child, extended, budget) for child in part.children)
         tail = b" " + string(part.media.subtype)
         if extended:
             tail += b" " + _parameters(part.media.parameters) + _extension(data, firsts)
@@ -72,7 +93,8 @@ def body_structure(data: bytes, part: Part, extended: bool) -> bytes:
     pieces = [string(part.media.type), string(part.media.subtype), *_fields(data, part, firsts)]
     lines = b"%d" % data.count(b"\n", part.body, part.end)
     if part.message is not None:
-        pieces += [envelope(data, part.message), body_structure(data, part.message, extended), lines]
+        inner = part.message
+        pieces += [_envelope(data, inner, budget), _body_structure(data, inner, extended, budget), lines]
     elif part.media.type == b"text":
         pieces.append(lines)
     tail = b" " + _value(data, firsts, b"content-md5") + _extension(data, firsts) if extended else b""

@@ -39,6 +39,13 @@ class Part:
     def is_multipart(self) -> bool:
         return bool(self.children)
 
+    @property
+    def inner_headers_bytes(self) -> int:
+        """How much header the messages inside this one have, at any depth."""
+        inner = self.message
+        found = 0 if inner is None else inner.body - inner.start + inner.inner_headers_bytes
+        return found + sum(child.inner_headers_bytes for child in self.children)
+
 
 class _Budget:
     """How many more parts may be made for this message."""
@@ -80,21 +87,21 @@ def _children(data: bytes, part: Part, depth: int, budget: _Budget) -> list[Part
 
 def _ranges(data: bytes, start: int, end: int, boundary: bytes, limit: int) -> list[tuple[int, int]]:
     """Where the parts lie: after each delimiter line, up to the line break in front of the next one."""
-    delimiter = b"--" + boundary
+    delimiter = b"\n--" + boundary  # with the line's beginning: a body of nothing but hyphens is no million of finds
     ranges: list[tuple[int, int]] = []
     opened = -1
-    at = data.find(delimiter, start, end)
+    at = data.find(delimiter, start - 1, end)  # a multipart's body has the header's empty line in front of it
     while at >= 0:
         after = _AFTER_BOUNDARY.match(data, at + len(delimiter), end)
-        if after is None or not (at == start or data[at - 1] == 0x0A):
+        if after is None:
             at = data.find(delimiter, at + 1, end)
             continue
         if opened >= 0:
-            ranges.append((opened, _before_line_break(data, opened, at)))
+            ranges.append((opened, _before_line_break(data, opened, at + 1)))
         opened = -1 if after[1] else after.end()
         if after[1] or len(ranges) >= limit:
             break
-        at = data.find(delimiter, after.end(), end)
+        at = data.find(delimiter, after.end() - 1, end)
     if opened >= 0:
         ranges.append((opened, end))
     return ranges

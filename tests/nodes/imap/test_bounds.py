@@ -14,6 +14,7 @@ from nodes.imap.search_match import Candidate
 from nodes.imap.sort_keys import sort_keys
 from nodes.imap.threads import Threaded, references, response
 from nodes.mime import structure
+from nodes.mime.addresses import Address, addresses
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import Node, User
 
@@ -74,6 +75,35 @@ def test_a_message_of_many_parts_is_taken_apart_beside_the_sessions(
     assert [int(line.split()[1]) for line in lines] == [1, 2, 3, 4, 5, 6]
     assert [line.count(b'"text" "plain"') for line in lines] == [lines[0].count(b'"text"') * n for n in (1, 600, 1) * 2]
     assert where
+    assert node.call(_thread()) not in where
+
+
+ADDRESSES = b"To: " + b"a:b;" * 2_000 + b"\r\n"
+NESTED = b"".join(b"Content-Type: message/rfc822\r\n%b\r\n" % ADDRESSES for _ in range(4)) + b"Subject: x\r\n\r\nx\r\n"
+
+
+@pytest.mark.parametrize("items", ["BODYSTRUCTURE", "ENVELOPE", "BODY MODSEQ", "UID BODY.PEEK[1.HEADER] BODY"])
+@pytest.mark.parametrize("kept_from", [1, 500])
+def test_messages_inside_a_message_name_their_thousand_addresses_beside_the_sessions(
+    node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch, items: str, kept_from: int
+) -> None:
+    monkeypatch.setattr(scans, "LEAST_MESSAGES", kept_from)
+    own = b"To: %b\r\nContent-Type: message/rfc822\r\n\r\n" % user.login.encode()  # nobody has looked at it yet
+    node.deliver(user, *(b"Subject: few\r\n\r\nx", own + NESTED, b"Subject: few\r\n\r\ny") * 2)
+    client, where = login(), []
+
+    def noted(value: bytes) -> list[Address]:
+        if len(value) > len(ADDRESSES) // 2:
+            where.append(threading.get_ident())
+        return addresses(value)
+
+    monkeypatch.setattr("nodes.imap.structure_text.addresses", noted)
+    client.ok("SELECT INBOX")
+    lines = [line for line in client.ok(f"FETCH 1:* ({items})") if b" FETCH " in line]
+    assert [int(line.split()[1]) for line in lines] == [1, 2, 3, 4, 5, 6]
+    told = 0 if items == "ENVELOPE" else 4 * 2_000
+    assert [line.count(b'NIL NIL "a" NIL') for line in lines] == [0, told, 0] * 2
+    assert bool(where) == (items != "ENVELOPE")
     assert node.call(_thread()) not in where
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.mailbox import Message
+from nodes.imap import structure_text
 from nodes.imap.commands import Section
 from nodes.imap.fetch import MessageText, Plan
 from nodes.imap.structures import StructureCache
@@ -70,7 +71,7 @@ def cut(data: bytes, label: str, partial: tuple[int, int] | None = None) -> byte
 
 
 def test_the_envelope_of_rfc_3501_section_8() -> None:
-    assert MessageText(RFC_3501_8).structure("ENVELOPE") == (
+    assert MessageText(RFC_3501_8).derived("ENVELOPE") == (
         b'("Wed, 17 Jul 1996 02:23:25 -0700 (PDT)" "IMAP4rev1 WG mtg summary and minutes" '
         b'(("Terry Gray" NIL "gray" "cac.washington.edu")) (("Terry Gray" NIL "gray" "cac.washington.edu")) '
         b'(("Terry Gray" NIL "gray" "cac.washington.edu")) ((NIL NIL "imap" "cac.washington.edu")) '
@@ -81,15 +82,15 @@ def test_the_envelope_of_rfc_3501_section_8() -> None:
 
 def test_the_body_of_rfc_3501_section_8() -> None:
     text = MessageText(RFC_3501_8)
-    assert text.structure("BODY") == b'("text" "plain" ("charset" "US-ASCII") NIL NIL "7bit" 32 1)'
-    assert text.structure("BODYSTRUCTURE") == (
+    assert text.derived("BODY") == b'("text" "plain" ("charset" "US-ASCII") NIL NIL "7bit" 32 1)'
+    assert text.derived("BODYSTRUCTURE") == (
         b'("text" "plain" ("charset" "US-ASCII") NIL NIL "7bit" 32 1 NIL NIL NIL NIL)'
     )
 
 
 def test_a_multipart_lists_its_parts_and_an_attached_message_its_envelope() -> None:
     inner = b'(NIL "inner" ((NIL NIL "a" "x.org")) ((NIL NIL "a" "x.org")) ((NIL NIL "a" "x.org")) NIL NIL NIL NIL NIL)'
-    assert MessageText(MULTIPART).structure("BODYSTRUCTURE") == (
+    assert MessageText(MULTIPART).derived("BODYSTRUCTURE") == (
         b'(("text" "plain" ("charset" "utf-8") "<1@x>" NIL "7bit" 5 0 NIL NIL ("en" "de") NIL)'
         b'("message" "rfc822" NIL NIL NIL "7bit" 43 '
         + inner
@@ -196,11 +197,11 @@ def read_list(text: bytes) -> list[object]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CORPUS)))
 def test_structures_of_the_torture_corpus_are_well_formed(path: Path) -> None:
     text = MessageText(path.read_bytes())
-    (envelope,) = read_list(text.structure("ENVELOPE"))
+    (envelope,) = read_list(text.derived("ENVELOPE"))
     assert isinstance(envelope, list)
     assert len(envelope) == 10
-    assert len(read_list(text.structure("BODY"))) == 1
-    assert len(read_list(text.structure("BODYSTRUCTURE"))) == 1
+    assert len(read_list(text.derived("BODY"))) == 1
+    assert len(read_list(text.derived("BODYSTRUCTURE"))) == 1
 
 
 @pytest.mark.skipif(not FILES, reason=f"the corpus is not at {CORPUS}")
@@ -210,7 +211,7 @@ def test_envelopes_of_sane_messages_agree_with_the_standard_library(path: Path) 
     theirs = email.message_from_bytes(data, policy=email.policy.compat32)
     if theirs.defects or not data.isascii():
         pytest.skip("not a sane message")
-    (envelope,) = read_list(MessageText(data).structure("ENVELOPE"))
+    (envelope,) = read_list(MessageText(data).derived("ENVELOPE"))
     assert isinstance(envelope, list)
     for name, value in (("date", envelope[0]), ("subject", envelope[1]), ("message-id", envelope[9])):
         expected = theirs[name]
@@ -229,7 +230,17 @@ def test_envelopes_of_sane_messages_agree_with_the_standard_library(path: Path) 
 @pytest.mark.parametrize("field", [b"To: " + b"a:b;" * 10_000, b"Subject: " + b"x" * 20_000])
 def test_a_long_header_is_not_taken_apart_while_other_sessions_wait(field: bytes) -> None:
     text = MessageText(b"From: a@b.test\r\n" + field + b"\r\n\r\nx\r\n")
-    before = text.takes_long
+    before = text.takes_long(["ENVELOPE"])
     asyncio.run(text.take_apart(["ENVELOPE"]))
-    assert (before, text.takes_long) == (True, False)  # what is known of it is kept
-    assert not MessageText(b"From: a@b.test\r\n\r\n" + b"x" * 100_000).takes_long
+    assert (before, text.takes_long(["ENVELOPE"])) == (True, False)  # what is known of it is kept
+    assert text.takes_long(["ENVELOPE", "BODYSTRUCTURE"])  # what is not known is not
+    assert not MessageText(b"From: a@b.test\r\n\r\n" + b"x" * 100_000).takes_long(["ENVELOPE"])
+
+
+def test_of_the_address_fields_of_all_messages_inside_so_much_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure_text, "ADDRESS_FIELDS_BYTES", 100)
+    inner = b"--q\r\n\r\nFrom: %b@b.test\r\n\r\nx\r\n"
+    data = b"Content-Type: multipart/digest; boundary=q\r\n\r\n" + b"".join(inner % (b"%040d" % n) for n in range(5))
+    told = MessageText(data).derived("BODYSTRUCTURE")
+    assert len(read_list(told)) == 1
+    assert [told.count(b"%040d" % n) for n in range(5)] == [3, 3, 0, 0, 0]  # from, sender, reply-to

@@ -1,10 +1,13 @@
 """The tree of parts: boundaries, nesting, limits, and RFC 3501's part numbers."""
 
+import re
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodes.mime import structure
 from nodes.mime.structure import DEPTH_LIMIT, PARTS_LIMIT, Part, descend, parse
 
 # The example of RFC 3501 6.4.5, with numbers in the parts' names.
@@ -198,3 +201,18 @@ def test_every_part_lies_inside_the_part_around_it(data: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message(data: bytes) -> None:
     assert_within(parse(data), 0, len(data))
+
+
+def test_what_looks_like_a_boundary_in_the_midst_of_a_line_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noting:
+        looked = 0
+
+        def match(self, data: bytes, at: int, end: int) -> re.Match[bytes] | None:
+            self.looked += 1
+            return real.match(data, at, end)
+
+    real, noting = structure._AFTER_BOUNDARY, Noting()
+    monkeypatch.setattr(structure, "_AFTER_BOUNDARY", noting)
+    header = b"Content-Type: multipart/mixed; boundary=-\r\n\r\n"
+    assert [len(part.children) for part in (parse(header + b"-" * 10_000), parse(header + b"---\n\nx"))] == [1, 1]
+    assert noting.looked == 2
