@@ -113,6 +113,7 @@ def show(item_id: str, cluster_dir: Path, as_json: bool) -> None:
         "from": item["sender"] or "<>",
         "domain": item["domain"],
         "state": item["state"] + (f" ({item['held_by']} sends it)" if item["held_by"] else ""),
+        "suspended": item.get("suspended_because"),
         "size": size_text(item["size"]),
         "queued": _time(item["queued_ms"]),
         "tried": counted(item["attempts"], "time"),

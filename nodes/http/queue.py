@@ -18,7 +18,9 @@ from actors.kind import Command
 from actors.names import normalise_domain
 from actors.queue import EVERY_QUEUE, Item, queue_stream
 from actors.runtime import NewBody
+from actors.standing import STANDING, standings
 from eventlog.store import Snapshot
+from eventlog.views import View
 from nodes.delivery.notices import prepare_notice
 from nodes.delivery.plan import gave_up
 from nodes.delivery.routes import hop
@@ -238,10 +240,15 @@ def _place_of(after: str) -> tuple[str, str]:
 
 def _slice(snapshot: Snapshot, name: str, behind: bytes) -> tuple[Place, list[Item]]:
     view = snapshot.view(queue_stream(name))
-    throttle = queue.throttle(view)
-    suspended = queue.suspension(view) or queue.suspension(snapshot.view(EVERY_QUEUE))
-    place = Place(name, view.stream, suspended is not None, throttle.until_ms if throttle else 0)
-    return place, list(_first(queue.items_after(view, behind), SLICE))
+    return _place(snapshot, view, name), list(_first(queue.items_after(view, behind), SLICE))
+
+
+def _place(snapshot: Snapshot, view: View, name: str) -> Place:
+    throttle, inactive = queue.throttle(view), standings(snapshot.view(STANDING))
+    why = "all sending is suspended" if queue.suspension(snapshot.view(EVERY_QUEUE)) is not None else ""
+    if queue.suspension(view) is not None:
+        why = f"sending to {name} is suspended"
+    return Place(name, view.stream, why, throttle.until_ms if throttle else 0, inactive)
 
 
 def _first(items: Iterator[Item], most: int) -> Iterator[Item]:
@@ -254,7 +261,7 @@ def _stats_json(snapshot: Snapshot, name: str) -> dict[str, Any]:
     totals, throttle, suspended = queue.totals(view), queue.throttle(view), queue.suspension(view)
     sample = list(_first(queue.items_after(view), SAMPLED))
     now_ms = _now_ms()
-    place = Place(name, view.stream, suspended is not None, throttle.until_ms if throttle else 0)
+    place = _place(snapshot, view, name)
     reasons = Counter(one.reason for item in sample for one in item.recipients if one.state == "waiting" and one.reason)
     week = [one for one in queue.days(view) if one.day > now_ms // 86_400_000 - 7]
     counts = {key: sum(getattr(one, key) for one in week) for key in queue.Day._fields[1:]}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from actors.queue import Item
+from actors.standing import Standing
 
 
 class Place(NamedTuple):
@@ -12,8 +14,9 @@ class Place(NamedTuple):
 
     domain: str
     stream: bytes
-    suspended: bool
+    suspended: str  # why nothing is sent to the domain; empty while there is no such reason
     throttled_until_ms: int
+    inactive: Mapping[bytes, Standing]  # tenants whose mail waits, wherever it goes
 
 
 class Filter(NamedTuple):
@@ -47,13 +50,19 @@ def state_of(place: Place, item: Item, now_ms: int) -> str:
         return "sending"
     if item.held:
         return "held"
-    if place.suspended:
+    if _suspended(place, item):
         return "suspended"
     if item.options.hold_until_ms > now_ms and not item.attempts:
         return "scheduled"
     if place.throttled_until_ms > now_ms:
         return "throttled"
     return "deferred" if item.attempts else "waiting"
+
+
+def _suspended(place: Place, item: Item) -> str:
+    """Why nothing is sent until somebody resumes it; empty where nothing was suspended."""
+    standing = place.inactive.get(item.tenant)
+    return place.suspended or (standing.text if standing is not None else "")
 
 
 def item_json(place: Place, item: Item, now_ms: int) -> dict[str, Any]:
@@ -63,6 +72,7 @@ def item_json(place: Place, item: Item, now_ms: int) -> dict[str, Any]:
         "id": item.id.hex(),
         "domain": place.domain,
         "state": state_of(place, item, now_ms),
+        "suspended_because": _suspended(place, item) or None,
         "sender": item.sender,
         "recipients": [
             {

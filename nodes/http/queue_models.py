@@ -62,6 +62,7 @@ class QueueItem(Model):
     id: Id
     domain: str
     state: State
+    suspended_because: str | None = Field(description="Whether its domain, all sending, or its tenant is suspended.")
     sender: str
     recipients: list[QueuedRecipient]
     session: str = Field(description="The id of the connection that brought it, as in the lines of the log.")

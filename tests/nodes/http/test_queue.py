@@ -167,6 +167,30 @@ def test_a_domain_that_is_suspended_twice_is_suspended_once(run: Run, tmp_path: 
     at_site(run, tmp_path, story)
 
 
+def test_mail_that_waits_for_its_tenant_says_so(run: Run, tmp_path: Path) -> None:
+    def story(site: Site) -> None:
+        site.submit("bob@far.test")
+        whys = [site.items()[0]["suspended_because"]]
+        site.suspend("far.test")
+        whys.append(site.items()[0]["suspended_because"])
+        site.client.change("POST", "/v1/tenants/example/suspension", {"mail": "defer", "reason": "unpaid"})
+        for domain in ("*", "far.test"):
+            site.resume(domain)
+        (item,) = site.items("?state=suspended")
+        assert [*whys, item["suspended_because"]] == [
+            "all sending is suspended",
+            "sending to far.test is suspended",
+            "the organisation's service is suspended",
+        ]
+        assert (item["state"], item["next_ms"]) == ("suspended", None)
+        (stats,) = site.client.get("/v1/queue/stats")["domains"]
+        assert (stats["states"], stats["suspended"]) == ({"suspended": 1}, None)
+        site.client.change("DELETE", "/v1/tenants/example/suspension")
+        assert site.items("?state=suspended") == []
+
+    at_site(run, tmp_path, story)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [({"action": "burn", "ids": ["00" * 16]}, "action"), ({"action": "hold"}, "either ids or a filter"),
