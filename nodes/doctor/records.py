@@ -105,6 +105,9 @@ def dkim(domain: str, published: list[Published]) -> list[Finding]:
         else:
             status: Status = "error" if key.state == "active" else "warning"
             findings.append(Finding("DKIM", status, one.problem, "", (dkim_keys.zone_line(domain, key),)))
+    if all(one.key.state != "active" for one in published):
+        text = f"mail of {domain} is not signed: no key is active yet"
+        findings.append(Finding("DKIM", "error", text, f"with the records in DNS, mailraft dkim validate {domain}"))
     return findings
 
 

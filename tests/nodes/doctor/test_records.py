@@ -122,6 +122,13 @@ def test_a_domain_without_keys_is_told_how_to_make_them() -> None:
     assert (found.status, found.advice) == ("error", "mailraft dkim generate one.test")
 
 
+@pytest.mark.parametrize("states", [["pending"], ["retired", "pending"], ["retired"]])
+def test_a_domain_none_of_whose_keys_is_active_is_told_that_its_mail_is_not_signed(states: list[Any]) -> None:
+    found = records.dkim("one.test", [Published(KEY._replace(state=state), "") for state in states])
+    assert [one.status for one in found] == [*["ok"] * len(states), "error"]
+    assert found[-1].advice.endswith("mailraft dkim validate one.test")
+
+
 @pytest.mark.parametrize(
     ("state", "problem", "status"),
     [
@@ -132,7 +139,7 @@ def test_a_domain_without_keys_is_told_how_to_make_them() -> None:
     ],
 )
 def test_dkim(state: Any, problem: str, status: str) -> None:
-    (found,) = records.dkim("one.test", [Published(KEY._replace(state=state), problem)])
+    found = records.dkim("one.test", [Published(KEY._replace(state=state), problem)])[0]
     assert found.status == status
     assert bool(found.records) == (status in ("error", "warning"))
 
