@@ -17,6 +17,7 @@ from cli import layout
 from cli.client import AdminClient
 from cli.main import main
 from nodes.config import sources as config_sources
+from nodes.reports.incoming import understand
 from nodes.server import Node
 from tests.peers import certificates
 from tests.peers.dns_server import DnsServer
@@ -37,6 +38,7 @@ ZONE = "".join(
 ) + (
     "mta-sts.strict.test. 0 A 127.0.0.1\nmta-sts.example.test. 0 A 127.0.0.1\n"
     '_mta-sts.strict.test. 0 TXT "v=STSv1; id=1;"\n_mta-sts.example.test. 0 TXT "v=STSv1; id=1;"\n'
+    '_smtp._tls.strict.test. 0 TXT "v=TLSRPTv1; rua=mailto:tls@plain.test"\n'
 )
 
 
@@ -98,9 +100,12 @@ def at_site(run: Run, folder: Path, peer_port: int, story: Callable[[Site], None
 def _populate(client: AdminClient) -> None:
     client.change("POST", "/v1/tenants", {"name": "example", "domains": ["example.test"]})
     client.change("POST", "/v1/accounts", {"address": ALICE, "password": "correct horse"})
+    client.change("PUT", "/v1/reports/settings", {"sender": ALICE})
 
 
-def test_mail_waits_where_nothing_is_proved_and_goes_when_that_is_put_right(run: Run, tmp_path: Path) -> None:
+def test_mail_waits_where_nothing_is_proved_goes_when_that_is_put_right_and_is_in_the_report(
+    run: Run, tmp_path: Path
+) -> None:
     def story(site: Site) -> None:
         site.dns.add(f"_{peer.port}._tcp.mx.named.test. 0 TLSA {OURS.tlsa(3, 1, 1)}")
         host, _, port = site.endpoints["submission"].rpartition(":")
@@ -126,6 +131,14 @@ def test_mail_waits_where_nothing_is_proved_and_goes_when_that_is_put_right(run:
             "RCPT TO:<bob@strict.test>",
         ]
         assert all(one.tls for one in peer.taken)
+        assert site.client.change("POST", "/v1/reports/send", {"today": True})["outcomes"]["sent"] == 1
+        while len(peer.taken) < 4:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        assert peer.taken[3].rcpts == ("RCPT TO:<tls@plain.test>",)
+        report = understand(peer.taken[3].data)
+        assert (report.kind, report.domain) == ("tls", "strict.test")
+        assert {row["result"] for row in report.content["rows"]} == {"certificate-not-trusted"}
 
     with SmtpPeer(tls=certificates.context(tmp_path, ANYBODY)) as peer:
         at_site(run, tmp_path, peer.port, story)
