@@ -32,6 +32,7 @@ from nodes.reading import Reading
 SLICE_ROWS = 1000  # rows read in one snapshot
 SLICE_S = 0.01  # of work before others have their turn
 ASIDE_BYTES = 16 * 1024 * 1024  # of a message's size for each text that is looked for: beyond it, in a thread
+LARGE_BYTES = 512 * 1024  # a message this large goes there for one text: eight MiB of nothing but tags take seconds
 INDEXED_KEYS = 32  # texts that the index is asked about: each answer may name every message
 
 Take = Callable[[int, Message, Reading], None]
@@ -78,7 +79,7 @@ async def run(session: Session, where: Searched, program: Key, take: Take) -> No
             for row in rows_of(reading.view, where.folder, batch):
                 number = bisect_left(uids, row.uid) + 1
                 candidate = Candidate(number, row, where.is_recent(row.uid), load)
-                if texts * row.size > ASIDE_BYTES:
+                if texts and (row.size > LARGE_BYTES or texts * row.size > ASIDE_BYTES):
                     candidate.read()
                     heavy = candidate
                 elif matches(candidate):

@@ -2,7 +2,7 @@
 
 import base64
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,7 +13,7 @@ from nodes.imap.framing import Framer, Limits
 from nodes.imap.search_match import Candidate
 from nodes.imap.sort_keys import sort_keys
 from nodes.imap.threads import Threaded, references, response
-from nodes.mime import structure
+from nodes.mime import searched, structure
 from nodes.mime.addresses import Address, addresses
 from tests.nodes.imap.client import RawClient
 from tests.nodes.imap.node import Node, User
@@ -129,6 +129,21 @@ def test_a_search_with_many_texts_finds_what_one_with_few_finds(
     absent = " ".join(f"NOT BODY absent{number} NOT HEADER X-{number} y" for number in range(200))
     assert client.ok(f"SEARCH BODY line HEADER X-Kind b {absent}") == [b"* SEARCH 1"]
     assert client.ok(f"SEARCH BODY other {absent}") == [b"* SEARCH"]
+
+
+def test_a_large_message_is_searched_beside_the_sessions(
+    client: RawClient, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body_texts, where = searched.body_texts, []
+
+    def noted(data: bytes, root: structure.Part) -> Iterator[str]:
+        where.append(threading.get_ident())
+        return body_texts(data, root)
+
+    monkeypatch.setattr(searched, "body_texts", noted)
+    assert client.ok("SEARCH BODY line") == [b"* SEARCH 1"]
+    assert where
+    assert node.call(_thread()) not in where
 
 
 def test_a_header_is_taken_apart_once_for_all_keys() -> None:
