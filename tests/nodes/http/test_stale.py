@@ -9,7 +9,7 @@ from chaos.cluster import free_base_port
 from cli import layout
 from eventlog.errors import OutcomeUnknown
 from eventlog.log import EventLog
-from tests.nodes.http.test_admin import Run
+from tests.nodes.http.one_node import Run
 from tests.nodes.http.test_once import Site, during, with_tenant
 
 PRESENT, ABSENT = "/v1/accounts/postmaster@example.test", "/v1/accounts/nobody@example.test"
