@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from cli.guarded import read_in_a_child
 from cli.jobs import progress_bar, run_job
 from cli.moments import moment_argument
 from cli.options import cluster_option, data_folder, json_option, node_option, open_client, size_bytes, source_options
-from cli.output import CommandError, counted, print_json, print_table, say, size_text
+from cli.output import FAILED, CommandError, counted, print_json, print_table, say, size_text
 from cli.paths import api_path
 
 if TYPE_CHECKING:
@@ -98,8 +99,12 @@ def list_(node: str | None, cluster_dir: Path, as_json: bool) -> None:
 @node_option
 @json_option
 def verify(data: Path | None, cluster_dir: Path | None, node: str | None, as_json: bool) -> None:
-    """Read every segment from its start to its end and compare it with the chain in the database."""
+    """Read every segment from its start to its end and compare it with the chain in the database.
+
+    A node that can not be asked does not keep the others from it; it is named at the end.
+    """
     reports: dict[str, dict[str, Any]]
+    left: list[CommandError] = []
     if data is not None:
         from nodes.jobs import archive_verify
 
@@ -109,17 +114,18 @@ def verify(data: Path | None, cluster_dir: Path | None, node: str | None, as_jso
             reports = {str(folder): archive_verify(folder, update)}
     else:
         assert cluster_dir is not None
-        names = open_client(cluster_dir).node_names if node is None else (node,)
-        reports = {name: _verified(cluster_dir, name) for name in names}
+        reports, left = _each(open_client(cluster_dir), node, lambda name: _verified(cluster_dir, name))
     if as_json:
         print_json(reports)
     problems = [f"{name}: {one['problem']}" for name, report in reports.items() for one in report["damaged"]]
-    if problems:
-        text = "\n  ".join(["the archive is not what was written:", *problems])
-        raise CommandError(text, "mailraft log archive repair fetches them from a node that has them")
     if not as_json:
         for name, report in reports.items():
-            say(f"{name}: {counted(report['segments'], 'segment')}, positions 1 to {report['last']}, as they were")
+            if not report["damaged"]:
+                say(f"{name}: {counted(report['segments'], 'segment')}, positions 1 to {report['last']}, as they were")
+    if problems:
+        lines = ["the archive is not what was written:", *problems, *(f"not looked at: {error}" for error in left)]
+        raise CommandError("\n  ".join(lines), "mailraft log archive repair fetches them from a node that has them")
+    _raise_for(left, "not looked at:", "mailraft log archive verify --node NAME, once it answers")
 
 
 @archive.command()
@@ -127,28 +133,32 @@ def verify(data: Path | None, cluster_dir: Path | None, node: str | None, as_jso
 @cluster_option
 @json_option
 def repair(node: str | None, cluster_dir: Path, as_json: bool) -> None:
-    """Fetch segments that are missing or damaged on a node from another that has them whole."""
+    """Fetch segments that are missing or damaged on a node from another that has them whole.
+
+    A node that can not be asked does not keep the others from it; it is named at the end.
+    """
     client = open_client(cluster_dir, timeout_s=PLAN_TIMEOUT_S)
     repaired: list[dict[str, Any]] = []
     left: list[str] = []
-    for name in client.node_names if node is None else (node,):
-        for one in _verified(cluster_dir, name)["damaged"]:
-            source = _repair(client, name, one["first"], one["last"])
-            if source is None:
-                left.append(f"{name}: positions {one['first']} to {one['last']}")
-            else:
-                repaired.append({"node": name, "first": one["first"], "last": one["last"], "from": source})
+    reports, unasked = _each(client, node, lambda name: _verified(cluster_dir, name))
+    for name, one in ((name, one) for name, report in reports.items() for one in report["damaged"]):
+        source = _repair(client, name, one["first"], one["last"])
+        if source is None:
+            left.append(f"{name}: positions {one['first']} to {one['last']}")
+        else:
+            repaired.append({"node": name, "first": one["first"], "last": one["last"], "from": source})
     if as_json:
         print_json({"repaired": repaired, "left": left})
     else:
         for done in repaired:
             say(f"{done['node']}: positions {done['first']} to {done['last']}, from {done['from']}")
-        if not repaired and not left:
+        if not repaired and not left and not unasked:
             say("every segment is whole")
     if left:
-        raise CommandError(
-            "\n  ".join(["no node has them whole:", *left]), "a backup has them: mailraft backup restore"
-        )
+        lines = ["no node that answers has them whole:", *left, *(f"not looked at: {error}" for error in unasked)]
+        hint = "the command again, once every node answers" if unasked else "a backup has them: mailraft backup restore"
+        raise CommandError("\n  ".join(lines), hint)
+    _raise_for(unasked, "not looked at:", "mailraft log archive repair --node NAME, once it answers")
 
 
 @archive.command()
@@ -159,16 +169,42 @@ def compact(node: str | None, cluster_dir: Path, as_json: bool) -> None:
     """Give the room that archived positions took in the databases back to the disks, one node after the other.
 
     A node writes its database anew beside the old one and goes on serving; it needs room for both meanwhile.
+    A node that can not be asked does not keep the others from it; it is named at the end.
     """
     client = open_client(cluster_dir, timeout_s=COMPACT_TIMEOUT_S)
-    done: dict[str, dict[str, int]] = {}
-    for name in client.node_names if node is None else (node,):
-        done[name] = client.change("POST", "/v1/log/archive/compact", node=name)
+
+    def compacted(name: str) -> dict[str, Any]:
+        sizes: dict[str, Any] = client.change("POST", "/v1/log/archive/compact", node=name)
         if not as_json:
-            before, after = (size_text(done[name][key]) for key in ("before_bytes", "after_bytes"))
-            say(f"{name}: {before} before, {after} now")
+            say(f"{name}: {size_text(sizes['before_bytes'])} before, {size_text(sizes['after_bytes'])} now")
+        return sizes
+
+    done, left = _each(client, node, compacted)
     if as_json:
         print_json(done)
+    _raise_for(left, "the databases of the others are as they were:", "mailraft log archive compact --node NAME")
+
+
+def _each(
+    client: AdminClient, node: str | None, ask: Callable[[str], dict[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], list[CommandError]]:
+    """What the nodes answer, and the errors, each with its node's name, of the others; where one is named it raises."""
+    if node is not None:
+        return {node: ask(node)}, []
+    answers: dict[str, dict[str, Any]] = {}
+    left: list[CommandError] = []
+    for name in client.node_names:
+        try:
+            answers[name] = ask(name)
+        except CommandError as error:
+            text = error.message if error.message.startswith(f"{name}: ") else f"{name}: {error.message}"
+            left.append(CommandError(text, error.hint, error.exit_code, error.code, error.said))
+    return answers, left
+
+
+def _raise_for(left: list[CommandError], what: str, hint: str) -> None:
+    if left:
+        raise CommandError("\n  ".join([what, *map(str, left)]), hint, FAILED, left[0].code)
 
 
 def _moment(text: str) -> dict[str, int]:
@@ -234,9 +270,12 @@ def _how_far(status: dict[str, Any]) -> str:
 
 
 def _status(client: AdminClient, name: str) -> dict[str, Any]:
+    """Empty where the node is down; a node that answers is not: who asks may not know. Raises CommandError."""
     try:
         found: dict[str, Any] = client.whole("/v1/log/archive", "files", name)
-    except CommandError:
+    except CommandError as error:
+        if error.code != "unreachable":
+            raise
         return {}
     return found
 

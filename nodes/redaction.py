@@ -289,8 +289,10 @@ def plan_event(store: Store, position: int, ordinal: int | None, progress: Progr
 def _asked_for(snapshot: Snapshot, position: int, ordinal: int | None) -> Iterator[Found]:
     stored = snapshot.record(position)
     record = stored.record if stored is not None else None
-    if record is None:
-        raise Nothing(f"there is no record at {position}")
+    if stored is None:
+        raise Nothing(f"the log has no position {position}: it goes from 1 to {snapshot.position}")
+    if record is None:  # a leader's first entry of its term (Raft, 8), or a change that the engine keeps for itself
+        raise Nothing(f"position {position} is the leader's own entry, without a record: nothing there can be redacted")
     if ordinal is not None and ordinal >= len(record.events):
         raise Nothing(f"the record at {position} has {len(record.events)} events, numbered from 0")
     found = [one for one in events_of(position, record) if ordinal in (None, one.ordinal)]

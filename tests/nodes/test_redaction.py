@@ -197,8 +197,10 @@ def test_what_is_not_there_or_can_not_be_redacted_is_said(tmp_path: Path, run: R
     async def scenario(log: EventLog, runtime: Runtime) -> None:
         with pytest.raises(Nothing, match="no record has a body"):
             plan_message(log.store, digest_of(b"never"), True, nobody)
-        with pytest.raises(Nothing, match="there is no record at 999"):
+        with pytest.raises(Nothing, match="the log has no position 999"):
             plan_event(log.store, 999, None, nobody)
+        with pytest.raises(Nothing, match="position 1 is the leader's own entry, without a record"):
+            plan_event(log.store, 1, None, nobody)
         opened = await runtime.ask(ALICE, Subscribe("x"), ADMIN)
         with pytest.raises(Nothing, match="has 1 events"):
             plan_event(log.store, opened.position, 1, nobody)
