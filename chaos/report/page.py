@@ -92,7 +92,8 @@ def _tiles(facts: dict[str, Any]) -> str:
     counts, recovery, silence = facts["attempts"], facts["recovery"], facts["longest_silence"]
     shown = {"operations": counts["total"]} | {name: counts[name] for name in ("acknowledged", "refused", "unknown")}
     shown |= {
-        "faults": len(facts["bands"]) + recovery["kills"],
+        "faults": len(facts["bands"]),
+        "kills among them": recovery["kills"],
         "longest without a 250": f"{silence['length_s']:.2f} s",
     }
     if "max_s" in recovery:
@@ -122,20 +123,10 @@ def _legend() -> str:
 
 
 def _faults(facts: dict[str, Any]) -> str:
+    """Each once: a kill is a fault that has its band like any other."""
     rows = [
         (band["fault"], band["node"], _s(band["began_s"]), _s(band["ended_s"]), _s(band["recovery_s"]), band["detail"])
         for band in facts["bands"]
-    ]
-    rows += [
-        (
-            "kill",
-            kill["node"],
-            _s(kill["at_s"]),
-            _s(kill["alive_again_s"]),
-            _s(kill["recovery_s"]),
-            f"pid {kill['pid']}",
-        )
-        for kill in facts["kills"]
     ]
     return _table(("fault", "node", "#began, s", "#over, s", "#next 250 after, s", "detail"), rows)
 

@@ -107,6 +107,15 @@ def test_the_plot_shows_every_kind_fault_election_kill_and_node() -> None:
         assert text in shown
 
 
+def test_a_kill_is_counted_and_listed_as_one_fault() -> None:
+    past = eventful()
+    past.bands = [Band("kill", "n1", 0.5, 1.5, "pid 42")]
+    page = page_of(past)
+    tiles = {tile.findtext("b") + (tile[0].tail or "") for tile in page.iter("li")}  # type: ignore[operator]
+    assert {"1faults", "1kills among them"} <= tiles
+    assert [cell.text for cell in page.iter("td")].count("kill") == 1
+
+
 def test_nothing_is_drawn_outside_of_the_plot() -> None:
     svg = next(page_of(eventful()).iter(f"{SVG}svg"))
     _, _, width, height = map(float, svg.attrib["viewBox"].split())
