@@ -12,7 +12,7 @@ from cli.groups import Group
 from cli.jobs import progress_bar, result_of
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, open_client
-from cli.output import UNKNOWN, print_json, print_table, say
+from cli.output import UNKNOWN, print_json, print_table, printable, say
 from cli.paths import api_path
 from nodes.moments import Moment
 
@@ -53,7 +53,7 @@ def show(address: str, as_of: str | None, cluster_dir: Path, as_json: bool) -> N
         if folder["messages"]:
             click.echo(f"\n{folder['name']}")
             messages = (
-                (m["uid"], " ".join(m["flags"]), m["size"], m["internaldate"], m["sha256"][:16])
+                (m["uid"], " ".join(m["flags"]), m["size"], m["internaldate"], m["sha256"] + _mark(m))
                 for m in folder["messages"]
             )
             print_table((">uid", "flags", ">bytes", "internaldate", "sha256"), messages, "")
@@ -105,6 +105,10 @@ def restore(
         say(f"{address} is as it was at {plan['as_of']}" if changed else "nothing had to be changed")
 
 
+def _mark(message: dict[str, Any]) -> str:
+    return "  redacted" if message.get("redacted") else ""
+
+
 def _restore(cluster_dir: Path, address: str, body: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """What the node planned, and whether it changed something. Raises CommandError."""
     lines = open_client(cluster_dir).stream(api_path("/v1/mailboxes/{}/restore", address), None, body)
@@ -136,6 +140,8 @@ def _print_plan(plan: dict[str, Any]) -> None:
     if deleted:
         what = "message was" if deleted == 1 else "messages were"
         say(f"{deleted} {what} marked \\Deleted then, and will be: the next EXPUNGE of a mail program removes them")
+    if made_since := plan.get("made_since"):  # a node of an earlier version does not tell
+        say(f"made since then, and staying: {', '.join(map(printable, made_since))}")
     for verb in ("subscribe", "unsubscribe"):
         if plan[verb]:
             click.echo(f"{verb}: {', '.join(plan[verb])}")

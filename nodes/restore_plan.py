@@ -72,6 +72,7 @@ class Plan(NamedTuple):
     subscribe: tuple[str, ...]
     unsubscribe: tuple[str, ...]
     drop_newer: bool
+    made_since: tuple[str, ...] = ()  # folders that were not there then: they stay, whatever comes back
 
     @property
     def is_empty(self) -> bool:
@@ -104,6 +105,7 @@ class Plan(NamedTuple):
             "subscribe": list(self.subscribe),
             "unsubscribe": list(self.unsubscribe),
             "drop_newer": self.drop_newer,
+            "made_since": list(self.made_since),
         }
 
 
@@ -143,11 +145,13 @@ async def difference(log: EventLog, target: Target, past: PastMailbox, scope: Sc
         keep_newer = scope.uids is not None or not scope.drop_newer or anothers
         plans.append(FolderPlan(folder, found, rename, bring_back, moved, flags, () if keep_newer else newer, gone))
     whole = scope.folder is None
+    known = rows_then.keys() | {one.id for one in same.values()}
     return Plan(
         tuple(plans),
         tuple(sorted(subscribed_then - subscribed_now)) if whole else (),
         tuple(sorted(subscribed_now - subscribed_then)) if whole and scope.drop_newer else (),
         scope.drop_newer,
+        tuple(sorted(one.name for one in now.values() if one.id not in known)) if whole else (),
     )
 
 

@@ -25,6 +25,11 @@ def test_what_comes_back_marked_deleted_is_counted_and_said(capsys: pytest.Captu
     assert "3 messages were marked \\Deleted then" in capsys.readouterr().err
 
 
+def test_folders_that_were_made_since_are_said_to_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_plan(Plan((), (), (), True, ("Work",)).as_json())
+    assert "made since then, and staying: Work" in capsys.readouterr().err
+
+
 def test_nothing_is_said_where_nothing_was(capsys: pytest.CaptureFixture[str]) -> None:
     found = plan((message(2, "\\Seen"),), {})
     assert found.deleted == 0
