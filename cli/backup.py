@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cli.backup_feed import feed_option, find_feed
 from cli.groups import Group
@@ -146,7 +147,9 @@ def _open_or_begin(folder: Path, cell: str, key_file: Path | None, unencrypted: 
     from eventlog.segment_keys import read_keys
 
     if unencrypted:
-        key_file = None
+        if click.get_current_context().get_parameter_source("key_file") is ParameterSource.COMMANDLINE:
+            raise CommandError("--unencrypted and --key-file exclude each other", "one of them")
+        key_file = None  # that of the environment, for other backups
     if is_backup(folder):
         return open_backup(folder, key_file)
     if key_file is None and not unencrypted:
