@@ -14,6 +14,8 @@ import ssl
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
+import click
+
 from cli.layout import Cluster, Node
 from cli.output import FAILED, UNKNOWN, CommandError, say
 from cli.paths import page_after
@@ -31,6 +33,7 @@ STALE_HEADER = "Mailraft-Stale"  # as nodes/http/errors.py has it; importing tha
 _ELSEWHERE = {"rejected", "not_ready", "quarantined"}
 
 
+API_DESCRIBED = "/v1/openapi.json describes it"  # what nodes say to programs; who types a command has its --help
 _MAY_BE_OLD = "no majority of the nodes answers; this is what one node knows, and may be old"
 
 
@@ -311,7 +314,10 @@ def _level_of(status: bytes) -> int:
 
 def _error(refused: Refused) -> CommandError:
     exit_code = EXITS.get(refused.category, FAILED)
-    return CommandError(refused.message, refused.hint, exit_code, refused.code, refused.said)
+    context = click.get_current_context(silent=True)
+    described = context is not None and refused.hint == API_DESCRIBED
+    hint = f"{context.command_path} --help" if context is not None and described else refused.hint
+    return CommandError(refused.message, hint, exit_code, refused.code, refused.said)
 
 
 def _lost(method: str, reason: str) -> CommandError:

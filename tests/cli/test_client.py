@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from chaos.cluster import free_base_port
 from cli import layout
-from cli.client import AdminClient, Unreachable
+from cli.client import API_DESCRIBED, AdminClient, Unreachable
+from cli.main import main
 from cli.output import CommandError
 from nodes.config import sources as config_sources
 from nodes.tls import contexts as tls
@@ -150,6 +152,16 @@ def test_a_refusal_is_final_and_tells_what_to_do(cluster: layout.Cluster, serve:
     with pytest.raises(CommandError, match="it is conflict") as caught:
         AdminClient(cluster).change("POST", "/v1/x", {})
     assert (caught.value.exit_code, caught.value.hint, second.requests) == (1, "wait", [])
+
+
+def test_who_types_a_command_is_sent_to_its_help_and_not_to_the_description_of_the_api(
+    cluster: layout.Cluster, serve: Serve
+) -> None:
+    problem = {"category": "bad_request", "detail": "no such type", "hint": API_DESCRIBED, "code": "bad_request"}
+    serve(0, lambda request: reply(request, 400, problem))
+    found = CliRunner().invoke(main, ["log", "tail", "--type", "x", "--cluster", str(cluster.folder)])
+    assert "no such type" in found.stderr
+    assert "log tail --help" in found.stderr
 
 
 def test_that_a_thing_is_not_there_may_be_old_too(cluster: layout.Cluster, serve: Serve) -> None:
