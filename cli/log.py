@@ -20,7 +20,7 @@ from cli.log_archive import archive
 from cli.log_proof import PROOFS
 from cli.moments import moment_argument
 from cli.options import cluster_option, json_option, node_option, open_client, open_data, source_options
-from cli.output import CommandError, json_text, print_json, print_json_line, printable, say
+from cli.output import CommandError, counted, json_text, print_json, print_json_line, printable, say
 from cli.paths import api_path
 from cli.redact import CUSTODY
 from cli.what_if import what_if
@@ -101,7 +101,7 @@ def export(out: Path | None, data: Path | None, cluster_dir: Path | None, node: 
             for record in _records_of(open_client(cluster_dir).stream("/v1/log/records", node, wanted)):
                 file.write(json_text(record, shown=file.isatty()) + "\n")
                 count += 1
-    say(f"{count} records" + (f" in {out}" if out is not None else ""))
+    say(counted(count, "record") + (f" in {out}" if out is not None else ""))
 
 
 @log.command()

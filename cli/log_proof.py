@@ -44,16 +44,18 @@ def verify(
     """Walk the log of a node from its start and prove that nothing in it was altered.
 
     With --data the folder of a node is read by this command itself: the node may be stopped. The signature of an anchor
-    is checked with the CA of the cluster's folder, or with --ca.
+    is checked with the CA of the cluster's folder, or with --ca. With --all a node that can not be asked does not keep
+    the others from it; it is named at the end.
     """
     ca = context.meta.get(CA_FILE)
-    files = [file for path in anchors for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    files = [file for path in anchors for file in _anchor_files(path)]
     kept = [_read_anchor(path, _authority(ca, cluster_dir)) for path in files]
     positions = sorted({anchor["position"] for anchor in kept})
+    left: list[str] = []
     if all_nodes:
         if cluster_dir is None:
             raise CommandError("--all asks the nodes of a cluster", "--cluster DIR")
-        reports = _verify_all(cluster_dir, positions)
+        reports, left = _verify_all(cluster_dir, positions)
     elif data is not None:
         reports = {"": _verify_folder(data, positions)}
     else:
@@ -62,17 +64,33 @@ def verify(
     problems = [problem for name, report in reports.items() for problem in _problems(name, report, kept)]
     problems += _differences(reports)
     if as_json:
-        print_json(_verify_json(reports, problems))
+        print_json(_verify_json(reports, [*problems, *left]))
     if problems:
-        raise CommandError("\n  ".join(["the log does not prove itself:", *problems]), _what_to_do(reports))
-    if as_json:
-        return
+        raise CommandError("\n  ".join(["the log does not prove itself:", *problems, *left]), _what_to_do(reports))
+    if not as_json:
+        _print_proven(reports, kept)
+    if left:
+        hint = f"mailraft cluster status {cluster_dir}; mailraft log verify --node NAME verifies one"
+        raise CommandError("\n  ".join(["not every node was verified:", *left]), hint)
+
+
+def _print_proven(reports: dict[str, dict[str, Any]], kept: list[dict[str, Any]]) -> None:
     for name, report in reports.items():
         of = f"{name}: " if name else ""
         redacted = f", {report['redactions']} parts redacted" if report.get("redactions") else ""
         click.echo(f"{of}{report['records']} records, each as it was written{redacted}; head {report['head']}")
     for anchor in kept:
         click.echo(f"the chain leads to the head that {anchor['node']} signed at position {anchor['position']}")
+
+
+def _anchor_files(path: Path) -> list[Path]:
+    """Raises CommandError for a folder without any: nothing would be compared, as where a disk is not mounted."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob("*.json"))
+    if not found:
+        raise CommandError(f"{path} has no heads (*.json)", f"mailraft log anchor --collect {path} brings them there")
+    return found
 
 
 @click.command()
@@ -130,7 +148,7 @@ def _signed_heads(cluster_dir: Path, node: str | None, collect: Path | None, as_
         try:
             found += _heads_of(client, name)
         except CommandError as error:
-            down.append(f"{name}: {error}")
+            down.append(str(error))
     added = sum(_keep_head(collect, one) for one in found) if collect is not None else 0
     if as_json:
         print_json(found)
@@ -227,20 +245,26 @@ def _verify_folder(data: Path, positions: list[int]) -> dict[str, Any]:
             raise CommandError(f"{folder}: can not be read: {error}", hint) from None
 
 
-def _verify_all(cluster_dir: Path, positions: list[int]) -> dict[str, dict[str, Any]]:
-    """Every node by itself, and all of them at the position that the slowest has folded."""
+def _verify_all(cluster_dir: Path, positions: list[int]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Every node by itself, and all of them at the position that the slowest has folded; and why others were not."""
     from cli.client import Unreachable
 
     client = open_client(cluster_dir).every_node()
-    applied: list[int] = []
+    applied: dict[str, int] = {}
+    reports: dict[str, dict[str, Any]] = {}
+    left: list[str] = []
     for node in client.cluster.nodes:
         try:
-            applied.append(int(client.status(node)["applied"] or 0))
+            applied[node.name] = int(client.status(node)["applied"] or 0)
         except Unreachable as error:
-            hint = f"mailraft cluster status {cluster_dir}; mailraft log verify --node NAME verifies one"
-            raise CommandError(f"{node.name} does not answer: {error}", hint) from None
-    path = _verify_path(sorted({*positions, max(1, min(applied))}))
-    return {name: run_job(cluster_dir, path, name, f"verify {name}") for name in client.node_names}
+            left.append(f"{node.name} does not answer: {error}")
+    path = _verify_path(sorted({*positions, max(1, min(applied.values(), default=1))}))
+    for name in applied:
+        try:
+            reports[name] = run_job(cluster_dir, path, name, f"verify {name}")
+        except CommandError as error:
+            left.append(f"{name}: {error}")
+    return reports, left
 
 
 def _problems(name: str, report: dict[str, Any], kept: list[dict[str, Any]]) -> Iterator[str]:

@@ -48,6 +48,9 @@ def what_if(rule_file: Path, since: str, until: str | None, node: str | None, cl
     """Decide what the log has since a moment again under a changed rule, and show what would have differed."""
     body = {"rule": _rule(rule_file), "selection": _selection(since, until)}
     found, result = _run(cluster_dir, body, node)
+    first, last = body["selection"].get("first"), result["last"]
+    if until is None and first is not None and first > last:
+        raise CommandError(f"--since {since}: the log ends at {last}", "a position before that, or a time")
     if as_json:
         print_json({**result, "differences": found})
         return
