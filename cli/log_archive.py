@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PLAN_TIMEOUT_S = 600.0  # the sizes of all that is archived are read
 COMPACT_TIMEOUT_S = 24 * 3600.0
 POLL_S = 0.3
+DOWN = "down"  # stands, with the reason, for all else that a node would say
 WHOLE_BYTES = 2**62  # of a segment that is not to be cut
 
 
@@ -87,9 +88,9 @@ def list_(node: str | None, cluster_dir: Path, as_json: bool) -> None:
         print_json(found)
         return
     rows = [(name, one["archived"], one["swept"], one["segments"], one["size_bytes"], one["error"] or "-")
-            if one else (name, "-", "-", "-", "-", "down") for name, one in found.items()]  # fmt: skip
+            if DOWN not in one else (name, "-", "-", "-", "-", one[DOWN]) for name, one in found.items()]  # fmt: skip
     print_table(("node", "archived to", "left database to", "segments", "bytes", "error"), rows, "nothing is archived")
-    if node is not None and found[node]:
+    if node is not None and DOWN not in found[node]:
         files = [(one["first"], one["last"], one["size_bytes"] or "missing") for one in found[node]["files"]]
         print_table(("first", "last", "bytes"), files, "no segments")
 
@@ -197,8 +198,7 @@ def _each(
         try:
             answers[name] = ask(name)
         except CommandError as error:
-            text = error.message if error.message.startswith(f"{name}: ") else f"{name}: {error.message}"
-            left.append(CommandError(text, error.hint, error.exit_code, error.code, error.said))
+            left.append(CommandError(error.of_node(name), error.hint, error.exit_code, error.code, error.said))
     return answers, left
 
 
@@ -262,7 +262,7 @@ def _wait_for_nodes(client: AdminClient, last: int, wait_s: float) -> dict[str, 
 
 
 def _how_far(status: dict[str, Any]) -> str:
-    if not status:
+    if DOWN in status:
         return "down: it archives when it comes back"
     if status["error"]:
         return f"failed, and tries again: {status['error']}"
@@ -270,13 +270,13 @@ def _how_far(status: dict[str, Any]) -> str:
 
 
 def _status(client: AdminClient, name: str) -> dict[str, Any]:
-    """Empty where the node is down; a node that answers is not: who asks may not know. Raises CommandError."""
+    """Only why it is down, where it is; a node that refuses is not: who asks may not know. Raises CommandError."""
     try:
         found: dict[str, Any] = client.whole("/v1/log/archive", "files", name)
     except CommandError as error:
         if error.code != "unreachable":
             raise
-        return {}
+        return {DOWN: error.message.removeprefix(f"{name}: ")}
     return found
 
 
@@ -324,7 +324,7 @@ def _copy(client: AdminClient, into: Path) -> None:
     from eventlog.segments import PARTIAL, check_digest, verify_segment
 
     into.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = next(one for one in client.node_names if _status(client, one))
+    name = next(one for one in client.node_names if DOWN not in _status(client, one))
     for one in _status(client, name)["files"]:
         target = into / Segment(one["first"], one["last"]).file
         try:

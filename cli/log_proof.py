@@ -148,7 +148,7 @@ def _signed_heads(cluster_dir: Path, node: str | None, collect: Path | None, as_
         try:
             found += _heads_of(client, name)
         except CommandError as error:
-            down.append(str(error))
+            down.append(error.of_node(name))
     added = sum(_keep_head(collect, one) for one in found) if collect is not None else 0
     if as_json:
         print_json(found)
@@ -263,7 +263,7 @@ def _verify_all(cluster_dir: Path, positions: list[int]) -> tuple[dict[str, dict
         try:
             reports[name] = run_job(cluster_dir, path, name, f"verify {name}")
         except CommandError as error:
-            left.append(f"{name}: {error}")
+            left.append(error.of_node(name))
     return reports, left
 
 

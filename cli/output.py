@@ -58,6 +58,10 @@ class CommandError(click.ClickException):
             click.secho("  try: ", bold=True, nl=False, err=True)
             click.echo(self.hint, err=True)
 
+    def of_node(self, name: str) -> str:
+        """What it says, and which node says so."""
+        return self.message if self.message.startswith(f"{name}: ") else f"{name}: {self.message}"
+
     def facts(self) -> dict[str, Any]:
         """All that is known of it, for programs: the members of a problem (RFC 9457), and the exit code."""
         kind = kind_of(self.code or ("outcome_unknown" if self.exit_code == UNKNOWN else "command_failed"))

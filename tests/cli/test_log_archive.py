@@ -56,10 +56,15 @@ def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> Result:
     return CliRunner().invoke(main, ["log", "archive", *words, "--cluster", "x"])
 
 
-def test_the_list_says_which_node_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_says_which_node_is_down_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     found = asked(monkeypatch, "list")
-    assert [line.split()[0::5] for line in found.stdout.splitlines()[1:]] == [["n1", "-"], ["n2", "down"], ["n3", "-"]]
-    assert json.loads(asked(monkeypatch, "list", "--json").stdout) == {"n1": STATUS, "n2": {}, "n3": STATUS}
+    assert [line.split(maxsplit=5)[0::5] for line in found.stdout.splitlines()[1:]] == [
+        ["n1", "-"],
+        ["n2", "nothing listens there"],
+        ["n3", "-"],
+    ]
+    told = json.loads(asked(monkeypatch, "list", "--json").stdout)
+    assert told == {"n1": STATUS, "n2": {"down": "nothing listens there"}, "n3": STATUS}
 
 
 def test_a_refusal_is_not_listed_as_a_node_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
