@@ -27,7 +27,11 @@ def tune_memory() -> None:
 
     The program itself is never garbage, and a node makes and drops many small objects that form no cycles. Buffers of
     hundreds of KiB would be mapped and unmapped each time, a page fault a page: a tenth of a node's time under load.
+
+    Where memory ends, libraries in Rust show no stack of their panic: to make one takes memory, under a lock that
+    whoever gets none of it takes again. The process would wait for itself for ever instead of ending.
     """
+    os.environ["RUST_BACKTRACE"] = "0"
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     libc = ctypes.CDLL(None)

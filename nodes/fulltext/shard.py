@@ -13,10 +13,10 @@ from nodes.fulltext import schema
 
 
 class Shard:
-    """An index as it was when this was made; `make` for who writes it. Raises ValueError (tantivy's)."""
+    """An index as it was when this was made; `make` for who writes it. Raises ValueError (tantivy's), OSError."""
 
     def __init__(self, folder: Path, *, make: bool = False) -> None:
-        self._index = schema.made_index(str(folder)) if make else tantivy.Index.open(str(folder))
+        self._index = schema.made_index(str(folder)) if make else _opened(folder)
         self._index.config_reader("manual")
         self._index.reload()
         self._searcher = self._index.searcher()
@@ -53,3 +53,12 @@ class Shard:
     def mentions(self, field: str, value: str) -> bool:
         """Whether a term is in the files, be it of messages that were taken out."""
         return self._searcher.doc_freq(field, value) > 0
+
+
+def _opened(folder: Path) -> tantivy.Index:
+    try:
+        return tantivy.Index.open(str(folder))
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # PyO3's, which it does not let be imported
+            raise
+        raise OSError(f"the index could not be opened: {error}") from error  # it got no thread, for want of memory

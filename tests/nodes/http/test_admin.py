@@ -124,8 +124,8 @@ def test_an_event_names_the_address_that_it_is_about_and_shows_trace_headers_as_
             *(("AccountAdded", "alice@example.test"), ("MailboxOpened", "alice@example.test")),
             *(("PasswordSet", "alice@example.test"), ("MessageDelivered", "alice@example.test")),
             *(("PasswordSet", "alice@example.test"), ("MessagesExpunged", "alice@example.test")),
-            *(("MailboxClosed", "alice@example.test"), ("NameReleased", None)),
-            ("AccountDeleted", "alice@example.test"),
+            *(("MailboxClosed", "alice@example.test"), ("AccountDeleted", "alice@example.test")),
+            ("NameReleased", None),
         ]
         assert delivery["address"] == "alice@example.test"  # and it is not in the data: looked up by its stream
         assert delivery["data"]["trace"].startswith("Return-Path: <bob@sender.test>\r\nReceived: from ")

@@ -175,7 +175,7 @@ def counted_rows(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 
 def exchanged(client: AdminClient, path: str, body: bytes, headers: dict[str, str]) -> tuple[str, bytes]:
-    connection = client._connect(client.cluster.nodes[0], 5.0)
+    connection = client._connect(client.cluster.nodes[0], 30.0)
     connection.request("POST", path, body, headers)
     answer = connection.getresponse()
     assert answer.status == 200, answer.read()
