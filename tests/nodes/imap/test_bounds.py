@@ -3,12 +3,14 @@
 import base64
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import pytest
 
 from actors.mailbox import Message
 from nodes.imap import scans, search_updates, searching
 from nodes.imap.binary import Kept, decoded
+from nodes.imap.errors import Refusal
 from nodes.imap.framing import Framer, Limits
 from nodes.imap.search_match import Candidate
 from nodes.imap.sort_keys import sort_keys
@@ -42,6 +44,22 @@ def test_a_part_is_decoded_once_for_all_its_pieces() -> None:
     assert again is not None
     assert first.obj is again.obj
     assert first == b"x" * 300
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"", b""),
+        (b" QU\r\nJD\t", b"ABC"),
+        (b"QQ==", b"A"),
+        (b"QUI=", b"AB"),
+        *((one, None) for one in (b"Q", b"QQ", b"QQ=", b"Q===", b"====", b"QUJD=", b"QUJD====", b"QQ==QUJD", b"QU*D")),
+    ],
+)
+def test_base64_is_whole_groups_of_digits_and_nothing_else(text: bytes, found: bytes | None) -> None:
+    data = b"Content-Type: image/gif\r\nContent-Transfer-Encoding: base64\r\n\r\n" + text
+    with nullcontext() if found is not None else pytest.raises(Refusal, match="can not be undone"):
+        assert decoded(data, structure.parse(data), (1,), {}) == found
 
 
 def test_a_message_is_not_told_a_hundred_times_in_one_response(client: RawClient) -> None:
