@@ -12,7 +12,8 @@ from nodes.mime.addresses import addresses
 from nodes.mime.header import FIELDS_LIMIT
 from nodes.verdicts.signed import Message
 
-MOST_FROM_BYTES = 16 * 1024  # a longer one is not read to its end, where the author that is shown may stand
+# Of all From fields together: more is not read to its end, where the author that is shown may stand.
+MOST_FROM_BYTES = 16 * 1024
 MOST_DOMAINS = 5
 REMEMBERED_BYTES = 500
 
@@ -28,9 +29,11 @@ def authors(message: Message) -> Authors:
     """Never raises: what is no domain is left out."""
     found = message.named(b"from")
     domains: dict[str, None] = {}
+    left = MOST_FROM_BYTES
     for one in found:
-        short = len(one.value) <= REMEMBERED_BYTES
-        domains |= dict.fromkeys(_remembered(one.value) if short else _domains(one.value[:MOST_FROM_BYTES]))
+        value = one.value[:left]
+        left -= len(value)
+        domains |= dict.fromkeys(_remembered(value) if len(value) <= REMEMBERED_BYTES else _domains(value))
     ambiguous = len(found) > 1 or any(len(one.value) > MOST_FROM_BYTES for one in found) or len(domains) > MOST_DOMAINS
     cut_off = len(message.fields) >= FIELDS_LIMIT  # what stands behind is not seen here
     return Authors(tuple(domains)[:MOST_DOMAINS], ambiguous or cut_off)

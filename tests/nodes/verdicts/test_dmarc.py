@@ -227,3 +227,10 @@ def test_dns_that_is_too_slow_gives_temporary_errors() -> None:
 def test_an_author_behind_more_than_is_read_of_from_is_ambiguous() -> None:
     padded = b"From: (" + b"x" * MOST_FROM_BYTES + b") <x@elsewhere.test>\r\n\r\nHello\r\n"
     assert judged(asking("p=reject"), padded).authors == Authors((), True)
+
+
+def test_many_from_fields_are_read_no_further_than_one() -> None:
+    field = b"From: " + b"a:b;" * (MOST_FROM_BYTES // 16) + b"<x@%b.test>\r\n"
+    fields = [field % name for name in (b"one", b"two", b"three", b"four", b"five", b"six")]
+    found = judged(asking("p=reject"), b"".join(fields) + b"\r\nx\r\n").authors
+    assert found == Authors(("one.test", "two.test", "three.test"), True)
