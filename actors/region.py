@@ -254,7 +254,9 @@ def _start(view: View, command: StartFollow) -> FollowStarted:
     if len(others) >= MAX_FOLLOWS:
         raise TooLarge(f"at most {MAX_FOLLOWS} things are followed")
     for one in others:
-        if one.tenant == command.tenant and (WHOLE_TENANT in (one.account, command.account) or one[1:4] == scope):
+        if one[1:4] == scope:
+            raise NotAllowed(f"that is followed as {one.name}, and goes on under that name (--as {one.name})")
+        if one.tenant == command.tenant and WHOLE_TENANT in (one.account, command.account):
             raise NotAllowed(f"that, or a part of it, is followed as {one.name}")
     return FollowStarted(
         command.name,

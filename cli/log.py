@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cli.client import AdminClient
 
 _C = TypeVar("_C", bound=Callable[..., Any])
+MOST_SPANS = 8  # of UIDs in a line
 REQUEST_CARRIED_OUT = "RequestCarriedOut"  # stands in every record of the command line: no news in a line of its own
 
 
@@ -234,8 +235,11 @@ def _line(record: dict[str, Any]) -> str:
     told = [event["type"] for event in record["events"] if event["type"] != REQUEST_CARRIED_OUT]
     types = ", ".join(told or (event["type"] for event in record["events"])) or f"{len(record['bodies'])} body parts"
     about = "".join(f"  {part}" for part in _about(record["events"]))
+    by = record["by"]
+    # who it is stands there already where one works in a mailbox of one's own
+    who = "" if by["address"] in (None, *(event["address"] for event in record["events"])) else f"{by['address']}, "
     outcome = "" if record["outcome"] in (None, "committed") else f"  [{record['outcome']}]"
-    return f"{record['position']:>10}  {record['at']}  {types}{about}{outcome}  by {printable(record['by']['origin'])}"
+    return f"{record['position']:>10}  {record['at']}  {types}{about}{outcome}  by {printable(who + by['origin'])}"
 
 
 def _about(events: list[dict[str, Any]]) -> Iterable[str]:
@@ -251,6 +255,23 @@ def _about(events: list[dict[str, Any]]) -> Iterable[str]:
     yield from dict.fromkeys(
         _flags(event["data"]) for event in known if event["type"] in ("FlagsChanged", "ManyFlagsChanged")
     )
+    uids = [uid_set for event in known if (uid_set := _uids(event["data"]))]
+    if uids and not mail:
+        yield f"UID {', '.join(uids)}"
+
+
+def _uids(data: dict[str, Any]) -> str:
+    """The messages of a folder that an event is about, as an IMAP sequence set (RFC 9051 9), cut to fit a line."""
+    spans = data.get("spans") or _spans(data.get("uids") or ())
+    told = [str(first) if first == last else f"{first}:{last}" for first, last in spans[:MOST_SPANS]]
+    return ",".join(told) + (",..." if len(spans) > MOST_SPANS else "")
+
+
+def _spans(uids: Iterable[int]) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    for uid in sorted(uids):
+        spans[-1:] = [(spans[-1][0], uid)] if spans and spans[-1][1] + 1 == uid else [*spans[-1:], (uid, uid)]
+    return spans
 
 
 def _flags(data: dict[str, Any]) -> str:

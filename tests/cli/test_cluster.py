@@ -283,8 +283,8 @@ def test_the_log_tells_which_flags_were_changed(folder: Path) -> None:
         imap.store("1", "+FLAGS", "(\\Flagged)")
         imap.store("1", "-FLAGS", "(\\Flagged)")
     lines = succeed("log", "tail", "-n", "2", "--type", "FlagsChanged", "--node", "n1", cluster=folder).splitlines()
-    assert "alice@example.test  +\\Flagged  by imap" in lines[0]
-    assert "alice@example.test  -\\Flagged  by imap" in lines[1]
+    assert "alice@example.test  +\\Flagged  UID 1  by imap" in lines[0]
+    assert "alice@example.test  -\\Flagged  UID 1  by imap" in lines[1]
 
 
 def test_the_log_is_followed_until_ctrl_c(folder: Path) -> None:

@@ -363,7 +363,7 @@ def test_what_the_command_refuses(run: Run, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match="certificate can not be used"):
             await pair.follower.ask("POST", "/v1/region/follows", {**document, "certificate": "x"})
         await pair.follower.ask("POST", "/v1/region/follows", document)
-        with pytest.raises(CommandError, match="is followed as tokyo"):
+        with pytest.raises(CommandError, match="is followed as tokyo, and goes on under that name"):
             await pair.follower.ask("POST", "/v1/region/follows", {**document, "as": "second"})
         await pair.follower.caught_up(pair.source)
         with pytest.raises(CommandError, match="this is a replica"):
