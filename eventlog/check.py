@@ -56,8 +56,8 @@ def find_damage(path: Path) -> str | None:
     try:
         with open_for_reading(path) as store:
             with store.snapshot() as snapshot:
-                first = max(1, snapshot.position - TAIL_RECORDS, _archived(store) + 1)
-            report = verify_store(store, first=first)
+                last = snapshot.position
+            report = verify_store(store, first=max(1, last - TAIL_RECORDS, _archived(store) + 1), last=last)
     except (lmdb.Error, DamagedDatabase) as error:
         return f"{path}: {error}"
     return None if report.ok else f"{path}: {report.problems[0]}"

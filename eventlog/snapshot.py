@@ -215,6 +215,16 @@ class Snapshot:
         """The bytes that a record brought with it as its body of that ordinal, if they are kept."""
         return read_slot(self._txn, self._db, self._archive, position, ordinal)
 
+    def keys(self, name: bytes, start: bytes = b"") -> Iterator[bytes]:
+        """The keys of one LMDB table from `start` on, in the order in which they stand there."""
+        with self._txn.cursor(db=self._db[name]) as cursor:
+            if cursor.set_range(start):
+                yield from cursor.iternext(keys=True, values=False)
+
+    def value(self, name: bytes, key: bytes) -> bytes | None:
+        """What one LMDB table leads to from a key, as stored."""
+        return self._txn.get(key, db=self._db[name])
+
     def raw(self, name: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Every row of one LMDB table as stored, for digests and checks."""
         with self._txn.cursor(db=self._db[name]) as cursor:

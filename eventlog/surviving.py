@@ -18,6 +18,7 @@ from eventlog.store import POSITION
 
 MOST_DEATHS = 5  # what is behind the last one is not read
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -29,6 +30,7 @@ class Task(NamedTuple):
     last: int
     at: tuple[int, ...] = ()
     mark: str = ""
+    purge: tuple[int, int] | None = None  # of eventlog.verify_indexes
 
 
 class Mark:
@@ -45,7 +47,7 @@ class Mark:
             POSITION.pack_into(self._map, 0, position)
 
 
-def alone(work: Callable[[Task], T], task: Task) -> T:
+def alone(work: Callable[[S], T], task: S) -> T:
     """What `work` gives, from a process of its own. Raises BrokenProcessPool if that dies, and what `work` raises."""
     with _pool(1) as pool:
         return pool.submit(work, task).result()

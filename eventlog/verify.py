@@ -1,4 +1,5 @@
-"""Is the log what it was? Recomputes the chain from the records and compares it with what the fold wrote down.
+"""Is the log what it was? Recomputes the chain from the records and compares it with what the fold wrote down, and the
+indexes with what the records say (eventlog/verify_indexes.py).
 
 Works on a live node (in short reads) and on the folder of a stopped one. A changed byte of a record, of a body or of
 the chain itself is found, and the first position that does not fit is named, also where LMDB's own pages no longer lead
@@ -11,49 +12,46 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import msgpack
+from typing import NamedTuple
 
 from eventlog.archived import ArchiveError
 from eventlog.custody import CUSTODY, redaction_in
 from eventlog.errors import DamagedDatabase
 from eventlog.fold import Outcome
-from eventlog.journal import KIND_NOOP
 from eventlog.log import EventLog
-from eventlog.record import (
-    DIGEST_BYTES,
-    ERASED_SALT_BYTES,
-    FORMAT,
-    SALT_BYTES,
-    Body,
-    RecordError,
-    body_commitment,
-    chain_hash,
-    decode_events,
-    decode_with_header,
-    leaves,
-    raw_leaf,
-)
+from eventlog.record import ERASED_SALT_BYTES, Body, chain_hash, decode_events
 from eventlog.segment_frames import SegmentError
 from eventlog.segments import check_digest
 from eventlog.store import CHAIN_BYTES, GENESIS, LOG_HEAD, Snapshot, Store, StoredRecord, open_for_reading
 from eventlog.surviving import Mark, Task, alone, survived
-from eventlog.uploads import CHUNK_STORED
+from eventlog.verify_indexes import (
+    Expected,
+    Indexes,
+    Problem,
+    Purge,
+    Tally,
+    add,
+    add_up,
+    differing,
+    end_of_stretch,
+    first_of,
+    name_differences,
+    stretch_of,
+)
+from eventlog.verify_reading import read
 
-SLICE = 1000
 RANGE = 20_000  # records that one process takes at a time
 MAX_PROBLEMS = 100
 DEATH = "the process that read it died of damaged pages"
 
 Progress = Callable[[int, int], None]  # done, of how many
-_unpackb = msgpack.unpackb
 
 
 class VerifyReport(NamedTuple):
     """`head` is the chain at the last position read; `first_bad` the first position that does not fit.
 
-    `chains` holds the recomputed chain at each position that was asked for and exists.
+    `chains` holds the recomputed chain at each position that was asked for and exists; `tallies`, by stretch, what the
+    indexes must hold of the positions that were read.
     """
 
     ok: bool
@@ -66,6 +64,7 @@ class VerifyReport(NamedTuple):
     events: int = 0  # that took effect
     bodies: int = 0  # that the records brought, and that are kept
     body_bytes: int = 0
+    tallies: dict[int, Tally] = {}  # noqa: RUF012 -- never changed
 
 
 def verify(source: EventLog | Path, progress: Progress | None = None, at: Collection[int] = ()) -> VerifyReport:
@@ -77,15 +76,54 @@ def verify(source: EventLog | Path, progress: Progress | None = None, at: Collec
     if isinstance(source, EventLog):
         return verify_store(source.store, progress, at=at)
     try:
-        last = alone(_last_position, Task(str(source), 0, 0))
+        indexes = _indexes_of(source)
     except BrokenProcessPool:
         raise DamagedDatabase(f"{source}: its tables are not found: {DEATH}") from None
-    return _verify_ranges(source, last, progress, at)
+    report = _verify_ranges(source, indexes, progress, at)
+    stretches = differing(indexes, report.tallies)
+    return _with_indexes(report, indexes, _named(source, indexes, stretches) if stretches else [])
 
 
-def _last_position(task: Task) -> int:
-    with open_for_reading(Path(task.path)) as store, store.snapshot() as snapshot:
+def _indexes_of(path: Path) -> Indexes:
+    """What the indexes of a database hold, also where their pages end the process that reads them."""
+    try:
+        return alone(_add_up, path)
+    except BrokenProcessPool:
+        return Indexes(alone(_last_position, path), None, {}, [(None, f"its indexes can not be read: {DEATH}")])
+
+
+def _add_up(path: Path) -> Indexes:
+    with open_for_reading(path) as store:
+        return add_up(store)
+
+
+def _last_position(path: Path) -> int:
+    with open_for_reading(path) as store, store.snapshot() as snapshot:
         return snapshot.position
+
+
+def _named(path: Path, indexes: Indexes, stretches: list[int]) -> list[Problem]:
+    try:
+        return alone(_name_differences, (path, indexes, stretches))
+    except BrokenProcessPool:
+        return [(first_of(stretches[0]), f"the indexes do not hold what it and those behind it say, and {DEATH}")]
+
+
+def _name_differences(task: tuple[Path, Indexes, list[int]]) -> list[Problem]:
+    path, indexes, stretches = task
+    with open_for_reading(path) as store:
+        return name_differences(store, indexes, stretches)
+
+
+def _with_indexes(report: VerifyReport, indexes: Indexes, named: list[Problem]) -> VerifyReport:
+    """What was found of the records, and of the indexes: what has the first position comes first."""
+    found = indexes.problems + named
+    bad = min((position for position, _ in found if position is not None), default=None)
+    texts = [text if position is None else f"record {position}: {text}" for position, text in found]
+    is_first = report.first_bad is None or (bad is not None and bad < report.first_bad)
+    problems = texts + report.problems if is_first else report.problems + texts
+    first_bad = bad if is_first else report.first_bad
+    return report._replace(ok=not problems, first_bad=first_bad, problems=problems[:MAX_PROBLEMS])
 
 
 def verify_store(
@@ -95,27 +133,35 @@ def verify_store(
     last: int | None = None,
     at: Collection[int] = (),
     mark: Mark | None = None,
+    purge: tuple[int, int] | None = None,
 ) -> VerifyReport:
     """Verifies from a position on, to another (None: the end); what comes before `first` is taken on trust.
 
-    `mark` is told of each position before it is read.
+    The indexes are compared where that is all of the log. `mark` is told of each position before it is read; `purge`
+    is that of the log, for who compares the indexes with `tallies`.
     """
-    walk = _Walk(store, first, frozenset(at), mark or Mark(""))
+    if last is None and first == 1:
+        indexes = add_up(store)
+        report = verify_store(store, progress, 1, indexes.last, at, mark, indexes.purge)
+        stretches = differing(indexes, report.tallies)
+        return _with_indexes(report, indexes, name_differences(store, indexes, stretches) if stretches else [])
+    walk = _Walk(store, first, frozenset(at), mark or Mark(""), None if purge is None else Purge(*purge))
     if last is None:
         with store.snapshot() as snapshot:
             last = snapshot.position
     walk.check_files(store, last)
     while walk.next <= last and len(walk.problems) < MAX_PROBLEMS:
-        walk.take_slice(store, min(last, walk.next + SLICE - 1))
+        walk.take_slice(store, min(last, end_of_stretch(walk.next)))
         if progress is not None:
             progress(walk.next - first, last - first + 1)
     return walk.report()
 
 
-def _verify_ranges(path: Path, last: int, progress: Progress | None, at: Collection[int]) -> VerifyReport:
-    """The same by a process a core, a range after the other."""
-    ranges = [Task(str(path), first, min(last, first + RANGE - 1), tuple(at)) for first in range(1, last + 1, RANGE)]
-    parts = [verify_range(Task(str(path), 1, 0))] if not ranges else []
+def _verify_ranges(path: Path, indexes: Indexes, progress: Progress | None, at: Collection[int]) -> VerifyReport:
+    """The records by a process a core, a range after the other."""
+    last, begin = indexes.last, Task(str(path), 1, 0, tuple(at), purge=indexes.purge)
+    ranges = [begin._replace(first=first, last=min(last, first + RANGE - 1)) for first in range(1, last + 1, RANGE)]
+    parts = [verify_range(begin)] if not ranges else []
     for done, part in survived(verify_range, ranges, _unreadable):
         parts.append(part)
         if progress is not None:
@@ -131,7 +177,7 @@ def _unreadable(position: int) -> VerifyReport:
 def verify_range(task: Task) -> VerifyReport:
     """Verifies the database in a folder from a position to another, in a process of its own; see `verify` for `at`."""
     with open_for_reading(Path(task.path)) as store:
-        return verify_store(store, None, task.first, task.last, task.at, Mark(task.mark))
+        return verify_store(store, None, task.first, task.last, task.at, Mark(task.mark), task.purge)
 
 
 def joined(parts: Sequence[VerifyReport]) -> VerifyReport:
@@ -141,19 +187,27 @@ def joined(parts: Sequence[VerifyReport]) -> VerifyReport:
     chains = {position: chain for part in parts for position, chain in part.chains.items()}
     records = sum(part.records for part in parts)
     redactions = sum(part.redactions for part in parts)
+    tallies: dict[int, Tally] = {}
+    for part in parts:
+        for stretch, tally in part.tallies.items():
+            add(tallies, stretch, tally)
     return VerifyReport(
         not problems, records, parts[-1].head, min(bad, default=None), problems, chains, redactions,
         sum(part.events for part in parts), sum(part.bodies for part in parts), sum(part.body_bytes for part in parts),
+        tallies,
     )  # fmt: skip
 
 
 class _Walk:
     """The state of a verification between two reads."""
 
-    def __init__(self, store: Store, first: int, at: frozenset[int], mark: Mark) -> None:
+    def __init__(self, store: Store, first: int, at: frozenset[int], mark: Mark, purge: Purge | None) -> None:
         self.next = first
         self._mark = mark
         self.problems: list[str] = []
+        self._found = 0  # problems of records; that an erasure is told by none is one of the index that leads there
+        self._expected = Expected(purge)
+        self._tallies: dict[int, Tally] = {}
         self._at = at
         self._records = 0
         self._first_bad: int | None = None
@@ -187,19 +241,25 @@ class _Walk:
             self._events,
             self._bodies,
             self._body_bytes,
+            self._tallies,
         )
 
     def take_slice(self, store: Store, last: int) -> None:
         """Checks up to `last`, or to the first position whose rows can not be read, which is a problem of that one."""
-        self._mark.about_to_read(self.next)
+        first, found = self.next, self._found
+        self._mark.about_to_read(first)
         try:
             with store.snapshot() as snapshot:
                 self._take(snapshot, last)
+            tally = self._expected.tally(last - first + 1)
+            if self._found == found:
+                add(self._tallies, stretch_of(last), tally)
         except Exception as error:  # whatever comes of pages that are damaged, out of LMDB or out of what was read
             self._bad(self.next, f"it can not be read: {error}")
             with contextlib.suppress(Exception), store.snapshot() as snapshot:
                 self._go_on_behind(snapshot, self.next)
             self.next += 1
+            self._expected.forget()
 
     def _take(self, snapshot: Snapshot, last: int) -> None:
         """Checks up to `last`. A position that is not there is a problem of its own."""
@@ -244,17 +304,18 @@ class _Walk:
         if term < self._term or at_ms < self._at_ms:
             self._bad(position, "its term or time is before that of the record in front of it")
         self._term, self._at_ms = term, at_ms
-        bodies, parts, erased = _read(stored)
+        bodies, parts, erased, streams, header = read(stored)
         if outcome == Outcome.COMMITTED and parts:
             self._events += len(parts) - 1 - len(bodies)
         for ordinal, left in erased:
             self._redactions += 1
             if self._must_be_told(position) and self._erased_events.get((position, ordinal)) != left:
-                self._bad(position, f"event {ordinal} is erased, and no record says so, or not to this")
+                self._say(position, f"event {ordinal} is erased, and no record says so, or not to this")
         expected = chain_hash(self._chain, position, term, stored.kind, at_ms, outcome, parts)
         if stored.chain != expected:
             self._bad(position, "it does not fit the chain: the record, or the chain's own entry, was altered")
         self._chain = stored.chain or expected
+        self._expected.take(position, outcome, streams, header)
         if position in self._at:
             self._chains[position] = expected
         for ordinal, (body, may_be_gone) in enumerate(bodies):
@@ -269,7 +330,7 @@ class _Walk:
                 self._must_be_told(position)
                 and (position, ordinal, body.tenant + body.digest) not in self._erased_bodies
             ):
-                self._bad(position, f"body {body.digest.hex()[:16]} is erased, and no record says so")
+                self._say(position, f"body {body.digest.hex()[:16]} is erased, and no record says so")
             return
         data = None if body.chunks else snapshot.introduced(position, ordinal)
         if data is not None:
@@ -300,15 +361,14 @@ class _Walk:
         return position > self._cut and self._knows_erasures
 
     def _bad(self, position: int, what: str) -> None:
+        self._found += 1
+        self._say(position, what)
+
+    def _say(self, position: int, what: str) -> None:
         if self._first_bad is None:
             self._first_bad = position
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(f"record {position}: {what}")
-
-
-_NO_BODIES: tuple[tuple[Body, bool], ...] = ()
-_NONE: tuple[tuple[int, bytes], ...] = ()
-_Read = tuple[tuple[tuple[Body, bool], ...], list[bytes], Sequence[tuple[int, bytes]]]
 
 
 def _redactions(store: Store) -> tuple[dict[tuple[int, int], bytes], set[tuple[int, int, bytes]], bool]:
@@ -329,64 +389,3 @@ def _redactions(store: Store) -> tuple[dict[tuple[int, int], bytes], set[tuple[i
     except ArchiveError:  # the walk comes there too, and says so
         return events, bodies, False
     return events, bodies, True
-
-
-def _read(stored: StoredRecord) -> _Read:
-    """The bodies that an entry names, each with whether its bytes may be gone, its leaves in the chain, and what is
-    left of events that were erased: ordinal and SHA-256.
-    """
-    if stored.kind == KIND_NOOP:
-        return _NO_BODIES, [], _NONE
-    if stored.outcome == Outcome.BAD_RECORD:
-        return _NO_BODIES, [raw_leaf(stored.data)], _NONE
-    try:
-        return _parts(stored.data)
-    except Exception:  # whatever is wrong with it: what is not the bytes of a record is hashed as it is
-        return _slowly(stored.data)
-
-
-def _parts(data: bytes) -> _Read:
-    """What `record.leaves` gives of a record, without building it: a long log is read at several times the speed.
-
-    Raises for anything that is not exactly what `record.encode` writes; types are checked where a value of another
-    one would give the same hash.
-    """
-    version, header, events, bodies = _unpackb(data, use_list=False)
-    if type(version) is not int or version != FORMAT:
-        raise RecordError
-    parts = [sha256(header).digest()]
-    chunk = False
-    erased: list[tuple[int, bytes]] = []
-    for tenant, stream, type_, number, payload, salt in events:
-        if len(salt) == SALT_BYTES:
-            if len(tenant) != 16 or len(stream) != 16 or type(number) is not int:
-                raise RecordError
-            place = b"E%b%b%b%c%b\0" % (salt, tenant, stream, number, type_.encode())
-            parts.append(sha256(place + payload).digest())
-        elif len(salt) == ERASED_SALT_BYTES:
-            erased.append((len(parts) - 1, sha256(payload).digest()))
-            parts.append(bytes(salt))
-        else:
-            raise RecordError
-        chunk = chunk or type_ == CHUNK_STORED
-    if not bodies:
-        return _NO_BODIES, parts, erased
-    named = [_body(fields) for fields in bodies]
-    parts.extend(map(body_commitment, named))
-    return tuple([(body, chunk) for body in named]), parts, erased
-
-
-def _body(fields: Any) -> Body:
-    body = Body(*fields)
-    if len(body.digest) != DIGEST_BYTES or type(body.size) is not int:
-        raise RecordError
-    return body
-
-
-def _slowly(data: bytes) -> _Read:
-    """The fold's own reading, for what the fast one does not take."""
-    try:
-        record, header = decode_with_header(data)
-    except RecordError:
-        return _NO_BODIES, [raw_leaf(data)], _NONE
-    return tuple((body, True) for body in record.bodies), leaves(record, header), _NONE
