@@ -7,6 +7,7 @@ are there, nor for the flags beside. All of it goes when something is erased fro
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ TEXT_LIMIT_BYTES = 16 * 1024
 TEXT_COST_BYTES = 250  # of what holds it
 BATCH_MESSAGES = 1000
 READ_BYTES = 256 * 1024  # of messages in one go
+READ_S = 0.02  # of work before others have their turn
+HELD_BYTES = 4 * 1024 * 1024  # of texts for one write: an ENVELOPE may be twelve times the message
 DIGESTS = "digests"  # in place of what was asked for: which body each message has
 
 Text = tuple[bytes, bytes]  # what stands in front of the flags and behind them; without flags there is no second
@@ -76,11 +79,16 @@ async def send(
     """The responses of a plan that `is_constant`; gives how many messages were there. `missing`: without a body."""
     key = (session.selected_account, selected.folder.id, plan.items)
     is_all, found = len(uids) == len(scan.uids), 0
-    for at in range(0, len(uids), BATCH_MESSAGES):
+    at = 0
+    while at < len(uids):
         batch = list(uids[at : at + BATCH_MESSAGES])
         numbers = range(at + 1, at + len(batch) + 1) if is_all else list(map(selected.number, batch))
         flags = _flags(selected, plan, scan, batch, numbers)
-        texts = await _texts(session, selected, plan, key, batch, missing, read)
+        texts, stopped = await _texts(session, selected, plan, key, batch, missing, read)
+        if stopped is not None:
+            batch = batch[: batch.index(stopped)]
+            numbers = numbers[: len(batch)]
+        at += len(batch)
         told = [(number, uid) for number, uid in zip(numbers, batch, strict=True) if uid in texts]
         found += len(told)
         if flags is None:
@@ -120,24 +128,27 @@ async def _texts(
     uids: Sequence[int],
     missing: list[int],
     read: Read,
-) -> Mapping[int, Text]:
+) -> tuple[Mapping[int, Text], int | None]:
+    """The texts of these messages, or of those in front of the one that it tells: then they are enough for a write."""
     kept = session.shared.texts.get(key)
     left = [uid for uid in uids if uid not in kept]
     if not left:
-        return kept
+        return kept, None
     texts = {uid: kept[uid] for uid in uids if uid in kept}
     if new := _of_digests(session, plan, key, left):
         session.shared.texts.put(key, new)
         texts.update(new)
         left = [uid for uid in left if uid not in new]
-    while left:
+    held = 0
+    while left and held < HELD_BYTES:
         new, left = _read(session, selected, plan, left, missing, read)
+        held += sum(len(before) + len(behind) for before, behind in new.values())
         session.shared.texts.put(key, new)
         texts.update(new)
         if (text := session.last_text) is not None and text[1].takes_long(plan.derived):
             await text[1].take_apart(plan.derived)
         await asyncio.sleep(0)
-    return texts
+    return texts, left[0] if left else None
 
 
 def _of_digests(session: Session, plan: Plan, key: tuple[Any, ...], uids: list[int]) -> dict[int, Text]:
@@ -153,7 +164,7 @@ def _read(
     """Texts of the first of these messages, and the UIDs that are left."""
     texts: dict[int, Text] = {}
     digests: dict[int, Text] = {}
-    read_bytes = 0
+    read_bytes, until_s, is_cut = 0, time.perf_counter() + READ_S, False
     with session.reading() as reading:
         for row in rows_of(reading.view, selected.folder.id, uids):
             text = None
@@ -167,9 +178,10 @@ def _read(
                     return texts, uids[uids.index(row.uid) :]  # it is the next, taken apart
                 read_bytes += len(text.data)
             texts[row.uid] = plan.constant(row, text)
-            read_bytes += sum(map(len, texts[row.uid]))  # an ENVELOPE may be twelve times the message
+            read_bytes += sum(map(len, texts[row.uid]))
             digests[row.uid] = row.digest, b""
-            if read_bytes >= READ_BYTES:
+            is_cut = read_bytes >= READ_BYTES or time.perf_counter() > until_s
+            if is_cut:
                 break
     session.shared.texts.put((session.selected_account, selected.folder.id, DIGESTS), digests)
-    return texts, uids[uids.index(row.uid) + 1 :] if read_bytes >= READ_BYTES else []
+    return texts, uids[uids.index(row.uid) + 1 :] if is_cut else []

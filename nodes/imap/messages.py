@@ -7,6 +7,7 @@ tables, so what others do meanwhile can not make a number mean another message.
 from __future__ import annotations
 
 import asyncio
+import time
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -30,6 +31,7 @@ from nodes.reading import Reading
 BATCH_MESSAGES = 1000  # rows read in one snapshot
 SPREAD_MESSAGES = 64  # so many, and so many in each span: from here on a STORE is one change of spans
 BATCH_BYTES = 1024 * 1024  # bodies read in one snapshot, the last one in full
+BATCH_S = 0.02  # of work before others have their turn
 KEPT_TEXT_BYTES = 128 * 1024  # a message this large is kept while a client fetches it in pieces
 MARK_SEEN_S = 2.0  # reading goes on without a majority; waiting long for \\Seen would not help the reader
 
@@ -168,7 +170,7 @@ def _fetch_batch(
     """
     batch = list(uids[at : at + BATCH_MESSAGES])
     rows: list[Message] = []
-    read_bytes = 0
+    read_bytes, until_s = 0, time.perf_counter() + BATCH_S
     with session.reading() as reading:
         for row in rows_of(reading.view, selected.folder.id, batch):
             rows.append(row)
@@ -188,7 +190,7 @@ def _fetch_batch(
             line = plan.render(number, row, text, selected.is_recent(row.uid))
             session.write(line)
             read_bytes += len(line)
-            if read_bytes >= BATCH_BYTES:
+            if read_bytes >= BATCH_BYTES or time.perf_counter() > until_s:
                 return rows, at + batch.index(row.uid) + 1
     return rows, at + len(batch)
 

@@ -32,7 +32,7 @@ from nodes.reading import Reading
 SLICE_ROWS = 1000  # rows read in one snapshot
 SLICE_S = 0.01  # of work before others have their turn
 ASIDE_BYTES = 16 * 1024 * 1024  # of a message's size for each text that is looked for: beyond it, in a thread
-LARGE_BYTES = 512 * 1024  # a message this large goes there for one text: eight MiB of nothing but tags take seconds
+LARGE_BYTES = 256 * 1024  # a message this large goes there for one text: eight MiB of nothing but tags take seconds
 INDEXED_KEYS = 32  # texts that the index is asked about: each answer may name every message
 
 Take = Callable[[int, Message, Reading], None]

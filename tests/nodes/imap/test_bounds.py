@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import pytest
 
 from actors.mailbox import Message
-from nodes.imap import scans, search_updates, searching
+from nodes.imap import constants, messages, scans, search_updates, searching
 from nodes.imap.binary import Kept, decoded
 from nodes.imap.errors import Refusal
 from nodes.imap.framing import Framer, Limits
@@ -123,6 +123,25 @@ def test_messages_inside_a_message_name_their_thousand_addresses_beside_the_sess
     assert [line.count(b'NIL NIL "a" NIL') for line in lines] == [0, told, 0] * 2
     assert bool(where) == (items != "ENVELOPE")
     assert node.call(_thread()) not in where
+
+
+@pytest.mark.parametrize("items", ["ENVELOPE", "ENVELOPE FLAGS", "ENVELOPE MODSEQ"])
+@pytest.mark.parametrize("limit", ["BATCH_S", "READ_S", "HELD_BYTES"])
+def test_however_little_is_told_at_a_time_all_is_told(
+    node: Node, user: User, login: Login, monkeypatch: pytest.MonkeyPatch, items: str, limit: str
+) -> None:
+    monkeypatch.setattr(scans, "LEAST_MESSAGES", 1)
+    for module in (messages, constants):
+        if hasattr(module, limit):
+            monkeypatch.setattr(module, limit, -1 if limit != "HELD_BYTES" else 1)
+    node.deliver(user, *(b"To: %b\r\nSubject: n%d\r\n\r\nx" % (user.login.encode(), n) for n in range(6)))
+    client = login()
+    client.ok("SELECT INBOX")
+    client.ok(f"FETCH 2,4 ({items})")  # these are known then
+    for _ in range(2):
+        lines = [line for line in client.ok(f"FETCH 1:* ({items})") if b" FETCH " in line]
+        assert [line.split()[1] for line in lines] == [b"%d" % number for number in range(1, 7)]
+        assert [f'"n{number}"'.encode() in line for number, line in enumerate(lines)] == [True] * 6
 
 
 async def _thread() -> int:
