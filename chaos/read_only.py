@@ -23,23 +23,28 @@ Step = Callable[[str, int, int], None]  # what is looked at, done, of how many
 
 
 def inspect(cluster: Cluster, client: AdminClient, accounts: int, seed: int, progress: Step) -> list[Check]:
-    """Every check. At most `accounts` mailboxes are compared, chosen by the seed. Raises CommandError."""
+    """Every check; all but the first are open where a node does not answer.
+
+    At most `accounts` mailboxes are compared, chosen by the seed. Raises CommandError.
+    """
     seen = look(cluster, client)
     answering = [one for one in seen if one.answer is not None and one.answer.get("applied")]
     if not answering:
         raise CommandError(f"no node of {cluster.folder} answers", f"mailraft cluster status {cluster.folder}")
     names = [one.node.name for one in answering]
     position = min(one.answer["applied"] for one in answering if one.answer is not None)
+    unasked = tuple(f"{one.node.name} does not answer" for one in seen if one not in answering)
     heads = [_head(client, name, position) for name in names]
     chosen = _chosen(client, names[0], accounts, seed)
     return [
         Check("every node answers and is ready", list(_unready(seen))),
-        Check(f"the chain at position {position} is equal on every node", check_heads(heads)),
-        Check("every node's log verifies", list(_jobs(client, names, "verify", _unproven, progress))),
-        Check("every node's tables equal a refold", list(_jobs(client, names, "rebuild", _unequal, progress))),
+        Check(f"the chain at position {position} is equal on every node", check_heads(heads), unasked),
+        Check("every node's log verifies", list(_jobs(client, names, "verify", _unproven, progress)), unasked),
+        Check("every node's tables equal a refold", list(_jobs(client, names, "rebuild", _unequal, progress)), unasked),
         Check(
             f"{len(chosen)} mailboxes are equal on every node at position {position}, their UIDs increasing",
             list(_mailboxes(client, names, chosen, position, progress)),
+            unasked,
         ),
     ]
 

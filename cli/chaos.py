@@ -198,6 +198,7 @@ def run(
 def _look_at(cluster_dir: Path, accounts: int, seed: int, as_json: bool) -> None:
     """The read-only checks. Raises CommandError if one fails."""
     from chaos.read_only import inspect
+    from chaos.report.page import check_state
     from cli.layout import load
 
     found = load(cluster_dir)
@@ -209,21 +210,20 @@ def _look_at(cluster_dir: Path, accounts: int, seed: int, as_json: bool) -> None
 
         checks = inspect(found, open_client(cluster_dir), accounts, seed, progress)
     if as_json:
-        print_json(
-            [{"promise": c.promise, "ok": c.ok, "violations": [v._asdict() for v in c.violations]} for c in checks]
-        )
+        print_json([_check_json(check) for check in checks])
     else:
         for check in checks:
-            click.echo(f"{'ok' if check.ok else 'FAIL':<5} {check.promise}")
-            for violation in check.violations:
-                click.echo(f"      {violation.node}: {violation.text}")
+            click.echo(f"{check_state(check):<5} {check.promise}")
+            for text in (*(f"{one.node}: {one.text}" for one in check.violations), *check.undecided):
+                click.echo(f"      {text}")
     if not all(check.ok for check in checks):
         raise CommandError("the nodes are not what they should be", "docs/operations.md, Replacing a damaged node")
 
 
 def _check_json(check: Check) -> dict[str, Any]:
     violations = [violation._asdict() for violation in check.violations]
-    return {"promise": check.promise, "ok": check.ok, "violations": violations}
+    undecided = {"undecided": list(check.undecided)} if check.undecided else {}
+    return {"promise": check.promise, "ok": check.ok, "violations": violations, **undecided}
 
 
 def _run_one(scenario: Scenario, seed: int, wanted: Wanted, as_json: bool) -> None:

@@ -90,7 +90,7 @@ def _row(one: dict[str, Any]) -> tuple[object, ...]:
         one["term"],
         one["lag"],
         size_text(one["disk_free_bytes"]),
-        "" if off_s is None else f"{off_s:+.1f} s",
+        "" if off_s is None else f"{off_s:+z.1f} s",
         one["ready"],
         ", ".join(one["down"]),
     )

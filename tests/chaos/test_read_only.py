@@ -1,10 +1,18 @@
 """A mailbox that differs between nodes, or whose UIDs are out of order, is named."""
 
-from typing import Any
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from chaos.read_only import differences, unordered
+from chaos import read_only
+from chaos.checkers import Check
+from chaos.read_only import differences, inspect, unordered
+from cli.client import AdminClient
+from cli.layout import Cluster, Node
+from cli.watch import Seen
 
 
 def mailbox(*uids: int, uidnext: int = 10, folder: str = "INBOX") -> dict[str, Any]:
@@ -12,6 +20,38 @@ def mailbox(*uids: int, uidnext: int = 10, folder: str = "INBOX") -> dict[str, A
     return {
         "folders": [{"name": folder, "uidvalidity": 1, "uidnext": uidnext, "highestmodseq": 1, "messages": messages}]
     }
+
+
+class Answering:
+    """In place of the nodes: all is well with those that are asked."""
+
+    def get(self, _path: str, _node: str) -> dict[str, Any]:
+        return {"chain": "ab"}
+
+    def pages(self, *_: str) -> list[dict[str, Any]]:
+        return [{"address": "alice@example.test"}]
+
+    def stream(self, _path: str, _node: str) -> list[dict[str, Any]]:
+        return [{"result": {"ok": True, "equal": True}}]
+
+    def get_text(self, _path: str, _node: str) -> str:
+        return json.dumps(mailbox(1, 2))
+
+
+def checks_of(monkeypatch: pytest.MonkeyPatch, *answers: dict[str, Any] | None) -> list[Check]:
+    nodes = tuple(Node(f"n{number}", Path(), {}) for number in range(1, len(answers) + 1))
+    seen = [Seen(node, 1, answer, "no answer in time") for node, answer in zip(nodes, answers, strict=True)]
+    monkeypatch.setattr(read_only, "look", lambda *_: seen)
+    cluster = cast(Cluster, SimpleNamespace(folder=Path("x")))
+    return inspect(cluster, cast(AdminClient, Answering()), 10, 1, lambda *_: None)
+
+
+def test_nothing_is_said_of_every_node_where_one_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    well = {"applied": 7, "ready": True}
+    assert all(check.ok for check in checks_of(monkeypatch, well, well))
+    first, *others = checks_of(monkeypatch, well, None)
+    assert [violation.node for violation in first.violations] == ["n2"]
+    assert [(check.violations, check.undecided) for check in others] == [([], ("n2 does not answer",))] * 4
 
 
 def test_equal_mailboxes_are_sound() -> None:
