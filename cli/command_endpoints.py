@@ -104,7 +104,7 @@ ASKS: dict[str, tuple[str, ...]] = {
     "group show": ("GET /v1/groups/{address}",),
     "log anchor": ("GET /v1/log/anchor", "GET /v1/log/heads"),
     "log archive compact": ("POST /v1/log/archive/compact",),
-    "log archive create": ("POST /v1/log/archive", "GET /v1/log/archive", _SEGMENT),
+    "log archive create": ("POST /v1/log/archive", "GET /v1/log/archive", _SEGMENT, "GET /v1/redactions"),
     "log archive list": ("GET /v1/log/archive",),
     "log archive repair": (
         "GET /v1/log/archive",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PLAN_TIMEOUT_S = 600.0  # the sizes of all that is archived are read
 COMPACT_TIMEOUT_S = 24 * 3600.0
 POLL_S = 0.3
+REDACTIONS = "redactions"  # beside copies: the position of the newest redaction that they are free of
 DOWN = "down"  # stands, with the reason, for all else that a node would say
 WHOLE_BYTES = 2**62  # of a segment that is not to be cut
 
@@ -318,23 +320,29 @@ def _download(response: HTTPResponse, node: str, file: IO[bytes]) -> None:
 
 
 def _copy(client: AdminClient, into: Path) -> None:
-    """Brings a copy of every segment into a folder; one that is there already, and whole, stays."""
+    """Brings a copy of every segment into a folder; one that is there already, and whole, stays.
+
+    Unless something was redacted since: then each is fetched again, as the copies may hold what is gone from the nodes.
+    """
     from eventlog.archived import Segment
     from eventlog.segment_frames import SegmentError
     from eventlog.segments import PARTIAL, check_digest, verify_segment
 
     into.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = next(one for one in client.node_names if DOWN not in _status(client, one))
+    redactions = client.get("/v1/redactions", name)
+    marker = into / REDACTIONS
+    fresh = (marker.read_text() if marker.exists() else "0") == str(redactions["redacted"])
     for one in _status(client, name)["files"]:
         target = into / Segment(one["first"], one["last"]).file
-        try:
+        with suppress(OSError, SegmentError):
             check_digest(target)
-            continue
-        except (OSError, SegmentError):
-            pass
+            if fresh:
+                continue
         partial = target.with_name(target.name + PARTIAL)
         with partial.open("wb") as file:
             path = api_path("/v1/log/archive/{}-{}", one["first"], one["last"])
             _download(client.open(path, name, "GET"), name, file)
         verify_segment(partial)
         partial.replace(target)
+    marker.write_text(str(redactions["erased"]))  # what the node erases only later is fetched the next time
