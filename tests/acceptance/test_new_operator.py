@@ -68,7 +68,7 @@ def operator(site: Site) -> Say:
         say(f"alias add info@{name}.test ann@{name}.test")
         say(f"group add all@{name}.test joe@{name}.test")
         say(f"role grant ann@{name}.test tenant-admin")
-        say(f"dkim generate {name}.test --algorithm ed25519")
+        say(f"dkim generate {name}.test --algorithm ed25519 --active")
         say(f"share create {name} {name.capitalize()}-News")
     return say
 

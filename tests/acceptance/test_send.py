@@ -63,8 +63,8 @@ def test_keys_are_made_sign_are_rotated_and_go(site: Site) -> None:
     site.cluster.command("send", "--from", ALICE, "--to", BOB, "--subject", "signed", "--body", "x")
     signatures = with_subject(site, BOB, "signed").get_all("DKIM-Signature", [])
     assert {str(one).partition("s=")[2].partition(";")[0] for one in signatures} == {key["selector"] for key in made}
-    (rotated,) = json.loads(site.cluster.command("dkim", "rotate", "--all", "--active", "--json"))["domains"]
-    assert rotated["domain"] == "example.test"
+    rotated = json.loads(site.cluster.command("dkim", "rotate", "--all", "--active", "--json"))["domains"]
+    assert "example.test" in {one["domain"] for one in rotated}
     states = [
         key["state"] for key in json.loads(site.cluster.command("dkim", "show", "example.test", "--json"))["keys"]
     ]
